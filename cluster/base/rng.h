@@ -1,0 +1,25 @@
+#ifndef CF_RNG_H
+#define CF_RNG_H
+/* Random numbers are looked up, not drawn: number i of the stream (seed, purpose, step, sample)
+ * is the same on every machine, rank and restart. There is no generator state to save or share.
+ * Philox 4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+ *
+ * Layout (part of the promise of bits; the CUDA kernels compute the same numbers): key = seed xor FNV-1a 64 of the
+ * purpose; counter = {i/4 low, i/4 high, step, sample}; number i is word i % 4 of that block. */
+#include <stdint.h>
+
+typedef struct {
+    uint32_t key[2];
+    uint32_t step, sample; /* counter words 2 and 3 */
+} rng_stream;
+
+/* purpose: "noise", "timestep", "crop", .... */
+rng_stream rng_open(uint64_t seed, const char *purpose, uint32_t step, uint32_t sample);
+
+void rng_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]);
+uint32_t rng_u32(rng_stream s, uint64_t i);
+uint32_t rng_below(rng_stream s, uint64_t i, uint32_t n); /* uniform in 0..n-1, n > 0 */
+float rng_uniform(rng_stream s, uint64_t i);              /* [0, 1), 24 bits */
+float rng_normal(rng_stream s, uint64_t i);               /* Box-Muller on words of one block */
+void rng_normal_fill(rng_stream s, float *to, uint64_t n); /* to[i] = rng_normal(s, i) */
+#endif

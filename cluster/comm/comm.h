@@ -1,0 +1,31 @@
+#ifndef COMM_H
+#define COMM_H
+/* The ranks of one gang. Which wire carries it is chosen once, in main(). In a gang nobody leaves alone:
+ * comm_agree() before leaving a step. */
+#include <stddef.h>
+
+#include "cluster/base/dtype.h"
+#include "cluster/base/err.h"
+
+typedef struct comm comm;
+
+int comm_self(comm **out, err *e);
+/* Processes of one node through a shared-memory file (a path under /dev/shm or any mmap-able folder). The first to come
+ * makes it; timeout_s without the others' arrival or progress is ERR_PEER. bytes: the largest payload of one call. */
+int comm_shm(comm **out, const char *path, int rank, int size, size_t bytes, double timeout_s, err *e);
+/* mpi_comm: a pointer to an MPI_Comm, borrowed; MPI must be initialised and outlive it. */
+int comm_mpi(comm **out, void *mpi_comm, err *e);
+void comm_free(comm *c);
+
+int comm_rank(const comm *c);
+int comm_size(const comm *c);
+
+/* Collective. buf holds `size` leaves' sum: leaf r is rank r's buf, added in a fixed binary tree over ranks (rank r takes
+ * r + 1, then r + 2, r + 4, ...), in f32, so that the same bits stand on every rank when it returns; a power-of-two gang
+ * of halves continues the tree that each rank began over its own leaves. */
+int comm_sum(comm *c, float *buf, size_t n, err *e);
+/* Collective: rank root's bytes on every rank. */
+int comm_broadcast(comm *c, void *buf, size_t bytes, int root, err *e);
+/* Collective: 0 only if every rank says ok; otherwise ERR_PEER with the lowest failing rank's text. */
+int comm_agree(comm *c, const err *mine, err *e);
+#endif

@@ -1,0 +1,42 @@
+#ifndef NN_BACKEND_H
+#define NN_BACKEND_H
+/* A backend is memory, copies and, per operation, kernels in order of preference. Everything that may fail,
+ * search or allocate happens in prepare(), once; run() is what is left and is called every step. */
+#include "trainer/nn/node.h"
+
+typedef struct nn_backend nn_backend;
+
+typedef struct {
+    const struct nn_node *y;         /* shapes, types, attributes; sources' nodes through y->src */
+    void *out;                       /* where the result goes (backend memory) */
+    const void *in[NN_MAX_SRC];      /* NULL where the source is */
+    void *scratch;                   /* scratch_bytes, shared by all calls of a plan; set before the first run */
+    size_t scratch_bytes;            /* asked for in prepare */
+    void *state;                     /* the kernel's own, made in prepare, freed in done */
+} nn_call;
+
+typedef struct nn_kernel {
+    const char *name;                                        /* "cpu.conv2d.dnnl", as profiles show it */
+    /* NULL: takes everything. Otherwise the reason it declines ("needs f32"), or NULL to take it. */
+    const char *(*takes)(const struct nn_node *y);
+    /* in[] and out are set and stay; frozen[i]: src[i] is a weight that never changes while this plan lives, so it
+     * may be reordered here once. NULL: nothing to prepare. */
+    int (*prepare)(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e);
+    int (*run)(nn_backend *b, const nn_call *c);             /* no allocation, no search; 0 or an err_code */
+    void (*done)(nn_call *c);                                /* NULL: nothing to free */
+} nn_kernel;
+
+struct nn_backend {
+    const char *name;                                        /* "cpu", "cuda:3" */
+    const nn_kernel *const *(*kernels)(nn_op_id op);         /* ended by NULL; the CPU's last is its reference */
+    int (*alloc)(nn_backend *b, void **mem, size_t bytes, err *e); /* 64-byte aligned */
+    void (*release)(nn_backend *b, void *mem);
+    int (*write)(nn_backend *b, void *to, const void *host, size_t bytes, err *e);
+    int (*read)(nn_backend *b, void *host, const void *from, size_t bytes, err *e);
+    int (*wait)(nn_backend *b, err *e);                      /* the only place where a device's late error appears */
+    void (*close)(nn_backend *b);
+};
+
+/* threads 0: what OMP_NUM_THREADS or the affinity mask gives. reference: plain kernels only (for tests). */
+int nn_cpu_open(nn_backend **out, int threads, bool reference, err *e);
+#endif

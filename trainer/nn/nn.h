@@ -1,0 +1,104 @@
+#ifndef NN_H
+#define NN_H
+/* Write first, run later. Writing a graph computes nothing and cannot fail at the call: the first
+ * mistake is kept with the scope it was made in, and nn_check() tells it. So a model reads as the
+ * mathematics it is.
+ *
+ * Maps are [n, h, w, c], words [n, tokens, c]; the last dimension is contiguous. A map flattens into
+ * tokens by nn_reshape, which is free. Weights of linear layers are [out, in] as in files; weights of
+ * convolutions are [out, kh, kw, in] (files hold [out, in, kh, kw]; params.c turns them at load and
+ * back at save). Norms and biases run along the last dimension. */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cluster/base/dtype.h"
+#include "cluster/base/err.h"
+
+enum { NN_MAX_DIM = 5 };
+typedef struct { int n; int64_t d[NN_MAX_DIM]; } nn_shape;
+typedef struct nn_graph nn_graph;
+typedef const struct nn_node *nn_tensor;                 /* owned by its graph */
+
+#define NN_SHAPE(...) nn_shape_of((const int64_t[]){__VA_ARGS__}, sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t))
+nn_shape nn_shape_of(const int64_t *d, size_t n);
+int64_t nn_count(nn_shape s);
+bool nn_same_shape(nn_shape a, nn_shape b);
+const char *nn_shape_text(nn_shape s, char buf[64]);     /* "[2,77,768]" */
+nn_shape nn_shape_get(nn_tensor t);
+
+nn_graph *nn_graph_new(void);
+void nn_graph_free(nn_graph *g);
+int nn_check(const nn_graph *g, err *e);                 /* the first mistake: "unet.mid_block.attn2: [4,320] times [768,320]" */
+/* A mistake of the writer's own (a size the config gives that no block can have); kept like any other. */
+nn_tensor nn_mistake(nn_graph *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Names opened here are joined with dots into the names weights have in a file. */
+void nn_enter(nn_graph *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void nn_leave(nn_graph *g);
+
+/* Leaves. input: written by nn_write before each run. param: a weight by its scoped name, found in nn_params when
+ * a plan is made; asking twice for one name gives one node. state: a buffer of nn_params under exactly this name
+ * (no scope), which adamw may change. */
+nn_tensor nn_input(nn_graph *g, const char *name, dtype t, nn_shape s);
+nn_tensor nn_param(nn_graph *g, const char *name, nn_shape s);
+nn_tensor nn_state(nn_graph *g, const char *name, nn_shape s);
+nn_tensor nn_zeros(nn_graph *g, nn_shape s);             /* constant */
+
+/* Pointwise. b's dimensions, aligned at the right, are a's or 1 (or missing). */
+nn_tensor nn_add(nn_graph *g, nn_tensor a, nn_tensor b);
+nn_tensor nn_sub(nn_graph *g, nn_tensor a, nn_tensor b);
+nn_tensor nn_mul(nn_graph *g, nn_tensor a, nn_tensor b);
+nn_tensor nn_scale(nn_graph *g, nn_tensor x, float by);
+nn_tensor nn_silu(nn_graph *g, nn_tensor x);             /* x * sigmoid(x) */
+nn_tensor nn_gelu(nn_graph *g, nn_tensor x);             /* x * Phi(x), the erf form */
+nn_tensor nn_quick_gelu(nn_graph *g, nn_tensor x);       /* x * sigmoid(1.702 x) */
+nn_tensor nn_geglu(nn_graph *g, nn_tensor x);            /* [..., 2c] -> [..., c]: first half * gelu(second half) */
+
+/* Matrix products. linear: x [..., in], w [out, in], bias [out] or NULL -> [..., out].
+ * matmul: a [m,k], b [k,n] -> [m,n], or both with one leading batch dimension; ta/tb: that operand lies transposed. */
+nn_tensor nn_linear(nn_graph *g, nn_tensor x, nn_tensor w, nn_tensor bias);
+nn_tensor nn_matmul(nn_graph *g, nn_tensor a, nn_tensor b, bool ta, bool tb);
+
+/* x [n,h,w,c], w [o,kh,kw,c], bias [o] or NULL. pad: zeros at {top, left, bottom, right}. */
+typedef struct { int stride; int pad[4]; } nn_conv;
+nn_tensor nn_conv2d(nn_graph *g, nn_tensor x, nn_tensor w, nn_tensor bias, nn_conv at);
+
+nn_tensor nn_group_norm(nn_graph *g, nn_tensor x, nn_tensor w, nn_tensor bias, int groups, float eps); /* x [n,h,w,c] */
+nn_tensor nn_layer_norm(nn_graph *g, nn_tensor x, nn_tensor w, nn_tensor bias, float eps);             /* last dim */
+
+/* softmax(scale q k') v per head, scale = 1/sqrt(c/heads); q [n,tq,c], k, v [n,tk,c] -> [n,tq,c]. causal: tq == tk. */
+nn_tensor nn_attention(nn_graph *g, nn_tensor q, nn_tensor k, nn_tensor v, int heads, bool causal);
+
+/* Shapes. reshape and detach are names for the same memory. */
+nn_tensor nn_reshape(nn_graph *g, nn_tensor x, nn_shape s);
+nn_tensor nn_detach(nn_graph *g, nn_tensor x);           /* no gradient flows back */
+nn_tensor nn_detach_rows(nn_graph *g, nn_tensor x, int rows);         /* x [n,t,c]: none through the first rows of t */
+nn_tensor nn_slice(nn_graph *g, nn_tensor x, int dim, int64_t from, int64_t count);
+nn_tensor nn_concat(nn_graph *g, nn_tensor a, nn_tensor b);           /* along the last dimension */
+nn_tensor nn_upsample(nn_graph *g, nn_tensor x, int64_t h, int64_t w); /* nearest: source row = y * h_in / h (floor) */
+nn_tensor nn_sum_to(nn_graph *g, nn_tensor x, nn_shape s);            /* sums every dimension where s has 1 or nothing */
+nn_tensor nn_expand(nn_graph *g, nn_tensor x, nn_shape s);            /* repeats where x has 1 or nothing */
+
+/* table [rows, c], ids I32 [n,t] -> [n,t,c]; id i reads row i - first, and gives zeros outside 0..rows-1: the sum of
+ * a frozen vocabulary (first 0) and the modifier tokens' rows (first = vocabulary size) is one embedding. */
+nn_tensor nn_embedding(nn_graph *g, nn_tensor table, nn_tensor ids, int64_t first);
+/* Sinusoids of t F32 [n] -> [n, dim] (Ho 2020; flip: cosines first; shift: diffusers' freq_shift). */
+nn_tensor nn_timestep_embedding(nn_graph *g, nn_tensor t, int64_t dim, bool flip_sin_to_cos, float freq_shift);
+
+/* Per sample: sum over the rest of mask * (a - b)^2. a, b [n,h,w,c]; mask [n,h,w] or NULL -> [n]. A loss is
+ * sum_to(mul(squared_error, weight), [1]) with the weight of each sample, means included, written by the caller. */
+nn_tensor nn_squared_error(nn_graph *g, nn_tensor a, nn_tensor b, nn_tensor mask);
+nn_tensor nn_sum_squares(nn_graph *g, nn_tensor x);      /* -> [1], in a fixed order; for gradient norms */
+
+/* AdamW (Loshchilov, Hutter 2019) in place on states w, m, v [p, count] (p: concepts of a pack) with gradient d.
+ * hyper F32 [p, NN_ADAMW_HYPER]. base [p, count] or NULL: decay pulls toward it instead of toward 0. Returns w. */
+enum { ADAMW_LR, ADAMW_BETA1, ADAMW_BETA2, ADAMW_EPS, ADAMW_DECAY, ADAMW_CORRECT1, ADAMW_CORRECT2, ADAMW_GRAD_SCALE, NN_ADAMW_HYPER };
+nn_tensor nn_adamw(nn_graph *g, nn_tensor w, nn_tensor m, nn_tensor v, nn_tensor d, nn_tensor hyper, nn_tensor base);
+
+nn_tensor nn_cast(nn_graph *g, nn_tensor x, dtype t);
+
+/* Writes d(loss)/d(wrt[i]) as more graph and returns it in grad[i] (zeros where the loss does not depend on it).
+ * Only what lies between wrt and the loss gets a gradient. seed: d(loss)/d(loss), or NULL for 1; where seed is given
+ * loss may have any shape and seed has the same (a cotangent). */
+int nn_backward(nn_graph *g, nn_tensor loss, nn_tensor seed, const nn_tensor wrt[], nn_tensor grad[], int n, err *e);
+#endif

@@ -1,0 +1,45 @@
+#ifndef NN_PARAMS_H
+#define NN_PARAMS_H
+/* Weights by name, in a backend's memory, shared by every plan on that backend. Files are opened once and a
+ * tensor is read, converted to f32 and turned ([o,i,h,w] -> [o,h,w,i]) when a plan first asks for it.
+ *
+ * What is trained lies in one contiguous f32 block, its gradient in another of the same order: one AdamW call,
+ * one all-reduce, one checkpoint write. */
+#include "trainer/nn/backend.h"
+
+struct safetensors;
+typedef struct nn_params nn_params;
+
+nn_params *nn_params_new(nn_backend *b);
+void nn_params_free(nn_params *p);
+
+/* Every tensor of the file becomes known as PREFIX + its name ("unet." + "conv_in.weight"); the file must outlive p. */
+int nn_params_add_file(nn_params *p, const struct safetensors *f, const char *prefix, err *e);
+/* A tensor of the caller's: copied; shape as in files ([o,i,h,w] for 4-D). Replaces a file's one of the same name. */
+int nn_params_set(nn_params *p, const char *name, nn_shape file_shape, const float *data, err *e);
+bool nn_params_has(const nn_params *p, const char *name);
+/* The host copy in file layout; *out has nn_count floats. Works for any known name. */
+int nn_params_get(nn_params *p, const char *name, float *out, size_t count, err *e);
+int nn_params_shape(const nn_params *p, const char *name, nn_shape *file_shape, err *e);
+/* Names in a stable order (files in order of adding, then set ones); NULL past the end. */
+const char *nn_params_name(const nn_params *p, size_t i);
+
+/* Moves these into the trained block, in this order, before any plan that uses them is made. States "train.w",
+ * "train.g", "train.m", "train.v" then exist with shape [1, count] (g, m, v zero); a plan's nn_param of a trained
+ * name is a piece of "train.w". */
+int nn_params_train(nn_params *p, const char *const names[], int n, err *e);
+size_t nn_params_trained_count(const nn_params *p);
+/* Where a trained tensor lies in the block, in elements; its layout there is the graph's ([o,h,w,i]). */
+int nn_params_trained_at(const nn_params *p, const char *name, size_t *offset, size_t *count, err *e);
+/* Forgets the trained block and every nn_params_set tensor: the files' weights are back. No plan may be alive. */
+void nn_params_reset(nn_params *p);
+
+/* A state of the caller's own (zeroed), for update graphs. */
+int nn_params_state(nn_params *p, const char *name, nn_shape s, err *e);
+int nn_params_state_write(nn_params *p, const char *name, const float *from, size_t count, err *e);
+int nn_params_state_read(nn_params *p, const char *name, float *to, size_t count, err *e);
+
+/* For plan.c: backend memory of a param or state node; frozen: not part of the trained block. */
+int nn_params_bind(nn_params *p, nn_tensor leaf, void **mem, bool *frozen, err *e);
+nn_backend *nn_params_backend(const nn_params *p);
+#endif

@@ -1,0 +1,30 @@
+#ifndef NN_PLAN_H
+#define NN_PLAN_H
+/* A graph made ready for one backend: what keep[] needs and nothing else, kernels chosen, memory laid out by
+ * lifetime in one arena. After nn_plan_new a run allocates nothing. */
+#include <stdio.h>
+
+#include "trainer/nn/params.h"
+
+typedef struct nn_plan nn_plan;
+
+/* keep[]: tensors whose values can be read after a run; nodes with in_place operations are always run. */
+int nn_plan_new(nn_plan **out, const nn_graph *g, nn_params *weights, const nn_tensor keep[], int n, err *e);
+void nn_plan_free(nn_plan *p);
+
+/* Inputs are f32 or i32 on the host side as declared; bytes must fit exactly. */
+int nn_write(nn_plan *p, nn_tensor input, const void *from, size_t bytes, err *e);
+int nn_run(nn_plan *p, err *e);
+int nn_read(nn_plan *p, nn_tensor kept, void *to, size_t bytes, err *e);
+/* Makes a run put `kept` straight into a state of nn_params ("train.g", from element `offset` on): no copy later.
+ * Call before the first run. */
+int nn_keep_in(nn_plan *p, nn_tensor kept, const char *state, size_t offset, err *e);
+
+/* Bytes the arena, scratch, kept tensors and inputs take, weights apart; nn_plan_predict says it without making
+ * anything (kernels' scratch as they would ask). */
+size_t nn_plan_bytes(const nn_plan *p);
+int nn_plan_predict(size_t *bytes, const nn_graph *g, nn_backend *b, const nn_tensor keep[], int n, err *e);
+void nn_plan_show(const nn_plan *p, FILE *to);   /* each call: kernel, shape, bytes, and why the others were passed over */
+/* Per-call seconds of one run, for benchmarks; NULL stops. Order and count as nn_plan_show. */
+int nn_plan_time(nn_plan *p, FILE *to, err *e);
+#endif
