@@ -41,6 +41,7 @@ void nn_leave(nn_graph *g);
  * (no scope), which adamw may change. */
 nn_tensor nn_input(nn_graph *g, const char *name, dtype t, nn_shape s);
 nn_tensor nn_param(nn_graph *g, const char *name, nn_shape s);
+nn_tensor nn_param_find(const nn_graph *g, const char *name); /* a param already written, by its full name; NULL: none */
 nn_tensor nn_state(nn_graph *g, const char *name, nn_shape s);
 nn_tensor nn_zeros(nn_graph *g, nn_shape s);             /* constant */
 
