@@ -28,6 +28,9 @@ const char *st_metadata(const safetensors *f, const char *key);      /* of __met
 /* Float tensors of any type into f32; ERR_SHAPE unless count elements. */
 int st_read_f32(const safetensors *f, const char *name, float *out, uint64_t count, err *e);
 
+/* What a tensor may be called: not empty, no control characters (names stand in one-line messages). */
+int st_check_name(const char *name, err *e);
+
 /* Writes a whole file at once (atomic); tensors in the order given, metadata: "format": "pt" and what keys[] (ended
  * by NULL) and values[] add. */
 int st_write(const char *path, const st_tensor *tensors, size_t n, const char *const keys[], const char *const values[],
