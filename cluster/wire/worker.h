@@ -1,0 +1,71 @@
+#ifndef CF_WORKER_H
+#define CF_WORKER_H
+/* The written protocol between an agent (scheduler/) and a worker (trainer/). Neither knows the other's code: this page
+ * and wire.h are all they share.
+ *
+ * START OF A WORKER. The agent runs `cfarm-worker --fd N`: N is one end of a socketpair, the only inherited descriptor
+ * but 0 (nothing), 1 and 2 (a log file). The worker leads its own process group, is killed when its agent dies
+ * (PR_SET_PDEATHSIG), ignores SIGINT, and finds OMP_NUM_THREADS set to its share of the cores. End of stream: exit.
+ *
+ * BODIES are JSON objects. A reader ignores keys it does not know; a missing or mistyped required key is the sender's
+ * bug and is answered by FAILED with code "protocol". `?` marks an optional key. Paths are absolute.
+ *
+ * agent -> worker                                                                answered by
+ *   LOAD  {protocol: 1, farm: DIR, base: PATH, epoch, slot, threads}             READY, or FAILED without job, exit 1
+ *   START {job, attempt, name, settings: {...},
+ *          gang: {rank, size, leaves, path?}, out?}                              STARTED or FAILED
+ *   STOP  {job, attempt, why}                                                    STOPPED
+ *   QUIT  {}                                                                     end of stream, exit 0
+ *
+ * worker -> agent
+ *   READY    {protocol: 1, pid, version, backend, memory}       memory: bytes it can still use for training
+ *   STARTED  {job, attempt}
+ *   PROGRESS {job, attempt, phase: "loading"|"training"|"publishing", step, steps, loss?, seconds}
+ *   DONE     {job, attempt, file?, sha256?, bytes?, seconds, summary: {...}}
+ *   FAILED   {job?, attempt?, blame, retry, code, text, step?}
+ *   STOPPED  {job, attempt}
+ *   LOG      {text}                                             one line for the farm's log
+ *
+ * RULES
+ * 1 Order. LOAD comes first and once. Then START, one at a time: the next START comes only after DONE, FAILED or
+ *   STOPPED of the last one. STOP and QUIT may come at any time; the worker looks for them between two steps.
+ * 2 Names. (job, attempt) names one training. Whatever carries another pair than the one under way is late: a STOP
+ *   for it is answered STOPPED and changes nothing; a START equal to the one under way is answered STARTED again and
+ *   changes nothing; a START for something else while one is under way is refused by FAILED with code "busy", and
+ *   the one under way goes on.
+ * 3 Heartbeat. PROGRESS is sent after a step, and at any sign of life while loading, at most ten times a second, at
+ *   once when the phase changes. `step` counts finished steps and never goes back within an attempt. An agent that
+ *   hears nothing for WORKER_SILENCE_S, and for WORKER_SILENCE_STEPS times the longest step so far, holds the worker
+ *   for hung and kills it.
+ * 4 Result. `out` is the path to write the finished concept file at: not its final name. It is written whole and
+ *   synced before DONE. Only rank 0 of a gang has `out` and only it sends file (= out), sha256 (64 hexadecimal
+ *   digits over the file) and bytes; the other ranks' DONE has none. Publishing (the content address, the public
+ *   name, the journal) is the agent's and the coordinator's affair.
+ * 5 Gang. size workers of one node get a START that differs only in gang.rank and out. `path` names the
+ *   shared-memory file they meet at (absent when size is 1); the agent removes it afterwards. Each rank answers for
+ *   itself. When one fails or dies the agent kills the others: a worker need not, and must not, wait for more than
+ *   its own timeout for a peer; it then fails with blame "node", code "gang".
+ * 6 Numeric shape. The batch is cut into `leaves` equal parts, a power of two and a multiple of size, the same for a
+ *   concept whatever its gang. A rank takes leaves/size consecutive ones, adds their gradients in a binary tree, and
+ *   the tree goes on over the ranks: so the sum has the same bits for every gang.
+ * 7 Failure. blame says what would have to change: WORKER_BLAMES below. retry false: the same again would fail the
+ *   same way (a setting, a picture that cannot be read); the farm then quarantines at once. code is a short word for
+ *   programs, text one sentence for people. After FAILED the worker is ready for the next START, or exits with
+ *   status 1 when it is not.
+ * 8 Death. A worker that ends by a signal or without an answer is judged by its status: the agent makes the FAILED
+ *   for it.
+ *
+ * `cfarm-worker --check FARM.yaml [--json]` tells what `cfarm plan` shows: it reads the settings, the pictures and the
+ * model's files and prints what would run; status 0, or 2 with one line per mistake on stderr. It trains nothing and
+ * writes nothing. */
+
+enum { WORKER_PROTOCOL = 1, WORKER_SILENCE_S = 600, WORKER_SILENCE_STEPS = 20 };
+
+enum {
+    WORKER_LOAD = 1, WORKER_START, WORKER_STOP, WORKER_QUIT,
+    WORKER_READY = 17, WORKER_STARTED, WORKER_PROGRESS, WORKER_DONE, WORKER_FAILED, WORKER_STOPPED, WORKER_LOG
+};
+
+/* Whose fault: the concept, the accelerator, the machine, the disk, or the settings. */
+#define WORKER_BLAMES "job", "gpu", "node", "store", "settings"
+#endif
