@@ -1,0 +1,30 @@
+#ifndef SAMPLER_H
+#define SAMPLER_H
+/* From noise to a picture's latents, one call of the model after another. A sampler is arithmetic on host arrays: it
+ * knows neither the model nor where noise comes from. Timesteps and steps are those of diffusers 0.21.
+ *
+ *   sampler_new(&s, "ddim", noise, 50, 0.0, count, e);
+ *   for (int i = 0; i < sampler_calls(s); i++)
+ *       sampler_step(s, model(x, sampler_timestep(s, i)), sampler_wants_noise(s) ? noise : NULL, x); */
+#include "trainer/diffusion/schedule.h"
+
+typedef struct sampler sampler;
+typedef struct {
+    const char *name;    /* as in --sampler */
+    const char *help;    /* one sentence with its source */
+} sampler_kind;
+
+/* Every sampler there is; the name NULL ends them. */
+const sampler_kind *sampler_kinds(void);
+
+/* steps: 1..noise->steps; eta: DDIM's share of fresh noise, 0..1, others ignore it; count: elements of x.
+ * The schedule is borrowed and must outlive the sampler. */
+int sampler_new(sampler **out, const char *name, const schedule *noise, int steps, double eta, size_t count, err *e);
+void sampler_free(sampler *s);
+int sampler_calls(const sampler *s);              /* of the model; PNDM makes one more than steps */
+int sampler_timestep(const sampler *s, int call);
+bool sampler_wants_noise(const sampler *s);
+/* x [count] moves from this call's timestep to the next. said: the model's output at x. noise: N(0,1) [count] where
+ * it is wanted, else NULL. Calls are made in order. */
+void sampler_step(sampler *s, const float *said, const float *noise, float *x);
+#endif

@@ -1,0 +1,68 @@
+#ifndef SD_H
+#define SD_H
+/* A Stable Diffusion directory in the diffusers layout: checked whole, opened, its weights in a backend's memory, and
+ * its parts at hand as plain functions on host arrays (each with a small plan of its own, made at first use and kept).
+ * Weights are known in sd_params() as "unet.", "text_encoder.", "vae." + the name in the file; modifier tokens' rows as
+ * "text_encoder.modifier". */
+#include "cluster/base/hash.h"
+#include "trainer/diffusion/schedule.h"
+#include "trainer/model/clip.h"
+#include "trainer/model/unet.h"
+#include "trainer/model/vae.h"
+#include "trainer/nn/params.h"
+
+#define SD_MODIFIER "text_encoder.modifier"
+
+typedef struct sd sd;
+
+/* The cheap check that `plan` makes: every file is there, every config is one we build, and every weight the graphs ask
+ * for exists with its shape. No weight is read. Errors name the file, and the tensor or the key. */
+int sd_check(const char *dir, err *e);
+/* The same check, then the files are held open; the backend is borrowed. */
+int sd_open(sd **out, const char *dir, nn_backend *b, err *e);
+void sd_close(sd *m);
+
+const char *sd_dir(const sd *m);
+nn_params *sd_params(sd *m);
+const unet_shape *sd_unet_shape(const sd *m);
+const clip_shape *sd_text_shape(const sd *m);
+const vae_shape *sd_vae_shape(const sd *m);
+const schedule *sd_schedule(const sd *m);
+int sd_latent_channels(const sd *m);
+/* The cross-attentions' K and V matrices in the order the UNet runs them, K before V of each
+ * ("unet.down_blocks.0.….attn2.to_k.weight"); NULL past the end. */
+const char *sd_kv_name(const sd *m, size_t i);
+/* Which base model it is: SHA-256 over those matrices as the file has them, in that order: name, a zero byte, f32
+ * little endian. Overrides do not change it. */
+int sd_fingerprint(const sd *m, char hex[HASH_HEX], err *e);
+
+/* Rows of modifier tokens, ids vocab, vocab+1, ...: rows [n,width], copied; n 0 takes them away. Plans of others on
+ * these parameters must be freed before (as for sd_override). */
+int sd_text_rows_set(sd *m, const float *rows, int n, err *e);
+int sd_text_rows(const sd *m);
+/* One row of the token table or of the modifiers. */
+int sd_text_row(sd *m, int32_t id, float *row, err *e);
+/* Another value for a weight; shape as in the file. sd_restore takes back all overrides and modifier rows. */
+int sd_override(sd *m, const char *name, const float *data, size_t count, err *e);
+int sd_restore(sd *m, err *e);
+/* Forgets the plans kept for the functions below: for whoever changes weights through sd_params() itself. */
+void sd_forget_plans(sd *m);
+
+/* For graphs of others (training): opens the scope and writes the part. */
+nn_tensor sd_text_write(nn_graph *g, const sd *m, nn_tensor ids);
+nn_tensor sd_unet_write(nn_graph *g, const sd *m, nn_tensor x, nn_tensor t, nn_tensor text, bool detach_first);
+
+/* On host arrays. Samples run one after another, so a sample's numbers do not depend on what runs beside it. */
+int sd_text_encode(sd *m, const int32_t *ids, int n, int tokens, float *out, err *e);   /* -> [n,tokens,width] */
+/* What captions are compared by: text_projection of the state at the first end token, or that state where the model
+ * has no projection; not normalised. out [n, sd_text_embed_width()]. */
+int sd_text_embed(sd *m, const int32_t *ids, int n, int tokens, int32_t eos, float *out, err *e);
+int sd_text_embed_width(const sd *m);
+/* pixels [n,h,w,in] in -1..1 -> mean, logvar [n,h/f,w/f,latent], logvar clamped to -30..20. */
+int sd_vae_encode(sd *m, const float *pixels, int n, int h, int w, float *mean, float *logvar, err *e);
+/* latents [n,h,w,latent], already divided by scaling -> pixels [n,h*f,w*f,out], not clamped. */
+int sd_vae_decode(sd *m, const float *latents, int n, int h, int w, float *pixels, err *e);
+/* latents [n,h,w,in], t [n], context [n,tokens,text_width] -> what the model says [n,h,w,out]. */
+int sd_unet(sd *m, const float *latents, const float *t, const float *context, int n, int h, int w, int tokens,
+            float *out, err *e);
+#endif
