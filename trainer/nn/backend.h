@@ -12,11 +12,14 @@ typedef struct {
     const void *in[NN_MAX_SRC];      /* NULL where the source is */
     void *scratch;                   /* scratch_bytes, shared by all calls of a plan; set before the first run */
     size_t scratch_bytes;            /* asked for in prepare */
+    bool sizing;                     /* prepare is only asked for scratch_bytes: in[] and out are NULL, nothing may be
+                                      * read or reordered; done is called next */
     void *state;                     /* the kernel's own, made in prepare, freed in done */
 } nn_call;
 
 typedef struct nn_kernel {
     const char *name;                                        /* "cpu.conv2d.dnnl", as profiles show it */
+    unsigned over;                                           /* bit i: out may be the very memory of in[i] */
     /* NULL: takes everything. Otherwise the reason it declines ("needs f32"), or NULL to take it. */
     const char *(*takes)(const struct nn_node *y);
     /* in[] and out are set and stay; frozen[i]: src[i] is a weight that never changes while this plan lives, so it
@@ -33,6 +36,10 @@ struct nn_backend {
     void (*release)(nn_backend *b, void *mem);
     int (*write)(nn_backend *b, void *to, const void *host, size_t bytes, err *e);
     int (*read)(nn_backend *b, void *host, const void *from, size_t bytes, err *e);
+    /* Between two places of the backend's memory, in order with the kernels. */
+    int (*copy)(nn_backend *b, void *to, const void *from, size_t bytes);
+    /* Makes the calling thread the one that computes (device, thread count): before a plan prepares or runs. */
+    void (*begin)(nn_backend *b);
     int (*wait)(nn_backend *b, err *e);                      /* the only place where a device's late error appears */
     void (*close)(nn_backend *b);
 };

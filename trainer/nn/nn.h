@@ -43,7 +43,8 @@ nn_tensor nn_input(nn_graph *g, const char *name, dtype t, nn_shape s);
 nn_tensor nn_param(nn_graph *g, const char *name, nn_shape s);
 nn_tensor nn_param_find(const nn_graph *g, const char *name); /* a param already written, by its full name; NULL: none */
 nn_tensor nn_state(nn_graph *g, const char *name, nn_shape s);
-nn_tensor nn_zeros(nn_graph *g, nn_shape s);             /* constant */
+nn_tensor nn_fill(nn_graph *g, nn_shape s, float value); /* a constant, f32 */
+nn_tensor nn_zeros(nn_graph *g, nn_shape s);
 
 /* Pointwise. b's dimensions, aligned at the right, are a's or 1 (or missing). */
 nn_tensor nn_add(nn_graph *g, nn_tensor a, nn_tensor b);

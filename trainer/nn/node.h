@@ -16,11 +16,11 @@ typedef struct nn_op nn_op;
 
 /* What an operation needs besides its sources. */
 typedef union {
-    float scale;
+    float scale;                                                   /* scale, fill */
     struct { int groups, heads; float eps; bool causal; } norm;    /* norms and attention */
     struct { bool ta, tb; } mat;
     nn_conv conv;
-    struct { int dim; int64_t from, count; } part;                 /* slice, pad, detach_rows, view (from: elements) */
+    struct { int dim; int64_t from, count; } part;                 /* slice, pad; view (from: elements); *_rows (count) */
     struct { int64_t first, rows; } embed;
     struct { int64_t dim; bool flip; float shift; } wave;
 } nn_attr;
@@ -32,7 +32,8 @@ struct nn_node {
     nn_shape shape;
     nn_tensor src[NN_MAX_SRC]; /* an optional source in the middle is NULL; look at all NN_MAX_SRC */
     nn_attr at;
-    char *name;                /* leaves only: the name they are found by; owned by the graph */
+    const char *name;          /* leaves only: the name they are found by; owned by the graph */
+    const char *scope;         /* where it was written ("unet.mid_block"), for messages and listings; set by nn_make */
 };
 
 struct nn_op {
@@ -41,11 +42,12 @@ struct nn_op {
     /* Sets y->shape and y->type from the sources (leaves and *_grad builders may have set them before), or says
      * what is wrong. */
     int (*shape)(struct nn_node *y, err *e);
-    /* dx[i] = gradient for src[i], written as graph; leave it NULL where none flows. want[i]: whether anybody asks.
-     * NULL: no gradient flows through this operation at all. */
+    /* dx[i] = gradient for src[i], written as graph, where want[i]: somebody asks. NULL: the operation has no rule,
+     * and a gradient that would have to pass through it is a mistake. */
     void (*grad)(nn_graph *g, nn_tensor y, nn_tensor dy, const bool want[NN_MAX_SRC], nn_tensor dx[NN_MAX_SRC]);
     bool alias;                /* the result is src[0]'s memory (from + at.part.from): no kernel, no buffer */
-    bool in_place;             /* changes its states (adamw): runs after every reader of theirs written before it */
+    bool stops;                /* its value flows on and no gradient flows back (detach) */
+    bool in_place;             /* changes its states (adamw) and is src[0]'s memory; runs where it was written, always */
 };
 
 #define NN_OP(name) extern const nn_op nn_op_##name;
@@ -53,13 +55,21 @@ struct nn_op {
 #undef NN_OP
 extern const nn_op *const nn_ops[NN_OP_COUNT]; /* for whoever must see them all: a test, a listing */
 
-/* Adds a node: runs op->shape, keeps the first mistake (with scope), gives it an id. */
+/* Adds a node: runs op->shape, keeps the first mistake (with scope), gives it an id. proto.name is copied. */
 nn_tensor nn_make(nn_graph *g, struct nn_node proto);
+/* A leaf that is already there under this operation and full name, or NULL. */
+nn_tensor nn_leaf_find(const nn_graph *g, const nn_op *op, const char *name);
+/* What nn_make returns after a mistake; it may go into further nodes, which are then mistakes in silence. */
+bool nn_is_mistake(const nn_graph *g, nn_tensor t);
+const char *nn_scope(const nn_graph *g);
+/* Writes what follows as if in `scope` (a node's), for backward.c; returns the scope to set again afterwards. */
+const char *nn_scope_set(nn_graph *g, const char *scope);
 int nn_node_count(const nn_graph *g);
 nn_tensor nn_node_at(const nn_graph *g, int i);
 
-/* Helpers for shape rules. */
+/* Helpers for shape rules. The text begins with the operation's name: "matmul: [4,320] times [768,320]". */
 int nn_shape_fail(const struct nn_node *y, err *e, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 bool nn_broadcasts(nn_shape whole, nn_shape part); /* part's dims, right-aligned, are whole's or 1 */
-nn_tensor nn_view(nn_graph *g, nn_tensor x, int64_t from, nn_shape s); /* a contiguous piece, from in elements; no gradient */
+nn_tensor nn_view(nn_graph *g, nn_tensor x, int64_t from, nn_shape s); /* a contiguous piece, from in elements */
+int64_t nn_bytes(nn_tensor t);
 #endif

@@ -1,0 +1,29 @@
+#ifndef NN_CPU_H
+#define NN_CPU_H
+/* What the CPU's kernels share. Every operation with a kernel has one list, cpu_NAME: preferred kernels first,
+ * its reference cpu_ref_NAME last, then NULL. A list or a reference that is missing does not link.
+ *
+ * References (cpu_ref_*.c) are plain loops over f32, written to be read: they are the meaning. Bits: for one shape a
+ * kernel gives the same bits with any number of threads; every output element, and every sum, has one fixed order. */
+#include "trainer/nn/backend.h"
+
+#define NN_NAME(name)
+#define NN_OP(name)                                                                                          \
+    extern const nn_kernel *const cpu_##name[];                                                              \
+    extern const nn_kernel cpu_ref_##name;
+#include "trainer/nn/ops.def"
+#undef NN_OP
+
+/* For takes(): NULL when the result and all float sources are F32, else the reason. */
+const char *cpu_needs_f32(const struct nn_node *y);
+
+/* Runs part(arg, from, to) over all of 0..n-1, on several threads when the whole is worth it. work: elements touched
+ * by one of the n. part must not care where it is cut. */
+typedef void cpu_part(const void *arg, int64_t from, int64_t to);
+void cpu_for(int64_t n, int64_t work, cpu_part *part, const void *arg);
+
+static inline const float *cpu_in(const nn_call *c, int i)
+{
+    return c->in[i];
+}
+#endif
