@@ -6,4 +6,6 @@
 
 /* True when this passage shall fail; "kill", "exit" and "hang" do not return. */
 bool fault_here(const char *point);
+/* Looks at the variable again, with all counts at zero: for tests that set it themselves. */
+void fault_reread(void);
 #endif

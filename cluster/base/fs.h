@@ -10,6 +10,9 @@
 
 enum { FS_PATH = 4096 };
 
+/* What the system said for an errno, in our spelling: "no such file or directory". Good until this thread asks again. */
+const char *fs_reason(int number);
+
 bool fs_exists(const char *path);
 bool fs_is_dir(const char *path);
 int fs_join(char out[FS_PATH], const char *dir, const char *name, err *e); /* an absolute name stays as it is */
@@ -23,7 +26,7 @@ int fs_write(const char *path, const void *bytes, size_t n, err *e);       /* at
 
 /* For writers that need a path of their own (HDF5): aside -> write it -> fs_commit or fs_discard. */
 int fs_aside(char out[FS_PATH], const char *path, err *e);
-int fs_commit(const char *aside, const char *path, err *e);                /* fsync, rename, fsync the folder */
+int fs_commit(const char *aside, const char *path, err *e);                /* fsync, rename, fsync the folder; failed: aside is gone */
 void fs_discard(const char *aside);
 int fs_sync_dir(const char *dir, err *e);
 

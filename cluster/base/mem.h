@@ -14,6 +14,7 @@ void *mem_copy(const void *p, size_t bytes);
 /* 64-byte aligned, not zeroed, freed by free(). ERR_MEMORY names what, the size wanted and the size free. */
 int mem_big(void **out, size_t bytes, const char *what, err *e);
 size_t mem_free_bytes(void);                     /* what the machine could still give (MemAvailable, cgroup limit) */
+size_t mem_free_under(const char *root);         /* the same, by the files root/proc and root/sys (a test's own) */
 
 #define NEW(T) ((T *)mem_new(1, sizeof(T)))
 #define NEW_N(T, n) ((T *)mem_new((size_t)(n), sizeof(T)))

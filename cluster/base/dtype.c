@@ -1,0 +1,133 @@
+/* Element types and the 16-bit floats. The conversions work on bits and on normal numbers only, so that a thread
+ * which flushes subnormals (as some math libraries set it) reads the same values. */
+#include "cluster/base/dtype.h"
+
+#include <string.h>
+
+#include "cluster/base/err.h"
+
+static const struct {
+    const char *name;
+    size_t bytes;
+} TYPES[DTYPE_COUNT] = {
+    [F32] = {"F32", 4}, [BF16] = {"BF16", 2}, [F16] = {"F16", 2}, [F64] = {"F64", 8}, [U8] = {"U8", 1},
+    [I8] = {"I8", 1},   [I16] = {"I16", 2},   [I32] = {"I32", 4}, [I64] = {"I64", 8}, [BOOL8] = {"BOOL", 1},
+};
+
+size_t dtype_bytes(dtype t)
+{
+    CHECK((unsigned)t < DTYPE_COUNT);
+    return TYPES[t].bytes;
+}
+
+const char *dtype_name(dtype t)
+{
+    CHECK((unsigned)t < DTYPE_COUNT);
+    return TYPES[t].name;
+}
+
+int dtype_find(const char *name, dtype *out)
+{
+    for (int t = 0; t < DTYPE_COUNT; t++) {
+        if (strcmp(TYPES[t].name, name) == 0) {
+            *out = (dtype)t;
+            return 0;
+        }
+    }
+    return -1;
+}
+
+static uint32_t bits_of(float v)
+{
+    uint32_t b;
+    memcpy(&b, &v, sizeof b);
+    return b;
+}
+
+static float float_of(uint32_t b)
+{
+    float v;
+    memcpy(&v, &b, sizeof v);
+    return v;
+}
+
+float f32_of_bf16(uint16_t v)
+{
+    return float_of((uint32_t)v << 16);
+}
+
+uint16_t bf16_of_f32(float v)
+{
+    uint32_t b = bits_of(v);
+    if ((b & 0x7fffffff) > 0x7f800000)
+        return (uint16_t)((b >> 16) | 0x40); /* quiet, and never an infinity */
+    return (uint16_t)((b + 0x7fff + ((b >> 16) & 1)) >> 16);
+}
+
+float f32_of_f16(uint16_t v)
+{
+    uint32_t sign = (uint32_t)(v & 0x8000) << 16, exponent = (v >> 10) & 31, fraction = v & 0x3ff;
+    if (exponent == 0) /* zero and subnormals: multiples of 2^-24 */
+        return float_of(sign | bits_of((float)fraction * 0x1p-24f));
+    if (exponent == 31)
+        return float_of(sign | 0x7f800000 | fraction << 13 | (fraction ? 0x400000u : 0));
+    return float_of(sign | (exponent + 112) << 23 | fraction << 13);
+}
+
+uint16_t f16_of_f32(float v)
+{
+    uint32_t b = bits_of(v), sign = (b >> 16) & 0x8000, m = b & 0x7fffffff;
+    if (m > 0x7f800000)
+        return (uint16_t)(sign | 0x7e00 | ((m >> 13) & 0x3ff));
+    if (m >= 0x47800000) /* 65536 and beyond */
+        return (uint16_t)(sign | 0x7c00);
+    if (m < 0x38800000) /* below 2^-14: adding 0.5 makes the unit in the last place 2^-24, and rounds to even */
+        return (uint16_t)(sign | (bits_of(float_of(m) + 0.5f) - 0x3f000000));
+    return (uint16_t)(sign | ((m + 0xfff + ((m >> 13) & 1) - (112u << 23)) >> 13));
+}
+
+void f32_from(float *to, const void *from, dtype t, size_t n)
+{
+    CHECK(t == F32 || t == BF16 || t == F16 || t == F64);
+    const unsigned char *at = from; /* perhaps unaligned: it may lie anywhere in a mapped file */
+    uint16_t half;
+    double wide;
+    if (t == F32) {
+        if (n > 0)
+            memcpy(to, from, n * sizeof *to);
+    } else if (t == BF16) {
+        for (size_t i = 0; i < n; i++) {
+            memcpy(&half, at + 2 * i, 2);
+            to[i] = f32_of_bf16(half);
+        }
+    } else if (t == F16) {
+        for (size_t i = 0; i < n; i++) {
+            memcpy(&half, at + 2 * i, 2);
+            to[i] = f32_of_f16(half);
+        }
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            memcpy(&wide, at + 8 * i, 8);
+            to[i] = (float)wide;
+        }
+    }
+}
+
+void f32_into(void *to, dtype t, const float *from, size_t n)
+{
+    CHECK(t == F32 || t == BF16 || t == F16 || t == F64);
+    unsigned char *at = to;
+    if (t == F32) {
+        if (n > 0)
+            memcpy(to, from, n * sizeof *from);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half = t == BF16 ? bf16_of_f32(from[i]) : t == F16 ? f16_of_f32(from[i]) : 0;
+        double wide = from[i];
+        if (t == F64)
+            memcpy(at + 8 * i, &wide, 8);
+        else
+            memcpy(at + 2 * i, &half, 2);
+    }
+}
