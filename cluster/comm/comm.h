@@ -13,8 +13,6 @@ int comm_self(comm **out, err *e);
 /* Processes of one node through a shared-memory file (a path under /dev/shm or any mmap-able folder). The first to come
  * makes it; timeout_s without the others' arrival or progress is ERR_PEER. bytes: the largest payload of one call. */
 int comm_shm(comm **out, const char *path, int rank, int size, size_t bytes, double timeout_s, err *e);
-/* mpi_comm: a pointer to an MPI_Comm, borrowed; MPI must be initialised and outlive it. */
-int comm_mpi(comm **out, void *mpi_comm, err *e);
 void comm_free(comm *c);
 
 int comm_rank(const comm *c);

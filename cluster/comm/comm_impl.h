@@ -1,0 +1,17 @@
+#ifndef COMM_IMPL_H
+#define COMM_IMPL_H
+/* What a wire brings: the five verbs of comm.h over one kind of transport. */
+#include "cluster/comm/comm.h"
+
+typedef struct {
+    int (*sum)(comm *c, float *buf, size_t n, err *e);
+    int (*broadcast)(comm *c, void *buf, size_t bytes, int root, err *e);
+    int (*agree)(comm *c, const err *mine, err *e);
+    void (*free)(comm *c);
+} comm_wire;
+
+struct comm {
+    const comm_wire *wire; /* first member of every implementation's own struct */
+    int rank, size;
+};
+#endif

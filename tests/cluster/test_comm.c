@@ -1,0 +1,208 @@
+/* The laws of a gang's collectives over shared memory: every rank sees the same bits, those of the fixed tree;
+ * a failure is everyone's; a dead member is noticed. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cluster/base/rng.h"
+#include "cluster/comm/comm.h"
+
+enum { N = 10007, SLOT = 4096 }; /* several pieces and a tail */
+
+static float leaf(int rank, int i) { return rng_normal(rng_open(1, "leaf", (uint32_t)rank, 0), (uint64_t)i); }
+
+static float tree(int from, int size, int i)
+{
+    int half = 1;
+
+    if (size == 1)
+        return leaf(from, i);
+    while (half * 2 < size)
+        half *= 2;
+    return tree(from, half, i) + tree(from + half, size - half, i);
+}
+
+typedef int member(comm *c); /* what a forked rank does; 0: as it should be */
+
+static int sums_in_the_tree(comm *c)
+{
+    static float buf[N];
+    err e = {0};
+
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < N; i++)
+            buf[i] = leaf(comm_rank(c), i);
+        if (comm_sum(c, buf, N, &e) != 0)
+            return 1;
+        for (int i = 0; i < N; i++)
+            if (buf[i] != tree(0, comm_size(c), i))
+                return 2;
+    }
+    return 0;
+}
+
+static int hears_root(comm *c)
+{
+    char word[9000];
+    err e = {0};
+
+    memset(word, comm_rank(c) == 1 ? 'x' : '-', sizeof word);
+    if (comm_broadcast(c, word, sizeof word, 1, &e) != 0)
+        return 1;
+    return word[0] == 'x' && word[sizeof word - 1] == 'x' ? 0 : 2;
+}
+
+static int all_fail_with_the_lowest(comm *c)
+{
+    err mine = {0}, e = {0};
+
+    if (comm_agree(c, &mine, &e) != 0)
+        return 1;
+    if (comm_rank(c) >= 1)
+        err_set(&mine, ERR_INPUT, "rank %d saw a bad picture", comm_rank(c));
+    if (comm_agree(c, &mine, &e) != ERR_INPUT)
+        return 2;
+    return strcmp(e.text, "rank 1 saw a bad picture") == 0 ? 0 : 3;
+}
+
+static int notices_a_death(comm *c)
+{
+    float one = 1;
+    err e = {0};
+
+    if (comm_rank(c) == 1)
+        _exit(0);
+    return comm_sum(c, &one, 1, &e) == ERR_PEER && strstr(e.text, "is gone") ? 0 : 1;
+}
+
+static int notices_a_hang(comm *c)
+{
+    float one = 1;
+    err e = {0};
+
+    if (comm_rank(c) == 1) {
+        usleep(1500000);
+        return 0;
+    }
+    return comm_sum(c, &one, 1, &e) == ERR_PEER && strstr(e.text, "did not come") ? 0 : 1;
+}
+
+static void gang_of(int size, member *does, double timeout)
+{
+    char path[64];
+    int bad = 0;
+
+    snprintf(path, sizeof path, "/dev/shm/cfarm-test-%d", (int)getpid());
+    for (int r = 0; r < size; r++) {
+        if (fork() != 0)
+            continue;
+        err e = {0};
+        comm *c;
+        if (comm_shm(&c, path, r, size, SLOT, timeout, &e) != 0)
+            _exit(99);
+        int rc = does(c);
+        comm_free(c);
+        _exit(rc);
+    }
+    for (int r = 0; r < size; r++) {
+        int status = 0;
+        waitpid(-1, &status, 0); /* whoever ends first: an agent reaps its dead at once, too */
+        bad |= !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    }
+    assert_int_equal(bad, 0);
+    assert_int_not_equal(access(path, F_OK), 0); /* nothing is left behind */
+}
+
+static void every_rank_holds_the_bits_of_the_tree(void **state)
+{
+    (void)state;
+    for (int size = 1; size <= 5; size++)
+        gang_of(size, sums_in_the_tree, 20);
+}
+
+static void a_broadcast_reaches_everyone(void **state)
+{
+    (void)state;
+    gang_of(3, hears_root, 20);
+}
+
+static void a_failure_is_everyones(void **state)
+{
+    (void)state;
+    gang_of(3, all_fail_with_the_lowest, 20);
+}
+
+static void a_dead_member_is_noticed(void **state)
+{
+    (void)state;
+    gang_of(3, notices_a_death, 20);
+}
+
+static void a_hung_member_is_noticed(void **state)
+{
+    (void)state;
+    gang_of(2, notices_a_hang, 0.4);
+}
+
+static void a_gang_of_one_needs_no_wire(void **state)
+{
+    float x[2] = {1, 2};
+    err e = {0}, mine = {0};
+    comm *c;
+
+    (void)state;
+    assert_int_equal(comm_self(&c, &e), 0);
+    assert_int_equal(comm_sum(c, x, 2, &e), 0);
+    assert_true(x[0] == 1 && x[1] == 2 && comm_size(c) == 1 && comm_rank(c) == 0);
+    assert_int_equal(comm_agree(c, &mine, &e), 0);
+    err_set(&mine, ERR_IO, "gone");
+    assert_int_equal(comm_agree(c, &mine, &e), ERR_IO);
+    comm_free(c);
+}
+
+static void a_gang_of_another_size_is_refused(void **state)
+{
+    char path[64];
+    err e = {0};
+    comm *c;
+
+    (void)state;
+    snprintf(path, sizeof path, "/dev/shm/cfarm-test-size-%d", (int)getpid());
+    pid_t pid = fork();
+    if (pid == 0) {
+        comm_shm(&c, path, 0, 2, SLOT, 30, &e); /* waits for its second member until it is killed */
+        _exit(0);
+    }
+    for (int i = 0; i < 200 && access(path, F_OK) != 0; i++)
+        usleep(10000);
+    usleep(100000);
+    assert_int_equal(comm_shm(&c, path, 1, 3, SLOT, 1, &e), ERR_PEER);
+    assert_non_null(strstr(e.text, "a gang of 2, not of 3"));
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    unlink(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_rank_holds_the_bits_of_the_tree),
+        cmocka_unit_test(a_broadcast_reaches_everyone),
+        cmocka_unit_test(a_failure_is_everyones),
+        cmocka_unit_test(a_dead_member_is_noticed),
+        cmocka_unit_test(a_hung_member_is_noticed),
+        cmocka_unit_test(a_gang_of_one_needs_no_wire),
+        cmocka_unit_test(a_gang_of_another_size_is_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
