@@ -108,6 +108,7 @@ typedef struct {
     concept_factors factors;   /* rank 0: none */
     concept_source *sources;
     char *certificate;         /* JSON; merged only */
+    char digest[HASH_HEX];     /* of the file it was read from (store_digest); concept_write passes over it */
 } concept;
 
 /* Parts of a file; attributes and tokens are always read. */

@@ -29,6 +29,7 @@ typedef struct {
 int store_create(store **out, const char *path, err *e);
 int store_put(store *s, const char *path, store_shape shape, const void *data, err *e);
 int store_put_text(store *s, const char *path, const char *text, err *e);
+int store_put_texts(store *s, const char *path, const char *const text[], int64_t n, err *e);
 /* Attributes of a group or dataset already there ("/" for the file). */
 int store_attr_text(store *s, const char *path, const char *name, const char *value, err *e);
 int store_attr_int(store *s, const char *path, const char *name, int64_t value, err *e);
@@ -40,18 +41,20 @@ void store_drop(store *s);                 /* instead of commit: nothing is left
 int store_open(store **out, const char *path, err *e);
 void store_close(store *s);
 const char *store_digest(const store *s);  /* the root's sha256: names the whole contents */
-bool store_has(const store *s, const char *path);
-int store_shape_of(const store *s, const char *path, store_shape *out, err *e);
+bool store_has(store *s, const char *path);
+int store_shape_of(store *s, const char *path, store_shape *out, err *e);
 /* ERR_SHAPE unless type and dimensions are these; a dimension of -1 takes any. */
 int store_get(store *s, const char *path, store_shape want, void *to, err *e);
 /* Allocates: free(*to). *shape is what was found; `want` restricts as above (type too). */
 int store_load(store *s, const char *path, store_shape want, void **to, store_shape *shape, err *e);
 int store_load_text(store *s, const char *path, char **text, err *e);
+int store_load_texts(store *s, const char *path, char ***text, int64_t *n, err *e);      /* free with store_names_free */
 int store_get_text(store *s, const char *path, const char *name, char **text, err *e);   /* attributes */
 int store_get_int(store *s, const char *path, const char *name, int64_t *value, err *e);
 int store_get_real(store *s, const char *path, const char *name, double *value, err *e);
-bool store_has_attr(const store *s, const char *path, const char *name);
-/* Children of a group by name, sorted by bytes; free with store_names_free. A missing group has none. */
+bool store_has_attr(store *s, const char *path, const char *name);
+/* Children of a group, sorted by bytes; store_names_free them, after an error as well. A missing group has
+ * none. */
 int store_names(store *s, const char *group, char ***names, size_t *n, err *e);
 void store_names_free(char **names);
 /* Reads and checks everything. */

@@ -1,0 +1,21 @@
+#ifndef CONCEPT_IMPL_H
+#define CONCEPT_IMPL_H
+/* Where things stand in a concept file: shared by concept_read.c and concept_write.c. */
+#include "data/concept.h"
+#include "data/store.h"
+
+#define CONCEPT_FORMAT "conceptfarm"
+enum { CONCEPT_VERSION = 1, CONCEPT_PATH = 1024 };
+
+/* The texts among the attributes of "/". */
+typedef struct { const char *name; size_t at; } concept_text;
+extern const concept_text concept_texts[];       /* ended by a NULL name */
+static inline char **concept_text_at(const concept *c, const concept_text *t)
+{
+    return (char **)((char *)(uintptr_t)c + t->at);
+}
+
+/* "X.attn2.to_k.weight" <-> "/kv/X.attn2/to_k"; ERR_INPUT for a name outside cross-attention. */
+int concept_path_of(char path[CONCEPT_PATH], const char *name, err *e);
+int concept_name_of(char name[CONCEPT_PATH], const char *layer, const char *dataset, err *e);
+#endif
