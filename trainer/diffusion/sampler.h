@@ -14,8 +14,10 @@ typedef struct {
     const char *help;    /* one sentence with its source */
 } sampler_kind;
 
-/* Every sampler there is; the name NULL ends them. */
-const sampler_kind *sampler_kinds(void);
+/* Every sampler there is; NULL past the end. */
+const sampler_kind *sampler_kind_at(size_t i);
+enum { SAMPLER_NAMES = 160 };
+const char *sampler_names(char out[SAMPLER_NAMES]); /* "ddim, ddpm, ..." for a sentence */
 
 /* steps: 1..noise->steps; eta: DDIM's share of fresh noise, 0..1, others ignore it; count: elements of x.
  * The schedule is borrowed and must outlive the sampler. */

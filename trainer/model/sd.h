@@ -44,7 +44,7 @@ int sd_text_rows(const sd *m);
 int sd_text_row(sd *m, int32_t id, float *row, err *e);
 /* Another value for a weight; shape as in the file. sd_restore takes back all overrides and modifier rows. */
 int sd_override(sd *m, const char *name, const float *data, size_t count, err *e);
-int sd_restore(sd *m, err *e);
+void sd_restore(sd *m);
 /* Forgets the plans kept for the functions below: for whoever changes weights through sd_params() itself. */
 void sd_forget_plans(sd *m);
 

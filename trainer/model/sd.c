@@ -1,0 +1,191 @@
+/* An open model: its weights by name, what is put in their place, and what it is known by. */
+#include "trainer/model/sd.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/mem.h"
+#include "cluster/base/str.h"
+#include "trainer/model/sd_impl.h"
+#include "trainer/nn/node.h"
+
+/* ---- opening ---- */
+
+static int add_files(sd *m, err *e)
+{
+    for (sd_part p = 0; p < SD_PARTS; p++) {
+        str prefix = {0};
+
+        str_add(&prefix, "%s.", sd_part_scope(p));
+        int rc = nn_params_add_file(m->params, m->files.file[p], prefix.at, e);
+        str_free(&prefix);
+        TRY(rc);
+    }
+    return 0;
+}
+
+static bool is_kv(const char *name)
+{
+    return str_ends(name, ".attn2.to_k.weight") || str_ends(name, ".attn2.to_v.weight");
+}
+
+/* The order in which the UNet's graph asks for them. */
+static void list_kv(sd *m)
+{
+    const unet_shape *u = &m->files.unet;
+    nn_graph *g = nn_graph_new();
+    size_t n = 0;
+
+    sd_unet_write(g, m, nn_input(g, "x", F32, NN_SHAPE(1, 1, 1, u->in)), nn_input(g, "t", F32, NN_SHAPE(1)),
+                  nn_input(g, "text", F32, NN_SHAPE(1, 1, u->text_width)), false);
+    for (int i = 0; i < nn_node_count(g); i++) {
+        nn_tensor t = nn_node_at(g, i);
+
+        if (t->op != &nn_op_param || !is_kv(t->name))
+            continue;
+        m->kv = mem_grow(m->kv, n + 2, sizeof *m->kv);
+        m->kv[n++] = mem_text(t->name);
+        m->kv[n] = NULL;
+    }
+    nn_graph_free(g);
+}
+
+int sd_open(sd **out, const char *dir, nn_backend *b, err *e)
+{
+    sd *m = NEW(sd);
+    int rc = sd_files_open(&m->files, dir, e);
+
+    if (rc == 0) {
+        m->params = nn_params_new(b);
+        rc = add_files(m, e);
+    }
+    if (rc != 0) {
+        sd_close(m);
+        return rc;
+    }
+    list_kv(m);
+    *out = m;
+    return 0;
+}
+
+void sd_close(sd *m)
+{
+    if (!m)
+        return;
+    sd_forget_plans(m);
+    nn_params_free(m->params);
+    for (size_t i = 0; m->kv && m->kv[i]; i++)
+        free(m->kv[i]);
+    free(m->kv);
+    sd_files_close(&m->files);
+    free(m);
+}
+
+/* ---- what it is ---- */
+
+const char *sd_dir(const sd *m) { return m->files.dir; }
+nn_params *sd_params(sd *m) { return m->params; }
+const unet_shape *sd_unet_shape(const sd *m) { return &m->files.unet; }
+const clip_shape *sd_text_shape(const sd *m) { return &m->files.text; }
+const vae_shape *sd_vae_shape(const sd *m) { return &m->files.vae; }
+const schedule *sd_schedule(const sd *m) { return &m->files.noise; }
+int sd_latent_channels(const sd *m) { return m->files.vae.latent; }
+int sd_text_rows(const sd *m) { return m->modifiers; }
+
+const char *sd_kv_name(const sd *m, size_t i)
+{
+    for (size_t k = 0; m->kv && m->kv[k]; k++)
+        if (k == i)
+            return m->kv[k];
+    return NULL;
+}
+
+int sd_fingerprint(const sd *m, char hex[HASH_HEX], err *e)
+{
+    const safetensors *f = m->files.file[SD_UNET];
+    size_t skip = strlen(sd_part_scope(SD_UNET)) + 1;
+    hash *h = hash_new();
+    float *w = NULL;
+    int rc = 0;
+
+    for (char **name = m->kv; rc == 0 && name && *name; name++) {
+        uint64_t count = st_find(f, *name + skip)->count;
+
+        w = mem_grow(w, count, sizeof *w);
+        rc = st_read_f32(f, *name + skip, w, count, e);
+        hash_add(h, *name, strlen(*name) + 1);
+        hash_add(h, w, count * sizeof *w);
+    }
+    free(w);
+    hash_end(h, hex);
+    return rc;
+}
+
+/* ---- other weights in their place ---- */
+
+int sd_text_rows_set(sd *m, const float *rows, int n, err *e)
+{
+    sd_forget_plans(m);
+    if (n > 0)
+        TRY(nn_params_set(m->params, SD_MODIFIER, NN_SHAPE(n, m->files.text.width), rows, e));
+    m->modifiers = n;
+    return 0;
+}
+
+int sd_text_row(sd *m, int32_t id, float *row, err *e)
+{
+    const clip_shape *c = &m->files.text;
+    size_t width = (size_t)c->width;
+
+    if (id < 0 || id >= c->vocab + m->modifiers)
+        return err_set(e, ERR_INPUT, "token id %d where the text encoder has %d", (int)id, c->vocab + m->modifiers);
+    if (id < c->vocab) {
+        const st_tensor *t = st_find(m->files.file[SD_TEXT], "text_model.embeddings.token_embedding.weight");
+        const char *at = (const char *)t->data + (size_t)id * width * dtype_bytes(t->type);
+        f32_from(row, at, t->type, width);
+        return 0;
+    }
+    size_t count = (size_t)m->modifiers * width;
+    float *all = NEW_N(float, count);
+    int rc = nn_params_get(m->params, SD_MODIFIER, all, count, e);
+    memcpy(row, all + (size_t)(id - c->vocab) * width, width * sizeof *row);
+    free(all);
+    return rc;
+}
+
+int sd_override(sd *m, const char *name, const float *data, size_t count, err *e)
+{
+    nn_shape s;
+    char text[64];
+
+    TRY(nn_params_shape(m->params, name, &s, e));
+    if ((size_t)nn_count(s) != count)
+        return err_set(e, ERR_SHAPE, "%s: %zu numbers where the model has %s", name, count, nn_shape_text(s, text));
+    sd_forget_plans(m);
+    return nn_params_set(m->params, name, s, data, e);
+}
+
+void sd_restore(sd *m)
+{
+    sd_forget_plans(m);
+    nn_params_reset(m->params);
+    m->modifiers = 0;
+}
+
+/* ---- graphs ---- */
+
+nn_tensor sd_text_write(nn_graph *g, const sd *m, nn_tensor ids)
+{
+    nn_enter(g, "%s", sd_part_scope(SD_TEXT));
+    nn_tensor y = clip_write(g, &m->files.text, ids, m->modifiers);
+    nn_leave(g);
+    return y;
+}
+
+nn_tensor sd_unet_write(nn_graph *g, const sd *m, nn_tensor x, nn_tensor t, nn_tensor text, bool detach_first)
+{
+    nn_enter(g, "%s", sd_part_scope(SD_UNET));
+    nn_tensor y = unet_write(g, &m->files.unet, x, t, text, detach_first);
+    nn_leave(g);
+    return y;
+}

@@ -1,0 +1,40 @@
+#ifndef SD_IMPL_H
+#define SD_IMPL_H
+/* What sd_read.c, sd.c and sd_run.c share. */
+#include "data/safetensors.h"
+#include "trainer/model/sd.h"
+#include "trainer/nn/plan.h"
+
+typedef enum { SD_UNET, SD_VAE, SD_TEXT, SD_PARTS } sd_part;
+
+/* A model directory as read and checked, no weight loaded. */
+typedef struct {
+    char *dir;
+    unet_shape unet;
+    vae_shape vae;
+    clip_shape text;
+    schedule noise;
+    safetensors *file[SD_PARTS];
+} sd_files;
+
+int sd_files_open(sd_files *out, const char *dir, err *e);
+void sd_files_close(sd_files *f);
+const char *sd_part_scope(sd_part p);      /* "unet": opened with nn_enter, and the prefix of its names with a dot */
+
+/* A part's function with a plan for one sample of one size. */
+typedef enum { RUN_TEXT, RUN_PROJECT, RUN_ENCODE, RUN_DECODE, RUN_UNET, SD_RUNS } sd_run;
+typedef struct {
+    nn_graph *graph;
+    nn_plan *plan;
+    int64_t size[3];
+    nn_tensor in[3], out;
+} sd_ready;
+
+struct sd {
+    sd_files files;
+    nn_params *params;
+    int modifiers;             /* rows of SD_MODIFIER; 0: none */
+    char **kv;                 /* names, ended by NULL */
+    sd_ready ready[SD_RUNS];
+};
+#endif

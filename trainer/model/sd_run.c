@@ -1,0 +1,213 @@
+/* The parts of a model as functions on host arrays. Each keeps one plan for one sample of the size last asked for. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/mem.h"
+#include "trainer/model/sd_impl.h"
+
+/* ---- graphs of one sample; size: what the function's caller gave ---- */
+
+static void write_text(nn_graph *g, const sd *m, sd_ready *r)
+{
+    r->in[0] = nn_input(g, "ids", I32, NN_SHAPE(1, r->size[0]));
+    r->out = sd_text_write(g, m, r->in[0]);
+}
+
+static void write_project(nn_graph *g, const sd *m, sd_ready *r)
+{
+    r->in[0] = nn_input(g, "end", F32, NN_SHAPE(1, m->files.text.width));
+    nn_enter(g, "%s", sd_part_scope(SD_TEXT));
+    r->out = clip_project_write(g, &m->files.text, r->in[0]);
+    nn_leave(g);
+}
+
+static void write_encode(nn_graph *g, const sd *m, sd_ready *r)
+{
+    r->in[0] = nn_input(g, "pixels", F32, NN_SHAPE(1, r->size[0], r->size[1], m->files.vae.in));
+    nn_enter(g, "%s", sd_part_scope(SD_VAE));
+    r->out = vae_encode_write(g, &m->files.vae, r->in[0]);
+    nn_leave(g);
+}
+
+static void write_decode(nn_graph *g, const sd *m, sd_ready *r)
+{
+    r->in[0] = nn_input(g, "latents", F32, NN_SHAPE(1, r->size[0], r->size[1], m->files.vae.latent));
+    nn_enter(g, "%s", sd_part_scope(SD_VAE));
+    r->out = vae_decode_write(g, &m->files.vae, r->in[0]);
+    nn_leave(g);
+}
+
+static void write_unet(nn_graph *g, const sd *m, sd_ready *r)
+{
+    const unet_shape *u = &m->files.unet;
+
+    r->in[0] = nn_input(g, "latents", F32, NN_SHAPE(1, r->size[0], r->size[1], u->in));
+    r->in[1] = nn_input(g, "timestep", F32, NN_SHAPE(1));
+    r->in[2] = nn_input(g, "text", F32, NN_SHAPE(1, r->size[2], u->text_width));
+    r->out = sd_unet_write(g, m, r->in[0], r->in[1], r->in[2], false);
+}
+
+static void (*const WRITE[SD_RUNS])(nn_graph *g, const sd *m, sd_ready *r) = {
+    [RUN_TEXT] = write_text,     [RUN_PROJECT] = write_project, [RUN_ENCODE] = write_encode,
+    [RUN_DECODE] = write_decode, [RUN_UNET] = write_unet,
+};
+
+/* ---- plans ---- */
+
+static void forget(sd_ready *r)
+{
+    nn_plan_free(r->plan);
+    nn_graph_free(r->graph);
+    *r = (sd_ready){0};
+}
+
+void sd_forget_plans(sd *m)
+{
+    for (int i = 0; i < SD_RUNS; i++)
+        forget(&m->ready[i]);
+}
+
+static int ready(sd_ready **out, sd *m, sd_run which, int64_t a, int64_t b, int64_t c, err *e)
+{
+    sd_ready *r = *out = &m->ready[which];
+    int64_t size[3] = {a, b, c};
+
+    if (r->plan && memcmp(r->size, size, sizeof size) == 0)
+        return 0;
+    forget(r);
+    memcpy(r->size, size, sizeof size);
+    r->graph = nn_graph_new();
+    WRITE[which](r->graph, m, r);
+    int rc = nn_check(r->graph, e);
+    if (rc == 0)
+        rc = nn_plan_new(&r->plan, r->graph, m->params, &r->out, 1, e);
+    if (rc != 0)
+        forget(r);
+    return rc;
+}
+
+static size_t elements(nn_tensor t)
+{
+    return (size_t)nn_count(nn_shape_get(t));
+}
+
+/* One sample: inputs in the order of r->in (all have 4-byte elements), the output into out. */
+static int run(sd_ready *r, const void *const in[], int n, float *out, err *e)
+{
+    for (int i = 0; i < n; i++)
+        TRY(nn_write(r->plan, r->in[i], in[i], elements(r->in[i]) * 4, e));
+    TRY(nn_run(r->plan, e));
+    return nn_read(r->plan, r->out, out, elements(r->out) * sizeof *out, e);
+}
+
+/* n samples behind each other, with one input. */
+static int run_each(sd_ready *r, const void *in, int n, float *out, err *e)
+{
+    size_t stride_in = elements(r->in[0]) * 4, stride_out = elements(r->out);
+
+    for (int i = 0; i < n; i++) {
+        const void *at = (const char *)in + (size_t)i * stride_in;
+        TRY(run(r, &at, 1, out + (size_t)i * stride_out, e));
+    }
+    return 0;
+}
+
+/* ---- words ---- */
+
+static int check_ids(const sd *m, const int32_t *ids, size_t count, err *e)
+{
+    int most = m->files.text.vocab + m->modifiers;
+
+    for (size_t i = 0; i < count; i++)
+        if (ids[i] < 0 || ids[i] >= most)
+            return err_set(e, ERR_INPUT, "token id %d where the text encoder has %d", (int)ids[i], most);
+    return 0;
+}
+
+int sd_text_encode(sd *m, const int32_t *ids, int n, int tokens, float *out, err *e)
+{
+    sd_ready *r;
+
+    TRY(check_ids(m, ids, (size_t)n * (size_t)tokens, e));
+    TRY(ready(&r, m, RUN_TEXT, tokens, 0, 0, e));
+    return run_each(r, ids, n, out, e);
+}
+
+int sd_text_embed_width(const sd *m)
+{
+    return m->files.text.projection > 0 ? m->files.text.projection : m->files.text.width;
+}
+
+/* The place of the first end token; the last place where there is none. */
+static size_t end_of(const int32_t *ids, int tokens, int32_t eos)
+{
+    int i = 0;
+
+    while (i < tokens - 1 && ids[i] != eos)
+        i++;
+    return (size_t)i;
+}
+
+int sd_text_embed(sd *m, const int32_t *ids, int n, int tokens, int32_t eos, float *out, err *e)
+{
+    size_t width = (size_t)m->files.text.width, each = (size_t)sd_text_embed_width(m);
+    float *states = NEW_N(float, (size_t)tokens * width);
+    sd_ready *project = NULL;
+    int rc = m->files.text.projection > 0 ? ready(&project, m, RUN_PROJECT, 0, 0, 0, e) : 0;
+
+    for (int i = 0; rc == 0 && i < n; i++) {
+        const int32_t *id = ids + (size_t)i * (size_t)tokens;
+        const float *end = states + end_of(id, tokens, eos) * width;
+
+        rc = sd_text_encode(m, id, 1, tokens, states, e);
+        if (rc == 0 && project)
+            rc = run_each(project, end, 1, out + (size_t)i * each, e);
+        else
+            memcpy(out + (size_t)i * each, end, width * sizeof *out);
+    }
+    free(states);
+    return rc;
+}
+
+/* ---- pictures ---- */
+
+int sd_vae_encode(sd *m, const float *pixels, int n, int h, int w, float *mean, float *logvar, err *e)
+{
+    const vae_shape *v = &m->files.vae;
+    sd_ready *r;
+
+    if (h < vae_factor(v) || w < vae_factor(v))
+        return err_set(e, ERR_SHAPE, "a picture of %d x %d is smaller than one latent (%d pixels)", w, h, vae_factor(v));
+    TRY(ready(&r, m, RUN_ENCODE, h, w, 0, e));
+    size_t in = (size_t)h * (size_t)w * (size_t)v->in, out = elements(r->out), half = out / 2;
+    float *moments = NEW_N(float, out);
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < (size_t)n; i++) {
+        rc = run_each(r, pixels + i * in, 1, moments, e);
+        vae_moments(v, moments, half / (size_t)v->latent, mean + i * half, logvar + i * half);
+    }
+    free(moments);
+    return rc;
+}
+
+int sd_vae_decode(sd *m, const float *latents, int n, int h, int w, float *pixels, err *e)
+{
+    sd_ready *r;
+
+    TRY(ready(&r, m, RUN_DECODE, h, w, 0, e));
+    return run_each(r, latents, n, pixels, e);
+}
+
+int sd_unet(sd *m, const float *latents, const float *t, const float *context, int n, int h, int w, int tokens,
+            float *out, err *e)
+{
+    sd_ready *r;
+
+    TRY(ready(&r, m, RUN_UNET, h, w, tokens, e));
+    size_t map = elements(r->in[0]), text = elements(r->in[2]), said = elements(r->out);
+    for (size_t i = 0; i < (size_t)n; i++) {
+        const void *in[] = {latents + i * map, t + i, context + i * text};
+        TRY(run(r, in, 3, out + i * said, e));
+    }
+    return 0;
+}
