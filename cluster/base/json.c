@@ -10,10 +10,40 @@
 
 enum { JSON_MOST = 256 << 20 }; /* bytes of one file: an index of shards or a vocabulary is far below */
 
+/* Python writes NaN and the infinities as bare words, which JSON does not have: a scheduler_config.json may say
+ * "lambda_min_clipped": -Infinity. They are read as null. */
+static json_t *without_words(const char *text, size_t n, json_error_t *bad)
+{
+    static const char *const WORDS[] = {"-Infinity", "Infinity", "NaN"};
+    str plain = {0};
+    bool quoted = false;
+
+    for (size_t i = 0; i < n;) {
+        size_t skip = 0;
+        for (size_t k = 0; !quoted && skip == 0 && k < sizeof WORDS / sizeof *WORDS; k++)
+            if (n - i >= strlen(WORDS[k]) && memcmp(text + i, WORDS[k], strlen(WORDS[k])) == 0)
+                skip = strlen(WORDS[k]);
+        if (skip) {
+            str_put(&plain, "null", 4);
+            i += skip;
+            continue;
+        }
+        bool escaped = quoted && text[i] == '\\' && i + 1 < n;
+        quoted ^= text[i] == '"';
+        str_put(&plain, text + i, escaped ? 2 : 1);
+        i += escaped ? 2 : 1;
+    }
+    json_t *v = json_loadb(plain.at ? plain.at : "", plain.n, JSON_REJECT_DUPLICATES, bad);
+    str_free(&plain);
+    return v;
+}
+
 int json_parse(json_t **out, const char *text, size_t n, const char *name, err *e)
 {
     json_error_t bad;
     *out = json_loadb(text, n, JSON_REJECT_DUPLICATES, &bad);
+    if (!*out && (memmem(text, n, "NaN", 3) || memmem(text, n, "Infinity", 8)))
+        *out = without_words(text, n, &bad);
     if (*out)
         return 0;
     for (char *p = bad.text; *p; p++)

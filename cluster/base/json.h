@@ -8,7 +8,8 @@
 
 #include "cluster/base/err.h"
 
-int json_read(json_t **out, const char *path, err *e);                    /* errors name file:line:column */
+/* Errors name file:line:column. The bare words NaN, Infinity and -Infinity, which Python writes, are read as null. */
+int json_read(json_t **out, const char *path, err *e);
 int json_parse(json_t **out, const char *text, size_t n, const char *name, err *e);
 
 /* Required: an error names the key and what stands there instead. */

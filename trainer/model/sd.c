@@ -6,6 +6,7 @@
 
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
+#include "data/concept.h"
 #include "trainer/model/sd_impl.h"
 #include "trainer/nn/node.h"
 
@@ -104,20 +105,16 @@ int sd_fingerprint(const sd *m, char hex[HASH_HEX], err *e)
 {
     const safetensors *f = m->files.file[SD_UNET];
     size_t skip = strlen(sd_part_scope(SD_UNET)) + 1;
-    hash *h = hash_new();
-    float *w = NULL;
+    concept base = {0};
     int rc = 0;
 
     for (char **name = m->kv; rc == 0 && name && *name; name++) {
-        uint64_t count = st_find(f, *name + skip)->count;
-
-        w = mem_grow(w, count, sizeof *w);
-        rc = st_read_f32(f, *name + skip, w, count, e);
-        hash_add(h, *name, strlen(*name) + 1);
-        hash_add(h, w, count * sizeof *w);
+        const st_tensor *t = st_find(f, *name + skip);
+        concept_tensor *to = concept_add_tensor(&base, t->name, t->d[0], t->d[1], NULL);
+        rc = st_read_f32(f, t->name, to->data, t->count, e);
     }
-    free(w);
-    hash_end(h, hex);
+    concept_fingerprint(base.tensors, base.n_tensors, hex);
+    concept_free(&base);
     return rc;
 }
 

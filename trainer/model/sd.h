@@ -32,8 +32,7 @@ int sd_latent_channels(const sd *m);
 /* The cross-attentions' K and V matrices in the order the UNet runs them, K before V of each
  * ("unet.down_blocks.0.….attn2.to_k.weight"); NULL past the end. */
 const char *sd_kv_name(const sd *m, size_t i);
-/* Which base model it is: SHA-256 over those matrices as the file has them, in that order: name, a zero byte, f32
- * little endian. Overrides do not change it. */
+/* Which base model it is: data/concept.h's fingerprint over those matrices as the file has them, overrides apart. */
 int sd_fingerprint(const sd *m, char hex[HASH_HEX], err *e);
 
 /* Rows of modifier tokens, ids vocab, vocab+1, ...: rows [n,width], copied; n 0 takes them away. Plans of others on
