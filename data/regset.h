@@ -1,0 +1,49 @@
+#ifndef REGSET_H
+#define REGSET_H
+/* Regularisation pictures: of the subject's class but not of the subject, with captions that never hold its token.
+ * They come from one of three places, and too few of them is an error with the choices named, never a reason to
+ * make some:
+ *
+ *   images            a folder or list, with captions (a file, beside the pictures, or the class's own caption)
+ *   generate: N       N pictures made by the base model and kept in a folder; here is only told what is missing
+ *   index             a larger captioned folder or list; taken are the captions most like the class's own, by the
+ *                     cosine of their text embeddings, down to `similarity` (Kumari et al. 2023: 200 above 0.85) */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cluster/base/fs.h"
+#include "data/image_list.h"
+
+typedef struct {
+    const char *images, *captions, *index; /* "" where not given */
+    int64_t generate;                      /* 0: not */
+    int64_t count;                         /* wanted; 0: all of images, REGSET_COUNT of index */
+    double similarity;
+} regset_cfg;
+enum { REGSET_COUNT = 200, REGSET_CHUNK = 64 };
+
+/* The text encoder as this floor sees it. run fills [n, dim] for at most REGSET_CHUNK captions; any length of vector
+ * but 0 will do, they are normalised here. */
+typedef struct {
+    int dim;
+    int (*run)(void *arg, const char *const captions[], int n, float *out, err *e);
+    void *arg;
+} regset_embed;
+
+/* What a generator has to make: pictures want - have, named by regset_name, in folder. */
+typedef struct {
+    char folder[FS_PATH]; /* may not be there yet */
+    char prompt[512];
+    int want, have;
+} regset_need;
+void regset_name(char out[32], int k); /* "00007.png" */
+
+bool regset_asked(const regset_cfg *c);
+/* The settings alone: one source, captions only where they mean something. */
+int regset_check(const regset_cfg *c, err *e);
+/* own: the caption of the class itself, "photo of a dog". want is 0 where nothing is to be generated. */
+int regset_missing(regset_need *out, const regset_cfg *c, const char *root, const char *own, err *e);
+/* Entries with captions, each. embed may be NULL where there is no index. */
+int regset_open(image_list *out, const regset_cfg *c, const char *root, const char *own, const regset_embed *embed,
+                err *e);
+#endif

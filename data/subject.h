@@ -1,0 +1,81 @@
+#ifndef SUBJECT_H
+#define SUBJECT_H
+/* What a concept is taught from: its settings (rows of the farm file) and, opened, its pictures with their captions.
+ * A concept has one subject, told at the top level of its settings, or several under `subjects:` that are trained
+ * jointly. Everything a person can get wrong is found at opening, before any training: every picture is looked at. */
+#include "configs/cfg.h"
+#include "data/image.h"
+#include "data/image_list.h"
+#include "data/regset.h"
+#include "data/tokenizer.h"
+
+typedef struct {
+    const char *class_word;   /* "class": dog */
+    cfg_texts images;
+    const char *captions;     /* a file; "": beside the pictures where there, else the template */
+    cfg_texts token;          /* empty: <new1>, of the second subject <new2>, ...; "none": no token */
+    cfg_texts initializer;    /* per token: auto, an id, a word or a vocabulary entry */
+    bool style;
+    const char *template_;    /* "": by style */
+    regset_cfg reg;
+} subject_cfg;
+
+typedef enum { COMPAT_PAPER, COMPAT_DIFFUSERS } data_compat;
+
+typedef struct data_cfg {
+    subject_cfg one;          /* first, so that a subject's rows fit both structs */
+    cfg_table subjects;       /* of subject_cfg; instead of `one` */
+    bool augment, center_crop;
+    int flip;                 /* data_flip says what follows */
+    int compat;               /* a data_compat */
+    int64_t resolution;       /* CFG_WORD: the model's own */
+    int64_t batch;            /* CFG_WORD: 8, for compat diffusers 4 */
+    double prior_weight;
+    const char *root;         /* folder that relative paths start from */
+} data_cfg;
+extern const cfg_field data_fields[];
+
+bool data_flip(const data_cfg *c);
+int data_batch(const data_cfg *c);
+int data_subjects(const data_cfg *c);                          /* how many; at least 1 */
+const subject_cfg *data_subject(const data_cfg *c, int i);
+/* Settings against each other; no file is opened. */
+int data_check(const data_cfg *c, err *e);
+
+/* A modifier token: a word of its own whose embedding row is learned. */
+typedef struct {
+    const char *word;         /* belongs to the settings */
+    int32_t id;               /* after the vocabulary, in the order of the subjects and their tokens */
+    int32_t start;            /* the row it is a copy of before training */
+    int subject;
+} subject_word;
+enum { SUBJECT_WORDS_MOST = 64 };
+/* Adds every token to t and finds where each starts: out[0..*n-1]. */
+int subject_words(subject_word out[SUBJECT_WORDS_MOST], int *n, const data_cfg *c, tokenizer *t, err *e);
+/* The words of the i-th subject, without adding them: "<new1>", or "<a> <b>", or "". */
+void subject_token_text(char *out, size_t room, const data_cfg *c, int i);
+
+/* What regularisation pictures are still to be made by the base model, per subject; n entries, most want 0. */
+int data_missing(regset_need **out, int *n, const data_cfg *c, err *e); /* free(*out) */
+
+typedef struct {
+    const char *path, *caption; /* the caption without a prefix of the augmentation */
+    int h, w;                   /* upright */
+    uint64_t id;                /* of the path: equal in every concept that uses the picture */
+} subject_picture;
+
+typedef struct {
+    const subject_cfg *cfg;
+    subject_picture *target, *prior; /* prior: the class's; may be empty */
+    uint32_t targets, priors;
+    image_list keep[2];              /* owns paths and captions */
+} subject;
+
+typedef struct {
+    subject *at;
+    int n;
+} subjects;
+/* Reads lists and captions, looks at every picture. embed: for a regularisation index, else NULL. */
+int subjects_open(subjects *out, const data_cfg *c, const regset_embed *embed, err *e);
+void subjects_close(subjects *s);
+#endif
