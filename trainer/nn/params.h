@@ -13,9 +13,11 @@ typedef struct nn_params nn_params;
 nn_params *nn_params_new(nn_backend *b);
 void nn_params_free(nn_params *p);
 
-/* Every tensor of the file becomes known as PREFIX + its name ("unet." + "conv_in.weight"); the file must outlive p. */
+/* Every tensor of the file becomes known as PREFIX + its name ("unet." + "conv_in.weight"); the file must outlive p.
+ * ERR_INPUT when a name is known already. */
 int nn_params_add_file(nn_params *p, const struct safetensors *f, const char *prefix, err *e);
-/* A tensor of the caller's: copied; shape as in files ([o,i,h,w] for 4-D). Replaces a file's one of the same name. */
+/* A tensor of the caller's: copied; shape as in files ([o,i,h,w] for 4-D). Replaces a file's one of the same name, or
+ * what was set before in the same shape; where plans use it already, only a trained one may be set. */
 int nn_params_set(nn_params *p, const char *name, nn_shape file_shape, const float *data, err *e);
 bool nn_params_has(const nn_params *p, const char *name);
 /* The host copy in file layout; *out has nn_count floats. Works for any known name. */
@@ -26,20 +28,27 @@ const char *nn_params_name(const nn_params *p, size_t i);
 
 /* Moves these into the trained block, in this order, before any plan that uses them is made. States "train.w",
  * "train.g", "train.m", "train.v" then exist with shape [1, count] (g, m, v zero); a plan's nn_param of a trained
- * name is a piece of "train.w". */
+ * name is a piece of "train.w". Each piece begins at a multiple of 16 elements (64 bytes); what lies between is zero
+ * and stays so. ERR_INPUT when there is a trained block already; after any
+ * error p is good for nn_params_reset and nn_params_free only. */
 int nn_params_train(nn_params *p, const char *const names[], int n, err *e);
 size_t nn_params_trained_count(const nn_params *p);
 /* Where a trained tensor lies in the block, in elements; its layout there is the graph's ([o,h,w,i]). */
 int nn_params_trained_at(const nn_params *p, const char *name, size_t *offset, size_t *count, err *e);
-/* Forgets the trained block and every nn_params_set tensor: the files' weights are back. No plan may be alive. */
+bool nn_params_is_trained(const nn_params *p, const char *name);
+/* Forgets the trained block, every state and every nn_params_set tensor: the files' weights are back, and those
+ * loaded stay loaded. For a warm worker that takes its next concept. No plan may be alive. */
 void nn_params_reset(nn_params *p);
 
-/* A state of the caller's own (zeroed), for update graphs. */
+/* A state of the caller's own (zeroed), for update graphs. ERR_INPUT when the name is taken. */
 int nn_params_state(nn_params *p, const char *name, nn_shape s, err *e);
 int nn_params_state_write(nn_params *p, const char *name, const float *from, size_t count, err *e);
 int nn_params_state_read(nn_params *p, const char *name, float *to, size_t count, err *e);
 
-/* For plan.c: backend memory of a param or state node; frozen: not part of the trained block. */
+/* For plan.c: backend memory of a param or state node, loaded when it is not yet there; frozen: never changes.
+ * A weight fits when its shape, turned, is the node's; dimensions of 1 are not compared. */
 int nn_params_bind(nn_params *p, nn_tensor leaf, void **mem, bool *frozen, err *e);
+/* For plan.c: where a state's elements [offset, offset + count) lie. */
+int nn_params_state_place(nn_params *p, const char *name, size_t offset, size_t count, void **mem, err *e);
 nn_backend *nn_params_backend(const nn_params *p);
 #endif

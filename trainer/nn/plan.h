@@ -8,23 +8,29 @@
 
 typedef struct nn_plan nn_plan;
 
-/* keep[]: tensors whose values can be read after a run; nodes with in_place operations are always run. */
+/* keep[]: tensors whose values can be read after a run; nodes with in_place operations are always run. The graph and
+ * the weights must outlive the plan. */
 int nn_plan_new(nn_plan **out, const nn_graph *g, nn_params *weights, const nn_tensor keep[], int n, err *e);
 void nn_plan_free(nn_plan *p);
 
-/* Inputs are f32 or i32 on the host side as declared; bytes must fit exactly. */
+/* Inputs are f32 or i32 on the host side as declared; bytes must fit exactly. What is written stays until it is
+ * written again. An input that nothing kept depends on may be written and is ignored. */
 int nn_write(nn_plan *p, nn_tensor input, const void *from, size_t bytes, err *e);
+/* ERR_INPUT while an input that is needed was never written. */
 int nn_run(nn_plan *p, err *e);
 int nn_read(nn_plan *p, nn_tensor kept, void *to, size_t bytes, err *e);
-/* Makes a run put `kept` straight into a state of nn_params ("train.g", from element `offset` on): no copy later.
- * Call before the first run. */
+/* Makes a run put `kept` into a state of nn_params ("train.g", from element `offset` on). Straight, with no copy and
+ * no memory of its own, where a kernel makes exactly this tensor and nothing in the plan reads that state; else by a
+ * copy behind the last call. Call before the first run. */
 int nn_keep_in(nn_plan *p, nn_tensor kept, const char *state, size_t offset, err *e);
 
 /* Bytes the arena, scratch, kept tensors and inputs take, weights apart; nn_plan_predict says it without making
- * anything (kernels' scratch as they would ask). */
+ * anything and without loading a weight (nn_keep_in may lower it later). */
 size_t nn_plan_bytes(const nn_plan *p);
-int nn_plan_predict(size_t *bytes, const nn_graph *g, nn_backend *b, const nn_tensor keep[], int n, err *e);
+int nn_plan_predict(size_t *bytes, const nn_graph *g, const nn_params *weights, const nn_tensor keep[], int n, err *e);
+/* How many calls a run makes. */
+int nn_plan_calls(const nn_plan *p);
 void nn_plan_show(const nn_plan *p, FILE *to);   /* each call: kernel, shape, bytes, and why the others were passed over */
-/* Per-call seconds of one run, for benchmarks; NULL stops. Order and count as nn_plan_show. */
+/* Makes one run and writes the seconds of each call, in the order of nn_plan_show, as tab-separated rows. */
 int nn_plan_time(nn_plan *p, FILE *to, err *e);
 #endif

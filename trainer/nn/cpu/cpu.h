@@ -18,12 +18,7 @@
 const char *cpu_needs_f32(const struct nn_node *y);
 
 /* Runs part(arg, from, to) over all of 0..n-1, on several threads when the whole is worth it. work: elements touched
- * by one of the n. part must not care where it is cut. */
+ * by one of the n. What part does for one index may not depend on where the range is cut. */
 typedef void cpu_part(const void *arg, int64_t from, int64_t to);
 void cpu_for(int64_t n, int64_t work, cpu_part *part, const void *arg);
-
-static inline const float *cpu_in(const nn_call *c, int i)
-{
-    return c->in[i];
-}
 #endif

@@ -2,8 +2,6 @@
 #include "cluster/base/str.h"
 #include "trainer/nn/node.h"
 
-#include <stdlib.h>
-
 static int as_declared(struct nn_node *y, err *e)
 {
     (void)y;
@@ -45,6 +43,11 @@ nn_tensor nn_param(nn_graph *g, const char *name, nn_shape s)
     nn_tensor y = leaf_once(g, &nn_op_param, full.at, s);
     str_free(&full);
     return y;
+}
+
+nn_tensor nn_param_find(const nn_graph *g, const char *name)
+{
+    return nn_leaf_find(g, &nn_op_param, name);
 }
 
 nn_tensor nn_state(nn_graph *g, const char *name, nn_shape s)

@@ -1,0 +1,6 @@
+/* Kernels for words and times as vectors, in order of preference. */
+#include "trainer/nn/cpu/cpu.h"
+
+const nn_kernel *const cpu_embedding[] = {&cpu_ref_embedding, NULL};
+const nn_kernel *const cpu_embedding_grad[] = {&cpu_ref_embedding_grad, NULL};
+const nn_kernel *const cpu_timestep_embedding[] = {&cpu_ref_timestep_embedding, NULL};

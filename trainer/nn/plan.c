@@ -1,0 +1,228 @@
+/* A plan carried out: memory taken, kernels prepared, then nothing but calls. */
+#include "trainer/nn/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/mem.h"
+#include "trainer/nn/plan_inside.h"
+
+static int where(const nn_call *c, err *e)
+{
+    return err_wrap(e, "%s%s%s", c->y->scope, c->y->scope[0] ? ": " : "", c->y->op->name);
+}
+
+/* ---- memory ---- */
+
+static int place_root(nn_plan *p, int id, err *e)
+{
+    nn_tensor y = plan_node(p, id);
+
+    if (y->op == &nn_op_param || y->op == &nn_op_state)
+        return nn_params_bind(p->params, y, &p->mem[id], &p->frozen[id], e);
+    if (p->s.kept[id])
+        return p->on->alloc(p->on, &p->mem[id], plan_aligned((size_t)nn_bytes(y)), e);
+    if (p->s.buffer[id] != NO_BUFFER)
+        p->mem[id] = (char *)p->arena + p->s.buffers[p->s.buffer[id]].at;
+    return 0;
+}
+
+static int place_all(nn_plan *p, err *e)
+{
+    if (p->s.arena_bytes)
+        TRY(p->on->alloc(p->on, &p->arena, p->s.arena_bytes, e));
+    for (int id = 0; id < p->s.nodes; id++) {
+        int root = p->s.root[id];
+        if (!p->s.alive[id])
+            continue;
+        if (root == id)
+            TRY(place_root(p, id, e));
+        else
+            p->mem[id] = (char *)p->mem[root] + p->s.offset[id];
+        p->unwritten[id] = plan_node(p, id)->op == &nn_op_input;
+    }
+    return 0;
+}
+
+static int write_constant(nn_plan *p, nn_tensor y, err *e)
+{
+    int64_t n = nn_count(y->shape);
+    float *host = NEW_N(float, n);
+
+    for (int64_t i = 0; i < n; i++)
+        host[i] = y->at.scale;
+    int rc = p->on->write(p->on, p->mem[y->id], host, (size_t)nn_bytes(y), e);
+    free(host);
+    return rc;
+}
+
+static int write_constants(nn_plan *p, err *e)
+{
+    for (int id = 0; id < p->s.nodes; id++)
+        if (p->s.alive[id] && plan_node(p, id)->op == &nn_op_fill)
+            TRY(write_constant(p, plan_node(p, id), e));
+    return 0;
+}
+
+/* ---- calls ---- */
+
+int plan_prepare_call(nn_plan *p, int i, err *e)
+{
+    nn_call *c = &p->calls[i];
+    const nn_kernel *k = p->s.steps[i].kernel;
+    bool frozen[NN_MAX_SRC] = {false};
+
+    *c = (nn_call){.y = p->s.steps[i].y};
+    c->out = p->mem[c->y->id];
+    for (int s = 0; s < NN_MAX_SRC; s++)
+        if (c->y->src[s]) {
+            c->in[s] = p->mem[c->y->src[s]->id];
+            frozen[s] = p->frozen[p->s.root[c->y->src[s]->id]];
+        }
+    return k->prepare && k->prepare(p->on, c, frozen, e) != 0 ? where(c, e) : 0;
+}
+
+void plan_finish_call(nn_plan *p, int i)
+{
+    if (p->s.steps[i].kernel->done && p->calls[i].y)
+        p->s.steps[i].kernel->done(&p->calls[i]);
+}
+
+static int prepare_all(nn_plan *p, err *e)
+{
+    for (int i = 0; i < p->s.step_n; i++) {
+        TRY(plan_prepare_call(p, i, e));
+        if (p->calls[i].scratch_bytes > p->scratch_bytes)
+            p->scratch_bytes = p->calls[i].scratch_bytes;
+    }
+    if (p->scratch_bytes)
+        TRY(p->on->alloc(p->on, &p->scratch, p->scratch_bytes, e));
+    for (int i = 0; i < p->s.step_n; i++)
+        p->calls[i].scratch = p->scratch;
+    return 0;
+}
+
+int nn_plan_new(nn_plan **out, const nn_graph *g, nn_params *weights, const nn_tensor keep[], int n, err *e)
+{
+    nn_plan *p = NEW(nn_plan);
+
+    p->params = weights;
+    p->on = nn_params_backend(weights);
+    p->on->begin(p->on);
+    int rc = plan_scheme_make(&p->s, g, p->on, keep, n, e);
+    p->mem = NEW_N(void *, p->s.nodes + 1);
+    p->frozen = NEW_N(bool, p->s.nodes + 1);
+    p->unwritten = NEW_N(bool, p->s.nodes + 1);
+    p->calls = NEW_N(nn_call, p->s.step_n + 1);
+    if (rc == 0)
+        rc = place_all(p, e);
+    if (rc == 0)
+        rc = prepare_all(p, e);
+    if (rc == 0)
+        rc = write_constants(p, e);
+    if (rc == 0)
+        *out = p;
+    else
+        nn_plan_free(p);
+    return rc;
+}
+
+void nn_plan_free(nn_plan *p)
+{
+    if (!p)
+        return;
+    for (int i = 0; i < p->s.step_n; i++)
+        plan_finish_call(p, i);
+    for (int id = 0; id < p->s.nodes; id++)
+        if (p->s.kept[id] && p->mem[id])
+            p->on->release(p->on, p->mem[id]);
+    if (p->arena)
+        p->on->release(p->on, p->arena);
+    if (p->scratch)
+        p->on->release(p->on, p->scratch);
+    plan_scheme_free(&p->s);
+    free(p->mem);
+    free(p->frozen);
+    free(p->unwritten);
+    free(p->calls);
+    free(p->copies);
+    free(p);
+}
+
+/* ---- writing, running, reading ---- */
+
+int plan_check_tensor(const nn_plan *p, nn_tensor t, const char *name, size_t bytes, err *e)
+{
+    char text[64];
+
+    if (t->id < 0 || t->id >= p->s.nodes || plan_node(p, t->id) != t)
+        return err_set(e, ERR_INPUT, "%s is not of this plan's graph", name);
+    if (bytes != (size_t)nn_bytes(t))
+        return err_set(e, ERR_SHAPE, "%s is %s %s, %lld bytes, and %zu were given", name, dtype_name(t->type),
+                       nn_shape_text(t->shape, text), (long long)nn_bytes(t), bytes);
+    return 0;
+}
+
+int nn_write(nn_plan *p, nn_tensor input, const void *from, size_t bytes, err *e)
+{
+    CHECK(input->op == &nn_op_input);
+    TRY(plan_check_tensor(p, input, input->name, bytes, e));
+    p->unwritten[input->id] = false;
+    return p->mem[input->id] ? p->on->write(p->on, p->mem[input->id], from, bytes, e) : 0;
+}
+
+int plan_check_written(const nn_plan *p, err *e)
+{
+    const bool *first = memchr(p->unwritten, true, (size_t)p->s.nodes);
+
+    if (!first)
+        return 0;
+    return err_set(e, ERR_INPUT, "input %s was never written", plan_node(p, (int)(first - p->unwritten))->name);
+}
+
+int plan_run_call(const nn_plan *p, int i, err *e)
+{
+    const nn_kernel *k = p->s.steps[i].kernel;
+    int rc = k->run(p->on, &p->calls[i]);
+
+    if (rc == 0)
+        return 0;
+    err_set(e, (err_code)rc, "%s gave up", k->name);
+    return where(&p->calls[i], e);
+}
+
+int plan_run_copies(const nn_plan *p, err *e)
+{
+    for (int i = 0; i < p->copy_n; i++) {
+        const late_copy *c = &p->copies[i];
+        if (p->on->copy(p->on, c->to, p->mem[c->from->id], (size_t)nn_bytes(c->from)) != 0)
+            return err_set(e, ERR_DEVICE, "%s refused a copy", p->on->name);
+    }
+    return 0;
+}
+
+int nn_run(nn_plan *p, err *e)
+{
+    TRY(plan_check_written(p, e));
+    p->on->begin(p->on);
+    for (int i = 0; i < p->s.step_n; i++)
+        TRY(plan_run_call(p, i, e));
+    TRY(plan_run_copies(p, e));
+    return p->on->wait(p->on, e);
+}
+
+bool plan_is_readable(const nn_plan *p, nn_tensor t)
+{
+    nn_tensor root = plan_node(p, p->s.root[t->id]);
+
+    return p->mem[t->id] && (p->s.kept[root->id] || p->s.buffer[root->id] == NO_BUFFER || root->op == &nn_op_input
+                             || root->op == &nn_op_fill);
+}
+
+int nn_read(nn_plan *p, nn_tensor kept, void *to, size_t bytes, err *e)
+{
+    TRY(plan_check_tensor(p, kept, kept->name ? kept->name : "the tensor read", bytes, e));
+    if (!plan_is_readable(p, kept))
+        return err_set(e, ERR_INPUT, "the tensor read is a %s that the plan was not told to keep", kept->op->name);
+    return p->on->read(p->on, to, p->mem[kept->id], bytes, e);
+}

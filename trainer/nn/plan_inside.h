@@ -1,0 +1,42 @@
+#ifndef PLAN_INSIDE_H
+#define PLAN_INSIDE_H
+/* A plan as its own files see it: plan.c makes and runs it, plan_keep.c redirects results, plan_show.c tells. */
+#include "trainer/nn/plan.h"
+#include "trainer/nn/plan_scheme.h"
+
+typedef struct {
+    nn_tensor from;
+    void *to;
+} late_copy;
+
+struct nn_plan {
+    plan_scheme s;
+    nn_params *params;
+    nn_backend *on;
+    void **mem;       /* of each node; NULL where it is not alive */
+    bool *frozen;     /* of each node: a weight that never changes */
+    nn_call *calls;   /* one for each step */
+    void *arena, *scratch;
+    size_t scratch_bytes;
+    late_copy *copies; /* what nn_keep_in could not place directly */
+    int copy_n;
+    bool *unwritten;  /* of each node: an input that is needed and was never written */
+};
+
+static inline nn_tensor plan_node(const nn_plan *p, int id)
+{
+    return nn_node_at(p->s.g, id);
+}
+
+/* ERR_SHAPE unless t is of this plan's graph and has exactly these bytes; name: how a message calls it. */
+int plan_check_tensor(const nn_plan *p, nn_tensor t, const char *name, size_t bytes, err *e);
+/* Whether its value still stands after a run. */
+bool plan_is_readable(const nn_plan *p, nn_tensor t);
+int plan_check_written(const nn_plan *p, err *e);
+
+/* Call i: makes it ready with the memory its nodes have now; ends that; runs it, wrapping a failure with where. */
+int plan_prepare_call(nn_plan *p, int i, err *e);
+void plan_finish_call(nn_plan *p, int i);
+int plan_run_call(const nn_plan *p, int i, err *e);
+int plan_run_copies(const nn_plan *p, err *e);
+#endif

@@ -1,0 +1,217 @@
+/* From a graph to a list of calls: what nobody asked for is dropped, aliases are resolved to the memory they name,
+ * each call gets the first kernel that takes it, each temporary its lifetime. */
+#include "trainer/nn/plan_scheme.h"
+
+#include <limits.h>
+#include <stdlib.h>
+
+#include "cluster/base/mem.h"
+
+static bool is_leaf(nn_tensor y)
+{
+    return y->op == &nn_op_input || y->op == &nn_op_param || y->op == &nn_op_state || y->op == &nn_op_fill;
+}
+
+/* Memory that belongs to nn_params. */
+static bool is_weight(nn_tensor y)
+{
+    return y->op == &nn_op_param || y->op == &nn_op_state;
+}
+
+static int check_kept(const nn_graph *g, const nn_tensor keep[], int n, err *e)
+{
+    TRY(nn_check(g, e));
+    for (int i = 0; i < n; i++) {
+        CHECK(keep[i]);
+        if (keep[i]->id < 0 || keep[i]->id >= nn_node_count(g) || nn_node_at(g, keep[i]->id) != keep[i])
+            return err_set(e, ERR_INPUT, "tensor %d to keep is not of this graph", i);
+    }
+    return 0;
+}
+
+static void mark_alive(plan_scheme *s, const nn_tensor keep[], int n)
+{
+    for (int i = 0; i < n; i++)
+        s->alive[keep[i]->id] = true;
+    for (int id = s->nodes - 1; id >= 0; id--) {
+        nn_tensor y = nn_node_at(s->g, id);
+        s->alive[id] = s->alive[id] || y->op->in_place;
+        for (int i = 0; s->alive[id] && i < NN_MAX_SRC; i++)
+            if (y->src[i])
+                s->alive[y->src[i]->id] = true;
+    }
+}
+
+static void find_roots(plan_scheme *s, const nn_tensor keep[], int n)
+{
+    for (int id = 0; id < s->nodes; id++) {
+        nn_tensor y = nn_node_at(s->g, id);
+        s->root[id] = id;
+        if (!y->op->alias && !y->op->in_place)
+            continue;
+        int64_t from = y->op == &nn_op_view ? y->at.part.from : 0;
+        s->root[id] = s->root[y->src[0]->id];
+        s->offset[id] = s->offset[y->src[0]->id] + (size_t)from * dtype_bytes(y->type);
+    }
+    for (int i = 0; i < n; i++) {
+        int root = s->root[keep[i]->id];
+        s->kept[root] = !is_leaf(nn_node_at(s->g, root));
+    }
+}
+
+/* ---- kernels ---- */
+
+const char *plan_declines(const nn_kernel *k, nn_tensor y)
+{
+    return k->takes ? k->takes(y) : NULL;
+}
+
+static int choose_kernel(plan_step *step, nn_backend *on, err *e)
+{
+    const nn_kernel *const *list = on->kernels(step->y->op->id);
+    const char *why = "there is no kernel for it", *name = on->name;
+
+    for (; list && *list; list++) {
+        const char *reason = plan_declines(*list, step->y);
+        if (!reason) {
+            step->kernel = *list;
+            return 0;
+        }
+        why = reason;
+        name = (*list)->name;
+    }
+    return err_set(e, ERR_DEVICE, "%s: %s: %s %s", step->y->scope, step->y->op->name, name, why);
+}
+
+static int list_steps(plan_scheme *s, nn_backend *on, err *e)
+{
+    for (int id = 0; id < s->nodes; id++) {
+        nn_tensor y = nn_node_at(s->g, id);
+        if (!s->alive[id] || is_leaf(y) || y->op->alias)
+            continue;
+        plan_step *step = &s->steps[s->step_n++];
+        step->y = y;
+        TRY(choose_kernel(step, on, e));
+    }
+    return 0;
+}
+
+/* ---- lifetimes ---- */
+
+static int new_buffer(plan_scheme *s, nn_tensor root, int from, int to)
+{
+    s->buffers[s->buffer_n] = (plan_buffer){.bytes = (size_t)nn_bytes(root), .from = from, .to = to};
+    return s->buffer_n++;
+}
+
+/* What is written once and read in every run. */
+static void hold_inputs(plan_scheme *s)
+{
+    for (int id = 0; id < s->nodes; id++) {
+        nn_tensor y = nn_node_at(s->g, id);
+        if (s->alive[id] && is_leaf(y) && !is_weight(y))
+            s->buffer[id] = new_buffer(s, y, 0, INT_MAX);
+    }
+}
+
+/* last[root]: the last call that reads it. */
+static void find_last_reads(const plan_scheme *s, int *last)
+{
+    for (int i = 0; i < s->step_n; i++)
+        for (int k = 0; k < NN_MAX_SRC; k++)
+            if (s->steps[i].y->src[k])
+                last[s->root[s->steps[i].y->src[k]->id]] = i;
+}
+
+static bool is_whole(const plan_scheme *s, nn_tensor t)
+{
+    return nn_bytes(t) == nn_bytes(nn_node_at(s->g, s->root[t->id]));
+}
+
+/* Whether call i may put its result over source k: a temporary of the same size that dies here, and that no other
+ * source reads in another order. */
+static bool may_overwrite(const plan_scheme *s, int i, int k)
+{
+    const plan_step *step = &s->steps[i];
+    nn_tensor x = step->y->src[k];
+    int root = x ? s->root[x->id] : 0;
+
+    if (!x || !(step->kernel->over >> k & 1) || s->buffer[root] == NO_BUFFER || s->buffers[s->buffer[root]].to != i)
+        return false;
+    for (int o = 0; o < NN_MAX_SRC; o++) {
+        nn_tensor other = step->y->src[o];
+        if (other && s->root[other->id] == root && (!(step->kernel->over >> o & 1) || !is_whole(s, other)))
+            return false;
+    }
+    return is_whole(s, x) && nn_bytes(x) == nn_bytes(step->y);
+}
+
+static int take_over(const plan_scheme *s, int i)
+{
+    for (int k = 0; k < NN_MAX_SRC; k++)
+        if (may_overwrite(s, i, k))
+            return s->buffer[s->root[s->steps[i].y->src[k]->id]];
+    return NO_BUFFER;
+}
+
+static void find_lifetimes(plan_scheme *s, const int *last)
+{
+    for (int i = 0; i < s->step_n; i++) {
+        nn_tensor y = s->steps[i].y;
+        if (s->root[y->id] != y->id || s->kept[y->id])
+            continue;
+        int over = take_over(s, i), end = last[y->id] > i ? last[y->id] : i;
+        if (over == NO_BUFFER)
+            over = new_buffer(s, y, i, end);
+        s->buffers[over].to = end;
+        s->buffer[y->id] = over;
+    }
+}
+
+static void lay_out(plan_scheme *s)
+{
+    int *last = NEW_N(int, s->nodes + 1);
+
+    for (int id = 0; id < s->nodes; id++)
+        s->buffer[id] = NO_BUFFER;
+    hold_inputs(s);
+    find_last_reads(s, last);
+    find_lifetimes(s, last);
+    s->arena_bytes = plan_layout(s->buffers, s->buffer_n);
+    free(last);
+}
+
+int plan_scheme_make(plan_scheme *s, const nn_graph *g, nn_backend *on, const nn_tensor keep[], int n, err *e)
+{
+    TRY(check_kept(g, keep, n, e));
+    int nodes = nn_node_count(g), room = nodes + 1;
+    *s = (plan_scheme){.g = g,
+                       .nodes = nodes,
+                       .alive = NEW_N(bool, room),
+                       .kept = NEW_N(bool, room),
+                       .root = NEW_N(int, room),
+                       .offset = NEW_N(size_t, room),
+                       .buffer = NEW_N(int, room),
+                       .steps = NEW_N(plan_step, room),
+                       .buffers = NEW_N(plan_buffer, room)};
+    mark_alive(s, keep, n);
+    find_roots(s, keep, n);
+    int rc = list_steps(s, on, e);
+    if (rc == 0)
+        lay_out(s);
+    else
+        plan_scheme_free(s);
+    return rc;
+}
+
+void plan_scheme_free(plan_scheme *s)
+{
+    free(s->alive);
+    free(s->kept);
+    free(s->root);
+    free(s->offset);
+    free(s->buffer);
+    free(s->steps);
+    free(s->buffers);
+    *s = (plan_scheme){0};
+}

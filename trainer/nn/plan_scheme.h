@@ -1,0 +1,34 @@
+#ifndef PLAN_SCHEME_H
+#define PLAN_SCHEME_H
+/* What a plan will do, before any memory is taken: which nodes are alive, whose memory each one is, which kernel
+ * runs, and where the temporaries lie. nn_plan_new carries it out, nn_plan_predict only weighs it. */
+#include "trainer/nn/backend.h"
+#include "trainer/nn/plan_layout.h"
+
+typedef struct {
+    nn_tensor y;
+    const nn_kernel *kernel;
+} plan_step;
+
+enum { NO_BUFFER = -1 };
+typedef struct {
+    const nn_graph *g;
+    int nodes;         /* of the graph when the scheme was made; the arrays below have one element for each */
+    bool *alive;
+    bool *kept;        /* of roots: has memory of its own, outside the arena */
+    int *root;         /* the node whose memory this is: itself, unless an alias or in place */
+    size_t *offset;    /* bytes from the root's beginning */
+    int *buffer;       /* of roots: index in buffers, or NO_BUFFER */
+    plan_step *steps;  /* in order of running */
+    int step_n;
+    plan_buffer *buffers;
+    int buffer_n;
+    size_t arena_bytes;
+} plan_scheme;
+
+/* On failure nothing needs to be freed. */
+int plan_scheme_make(plan_scheme *s, const nn_graph *g, nn_backend *on, const nn_tensor keep[], int n, err *e);
+void plan_scheme_free(plan_scheme *s);
+/* Why kernel k of the list declines this node, or NULL. */
+const char *plan_declines(const nn_kernel *k, nn_tensor y);
+#endif
