@@ -1,0 +1,76 @@
+#ifndef FARMFILE_H
+#define FARMFILE_H
+/* The farm file: what concepts there are, and what the farm itself must know of them. A concept's other settings stay
+ * a tree: their rows belong to data, training and the method, which this module does not know.
+ *
+ * Settings of a concept = defaults, over it the entry's own keys (maps join, null takes away), over it a table's row.
+ * Relative paths in them are relative to `root`, the folder of the farm file. */
+#include "cluster/base/hash.h"
+#include "configs/cfg.h"
+
+typedef enum { FARM_URGENT, FARM_NORMAL, FARM_BACKGROUND } farm_priority;
+
+typedef struct {
+    const char *name;            /* safe as a file name: 1 to 64 of [A-Za-z0-9._+-], not beginning with . or - */
+    int priority;                /* a farm_priority */
+    const char *owner;           /* whose it is, for fair shares; "" */
+    bool hold;                   /* not before it is released */
+    cfg_texts depends;           /* concepts that must be done first */
+    cfg_mark at;
+    const cfg_node *settings;    /* a map: `root`, `base`, and all keys that are not the farm's own */
+} farm_concept;
+
+typedef struct {
+    const char *name;
+    cfg_texts of;                /* names of concepts, or paths of concept files (with a '/' or ending in .h5) */
+    cfg_mark at;
+    const cfg_node *settings;    /* the keys besides: the merge program's */
+} farm_merge;
+
+typedef struct {
+    int64_t workers, pack_max;   /* CFG_WORD: auto */
+    int64_t threads;             /* of one CPU worker; CFG_WORD: cores / workers */
+    int64_t gang_max, retries;
+    double memory;               /* part of a device's or node's memory that may be used */
+    double time_limit;           /* seconds; CFG_WORD: what the launcher allows; CFG_WORD - 1: none */
+} farm_limits;
+
+typedef struct {
+    cfg_texts on;                /* "done", "quarantine", "merged", "end" */
+    const char *exec;            /* a command; "" for none */
+} farm_notify;
+
+typedef struct {
+    const char *name;
+    const char *path;            /* of the file, as given */
+    const char *root, *dir;      /* absolute: the file's folder; the farm's folder */
+    const char *base;            /* absolute: a diffusers folder or one .safetensors */
+    int backend;                 /* a farm_backend */
+    farm_limits limits;
+    farm_notify notify;
+    farm_concept *concepts;
+    size_t concept_count;
+    farm_merge *merges;
+    size_t merge_count;
+    cfg_doc *doc;                /* owns all of it, this struct too */
+    const cfg *values;           /* of the farm's own rows: cfg_show(to, farm->values) */
+} farmfile;
+
+typedef enum { FARM_BACKEND_AUTO, FARM_BACKEND_CPU, FARM_BACKEND_CUDA } farm_backend;
+
+/* Rows of the farm itself, for --help and for flags of programs: cfg_args with `into` unused. */
+extern const cfg_field farm_fields[];
+
+/* flags: a map joined over the file's, or NULL; it must live in `d`. The document becomes the farmfile's, also when
+ * this fails (then it is freed). */
+int farm_read(farmfile **out, cfg_doc *d, const char *path, const cfg_node *flags, err *e);
+void farm_free(farmfile *f);
+
+/* Concepts of a map of the form {concepts: [...]} or of a table alone, under a farm's defaults: what `cfarm add` feeds.
+ * They and their names live in f->doc and are checked against the ones f has; f itself does not change. */
+int farm_more(farm_concept **out, size_t *n, farmfile *f, const char *path, err *e);
+
+const farm_concept *farm_find(const farmfile *f, const char *name); /* NULL: none */
+/* The settings as JSON (cfg_json; free() it) and their SHA-256, which tells whether a concept was changed. */
+void farm_concept_json(const farm_concept *c, char **text, char hash[HASH_HEX]);
+#endif
