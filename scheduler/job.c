@@ -1,0 +1,346 @@
+/* What happens to one job: it comes, starts, fails, ends. Every handler checks first and changes after, so that a
+ * refusal leaves no trace. The same handlers replay the journal; there a job holds no slots and waits for no clock. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/mem.h"
+#include "cluster/base/rng.h"
+#include "scheduler/sched_impl.h"
+
+enum { BACKOFF_MOST_MS = 300000 };
+
+bool sched_running(const sched_job *j) { return j->state >= JOB_ASSIGNED && j->state <= JOB_PUBLISHING; }
+
+static bool in_line(const sched_job *j) { return j->state == JOB_QUEUED && j->spec.kind == JOB_TRAIN; }
+
+void job_set(sched *s, int job, job_state next)
+{
+    sched_job *j = &s->job[job];
+
+    s->waiting[j->spec.priority] -= in_line(j);
+    s->count[j->state]--;
+    j->state = next;
+    s->count[next]++;
+    s->waiting[j->spec.priority] += in_line(j);
+    if (in_line(j))
+        queue_push(s, job);
+}
+
+/* Gives back what the job holds; a merge holds the one place for merges. */
+void job_let_go(sched *s, int job)
+{
+    sched_job *j = &s->job[job];
+
+    for (int i = 0; j->node >= 0 && i < s->node[j->node].n; i++)
+        if (s->node[j->node].slot[i].job == job)
+            slot_set(s, j->node, i, s->node[j->node].slot[i].state, -1);
+    if (j->spec.kind == JOB_MERGE && j->gang)
+        s->merging = false;
+    j->node = -1;
+    j->gang = 0;
+}
+
+void job_spec_free(sched_job *j)
+{
+    free((char *)(uintptr_t)j->spec.name);
+    free((char *)(uintptr_t)j->spec.settings);
+    json_decref((json_t *)(uintptr_t)j->spec.needs);
+    free(j->needs);
+    j->needs = NULL;
+}
+
+/* The one text of a JSON object, however it was written; NULL when it is none. */
+static char *canonical(const char *text)
+{
+    json_t *o = json_loads(text, 0, NULL);
+    char *same = json_is_object(o) ? json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+
+    json_decref(o);
+    return same;
+}
+
+static void spec_own(sched *s, sched_job *j, const job_spec *from)
+{
+    size_t n = json_array_size(from->needs);
+
+    j->spec = *from;
+    j->spec.name = mem_text(from->name);
+    j->spec.settings = canonical(from->settings);
+    j->spec.needs = json_deep_copy(from->needs);
+    j->needs = NEW_N(int, n + 1);
+    for (size_t i = 0; i < n; i++)
+        j->needs[i] = sched_find(s, json_string_value(json_array_get(from->needs, i)));
+    hash_bytes(j->spec.settings, strlen(j->spec.settings), j->hash);
+}
+
+static int new_job(sched *s)
+{
+    if (s->jobs == s->job_room) {
+        s->job_room = s->job_room ? 2 * s->job_room : 64;
+        s->job = mem_grow(s->job, (size_t)s->job_room, sizeof *s->job);
+        s->queue = mem_grow(s->queue, (size_t)s->job_room, sizeof *s->queue);
+        s->merge = mem_grow(s->merge, (size_t)s->job_room, sizeof *s->merge);
+    }
+    s->job[s->jobs] = (sched_job){.state = JOB_CANCELLED, .node = -1, .last_node = -1, .last_slot = -1};
+    s->count[JOB_CANCELLED]++;
+    return s->jobs++;
+}
+
+static int check_spec(const sched *s, const job_spec *p, err *e)
+{
+    char *settings = p->settings ? canonical(p->settings) : NULL;
+
+    free(settings);
+    if (!p->name || !*p->name || !settings)
+        return err_set(e, ERR_INPUT, "a job without a name or settings");
+    if (p->kind < 0 || p->kind >= JOB_KINDS || p->priority < 0 || p->priority >= PRIORITIES)
+        return err_set(e, ERR_INPUT, "%s: no such kind or priority", p->name);
+    if (p->steps < 0 || p->batch < 0 || p->retries < 1 || p->leaves < 1 || (p->leaves & (p->leaves - 1)) != 0)
+        return err_set(e, ERR_INPUT, "%s: steps, batch, retries or leaves out of range", p->name);
+    for (size_t i = 0; i < json_array_size(p->needs); i++) {
+        const char *name = json_string_value(json_array_get(p->needs, i));
+        if (!name || sched_find(s, name) < 0)
+            return err_set(e, ERR_INPUT, "%s: needs %s, which is not there", p->name, name ? name : "a nameless job");
+    }
+    return 0;
+}
+
+/* A name that is there already may come again with other settings while nothing depends on the old ones. */
+int job_submit(sched *s, const sched_event *ev, err *e)
+{
+    int at;
+
+    TRY(check_spec(s, &ev->spec, e));
+    at = sched_find(s, ev->spec.name);
+    if (at >= 0 && (sched_running(&s->job[at]) || s->job[at].node >= 0))
+        return err_set(e, ERR_INPUT, "%s is being made", ev->spec.name);
+    if (at >= 0 && s->job[at].state == JOB_DONE)
+        return err_set(e, ERR_INPUT, "%s is done", ev->spec.name);
+    if (at >= 0 && s->job[at].spec.kind != ev->spec.kind)
+        return err_set(e, ERR_INPUT, "%s is a %s", ev->spec.name, job_kind_name(s->job[at].spec.kind));
+    if (at < 0) {
+        at = new_job(s);
+        json_object_set_new(s->by_name, ev->spec.name, json_integer(at));
+        if (ev->spec.kind == JOB_MERGE)
+            s->merge[s->merges++] = at;
+    } else {
+        job_let_go(s, at);
+        job_set(s, at, JOB_CANCELLED);
+        job_spec_free(&s->job[at]);
+    }
+    spec_own(s, &s->job[at], &ev->spec);
+    s->job[at].failures = s->job[at].mishaps = 0;
+    queue_rebuild(s);
+    job_set(s, at, JOB_QUEUED);
+    return 0;
+}
+
+static int check_job(const sched *s, const sched_event *ev, err *e)
+{
+    if (ev->job < 0 || ev->job >= s->jobs)
+        return err_set(e, ERR_INPUT, "job %d: no such one", ev->job);
+    return 0;
+}
+
+/* The attempt under way, or one whose slots are still to be given back. */
+int job_check(const sched *s, const sched_event *ev, err *e)
+{
+    const sched_job *j;
+
+    TRY(check_job(s, ev, e));
+    j = &s->job[ev->job];
+    if (ev->attempt != j->attempt || (!sched_running(j) && j->gang == 0))
+        return err_set(e, ERR_PEER, "%s attempt %d: late, it is %s", j->spec.name, ev->attempt,
+                       job_state_name(j->state));
+    return 0;
+}
+
+int job_start(sched *s, const sched_event *ev, err *e)
+{
+    sched_job *j;
+
+    TRY(check_job(s, ev, e));
+    j = &s->job[ev->job];
+    if ((j->state != JOB_QUEUED && j->state != JOB_RETRY_WAIT && j->state != JOB_HOLD) || ev->attempt != j->attempt + 1)
+        return err_set(e, ERR_INPUT, "%s attempt %d cannot start: it is %s", j->spec.name, ev->attempt,
+                       job_state_name(j->state));
+    j->attempt = ev->attempt;
+    j->gang = ev->gang;
+    j->step = 0;
+    s->merging |= j->spec.kind == JOB_MERGE;
+    job_set(s, ev->job, JOB_ASSIGNED);
+    return 0;
+}
+
+void sched_begin(sched *s, int job, int node, int gang, const int slot[], sched_effects *todo)
+{
+    sched_job *j = &s->job[job];
+    sched_event ev = {.type = EV_START, .job = job, .attempt = j->attempt + 1, .gang = gang,
+                      .name = node >= 0 ? s->node[node].name : "coordinator"};
+    sched_effect *x;
+
+    CHECK(job_start(s, &ev, NULL) == 0);
+    sched_record(todo, &ev);
+    j->node = node;
+    x = sched_do(todo, node >= 0 ? DO_START : DO_MERGE, job, j);
+    for (int r = 0; node >= 0 && r < gang; r++) {
+        x->slot[r] = slot[r];
+        slot_set(s, node, slot[r], SLOT_READY, job);
+    }
+}
+
+int job_done(sched *s, const sched_event *ev, err *e)
+{
+    sched_job *j;
+
+    TRY(job_check(s, ev, e));
+    if (!ev->sha256 || strlen(ev->sha256) != HASH_HEX - 1)
+        return err_set(e, ERR_INPUT, "a result without its hash");
+    j = &s->job[ev->job];
+    memcpy(j->sha256, ev->sha256, HASH_HEX);
+    j->bytes = ev->bytes;
+    j->seconds = ev->seconds;
+    job_let_go(s, ev->job);
+    job_set(s, ev->job, JOB_DONE);
+    return 0;
+}
+
+static bool own_fault(job_blame b) { return b == BLAME_JOB || b == BLAME_GPU || b == BLAME_SETTINGS; }
+
+job_verdict job_judge(const sched_job *j, const sched_event *ev)
+{
+    if (ev->blame == BLAME_SETTINGS)
+        return VERDICT_REJECT;
+    if (own_fault(ev->blame))
+        return !ev->retry || j->failures + 1 >= j->spec.retries ? VERDICT_QUARANTINE : VERDICT_RETRY;
+    if (j->mishaps + 1 >= MISHAPS_MOST)
+        return VERDICT_QUARANTINE;
+    return ev->blame == BLAME_STORE ? VERDICT_HOLD : VERDICT_RETRY;
+}
+
+/* Doubled with each failure; up to half of it less by lot, so that what failed together does not come back together. */
+static int64_t backoff(const sched *s, int job)
+{
+    const sched_job *j = &s->job[job];
+    int64_t ms = s->how.backoff_ms;
+    float lot;
+
+    for (int i = 1; i < j->failures && ms < BACKOFF_MOST_MS; i++)
+        ms *= 2;
+    if (ms > BACKOFF_MOST_MS)
+        ms = BACKOFF_MOST_MS;
+    lot = rng_uniform(rng_open((uint64_t)job, "backoff", (uint32_t)j->attempt, 0), 0);
+    return ms - (int64_t)(0.5f * lot * (float)ms);
+}
+
+static void wait_until(sched *s, int job, job_state state, int64_t when_ms)
+{
+    s->job[job].wake_ms = when_ms;
+    if (when_ms < s->next_wake_ms)
+        s->next_wake_ms = when_ms;
+    job_set(s, job, state);
+}
+
+static void remember_place(sched *s, int job)
+{
+    sched_job *j = &s->job[job];
+
+    if (j->node < 0)
+        return;
+    j->last_node = j->node;
+    for (int i = 0; i < s->node[j->node].n; i++)
+        if (s->node[j->node].slot[i].job == job)
+            j->last_slot = i;
+}
+
+static void sentence(sched_job *j, const sched_event *ev)
+{
+    free(j->why);
+    j->why = mem_text(ev->text ? ev->text : ev->code ? ev->code : "no reason given");
+}
+
+/* ev->verdict is set: what follows is the same now and when the journal is read again. A cancelled one only gives back
+ * its slots. */
+int job_failed(sched *s, const sched_event *ev, err *e)
+{
+    sched_job *j;
+    bool cancelled;
+
+    TRY(job_check(s, ev, e));
+    j = &s->job[ev->job];
+    cancelled = j->state == JOB_CANCELLED;
+    remember_place(s, ev->job);
+    job_let_go(s, ev->job);
+    if (cancelled)
+        return 0;
+    sentence(j, ev);
+    if (own_fault(ev->blame))
+        j->failures++;
+    else
+        j->mishaps++;
+    if (ev->verdict == VERDICT_QUARANTINE || ev->verdict == VERDICT_REJECT)
+        job_set(s, ev->job, ev->verdict == VERDICT_REJECT ? JOB_REJECTED : JOB_QUARANTINED);
+    else if (ev->verdict == VERDICT_HOLD)
+        wait_until(s, ev->job, JOB_HOLD, ev->now_ms + s->how.hold_ms);
+    else if (own_fault(ev->blame))
+        wait_until(s, ev->job, JOB_RETRY_WAIT, ev->now_ms + backoff(s, ev->job));
+    else
+        job_set(s, ev->job, JOB_QUEUED);
+    return 0;
+}
+
+/* A running one keeps its slots until its agent says STOPPED. */
+int job_cancel(sched *s, const sched_event *ev, sched_effects *todo, err *e)
+{
+    sched_job *j;
+
+    TRY(check_job(s, ev, e));
+    j = &s->job[ev->job];
+    if (j->state == JOB_DONE || j->state == JOB_CANCELLED)
+        return err_set(e, ERR_INPUT, "%s is %s", j->spec.name, job_state_name(j->state));
+    if (sched_running(j))
+        sched_do(todo, DO_STOP, ev->job, j);
+    job_set(s, ev->job, JOB_CANCELLED);
+    return 0;
+}
+
+int job_release(sched *s, const sched_event *ev, err *e)
+{
+    sched_job *j;
+
+    TRY(check_job(s, ev, e));
+    j = &s->job[ev->job];
+    if (j->state != JOB_QUARANTINED && j->state != JOB_REJECTED && j->state != JOB_CANCELLED)
+        return err_set(e, ERR_INPUT, "%s is %s", j->spec.name, job_state_name(j->state));
+    if (j->node >= 0)
+        return err_set(e, ERR_INPUT, "%s is still being stopped", j->spec.name);
+    job_let_go(s, ev->job);
+    j->failures = j->mishaps = 0;
+    job_set(s, ev->job, JOB_QUEUED);
+    return 0;
+}
+
+int job_stopped(sched *s, const sched_event *ev, err *e)
+{
+    TRY(job_check(s, ev, e));
+    if (sched_running(&s->job[ev->job]))
+        return err_set(e, ERR_PEER, "%s was stopped by nobody's order", s->job[ev->job].spec.name);
+    job_let_go(s, ev->job);
+    return 0;
+}
+
+int job_progress(sched *s, const sched_event *ev, err *e)
+{
+    sched_job *j;
+
+    TRY(job_check(s, ev, e));
+    j = &s->job[ev->job];
+    if (!sched_running(j) || ev->phase < j->state || ev->phase > JOB_PUBLISHING || ev->step < j->step)
+        return err_set(e, ERR_PEER, "%s: progress that goes back", j->spec.name);
+    j->step = ev->step;
+    j->loss = ev->loss;
+    if (ev->step_seconds > 0)
+        j->step_seconds = ev->step_seconds;
+    job_set(s, ev->job, ev->phase);
+    return 0;
+}

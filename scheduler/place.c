@@ -1,0 +1,98 @@
+/* Who starts where. One number decides: the share s = free slots per waiting training. Below 1 each gets one slot (the
+ * place for packs: several trainings on one slot); from 1 on a gang of the largest power of two within the share.
+ * Widening a gang that runs belongs here too, after the loop, once workers can be resized. */
+#include "scheduler/sched_impl.h"
+
+int place_gang(const sched_job *j, int gang_max, int slots, int waiting)
+{
+    int g = 1;
+
+    while (2 * g * waiting <= slots && 2 * g <= gang_max && 2 * g <= GANG_MOST && 2 * g <= j->spec.leaves)
+        g *= 2;
+    return g;
+}
+
+static int free_on(const sched_node *n, slot_state state)
+{
+    int k = 0;
+
+    for (int i = 0; i < n->n; i++)
+        k += n->slot[i].job < 0 && n->slot[i].state == state;
+    return k;
+}
+
+/* The fullest node that can hold the whole gang keeps big holes for big gangs; the one it failed on comes last. *later:
+ * some node will have room once its workers are warm. */
+static int snuggest(const sched *s, const sched_job *j, int gang, bool *later)
+{
+    int best = -1, best_cost = 0;
+
+    *later = false;
+    for (int n = 0; n < s->nodes; n++) {
+        int ready = free_on(&s->node[n], SLOT_READY), cost;
+        *later |= ready + free_on(&s->node[n], SLOT_WARMING) >= gang;
+        if (ready < gang)
+            continue;
+        cost = ready + (n == j->last_node ? SLOTS_MOST : 0);
+        if (best < 0 || cost < best_cost) {
+            best = n;
+            best_cost = cost;
+        }
+    }
+    return best;
+}
+
+/* Free slots in order, the one it failed on only when there is no other. */
+static void choose_slots(const sched_node *n, int shun, int gang, int slot[])
+{
+    int k = 0;
+
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < n->n && k < gang; i++)
+            if (n->slot[i].job < 0 && n->slot[i].state == SLOT_READY && (i == shun) == (pass == 1))
+                slot[k++] = i;
+}
+
+/* False: it waits for workers that are warming up, or for others to end. */
+static bool start_training(sched *s, int job, sched_effects *todo)
+{
+    sched_job *j = &s->job[job];
+    int waiting = 0, slot[GANG_MOST], node = -1, gang;
+    bool later = false;
+
+    for (int p = 0; p <= (int)j->spec.priority; p++)
+        waiting += s->waiting[p];
+    gang = place_gang(j, s->how.gang_max, s->ready + s->warming, waiting);
+    for (; gang > 0 && (node = snuggest(s, j, gang, &later)) < 0 && !later; gang /= 2)
+        ;
+    if (node < 0)
+        return false;
+    choose_slots(&s->node[node], node == j->last_node ? j->last_slot : -1, gang, slot);
+    queue_pop(s);
+    sched_begin(s, job, node, gang, slot, todo);
+    return true;
+}
+
+/* A result that was asked for is made before the next one: merges run one at a time. */
+static void start_merge(sched *s, sched_effects *todo)
+{
+    for (int m = 0; m < s->merges && !s->merging; m++) {
+        const sched_job *j = &s->job[s->merge[m]];
+        bool met = j->state == JOB_QUEUED;
+        for (size_t i = 0; met && i < json_array_size(j->spec.needs); i++)
+            met = s->job[j->needs[i]].state == JOB_DONE;
+        if (met)
+            sched_begin(s, s->merge[m], -1, 1, NULL, todo);
+    }
+}
+
+void sched_place(sched *s, sched_effects *todo)
+{
+    int job;
+
+    if (!s->open)
+        return;
+    start_merge(s, todo);
+    while (s->ready > 0 && (job = queue_top(s)) >= 0 && start_training(s, job, todo))
+        ;
+}

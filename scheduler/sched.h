@@ -1,0 +1,172 @@
+#ifndef SCHED_H
+#define SCHED_H
+/* The farm as a value. sched_step() alone changes it: no clock, no network, no disk. What an event makes necessary
+ * comes back in two lists: records, to be made durable first, and effects, to be carried out after that.
+ *
+ * Promises. A refused event changes nothing. A gang is whole or absent, and on one node. A slot has one master. The
+ * records of a farm, replayed, give the same farm. Every accepted job ends: done, quarantined, rejected or cancelled,
+ * as long as slots are up. (job, attempt) names one try; what carries an older attempt is refused as late.
+ *
+ *   QUEUED -> ASSIGNED -> LOADING -> TRAINING -> PUBLISHING -> DONE
+ *     ^          '-----------'----------'------------'--failed--> RETRY_WAIT, HOLD -> QUEUED
+ *     |                                                           QUARANTINED, REJECTED --release, other settings--.
+ *     '------------------------------------------------------------------------------------------------------------'
+ *   CANCELLED from anywhere but DONE. A merge is a job too: it needs other jobs done, and no slot. */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cluster/base/err.h"
+#include "cluster/base/hash.h"
+#include "cluster/base/json.h"
+
+enum { GANG_MOST = 64, MISHAPS_MOST = 20, SLOTS_MOST = 1024 };
+
+typedef enum {
+    JOB_QUEUED, JOB_ASSIGNED, JOB_LOADING, JOB_TRAINING, JOB_PUBLISHING, JOB_RETRY_WAIT, JOB_HOLD,
+    JOB_DONE, JOB_QUARANTINED, JOB_REJECTED, JOB_CANCELLED, JOB_STATES
+} job_state;
+typedef enum { JOB_TRAIN, JOB_MERGE, JOB_KINDS } job_kind;
+typedef enum { PRIORITY_URGENT, PRIORITY_NORMAL, PRIORITY_BACKGROUND, PRIORITIES } job_priority;
+typedef enum { BLAME_JOB, BLAME_GPU, BLAME_NODE, BLAME_STORE, BLAME_SETTINGS, BLAMES } job_blame;
+typedef enum { VERDICT_NONE, VERDICT_RETRY, VERDICT_HOLD, VERDICT_QUARANTINE, VERDICT_REJECT, VERDICTS } job_verdict;
+typedef enum { SLOT_WARMING, SLOT_READY, SLOT_DOWN, SLOT_STATES } slot_state;
+
+/* What is asked for. Text is borrowed in an event and owned in a job. */
+typedef struct {
+    job_kind kind;
+    job_priority priority;
+    const char *name;
+    const char *settings;      /* JSON object, keys sorted; what the job's numbers depend on */
+    int64_t steps, batch;      /* steps * batch: how long it is beside the others */
+    int leaves;                /* parts of the batch, a power of two: the widest gang (worker.h, rule 6) */
+    int retries;               /* failures of its own until it is quarantined, at least 1 */
+    const json_t *needs;       /* names of the jobs that must be done before (merges); NULL: none */
+} job_spec;
+
+typedef struct {
+    job_spec spec;
+    char hash[HASH_HEX];       /* of the settings */
+    job_state state;
+    int attempt;               /* the last one started; 0: none */
+    int failures, mishaps;     /* blamed on the job; on anything else */
+    char sha256[HASH_HEX];     /* of the result, when done */
+    int64_t bytes;
+    double seconds;
+    char *why;                 /* the last failure, one sentence; NULL: none */
+
+    int *needs;                /* as job numbers. From here on nothing is in the journal */
+    int64_t wake_ms;           /* in RETRY_WAIT and HOLD */
+    int node, gang;            /* where it holds slots; -1, 0: nowhere */
+    int last_node, last_slot;  /* where it failed last: another place is tried first */
+    int64_t step;
+    double loss, step_seconds;
+    bool in_queue;
+} sched_job;
+
+typedef struct {
+    char *name;                /* NULL: gone */
+    int n;
+    struct { slot_state state; int job; } *slot; /* job -1: free */
+} sched_node;
+
+typedef enum {
+    /* durable, in the journal under these numbers */
+    EV_EPOCH = 1, EV_SUBMIT, EV_START, EV_DONE, EV_FAILED, EV_CANCEL, EV_RELEASE, EV_SNAPSHOT, EV_DURABLE_END,
+    /* of the moment */
+    EV_OPEN = 32, EV_DRAIN, EV_NODE_UP, EV_NODE_LOST, EV_SLOT, EV_PROGRESS, EV_STOPPED, EV_TICK, EV_END
+} sched_event_type;
+
+typedef struct {
+    sched_event_type type;
+    int64_t now_ms;            /* of the coordinator's monotonic clock */
+    int job, attempt;
+    int node, slot;            /* NODE_LOST, SLOT; NODE_UP answers in sched_effects.node */
+    slot_state becomes;        /* SLOT */
+    int slots;                 /* NODE_UP */
+    const char *name;          /* NODE_UP, START (the node's); EPOCH: "host pid" */
+    int64_t epoch;             /* EPOCH */
+    job_spec spec;             /* SUBMIT */
+    int gang;                  /* START */
+    const char *sha256;        /* DONE */
+    int64_t bytes;
+    double seconds;
+    job_blame blame;           /* FAILED */
+    bool retry;
+    job_verdict verdict;       /* NONE: decide; else as the journal has it */
+    const char *code, *text;
+    job_state phase;           /* PROGRESS: LOADING, TRAINING or PUBLISHING */
+    int64_t step;              /* PROGRESS, FAILED */
+    double loss, step_seconds;
+    const json_t *snapshot;    /* SNAPSHOT */
+} sched_event;
+
+typedef enum { DO_START, DO_STOP, DO_MERGE } sched_effect_type;
+typedef struct {
+    sched_effect_type type;
+    int job, attempt, node, gang;
+    int slot[GANG_MOST];       /* START: rank r on slot[r] */
+} sched_effect;
+
+/* Text in records points into the event or the farm: use it before the next step. */
+typedef struct {
+    sched_event *record;
+    size_t records;
+    sched_effect *at;
+    size_t n;
+    int node;                  /* after NODE_UP: its number */
+} sched_effects;
+void sched_effects_free(sched_effects *todo);
+
+typedef struct {
+    int gang_max;
+    int64_t backoff_ms, hold_ms; /* first wait after a failure, doubled each time up to 5 min; wait for a full disk */
+} sched_options;
+
+typedef struct {
+    sched_options how;
+    int64_t epoch;
+    sched_job *job;
+    int jobs, job_room;
+    sched_node *node;
+    int nodes;
+    json_t *by_name;
+    int *queue;                /* heap of runnable trainings */
+    int queue_n;
+    int *merge;                /* the merges among the jobs */
+    int merges;
+    int count[JOB_STATES];
+    int waiting[PRIORITIES];   /* runnable trainings in the queue */
+    int ready, warming;        /* free slots */
+    bool open, merging;
+    int64_t next_wake_ms;      /* INT64_MAX: nobody waits for the clock */
+} sched;
+
+sched *sched_new(sched_options how);
+void sched_free(sched *s);
+
+/* One event: todo is emptied, then filled. ERR_INPUT, or ERR_PEER for what is late: nothing has changed. */
+int sched_step(sched *s, const sched_event *ev, sched_effects *todo, err *e);
+/* One durable record of the past: changes the farm, starts nothing. */
+int sched_replay(sched *s, const sched_event *ev, err *e);
+
+int sched_find(const sched *s, const char *name); /* -1: none */
+bool sched_running(const sched_job *j);           /* ASSIGNED to PUBLISHING */
+/* Nothing runs and nothing can ever start without a new event from outside. */
+bool sched_over(const sched *s);
+
+/* record.c -- durable events as JSON bodies. Reading borrows from *owner, which the caller frees. */
+json_t *sched_write_record(const sched_event *ev);
+int sched_read_record(sched_event *out, json_t **owner, int type, const char *body, size_t n, err *e);
+/* The durable half of the whole farm; equal texts mean equal farms. */
+json_t *sched_snapshot(const sched *s);
+
+/* The words of the journal, the messages and the status. */
+const char *job_state_name(job_state s);
+const char *job_kind_name(job_kind k);
+const char *job_priority_name(job_priority p);
+const char *job_blame_name(job_blame b);
+int job_blame_find(const char *word);       /* -1: none of them */
+int job_state_find(const char *word);
+int job_priority_find(const char *word);
+#endif

@@ -1,0 +1,46 @@
+#ifndef SCHED_IMPL_H
+#define SCHED_IMPL_H
+/* What the files of the farm's mind show each other and nobody else. */
+#include "scheduler/sched.h"
+
+/* place.c -- starts what should start now. */
+void sched_place(sched *s, sched_effects *todo);
+/* The gang a training gets that shares `slots` with `waiting` others of its rank or better. */
+int place_gang(const sched_job *j, int gang_max, int slots, int waiting);
+
+/* queue.c -- runnable trainings, the one to start next on top: urgent first, then the shortest, then the oldest. */
+void queue_push(sched *s, int job);
+int queue_top(sched *s); /* -1: empty */
+void queue_pop(sched *s);
+void queue_rebuild(sched *s); /* after a key in it changed */
+
+/* job.c */
+void job_set(sched *s, int job, job_state next);
+void job_let_go(sched *s, int job);                                         /* gives back the slots it holds */
+int job_check(const sched *s, const sched_event *ev, err *e);               /* is this the attempt under way? */
+job_verdict job_judge(const sched_job *j, const sched_event *failure);
+void job_spec_free(sched_job *j);
+int job_submit(sched *s, const sched_event *ev, err *e);
+int job_start(sched *s, const sched_event *ev, err *e);
+int job_done(sched *s, const sched_event *ev, err *e);
+int job_failed(sched *s, const sched_event *ev, err *e);
+int job_cancel(sched *s, const sched_event *ev, sched_effects *todo, err *e);
+int job_release(sched *s, const sched_event *ev, err *e);
+int job_stopped(sched *s, const sched_event *ev, err *e);
+int job_progress(sched *s, const sched_event *ev, err *e);
+/* For place.c: START is an event that the farm itself makes. node -1: a merge. */
+void sched_begin(sched *s, int job, int node, int gang, const int slot[], sched_effects *todo);
+
+/* slots.c */
+void slot_set(sched *s, int node, int i, slot_state state, int job);        /* job -1: free */
+int slot_becomes(sched *s, const sched_event *ev, err *e);
+int node_up(sched *s, const sched_event *ev, sched_effects *todo, err *e);
+int node_lost(sched *s, const sched_event *ev, sched_effects *todo, err *e);
+
+/* state.c */
+void sched_record(sched_effects *todo, const sched_event *ev);
+sched_effect *sched_do(sched_effects *todo, sched_effect_type type, int job, const sched_job *j);
+
+/* record.c */
+int sched_restore(sched *s, const json_t *snapshot, err *e);                /* into a farm without jobs */
+#endif

@@ -1,0 +1,87 @@
+/* Nodes come and go with their slots; a slot is warming up, ready or down, and has one master or none. */
+#include <stdlib.h>
+
+#include "cluster/base/mem.h"
+#include "scheduler/sched_impl.h"
+
+static void tally(sched *s, const sched_node *n, int i, int by)
+{
+    if (n->slot[i].job < 0 && n->slot[i].state == SLOT_READY)
+        s->ready += by;
+    if (n->slot[i].job < 0 && n->slot[i].state == SLOT_WARMING)
+        s->warming += by;
+}
+
+void slot_set(sched *s, int node, int i, slot_state state, int job)
+{
+    sched_node *n = &s->node[node];
+
+    tally(s, n, i, -1);
+    n->slot[i].state = state;
+    n->slot[i].job = job;
+    tally(s, n, i, 1);
+}
+
+int node_up(sched *s, const sched_event *ev, sched_effects *todo, err *e)
+{
+    sched_node n = {.n = ev->slots};
+
+    if (!ev->name || ev->slots < 0 || ev->slots > SLOTS_MOST)
+        return err_set(e, ERR_INPUT, "a node with %d slots; 0 to %d are possible", ev->slots, SLOTS_MOST);
+    n.name = mem_text(ev->name);
+    n.slot = mem_new((size_t)ev->slots + 1, sizeof *n.slot);
+    for (int i = 0; i < n.n; i++)
+        n.slot[i].job = -1; /* and SLOT_WARMING */
+    s->node = mem_grow(s->node, (size_t)s->nodes + 1, sizeof *s->node);
+    s->node[s->nodes] = n;
+    s->warming += n.n;
+    todo->node = s->nodes++;
+    return 0;
+}
+
+static int check_node(const sched *s, const sched_event *ev, err *e)
+{
+    if (ev->node < 0 || ev->node >= s->nodes || !s->node[ev->node].name)
+        return err_set(e, ERR_INPUT, "node %d is not up", ev->node);
+    return 0;
+}
+
+/* What ran there failed, by no fault of its own: records like any other failure. */
+static void lose_jobs(sched *s, const sched_event *ev, sched_effects *todo)
+{
+    for (int i = 0; i < s->node[ev->node].n; i++) {
+        int job = s->node[ev->node].slot[i].job;
+        sched_event lost = {.type = EV_FAILED, .now_ms = ev->now_ms, .job = job, .blame = BLAME_NODE, .retry = true,
+                            .code = "node-lost", .text = "its node is gone"};
+        if (job < 0)
+            continue;
+        lost.attempt = s->job[job].attempt;
+        lost.verdict = job_judge(&s->job[job], &lost);
+        lost.step = s->job[job].step;
+        CHECK(job_failed(s, &lost, NULL) == 0);
+        sched_record(todo, &lost);
+    }
+}
+
+int node_lost(sched *s, const sched_event *ev, sched_effects *todo, err *e)
+{
+    sched_node *n;
+
+    TRY(check_node(s, ev, e));
+    lose_jobs(s, ev, todo);
+    n = &s->node[ev->node];
+    for (int i = 0; i < n->n; i++)
+        slot_set(s, ev->node, i, SLOT_DOWN, -1);
+    free(n->name);
+    n->name = NULL;
+    return 0;
+}
+
+int slot_becomes(sched *s, const sched_event *ev, err *e)
+{
+    TRY(check_node(s, ev, e));
+    if (ev->slot < 0 || ev->slot >= s->node[ev->node].n || ev->becomes < 0 || ev->becomes >= SLOT_STATES)
+        return err_set(e, ERR_INPUT, "node %d has no slot %d", ev->node, ev->slot);
+    slot_set(s, ev->node, ev->slot, ev->becomes, s->node[ev->node].slot[ev->slot].job);
+    return 0;
+}

@@ -1,0 +1,572 @@
+/* The laws of the farm's mind, on chosen farms and on random ones. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cluster/base/mem.h"
+#include "cluster/base/rng.h"
+#include "scheduler/sched_impl.h"
+
+static const sched_options HOW = {.gang_max = 8, .backoff_ms = 1000, .hold_ms = 2000};
+static const char SHA[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+/* ---- a farm by hand ------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    sched *s;
+    sched_effects todo;
+    json_t *log; /* [type, body] of every record so far */
+} farm;
+
+static void keep_records(farm *f)
+{
+    for (size_t i = 0; i < f->todo.records; i++) {
+        const sched_event *ev = &f->todo.record[i];
+        json_array_append_new(f->log, json_pack("[i, o]", (int)ev->type, sched_write_record(ev)));
+    }
+}
+
+static int step(farm *f, sched_event ev)
+{
+    err e = {0};
+    int rc = sched_step(f->s, &ev, &f->todo, &e);
+
+    if (rc == 0)
+        keep_records(f);
+    return rc;
+}
+
+static farm farm_new(void)
+{
+    farm f = {.s = sched_new(HOW), .log = json_array()};
+
+    step(&f, (sched_event){.type = EV_EPOCH, .epoch = 1});
+    return f;
+}
+
+static void farm_free(farm *f)
+{
+    sched_free(f->s);
+    sched_effects_free(&f->todo);
+    json_decref(f->log);
+}
+
+static int submit(farm *f, const char *name, job_priority p, int steps, int leaves)
+{
+    job_spec spec = {.priority = p, .name = name, .settings = "{}", .steps = steps, .batch = leaves, .leaves = leaves,
+                     .retries = 3};
+
+    return step(f, (sched_event){.type = EV_SUBMIT, .spec = spec});
+}
+
+static void node(farm *f, const char *name, int slots)
+{
+    assert_int_equal(step(f, (sched_event){.type = EV_NODE_UP, .name = name, .slots = slots}), 0);
+}
+
+static void warm(farm *f, int n, int slot)
+{
+    assert_int_equal(step(f, (sched_event){.type = EV_SLOT, .node = n, .slot = slot, .becomes = SLOT_READY}), 0);
+}
+
+static int done(farm *f, int job)
+{
+    return step(f, (sched_event){.type = EV_DONE, .job = job, .attempt = f->s->job[job].attempt, .sha256 = SHA});
+}
+
+static int failed(farm *f, int job, job_blame blame, bool retry)
+{
+    return step(f, (sched_event){.type = EV_FAILED, .job = job, .attempt = f->s->job[job].attempt, .blame = blame,
+                                 .retry = retry, .text = "it broke"});
+}
+
+static job_state state(const farm *f, int job) { return f->s->job[job].state; }
+
+/* n trainings of 8 leaves on one node of `slots` warm slots, open. */
+static farm farm_of(int n, int slots)
+{
+    farm f = farm_new();
+
+    for (int i = 0; i < n; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "c%d", i);
+        submit(&f, name, PRIORITY_NORMAL, 10, 8);
+    }
+    node(&f, "n0", slots);
+    for (int i = 0; i < slots; i++)
+        warm(&f, 0, i);
+    step(&f, (sched_event){.type = EV_OPEN});
+    return f;
+}
+
+static void a_concept_gets_its_share_of_the_slots(void **unused)
+{
+    static const struct { int concepts, slots, gang[4]; } row[] = {
+        {1, 1, {1}}, {1, 4, {4}}, {2, 4, {2, 2}}, {3, 4, {1, 1, 2}}, {4, 4, {1, 1, 1, 1}}, {9, 2, {1, 1}},
+        {1, 3, {2}}, {2, 16, {8, 8}}, {1, 64, {8}},
+    };
+    (void)unused;
+    for (size_t r = 0; r < sizeof row / sizeof row[0]; r++) {
+        farm f = farm_of(row[r].concepts, row[r].slots);
+        for (int j = 0; j < row[r].concepts && j < 4; j++)
+            assert_int_equal(f.s->job[j].gang, row[r].gang[j]);
+        farm_free(&f);
+    }
+}
+
+static void a_gang_is_no_wider_than_its_leaves(void **unused)
+{
+    farm f = farm_new();
+    (void)unused;
+    submit(&f, "small", PRIORITY_NORMAL, 10, 2);
+    node(&f, "n0", 8);
+    for (int i = 0; i < 8; i++)
+        warm(&f, 0, i);
+    step(&f, (sched_event){.type = EV_OPEN});
+    assert_int_equal(f.s->job[0].gang, 2);
+    farm_free(&f);
+}
+
+static void a_gang_waits_for_workers_that_are_warming_up(void **unused)
+{
+    farm f = farm_new();
+    (void)unused;
+    submit(&f, "a", PRIORITY_NORMAL, 10, 8);
+    node(&f, "n0", 2);
+    step(&f, (sched_event){.type = EV_OPEN});
+    warm(&f, 0, 1);
+    assert_int_equal(state(&f, 0), JOB_QUEUED);
+    step(&f, (sched_event){.type = EV_SLOT, .node = 0, .slot = 0, .becomes = SLOT_DOWN});
+    assert_int_equal(state(&f, 0), JOB_ASSIGNED);
+    assert_int_equal(f.s->job[0].gang, 1);
+    farm_free(&f);
+}
+
+static void a_gang_stays_on_one_node(void **unused)
+{
+    farm f = farm_new();
+    (void)unused;
+    submit(&f, "a", PRIORITY_NORMAL, 10, 8);
+    for (int n = 0; n < 4; n++) {
+        node(&f, "n", 1);
+        warm(&f, n, 0);
+    }
+    step(&f, (sched_event){.type = EV_OPEN});
+    assert_int_equal(f.s->job[0].gang, 1);
+    farm_free(&f);
+}
+
+static void urgent_first_then_the_shortest(void **unused)
+{
+    farm f = farm_new();
+    static const int order[] = {3, 1, 0, 2};
+    (void)unused;
+    submit(&f, "long", PRIORITY_NORMAL, 50, 1);
+    submit(&f, "short", PRIORITY_NORMAL, 5, 1);
+    submit(&f, "background", PRIORITY_BACKGROUND, 1, 1);
+    submit(&f, "urgent", PRIORITY_URGENT, 500, 1);
+    node(&f, "n0", 1);
+    warm(&f, 0, 0);
+    step(&f, (sched_event){.type = EV_OPEN});
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(state(&f, order[i]), JOB_ASSIGNED);
+        assert_int_equal(done(&f, order[i]), 0);
+    }
+    assert_true(sched_over(f.s));
+    farm_free(&f);
+}
+
+static void poison_is_quarantined_after_exactly_its_retries(void **unused)
+{
+    farm f = farm_of(1, 2);
+    (void)unused;
+    for (int i = 1; i <= 3; i++) {
+        assert_int_equal(state(&f, 0), JOB_ASSIGNED);
+        assert_int_equal(f.s->job[0].attempt, i);
+        failed(&f, 0, BLAME_JOB, true);
+        if (i < 3)
+            assert_int_equal(state(&f, 0), JOB_RETRY_WAIT);
+        step(&f, (sched_event){.type = EV_TICK, .now_ms = 100000 * i});
+    }
+    assert_int_equal(state(&f, 0), JOB_QUARANTINED);
+    assert_true(sched_over(f.s));
+    farm_free(&f);
+}
+
+static void what_can_never_work_is_not_tried_again(void **unused)
+{
+    farm f = farm_of(2, 2);
+    (void)unused;
+    failed(&f, 0, BLAME_JOB, false);
+    failed(&f, 1, BLAME_SETTINGS, true);
+    assert_int_equal(state(&f, 0), JOB_QUARANTINED);
+    assert_int_equal(state(&f, 1), JOB_REJECTED);
+    farm_free(&f);
+}
+
+static void the_nodes_fault_is_not_the_concepts(void **unused)
+{
+    farm f = farm_of(1, 2);
+    (void)unused;
+    for (int i = 0; i < MISHAPS_MOST - 1; i++)
+        failed(&f, 0, BLAME_NODE, true);
+    assert_int_equal(f.s->job[0].failures, 0);
+    assert_int_equal(state(&f, 0), JOB_ASSIGNED);
+    failed(&f, 0, BLAME_NODE, true);
+    assert_int_equal(state(&f, 0), JOB_QUARANTINED);
+    farm_free(&f);
+}
+
+static void a_full_disk_holds(void **unused)
+{
+    farm f = farm_of(1, 1);
+    (void)unused;
+    failed(&f, 0, BLAME_STORE, true);
+    assert_int_equal(state(&f, 0), JOB_HOLD);
+    step(&f, (sched_event){.type = EV_TICK, .now_ms = HOW.hold_ms - 1});
+    assert_int_equal(state(&f, 0), JOB_HOLD);
+    step(&f, (sched_event){.type = EV_TICK, .now_ms = HOW.hold_ms});
+    assert_int_equal(state(&f, 0), JOB_ASSIGNED);
+    farm_free(&f);
+}
+
+static void a_retry_takes_another_slot(void **unused)
+{
+    farm f = farm_of(2, 3); /* gangs of 1 and 2; the second one's slots are the first one's others */
+    int slot;
+    (void)unused;
+    done(&f, 1);
+    failed(&f, 0, BLAME_JOB, true);
+    slot = f.s->job[0].last_slot;
+    f.s->how.gang_max = 1;
+    step(&f, (sched_event){.type = EV_TICK, .now_ms = 100000});
+    assert_int_equal(state(&f, 0), JOB_ASSIGNED);
+    assert_int_equal(f.s->node[0].slot[slot].job, -1);
+    farm_free(&f);
+}
+
+static void a_late_message_is_refused(void **unused)
+{
+    farm f = farm_of(1, 1);
+    (void)unused;
+    failed(&f, 0, BLAME_NODE, true);
+    assert_int_equal(f.s->job[0].attempt, 2);
+    assert_int_equal(step(&f, (sched_event){.type = EV_DONE, .job = 0, .attempt = 1, .sha256 = SHA}), ERR_PEER);
+    assert_int_equal(step(&f, (sched_event){.type = EV_FAILED, .job = 0, .attempt = 1}), ERR_PEER);
+    assert_int_equal(done(&f, 0), 0);
+    assert_int_equal(done(&f, 0), ERR_PEER);
+    farm_free(&f);
+}
+
+static void a_lost_node_gives_its_concepts_back(void **unused)
+{
+    farm f = farm_of(2, 4);
+    (void)unused;
+    step(&f, (sched_event){.type = EV_NODE_LOST, .node = 0});
+    assert_int_equal(state(&f, 0), JOB_QUEUED);
+    assert_int_equal(state(&f, 1), JOB_QUEUED);
+    assert_int_equal(f.s->ready + f.s->warming, 0);
+    node(&f, "n1", 1);
+    warm(&f, 1, 0);
+    assert_int_equal(state(&f, 0), JOB_ASSIGNED);
+    farm_free(&f);
+}
+
+static void a_merge_waits_for_its_concepts(void **unused)
+{
+    farm f = farm_of(2, 2);
+    json_t *needs = json_pack("[s, s]", "c0", "c1");
+    job_spec merge = {.kind = JOB_MERGE, .name = "m", .settings = "{}", .leaves = 1, .retries = 1, .needs = needs};
+    (void)unused;
+    assert_int_equal(step(&f, (sched_event){.type = EV_SUBMIT, .spec = merge}), 0);
+    done(&f, 0);
+    assert_int_equal(state(&f, 2), JOB_QUEUED);
+    done(&f, 1);
+    assert_int_equal(state(&f, 2), JOB_ASSIGNED);
+    assert_int_equal(f.todo.at[0].type, DO_MERGE);
+    assert_false(sched_over(f.s));
+    assert_int_equal(done(&f, 2), 0);
+    assert_true(sched_over(f.s));
+    json_decref(needs);
+    farm_free(&f);
+}
+
+static void a_merge_of_a_quarantined_concept_does_not_keep_the_farm_open(void **unused)
+{
+    farm f = farm_of(1, 1);
+    json_t *needs = json_pack("[s]", "c0");
+    job_spec merge = {.kind = JOB_MERGE, .name = "m", .settings = "{}", .leaves = 1, .retries = 1, .needs = needs};
+    (void)unused;
+    step(&f, (sched_event){.type = EV_SUBMIT, .spec = merge});
+    failed(&f, 0, BLAME_JOB, false);
+    assert_true(sched_over(f.s));
+    json_decref(needs);
+    farm_free(&f);
+}
+
+static void a_draining_farm_starts_nothing_more(void **unused)
+{
+    farm f = farm_of(3, 1);
+    (void)unused;
+    step(&f, (sched_event){.type = EV_DRAIN});
+    assert_false(sched_over(f.s));
+    done(&f, 0);
+    assert_int_equal(state(&f, 1), JOB_QUEUED);
+    assert_true(sched_over(f.s));
+    farm_free(&f);
+}
+
+static void what_is_done_is_not_asked_for_again(void **unused)
+{
+    farm f = farm_of(2, 1);
+    (void)unused;
+    assert_int_equal(submit(&f, "c0", PRIORITY_NORMAL, 99, 8), ERR_INPUT); /* it runs */
+    done(&f, 0);
+    assert_int_equal(submit(&f, "c0", PRIORITY_NORMAL, 99, 8), ERR_INPUT); /* it is done */
+    failed(&f, 1, BLAME_JOB, false);
+    assert_int_equal(submit(&f, "c1", PRIORITY_NORMAL, 99, 8), 0); /* other settings may cure it */
+    assert_int_equal(f.s->job[1].spec.steps, 99);
+    assert_int_equal(state(&f, 1), JOB_ASSIGNED);
+    farm_free(&f);
+}
+
+/* ---- random farms --------------------------------------------------------------------------------------------- */
+
+enum { FARMS = 60, STEPS = 300, JOBS = 24, NODES = 6 };
+
+static const char *broken_law(const sched *s)
+{
+    int ready = 0, warming = 0, held[JOBS] = {0};
+
+    for (int n = 0; n < s->nodes; n++)
+        for (int i = 0; i < s->node[n].n; i++) {
+            int j = s->node[n].slot[i].job;
+            if (j >= 0 && !s->node[n].name)
+                return "a lost node has work";
+            if (j >= 0 && s->job[j].node != n)
+                return "a slot has a master that does not know it";
+            if (j >= 0)
+                held[j]++;
+            ready += j < 0 && s->node[n].slot[i].state == SLOT_READY;
+            warming += j < 0 && s->node[n].slot[i].state == SLOT_WARMING;
+        }
+    if (ready != s->ready || warming != s->warming)
+        return "free slots are miscounted";
+    for (int j = 0; j < s->jobs; j++) {
+        const sched_job *x = &s->job[j];
+        int want = x->node >= 0 ? x->gang : 0;
+        if (held[j] != want)
+            return "a gang is not whole";
+        if (sched_running(x) && x->spec.kind == JOB_TRAIN && x->node < 0)
+            return "a training runs nowhere";
+        if (x->gang & (x->gang - 1) || x->gang > x->spec.leaves)
+            return "a gang of the wrong size";
+        if (x->failures > x->spec.retries || (x->failures == x->spec.retries && x->state == JOB_QUEUED))
+            return "a poisoned concept goes on";
+    }
+    return NULL;
+}
+
+static uint32_t lot(uint64_t farm_no, uint32_t step_no, uint64_t i, uint32_t n)
+{
+    return rng_below(rng_open(farm_no, "farm", step_no, 0), i, n);
+}
+
+static sched_event any_event(const sched *s, uint64_t seed, uint32_t at, char name[8], int64_t *now)
+{
+    static const sched_event_type type[] = {EV_SUBMIT, EV_SUBMIT, EV_DONE, EV_DONE, EV_FAILED, EV_FAILED, EV_CANCEL,
+                                            EV_RELEASE, EV_EPOCH, EV_OPEN, EV_DRAIN, EV_NODE_UP, EV_NODE_LOST, EV_SLOT,
+                                            EV_SLOT, EV_SLOT, EV_SLOT, EV_PROGRESS, EV_PROGRESS, EV_STOPPED, EV_TICK,
+                                            EV_OPEN, EV_START, EV_SNAPSHOT, EV_END};
+    sched_event ev = {.type = type[lot(seed, at, 0, sizeof type / sizeof type[0])]};
+
+    *now += lot(seed, at, 1, 3000);
+    ev.now_ms = *now;
+    ev.job = (int)lot(seed, at, 2, JOBS + 1) - 1;
+    ev.attempt = ev.job >= 0 && ev.job < s->jobs ? s->job[ev.job].attempt + (lot(seed, at, 3, 8) == 0) : 1;
+    ev.node = (int)lot(seed, at, 4, NODES + 1) - 1;
+    ev.slot = (int)lot(seed, at, 5, 5) - 1;
+    ev.becomes = (slot_state)(lot(seed, at, 6, 6) > 2 ? SLOT_READY : lot(seed, at, 6, 6));
+    ev.slots = s->nodes < NODES ? (int)lot(seed, at, 7, 5) : -1;
+    snprintf(name, 8, "c%u", lot(seed, at, 8, JOBS));
+    ev.name = name;
+    ev.epoch = s->epoch + (lot(seed, at, 9, 40) == 0);
+    ev.spec = (job_spec){.name = name, .settings = "{\"b\": 1, \"a\": 2}", .steps = lot(seed, at, 11, 9), .batch = 8};
+    ev.spec.priority = (job_priority)lot(seed, at, 10, 3);
+    ev.spec.leaves = 1 << lot(seed, at, 12, 4);
+    ev.spec.retries = (int)lot(seed, at, 13, 4);
+    ev.sha256 = SHA;
+    ev.blame = (job_blame)lot(seed, at, 14, BLAMES);
+    ev.retry = lot(seed, at, 15, 4) > 0;
+    ev.text = "a random failure";
+    ev.phase = (job_state)lot(seed, at, 16, JOB_STATES);
+    ev.step = lot(seed, at, 17, 5);
+    return ev;
+}
+
+/* Everything, also what is not in the journal. */
+static char *whole(const sched *s)
+{
+    json_t *o = sched_snapshot(s);
+    char *text, extra[512];
+
+    for (int i = 0; i < s->jobs; i++) {
+        const sched_job *j = &s->job[i];
+        snprintf(extra, sizeof extra, "%d %d %d %d %lld %lld", j->node, j->gang, j->last_node, j->last_slot,
+                 (long long)j->wake_ms, (long long)j->step);
+        json_object_set_new(json_array_get(json_object_get(o, "jobs"), (size_t)i), "moment", json_string(extra));
+    }
+    snprintf(extra, sizeof extra, "%d %d %d %d %d %d %d", s->nodes, s->ready, s->warming, s->open, s->merging,
+             s->waiting[0], s->waiting[1]);
+    json_object_set_new(o, "moment", json_string(extra));
+    text = json_dumps(o, JSON_SORT_KEYS);
+    json_decref(o);
+    return text;
+}
+
+static void replay(sched *s, const json_t *log)
+{
+    for (size_t i = 0; i < json_array_size(log); i++) {
+        json_t *row = json_array_get(log, i), *owner = NULL;
+        char *body = json_dumps(json_array_get(row, 1), 0);
+        sched_event ev;
+        err e = {0};
+        int type = (int)json_integer_value(json_array_get(row, 0));
+        if (sched_read_record(&ev, &owner, type, body, strlen(body), &e) != 0 || sched_replay(s, &ev, &e) != 0)
+            fail_msg("record %zu (%s) does not replay: %s", i, body, e.text);
+        json_decref(owner);
+        free(body);
+    }
+}
+
+/* The durable half, as a new coordinator would find it. */
+static char *durable(farm *f, sched *s)
+{
+    sched_event ev = {.type = EV_EPOCH, .epoch = f->s->epoch + 1000};
+    json_t *o;
+    char *text;
+
+    assert_int_equal(sched_replay(s, &ev, NULL), 0);
+    o = sched_snapshot(s);
+    text = json_dumps(o, JSON_SORT_KEYS);
+    json_decref(o);
+    return text;
+}
+
+static void live(farm *f, uint64_t seed, int *accepted)
+{
+    int64_t now = 0;
+
+    for (uint32_t at = 0; at < STEPS; at++) {
+        char name[8], *before = at % 8 == 0 ? whole(f->s) : NULL, *after;
+        sched_event ev = any_event(f->s, seed, at, name, &now);
+        const char *law;
+        int rc = step(f, ev);
+        *accepted += rc == 0;
+        if (rc != 0 && before) {
+            after = whole(f->s);
+            assert_string_equal(before, after);
+            free(after);
+        }
+        free(before);
+        law = broken_law(f->s);
+        if (law)
+            fail_msg("farm %llu, event %u (%d): %s", (unsigned long long)seed, at, (int)ev.type, law);
+    }
+}
+
+static void random_events_break_no_law_and_replay_to_the_same_farm(void **unused)
+{
+    int accepted = 0;
+    (void)unused;
+    for (uint64_t seed = 1; seed <= FARMS; seed++) {
+        farm f = farm_new();
+        sched *again = sched_new(HOW), *from_snapshot = sched_new(HOW);
+        sched_event ev = {.type = EV_SNAPSHOT};
+        json_t *snapshot;
+        char *a, *b, *c;
+        live(&f, seed, &accepted);
+        replay(again, f.log);
+        ev.snapshot = snapshot = sched_snapshot(f.s);
+        assert_int_equal(sched_replay(from_snapshot, &ev, NULL), 0);
+        json_decref(snapshot);
+        b = durable(&f, again);
+        c = durable(&f, from_snapshot);
+        a = durable(&f, f.s);
+        assert_string_equal(a, b);
+        assert_string_equal(a, c);
+        free(a);
+        free(b);
+        free(c);
+        sched_free(again);
+        sched_free(from_snapshot);
+        farm_free(&f);
+    }
+    assert_true(accepted > FARMS * STEPS / 6);
+}
+
+static bool ended(const sched *s)
+{
+    for (int i = 0; i < s->jobs; i++)
+        if (s->job[i].state < JOB_DONE)
+            return false;
+    return true;
+}
+
+/* From wherever random events left it, a farm with one working slot ends every job. */
+static void every_accepted_job_ends(void **unused)
+{
+    (void)unused;
+    for (uint64_t seed = 1; seed <= FARMS / 3; seed++) {
+        farm f = farm_new();
+        int accepted = 0, turns = 0;
+        live(&f, seed, &accepted);
+        for (int n = 0; n < f.s->nodes; n++)
+            step(&f, (sched_event){.type = EV_NODE_LOST, .node = n});
+        for (int j = 0; j < f.s->jobs; j++)
+            step(&f, (sched_event){.type = EV_STOPPED, .job = j, .attempt = f.s->job[j].attempt});
+        node(&f, "last", 1);
+        warm(&f, f.s->nodes - 1, 0);
+        step(&f, (sched_event){.type = EV_OPEN});
+        for (; !sched_over(f.s) && turns < 5000; turns++) {
+            int j = (int)lot(seed, STEPS + (uint32_t)turns, 0, (uint32_t)f.s->jobs);
+            if (lot(seed, STEPS + (uint32_t)turns, 1, 2))
+                done(&f, j);
+            else
+                failed(&f, j, (job_blame)lot(seed, STEPS + (uint32_t)turns, 2, BLAMES), true);
+            step(&f, (sched_event){.type = EV_TICK, .now_ms = INT64_MAX / 2 + turns * INT64_C(1000000)});
+        }
+        assert_true(ended(f.s));
+        farm_free(&f);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_concept_gets_its_share_of_the_slots),
+        cmocka_unit_test(a_gang_is_no_wider_than_its_leaves),
+        cmocka_unit_test(a_gang_waits_for_workers_that_are_warming_up),
+        cmocka_unit_test(a_gang_stays_on_one_node),
+        cmocka_unit_test(urgent_first_then_the_shortest),
+        cmocka_unit_test(poison_is_quarantined_after_exactly_its_retries),
+        cmocka_unit_test(what_can_never_work_is_not_tried_again),
+        cmocka_unit_test(the_nodes_fault_is_not_the_concepts),
+        cmocka_unit_test(a_full_disk_holds),
+        cmocka_unit_test(a_retry_takes_another_slot),
+        cmocka_unit_test(a_late_message_is_refused),
+        cmocka_unit_test(a_lost_node_gives_its_concepts_back),
+        cmocka_unit_test(a_merge_waits_for_its_concepts),
+        cmocka_unit_test(a_merge_of_a_quarantined_concept_does_not_keep_the_farm_open),
+        cmocka_unit_test(a_draining_farm_starts_nothing_more),
+        cmocka_unit_test(what_is_done_is_not_asked_for_again),
+        cmocka_unit_test(random_events_break_no_law_and_replay_to_the_same_farm),
+        cmocka_unit_test(every_accepted_job_ends),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
