@@ -1,0 +1,259 @@
+/* Every preferred CPU kernel of products, convolutions, norms and attention against its reference, forward and
+ * gradient, at shapes with tails, and against itself with another number of threads: "a kernel means what its
+ * reference means" and "threads do not change a bit". */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cluster/base/mem.h"
+#include "cluster/base/rng.h"
+#include "trainer/nn/plan.h"
+
+enum { MOST = 4 };   /* sources of an operation */
+
+typedef struct {
+    const char *name;
+    nn_tensor (*write)(nn_graph *g, nn_tensor const s[], const int at[]);
+    int at[8];           /* the operation's own numbers */
+    nn_shape s[MOST];    /* its sources; n 0 ends them */
+} row;
+
+#define S(...) {(int)(sizeof((int[]){__VA_ARGS__}) / sizeof(int)), {__VA_ARGS__}}
+
+static nn_tensor do_matmul(nn_graph *g, nn_tensor const s[], const int at[])
+{
+    return nn_matmul(g, s[0], s[1], at[0], at[1]);
+}
+
+static nn_tensor do_linear(nn_graph *g, nn_tensor const s[], const int at[])
+{
+    (void)at;
+    return nn_linear(g, s[0], s[1], s[2]);
+}
+
+static nn_tensor do_conv(nn_graph *g, nn_tensor const s[], const int at[])
+{
+    return nn_conv2d(g, s[0], s[1], s[2], (nn_conv){at[0], {at[1], at[2], at[3], at[4]}});
+}
+
+static nn_tensor do_group(nn_graph *g, nn_tensor const s[], const int at[])
+{
+    return nn_group_norm(g, s[0], s[1], s[2], at[0], 1e-5f);
+}
+
+static nn_tensor do_layer(nn_graph *g, nn_tensor const s[], const int at[])
+{
+    (void)at;
+    return nn_layer_norm(g, s[0], s[1], s[2], 1e-5f);
+}
+
+static nn_tensor do_attention(nn_graph *g, nn_tensor const s[], const int at[])
+{
+    return nn_attention(g, s[0], s[1], s[2], at[0], at[1]);
+}
+
+static const row table[] = {
+    {"matmul", do_matmul, {0, 0}, {S(5, 7), S(7, 3)}},
+    {"matmul, left turned", do_matmul, {1, 0}, {S(7, 5), S(7, 33)}},
+    {"matmul, right turned", do_matmul, {0, 1}, {S(130, 70), S(47, 70)}},
+    {"matmul, both turned", do_matmul, {1, 1}, {S(19, 65), S(48, 19)}},
+    {"matmul, one row, one column", do_matmul, {0, 0}, {S(1, 300), S(300, 1)}},
+    {"matmul, one term", do_matmul, {0, 0}, {S(17, 1), S(1, 40)}},
+    {"matmul, batch of 3", do_matmul, {0, 1}, {S(3, 9, 20), S(3, 31, 20)}},
+    {"matmul, batch of 2, left turned", do_matmul, {1, 0}, {S(2, 20, 9), S(2, 20, 129)}},
+    {"matmul, wide", do_matmul, {0, 0}, {S(70, 320), S(320, 320)}},
+    {"linear on words", do_linear, {0}, {S(2, 11, 48), S(100, 48), S(100)}},
+    {"linear, two rows", do_linear, {0}, {S(2, 30), S(120, 30), S(120)}},
+    {"linear, wide", do_linear, {0}, {S(2, 77, 768), S(320, 768), S(320)}},
+    {"conv 3x3", do_conv, {1, 1, 1, 1, 1}, {S(2, 8, 8, 8), S(8, 3, 3, 8), S(8)}},
+    {"conv 3x3, odd channels and sizes", do_conv, {1, 1, 1, 1, 1}, {S(3, 5, 7, 10), S(20, 3, 3, 10), S(20)}},
+    {"conv 3x3, from 4 to 30", do_conv, {1, 1, 1, 1, 1}, {S(1, 9, 6, 4), S(30, 3, 3, 4), S(30)}},
+    {"conv 3x3, to 3", do_conv, {1, 1, 1, 1, 1}, {S(1, 16, 16, 8), S(3, 3, 3, 8), S(3)}},
+    {"conv 1x1", do_conv, {1, 0, 0, 0, 0}, {S(2, 6, 5, 24), S(17, 1, 1, 24), S(17)}},
+    {"conv 1x1, stride 2", do_conv, {2, 0, 0, 0, 0}, {S(2, 7, 6, 9), S(16, 1, 1, 9), S(16)}},
+    {"conv 3x3, stride 2, odd", do_conv, {2, 1, 1, 1, 1}, {S(2, 7, 9, 10), S(10, 3, 3, 10), S(10)}},
+    {"conv 3x3, stride 2, even", do_conv, {2, 1, 1, 1, 1}, {S(2, 8, 8, 16), S(16, 3, 3, 16), S(16)}},
+    {"conv 3x3, stride 2, padded right and bottom", do_conv, {2, 0, 0, 1, 1}, {S(1, 8, 12, 8), S(12, 3, 3, 8), S(12)}},
+    {"conv 3x3, stride 2, no padding", do_conv, {2, 0, 0, 0, 0}, {S(1, 9, 12, 8), S(12, 3, 3, 8), S(12)}},
+    {"conv 3x3, one pixel", do_conv, {1, 1, 1, 1, 1}, {S(2, 1, 1, 30), S(10, 3, 3, 30), S(10)}},
+    {"conv 2x5, uneven padding", do_conv, {1, 0, 3, 1, 1}, {S(1, 6, 4, 3), S(5, 2, 5, 3), S(5)}},
+    {"conv 5x5, stride 3", do_conv, {3, 2, 2, 2, 2}, {S(1, 11, 10, 6), S(18, 5, 5, 6), S(18)}},
+    {"conv 1x1, padded past the kernel", do_conv, {1, 1, 1, 1, 1}, {S(1, 3, 3, 4), S(6, 1, 1, 4), S(6)}},
+    {"conv 3x3, no bias", do_conv, {1, 1, 1, 1, 1}, {S(1, 4, 4, 16), S(16, 3, 3, 16)}},
+    {"conv 3x3, wide", do_conv, {1, 1, 1, 1, 1}, {S(1, 16, 16, 64), S(96, 3, 3, 64), S(96)}},
+    {"conv 3x3, wide, stride 2", do_conv, {2, 1, 1, 1, 1}, {S(2, 15, 16, 64), S(64, 3, 3, 64), S(64)}},
+    {"conv 1x1, wide", do_conv, {1, 0, 0, 0, 0}, {S(1, 16, 16, 160), S(64, 1, 1, 160), S(64)}},
+    {"group norm, 2 channels a group", do_group, {4}, {S(2, 8, 8, 8), S(8), S(8)}},
+    {"group norm, odd", do_group, {5}, {S(3, 5, 7, 30), S(30), S(30)}},
+    {"group norm, one pixel", do_group, {4}, {S(2, 1, 1, 24), S(24), S(24)}},
+    {"group norm, one group", do_group, {1}, {S(1, 3, 3, 7), S(7), S(7)}},
+    {"group norm, several chunks", do_group, {5}, {S(2, 37, 41, 20), S(20), S(20)}},
+    {"group norm, wide", do_group, {32}, {S(1, 16, 16, 320), S(320), S(320)}},
+    {"layer norm, narrow", do_layer, {0}, {S(2, 9, 10), S(10), S(10)}},
+    {"layer norm, words", do_layer, {0}, {S(2, 77, 48), S(48), S(48)}},
+    {"layer norm, wide", do_layer, {0}, {S(33, 323), S(323), S(323)}},
+    {"attention, head 2", do_attention, {4, 0}, {S(2, 16, 8), S(2, 16, 8), S(2, 16, 8)}},
+    {"attention, head 3, 11 keys", do_attention, {10, 0}, {S(2, 35, 30), S(2, 11, 30), S(2, 11, 30)}},
+    {"attention, head 5, 77 keys", do_attention, {4, 0}, {S(1, 130, 20), S(1, 77, 20), S(1, 77, 20)}},
+    {"attention, one query, one key", do_attention, {2, 0}, {S(1, 1, 8), S(1, 1, 8), S(1, 1, 8)}},
+    {"attention, one head", do_attention, {1, 0}, {S(1, 200, 24), S(1, 200, 24), S(1, 200, 24)}},
+    {"attention, causal", do_attention, {6, 1}, {S(2, 77, 48), S(2, 77, 48), S(2, 77, 48)}},
+    {"attention, causal, short", do_attention, {2, 1}, {S(1, 5, 12), S(1, 5, 12), S(1, 5, 12)}},
+    {"attention, head 40", do_attention, {2, 0}, {S(1, 300, 80), S(1, 300, 80), S(1, 300, 80)}},
+    {"attention, head 160", do_attention, {2, 0}, {S(1, 64, 320), S(1, 77, 320), S(1, 77, 320)}},
+    {"attention, head 512", do_attention, {1, 0}, {S(1, 70, 512), S(1, 70, 512), S(1, 70, 512)}},
+    {"attention, long", do_attention, {1, 0}, {S(1, 4096, 40), S(1, 1025, 40), S(1, 1025, 40)}},
+};
+
+typedef struct { int n; nn_shape shape[1 + MOST]; float *at[1 + MOST]; } answer;   /* y, then the gradients */
+
+static void answer_free(answer *a)
+{
+    for (int i = 0; i < a->n; i++)
+        free(a->at[i]);
+}
+
+static float *noise(uint32_t stream, int64_t n)
+{
+    float *x = NEW_N(float, n);
+
+    rng_normal_fill(rng_open(1, "kernels", stream, 0), x, (uint64_t)n);
+    return x;
+}
+
+/* Sources 1.. are frozen weights when `frozen`, else inputs; the source itself and dy are always inputs. Weights are
+ * told in the layout of files, where a kernel [o,kh,kw,c] is [o,c,kh,kw]: noise is noise in both. */
+static nn_tensor source(nn_graph *g, nn_params *p, const row *r, int i, bool frozen, err *e)
+{
+    char name[] = {'s', (char)('0' + i), 0};
+    nn_shape s = r->s[i];
+
+    if (!frozen || i == 0)
+        return nn_input(g, name, F32, s);
+    float *x = noise((uint32_t)i, nn_count(s));
+    nn_shape file = s.n == 4 ? NN_SHAPE(s.d[0], s.d[3], s.d[1], s.d[2]) : s;
+    assert_int_equal(nn_params_set(p, name, file, x, e), 0);
+    free(x);
+    return nn_param(g, name, s);
+}
+
+static void fill(nn_plan *p, nn_tensor t, uint32_t stream, err *e)
+{
+    int64_t n = nn_count(nn_shape_get(t));
+    float *x = noise(stream, n);
+
+    assert_int_equal(nn_write(p, t, x, (size_t)n * sizeof *x, e), 0);
+    free(x);
+}
+
+static void read_all(nn_plan *p, const nn_tensor kept[], int n, answer *a, err *e)
+{
+    a->n = n;
+    for (int i = 0; i < n; i++) {
+        a->shape[i] = nn_shape_get(kept[i]);
+        a->at[i] = NEW_N(float, nn_count(a->shape[i]));
+        assert_int_equal(nn_read(p, kept[i], a->at[i], (size_t)nn_count(a->shape[i]) * sizeof(float), e), 0);
+    }
+}
+
+/* y and the gradients of all sources, on a fresh backend; runs twice, so that what a run leaves behind would show. */
+static answer compute(const row *r, bool reference, bool frozen, int threads)
+{
+    err e = {0};
+    nn_backend *on;
+    nn_plan *p = NULL;
+    nn_tensor s[MOST] = {0}, kept[1 + MOST];
+    int n = 0;
+    answer a = {0};
+
+    if (nn_cpu_open(&on, threads, reference, &e) != 0)
+        fail_msg("%s", e.text);
+    nn_params *w = nn_params_new(on);
+    nn_graph *g = nn_graph_new();
+    for (; n < MOST && r->s[n].n > 0; n++)
+        s[n] = source(g, w, r, n, frozen, &e);
+    kept[0] = r->write(g, s, r->at);
+    nn_tensor dy = nn_input(g, "dy", F32, nn_shape_get(kept[0]));
+    if (nn_backward(g, kept[0], dy, s, kept + 1, n, &e) != 0 || nn_check(g, &e) != 0
+        || nn_plan_new(&p, g, w, kept, n + 1, &e) != 0)
+        fail_msg("%s: %s", r->name, e.text);
+    for (int i = 0; i < n; i++)
+        if (!frozen || i == 0)
+            fill(p, s[i], (uint32_t)i, &e);
+    fill(p, dy, 9, &e);
+    assert_int_equal(nn_run(p, &e), 0);
+    assert_int_equal(nn_run(p, &e), 0);
+    read_all(p, kept, n + 1, &a, &e);
+    nn_plan_free(p);
+    nn_graph_free(g);
+    nn_params_free(w);
+    on->close(on);
+    return a;
+}
+
+/* |x - want| / |want|; a value that is not finite is infinitely far. */
+static double apart(const float *x, const float *want, int64_t n)
+{
+    double d = 0.0, s = 0.0;
+
+    for (int64_t i = 0; i < n; i++) {
+        if (!isfinite(x[i]))
+            return INFINITY;
+        d += ((double)x[i] - (double)want[i]) * ((double)x[i] - (double)want[i]);
+        s += (double)want[i] * (double)want[i];
+    }
+    return s > 0.0 ? sqrt(d / s) : sqrt(d);
+}
+
+/* Sums of f32 over the longest of these rows leave some 1e-7 each; what vanishes in exact arithmetic (the keys'
+ * gradient of a single key, dx of a group norm of one number) is not judged by its size. */
+static void a_kernel_means_what_its_reference_means(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        for (int frozen = 0; frozen < 2; frozen++) {
+            answer want = compute(&table[i], true, frozen, 1), got = compute(&table[i], false, frozen, 1);
+            for (int k = 0; k < want.n; k++) {
+                double off = apart(got.at[k], want.at[k], nn_count(want.shape[k]));
+                if (!(off < 3e-6))
+                    fail_msg("%s, %s%c: off by %.2e", table[i].name, k ? "gradient " : "result", k ? '0' + k - 1 : ' ',
+                             off);
+            }
+            answer_free(&want);
+            answer_free(&got);
+        }
+}
+
+static void threads_do_not_change_a_bit(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        answer one = compute(&table[i], false, true, 1), more[2] = {0};
+        more[0] = compute(&table[i], false, true, 2);
+        more[1] = compute(&table[i], false, true, 3);
+        for (int k = 0; k < one.n; k++)
+            for (int t = 0; t < 2; t++)
+                if (memcmp(one.at[k], more[t].at[k], (size_t)nn_count(one.shape[k]) * sizeof(float)) != 0)
+                    fail_msg("%s, %s %d: %d threads give other bits", table[i].name, k ? "gradient" : "result", k,
+                             t + 2);
+        answer_free(&one);
+        answer_free(&more[0]);
+        answer_free(&more[1]);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_kernel_means_what_its_reference_means),
+        cmocka_unit_test(threads_do_not_change_a_bit),
+    };
+
+    return cmocka_run_group_tests_name("kernels", tests, NULL, NULL);
+}

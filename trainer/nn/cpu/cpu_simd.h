@@ -1,0 +1,61 @@
+#ifndef CPU_SIMD_H
+#define CPU_SIMD_H
+/* The inner loops of our own kernels, built once per kind of processor (cpu_simd_*.c) from one text (cpu_simd_*.h) and
+ * chosen once, at run time. Sums have one order for one kind of processor; between kinds the bits differ. */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    SIMD_LANES = 16,   /* columns of a panel, on every processor */
+    SIMD_ROWS = 8,     /* the most rows of a tile */
+    SIMD_PANELS = 2,   /* the most panels of a tile */
+};
+
+/* One tile of a product: out[r][j] = start[j] + sum over t < taps, k < depth of
+ *     rows[r][t * tap_step + k * step] * panel[j / 16][t * depth + k][j % 16],
+ * for all j < columns. Rows are found through pointers, so the same loop multiplies matrices (one tap), convolves (a
+ * tap per kernel row) and reads a transposed factor (step). */
+typedef struct {
+    const float *const *rows;
+    int64_t taps, tap_step, depth, step;
+    const float *panel;
+    int64_t next;            /* from one panel to the one beside it */
+    const float *start;      /* whole panels wide; NULL: 0 */
+    float *out;
+    int64_t ld, columns;     /* between rows of out; 1..16 * panels of the tile */
+    bool add;                /* to what is in out */
+} simd_tile;
+
+typedef void simd_tile_fn(const simd_tile *t);
+
+typedef struct {
+    const char *name;                         /* "avx512" */
+    int sizes[4];                             /* tiles there are, in rows: the largest first, 1 last */
+    int panels;                               /* 1 or 2: panels of the widest tile */
+    simd_tile_fn *tile[4][SIMD_PANELS];       /* [size][panels - 1] */
+
+    /* x[0..n) becomes exp(scale * (x - max x)), x[n..padded) 0; padded is a multiple of 16. Returns 1 / sum. */
+    float (*softmax)(float *x, int64_t n, int64_t padded, float scale);
+    /* p *= inverse, then dp = p * (dp - less) * scale; n is a multiple of 16. */
+    void (*softmax_grad)(float *p, float *dp, int64_t n, float inverse, float less, float scale);
+
+    /* The loops of the norms: cpu_simd_norm.h says what each computes. */
+    void (*column_sums)(float *sum, const float *x, int64_t rows, int64_t ld, int64_t columns);
+    void (*column_squares)(float *sum, const float *x, const float *mean, int64_t rows, int64_t ld, int64_t columns);
+    void (*column_dots)(float *sum, float *with_x, const float *x, const float *dy, const float *mean, int64_t rows,
+                        int64_t ld, int64_t columns);
+    void (*norm_apply)(float *y, const float *x, const float *mean, const float *scale, const float *bias,
+                       int64_t rows, int64_t ld, int64_t columns);
+    void (*norm_grad)(float *dx, const float *x, const float *dy, const float *mean, const float *scale,
+                      const float *slope, const float *level, int64_t rows, int64_t ld, int64_t columns);
+    void (*layer_norm)(float *y, const float *x, const float *w, const float *bias, int64_t rows, int64_t c, float eps);
+    void (*layer_norm_grad_x)(float *dx, const float *x, const float *w, const float *dy, int64_t rows, int64_t c,
+                              float eps);
+    void (*layer_norm_grad_w)(float *dw, float *dbias, const float *x, const float *dy, int64_t rows, int64_t c,
+                              float eps);
+} cpu_simd;
+
+const cpu_simd *cpu_simd_best(void);          /* what this processor has */
+extern const cpu_simd cpu_simd_plain, cpu_simd_avx2, cpu_simd_avx512;
+#endif

@@ -1,0 +1,59 @@
+/* The tile of cpu_simd.h, for each number of rows and panels: sums stay in registers over the whole depth. Included by
+ * cpu_simd_*.c, which set the compiler's flags. At -O3 every loop over R and P below is unrolled. */
+
+/* Lanes 0..n-1, n < 16, in the fewest pieces. */
+static inline void put_part(float *to, const float *from, int64_t n)
+{
+    if (n & 8) { memcpy(to, from, 32); to += 8; from += 8; }
+    if (n & 4) { memcpy(to, from, 16); to += 4; from += 4; }
+    if (n & 2) { memcpy(to, from, 8); to += 2; from += 2; }
+    if (n & 1) *to = *from;
+}
+
+/* Lanes of v into n columns; a part of the columns, or none, may be left. */
+static inline void put(float *to, vec v, int64_t n, bool add)
+{
+    if (n >= LANES) {
+        if (add)
+            v += *(const vec *)to;
+        *(vec *)to = v;
+        return;
+    }
+    float part[LANES] = {0};
+    if (n <= 0)
+        return;
+    if (add) {
+        put_part(part, to, n);
+        v += *(vec *)part;
+    }
+    *(vec *)part = v;
+    put_part(to, part, n);
+}
+
+/* A tile of R rows and P panels is R times V sums of LANES columns each. */
+#define TILE(R, P)                                                                                           \
+    static void tile_##R##_##P(const simd_tile *c)                                                           \
+    {                                                                                                        \
+        enum { V = (P) * SIMD_LANES / LANES, EACH = SIMD_LANES / LANES };                                    \
+        vec sum[R][V];                                                                                       \
+        const float *panel = c->panel;                                                                       \
+        const int64_t next = c->next, step = c->step, depth = c->depth;                                      \
+                                                                                                             \
+        for (int v = 0; v < V; v++)                                                                          \
+            for (int r = 0; r < (R); r++)                                                                    \
+                sum[r][v] = c->start ? *(const vec *)(c->start + v * LANES) : (vec){0};                      \
+        for (int64_t t = 0; t < c->taps; t++) {                                                              \
+            const float *a[R];                                                                               \
+            for (int r = 0; r < (R); r++)                                                                    \
+                a[r] = c->rows[r] + t * c->tap_step;                                                         \
+            for (int64_t k = 0; k < depth; k++, panel += SIMD_LANES)                                         \
+                for (int v = 0; v < V; v++) {                                                                \
+                    const vec w = *(const vec *)(panel + v / EACH * next + v % EACH * LANES);                \
+                    for (int r = 0; r < (R); r++)                                                            \
+                        sum[r][v] += a[r][k * step] * w;                                                     \
+                }                                                                                            \
+        }                                                                                                    \
+        for (int r = 0; r < (R); r++)                                                                        \
+            for (int v = 0; v < V; v++)                                                                      \
+                put(c->out + r * c->ld + v * LANES, sum[r][v], c->columns - v * LANES, c->add);              \
+    }
