@@ -279,26 +279,6 @@ const char *st_metadata(const safetensors *f, const char *key)
     return json_string_value(json_object_get(json_object_get(f->header, ST_META), key));
 }
 
-/* Elements that lie unaligned go through a small aligned buffer. */
-static void widen(float *out, const st_tensor *t)
-{
-    enum { STEP = 1024 };
-    _Alignas(16) char aside[STEP * 8];
-    const size_t size = dtype_bytes(t->type);
-    const char *from = t->data;
-
-    if ((uintptr_t)from % size == 0) {
-        f32_from(out, from, t->type, t->count);
-        return;
-    }
-    for (uint64_t i = 0; i < t->count; i += STEP) {
-        const size_t n = t->count - i < STEP ? (size_t)(t->count - i) : STEP;
-
-        memcpy(aside, from + i * size, n * size);
-        f32_from(out + i, aside, t->type, n);
-    }
-}
-
 static bool is_float(dtype t)
 {
     return t == F32 || t == BF16 || t == F16 || t == F64;
@@ -316,6 +296,6 @@ int st_read_f32(const safetensors *f, const char *name, float *out, uint64_t cou
     if (t->count != count)
         return err_set(e, ERR_SHAPE, "%s: tensor \"%s\": %" PRIu64 " elements, %" PRIu64 " are needed", f->path, name,
                        t->count, count);
-    widen(out, t);
+    f32_from(out, t->data, t->type, t->count);
     return 0;
 }
