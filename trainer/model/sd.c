@@ -91,6 +91,14 @@ const clip_shape *sd_text_shape(const sd *m) { return &m->files.text; }
 const vae_shape *sd_vae_shape(const sd *m) { return &m->files.vae; }
 const schedule *sd_schedule(const sd *m) { return &m->files.noise; }
 int sd_latent_channels(const sd *m) { return m->files.vae.latent; }
+
+int sd_side(const sd *m)
+{
+    const int *sample = m->files.unet.sample;
+
+    return (sample[0] < sample[1] ? sample[0] : sample[1]) * vae_factor(&m->files.vae);
+}
+
 int sd_text_rows(const sd *m) { return m->modifiers; }
 
 const char *sd_kv_name(const sd *m, size_t i)

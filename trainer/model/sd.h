@@ -29,6 +29,7 @@ const clip_shape *sd_text_shape(const sd *m);
 const vae_shape *sd_vae_shape(const sd *m);
 const schedule *sd_schedule(const sd *m);
 int sd_latent_channels(const sd *m);
+int sd_side(const sd *m);           /* pixels of the square the model was made for; of its shorter side otherwise */
 /* The cross-attentions' K and V matrices in the order the UNet runs them, K before V of each
  * ("unet.down_blocks.0.….attn2.to_k.weight"); NULL past the end. */
 const char *sd_kv_name(const sd *m, size_t i);

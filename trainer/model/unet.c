@@ -114,6 +114,7 @@ int unet_shape_from(unet_shape *out, const json_t *config, err *e)
     TRY(count_levels(&u.levels, config, e));
     TRY(block_ints(config, "in_channels", 1, 1, 1 << 12, 4, &u.in, e));
     TRY(block_ints(config, "out_channels", 1, 1, 1 << 12, 4, &u.out, e));
+    TRY(block_ints(config, "sample_size", 2, 1, 1 << 14, 64, u.sample, e));
     TRY(block_ints(config, "norm_num_groups", 1, 1, 1 << 12, 32, &u.groups, e));
     TRY(json_opt_real(config, "norm_eps", 1e-5, &eps, e));
     TRY(json_opt_real(config, "freq_shift", 0, &shift, e));

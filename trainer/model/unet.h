@@ -9,6 +9,7 @@
 enum { UNET_LEVELS = 8 };
 typedef struct {
     int in, out;                    /* channels of latents */
+    int sample[2];                  /* height and width of the latents it was made for */
     int text_width;                 /* of the context */
     int levels;
     struct {

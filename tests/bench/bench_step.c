@@ -1,0 +1,124 @@
+/* Seconds per training step of Custom Diffusion (forward, backward, clipping, AdamW) on random latents.
+ *   bench_step MODEL_DIR [--batch 2] [--micro 1] [--size H W] [--steps 10] [--threads 1] [--ops]
+ * The same step in PyTorch: tests/bench/bench_step.py. One JSON line on stdout; --ops prints each call's time instead. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/clock.h"
+#include "cluster/base/mem.h"
+#include "cluster/base/rng.h"
+#include "cluster/base/str.h"
+#include "trainer/method/method.h"
+#include "trainer/step.h"
+#include "trainer/train.h"
+
+typedef struct { const char *dir; int batch, micro, h, w, steps, threads; bool ops; } options;
+typedef struct { sd *model; int h, w, c; } source;
+
+static int fill(void *arg, int i, step_sample *x, err *e)
+{
+    const source *s = arg;
+    uint64_t n = (uint64_t)(s->h * s->w * s->c);
+
+    (void)e;
+    rng_normal_fill(rng_open(1, "latents", 0, (uint32_t)i), x->latents, n);
+    rng_normal_fill(rng_open(1, "noise", 0, (uint32_t)i), x->noise, n);
+    for (int p = 0; p < s->h * s->w; p++)
+        x->mask[p] = 1;
+    for (int k = 0; k < TOKENS; k++)
+        x->ids[k] = (int32_t)rng_below(rng_open(1, "ids", 0, (uint32_t)i), (uint64_t)k, (uint32_t)sd_text_shape(s->model)->vocab);
+    x->ids[4] = sd_text_shape(s->model)->vocab; /* the modifier token */
+    x->timestep = (int)rng_below(rng_open(1, "timestep", 0, (uint32_t)i), 0, (uint32_t)sd_schedule(s->model)->steps);
+    x->weight = 1.0f / (float)n;
+    return 0;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static int measure(stepper *s, source *src, const options *o, err *e)
+{
+    step_adamw adam = {.lr = 1e-5, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .clip = 1};
+    double *seconds = NEW_N(double, o->steps);
+    step_result r;
+
+    for (int i = -2; i < o->steps; i++) { /* two to warm up */
+        double from = clock_s();
+        TRY(step_run(s, (uint64_t)(i + 3), &adam, fill, src, &r, e));
+        if (i >= 0)
+            seconds[i] = clock_s() - from;
+    }
+    qsort(seconds, (size_t)o->steps, sizeof *seconds, by_value);
+    printf("{\"program\": \"conceptfarm\", \"model\": \"%s\", \"threads\": %d, \"batch\": %d, \"micro\": %d, \"latents\": [%d, %d], "
+           "\"step_s_min\": %.6f, \"step_s_median\": %.6f, \"loss\": %.6f, \"plan_mib\": %.1f}\n",
+           o->dir, o->threads, o->batch, o->micro, o->h, o->w, seconds[0], seconds[o->steps / 2], r.loss,
+           (double)step_bytes(s) / 1048576);
+    free(seconds);
+    return o->ops ? step_time(s, stdout, e) : 0;
+}
+
+static int run(const options *o, err *e)
+{
+    nn_backend *b;
+    sd *m;
+    comm *self;
+    stepper *s;
+    const char **moves;
+    int n;
+    train_cfg cfg = {.freeze = FREEZE_KV};
+
+    TRY(nn_cpu_open(&b, o->threads, false, e));
+    TRY(sd_open(&m, o->dir, b, e));
+    float *row = NEW_N(float, sd_text_shape(m)->width);
+    TRY(sd_text_row(m, 0, row, e));
+    TRY(sd_text_rows_set(m, row, 1, e));
+    TRY(train_moves(m, &method_custom_diffusion, &cfg, &moves, &n, e));
+    TRY(comm_self(&self, e));
+    step_opts opts = {.moves = moves, .n_moves = n, .batch = o->batch, .micro = o->micro, .h = o->h, .w = o->w, .detach_first = true};
+    TRY(step_new(&s, m, self, &opts, e));
+    source src = {m, o->h, o->w, sd_latent_channels(m)};
+    int rc = measure(s, &src, o, e);
+    step_free(s);
+    comm_free(self);
+    sd_close(m);
+    b->close(b);
+    free(row);
+    free(moves);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    options o = {.batch = 2, .micro = 1, .h = 8, .w = 8, .steps = 10, .threads = 1};
+    struct { const char *flag; int *value; } flags[] = {{"--batch", &o.batch}, {"--micro", &o.micro}, {"--steps", &o.steps},
+                                                        {"--threads", &o.threads}, {"--size", &o.h}};
+    err e = {0};
+
+    for (int i = 1; i < argc; i++) {
+        size_t k = 0;
+        while (k < 5 && strcmp(argv[i], flags[k].flag) != 0)
+            k++;
+        if (strcmp(argv[i], "--ops") == 0)
+            o.ops = true;
+        else if (k < 5 && i + 1 < argc)
+            *flags[k].value = atoi(argv[++i]);
+        else
+            o.dir = argv[i];
+        if (k == 4 && i + 1 < argc)
+            o.w = atoi(argv[++i]);
+    }
+    if (!o.dir) {
+        fprintf(stderr, "usage: bench_step MODEL_DIR [--batch N] [--micro N] [--size H W] [--steps N] [--threads N] [--ops]\n");
+        return 2;
+    }
+    if (run(&o, &e) != 0) {
+        fprintf(stderr, "bench_step: %s\n", e.text);
+        return 1;
+    }
+    return 0;
+}

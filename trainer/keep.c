@@ -1,0 +1,91 @@
+#include "trainer/keep.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/mem.h"
+#include "cluster/base/str.h"
+
+/* What moved of the UNet, whole, in the names diffusers has for it. */
+static int keep_weights(concept *c, const keep_job *k, err *e)
+{
+    nn_params *p = sd_params(k->model);
+    const char **moved;
+    int n, rc = 0;
+
+    TRY(train_moves(k->model, k->how, &k->cfg->how, &moved, &n, e));
+    for (int i = 0; i < n && rc == 0; i++) {
+        nn_shape s;
+        if (!str_starts(moved[i], "unet."))
+            continue;
+        rc = nn_params_shape(p, moved[i], &s, e);
+        if (rc != 0)
+            break;
+        int64_t cols = s.n == 1 ? 0 : nn_count(s) / s.d[0];
+        concept_tensor *t = concept_add_tensor(c, moved[i] + strlen("unet."), s.d[0], cols, NULL);
+        rc = nn_params_get(p, moved[i], t->data, (size_t)nn_count(s), e);
+    }
+    free(moved);
+    return rc;
+}
+
+static int keep_words(concept *c, const keep_job *k, err *e)
+{
+    float *row = NEW_N(float, c->width);
+    int rc = 0;
+
+    for (int i = 0; i < k->n_words && rc == 0; i++) {
+        const char *class_word = data_subject(&k->cfg->data, k->word[i].subject)->class_word;
+        rc = sd_text_row(k->model, k->word[i].id, row, e);
+        concept_add_token(c, k->word[i].word, class_word, k->word[i].start, row);
+    }
+    free(row);
+    return rc;
+}
+
+/* What decided the numbers, as far as the settings do not say it. */
+static char *recipe_of(const keep_job *k)
+{
+    const train_cfg *how = &k->cfg->how;
+    json_t *o = json_pack("{s:s s:s s:i s:f s:f s:i s:i s:s}", "program", "conceptfarm " CFARM_VERSION, "method", k->how->name,
+                          "steps", (int)how->steps, "lr", how->lr, "clip", how->clip, "batch", data_batch(&k->cfg->data),
+                          "leaves", k->leaves, "compute", "f32");
+    char *text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
+
+    json_decref(o);
+    return text;
+}
+
+static int fill_concept(concept *c, const keep_job *k, err *e)
+{
+    char base[HASH_HEX];
+
+    TRY(sd_fingerprint(k->model, base, e));
+    c->kind = CONCEPT_SINGLE;
+    c->method = mem_text(k->how->name);
+    c->base = mem_text(base);
+    c->base_path = mem_text(sd_dir(k->model));
+    c->created = mem_text("");   /* no clock's time: the same training gives the same bytes */
+    c->recipe = recipe_of(k);
+    c->settings = mem_text(k->settings ? k->settings : "");
+    c->seed = (uint64_t)k->cfg->how.seed;
+    c->width = sd_text_shape(k->model)->width;
+    TRY(keep_weights(c, k, e));
+    TRY(keep_words(c, k, e));
+    c->history.n = k->history->n;
+    c->history.loss = mem_copy(k->history->loss, (size_t)k->history->n * sizeof(float));
+    c->history.lr = mem_copy(k->history->lr, (size_t)k->history->n * sizeof(float));
+    c->history.seconds = NEW_N(float, k->history->n + 1);
+    return 0;
+}
+
+int keep_concept(const char *path, const keep_job *k, err *e)
+{
+    concept c = {0};
+    int rc = fill_concept(&c, k, e);
+
+    if (rc == 0)
+        rc = concept_write(path, &c, e);
+    concept_free(&c);
+    return rc;
+}

@@ -1,0 +1,54 @@
+#ifndef STEP_H
+#define STEP_H
+/* One update of what is trained: forward and backward over micro-batches, the gang's one sum, clipping, AdamW.
+ *
+ * A step's samples are numbered over the whole gang; `micro` neighbours make a leaf, a leaf is one pass, and leaves
+ * are added in one binary tree that continues over the ranks (comm_sum). So where every rank holds the same power of
+ * two of leaves, a gang of any size adds the same numbers in the same order: the same bits. */
+#include "cluster/comm/comm.h"
+#include "data/tokenizer.h"
+#include "trainer/model/sd.h"
+#include "trainer/nn/plan.h"
+
+typedef struct {
+    const char *const *moves;   /* trained parameters by their names in nn_params ("unet.….attn2.to_k.weight") */
+    int n_moves;
+    int batch;                  /* samples of one update, accumulation included, over the whole gang */
+    int micro;                  /* samples a pass; divides batch */
+    int64_t h, w;               /* latents */
+    bool detach_first;          /* Custom Diffusion: no gradient through K and V of the first token */
+} step_opts;
+
+/* What the loss of one sample is made of; the pointers are buffers of the stepper to be filled. */
+typedef struct {
+    float *latents;             /* [h,w,c] clean and scaled */
+    float *noise;               /* [h,w,c] */
+    float *mask;                /* [h,w] */
+    int32_t *ids;               /* [TOKENS] */
+    int timestep;
+    float weight;               /* the loss is the sum over samples of weight * sum(mask * (prediction - target)^2) */
+} step_sample;
+typedef int step_fill(void *arg, int sample, step_sample *into, err *e);
+
+typedef struct {
+    double lr, beta1, beta2, eps, weight_decay;
+    double clip;                /* most the gradient's norm may be; 0: as it is */
+} step_adamw;
+
+typedef struct {
+    double loss, grad_norm;     /* grad_norm before clipping */
+    const float *losses;        /* [batch], each with its weight; the stepper's, until the next run */
+} step_result;
+
+typedef struct stepper stepper;
+/* Marks opts->moves as trained in the model's parameters. The stepper's plans must be freed before they are reset. */
+int step_new(stepper **out, sd *model, comm *gang, const step_opts *opts, err *e);
+void step_free(stepper *s);
+/* Step number `t` counts from 1 (AdamW's bias correction). fill is asked for this rank's samples only, in order. */
+int step_run(stepper *s, uint64_t t, const step_adamw *how, step_fill *fill, void *arg, step_result *out, err *e);
+/* The losses alone, nothing moves: for judging weights on fixed draws. Samples 0..n-1, on this rank alone. */
+int step_judge(stepper *s, int n, step_fill *fill, void *arg, float *losses, err *e);
+int step_micro(const stepper *s);
+size_t step_bytes(const stepper *s);
+int step_time(stepper *s, FILE *to, err *e); /* seconds of each call of one pass, for benchmarks */
+#endif

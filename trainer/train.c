@@ -1,0 +1,312 @@
+/* The life of one concept: its words get rows, its missing class pictures are made, then step after step, then its file. */
+#include "trainer/train.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/clock.h"
+#include "cluster/base/mem.h"
+#include "cluster/base/str.h"
+#include "data/batch.h"
+#include "trainer/keep.h"
+#include "trainer/latents.h"
+#include "trainer/lr.h"
+#include "trainer/regset_make.h"
+
+#define LATENTS_KEPT ((size_t)1 << 30)
+enum { PROBE_STEP = 1 << 30 }; /* its draws come from steps that no training reaches */
+
+typedef struct {
+    sd *model;
+    const train_job *job;
+    const method *how;
+    tokenizer *words;
+    subject_word word[SUBJECT_WORDS_MOST];
+    int n_words;
+    batch_source *batches;
+    latents *latents;
+    batch_sample *plan;      /* [accumulate][batch] of the step under way */
+    stepper *stepper;
+    concept_history history;
+    int step;                /* finished updates */
+    double started, told;
+} training;
+
+/* ---- preparing ---- */
+
+int train_moves(sd *model, const method *by, const train_cfg *how, const char ***names, int *n, err *e)
+{
+    nn_params *p = sd_params(model);
+    const char *name;
+
+    *n = 0;
+    *names = NULL;
+    for (size_t i = 0; (name = nn_params_name(p, i)) != NULL; i++)
+        if (by->moves(name, how)) {
+            *names = mem_grow(*names, (size_t)*n + 2, sizeof **names);
+            (*names)[(*n)++] = name;
+        }
+    if (by->learns_words && sd_text_rows(model) > 0) {
+        *names = mem_grow(*names, (size_t)*n + 1, sizeof **names);
+        (*names)[(*n)++] = SD_MODIFIER;
+    }
+    return *n > 0 ? 0 : err_set(e, ERR_INPUT, "%s moves nothing in this model", by->name);
+}
+
+static int open_words(training *t, err *e)
+{
+    char dir[FS_PATH];
+    int width = sd_text_shape(t->model)->width;
+
+    TRY(fs_join(dir, sd_dir(t->model), "tokenizer", e));
+    TRY(tokenizer_open(&t->words, dir, e));
+    TRY(subject_words(t->word, &t->n_words, &t->job->cfg->data, t->words, e));
+    float *rows = NEW_N(float, t->n_words * width + 1);
+    int rc = 0;
+    for (int i = 0; i < t->n_words && rc == 0; i++)
+        rc = sd_text_row(t->model, t->word[i].start, rows + i * width, e);
+    if (rc == 0)
+        rc = sd_text_rows_set(t->model, rows, t->n_words, e);
+    free(rows);
+    return rc;
+}
+
+/* Captions as vectors, for regularisation chosen from an index. */
+typedef struct { sd *model; const tokenizer *words; } embedder;
+
+static int embed_captions(void *arg, const char *const captions[], int n, float *out, err *e)
+{
+    const embedder *by = arg;
+    int32_t ids[REGSET_CHUNK * TOKENS];
+
+    CHECK(n <= REGSET_CHUNK);
+    for (int i = 0; i < n; i++)
+        tokenizer_encode(by->words, captions[i], ids + i * TOKENS);
+    return sd_text_embed(by->model, ids, n, TOKENS, tokenizer_eos(by->words), out, e);
+}
+
+static int open_data(training *t, err *e)
+{
+    const data_cfg *d = &t->job->cfg->data;
+    embedder by = {t->model, t->words};
+    regset_embed embed = {sd_text_embed_width(t->model), embed_captions, &by};
+    batch_opts o = {
+        .side = d->resolution > 0 ? (int)d->resolution : sd_side(t->model),
+        .factor = vae_factor(sd_vae_shape(t->model)),
+        .channels = sd_latent_channels(t->model),
+        .seed = (uint64_t)t->job->cfg->how.seed,
+        .embed = &embed,
+    };
+
+    TRY(batch_open(&t->batches, d, t->words, &o, e));
+    t->latents = latents_new(t->model, t->batches, LATENTS_KEPT);
+    t->plan = NEW_N(batch_sample, t->job->cfg->how.accumulate * batch_size(t->batches));
+    return 0;
+}
+
+/* Passes a step: an order (the farm's) rules, then the settings; else a pass per sample. */
+static int leaves_of(const training *t)
+{
+    int all = batch_size(t->batches) * (int)t->job->cfg->how.accumulate;
+
+    if (t->job->leaves > 0)
+        return t->job->leaves;
+    return t->job->cfg->how.leaves > 0 ? (int)t->job->cfg->how.leaves : all;
+}
+
+static int open_stepper(training *t, err *e)
+{
+    int all = batch_size(t->batches) * (int)t->job->cfg->how.accumulate, leaves = leaves_of(t), n;
+    int cells = batch_side(t->batches) / vae_factor(sd_vae_shape(t->model));
+    const char **moves;
+
+    if (all % leaves != 0)
+        return err_set(e, ERR_INPUT, "a step of %d samples cannot be cut into %d equal passes; choose leaves or batch so that it can",
+                       all, leaves);
+    TRY(train_moves(t->model, t->how, &t->job->cfg->how, &moves, &n, e));
+    step_opts o = {.moves = moves, .n_moves = n, .batch = all, .micro = all / leaves, .h = cells, .w = cells,
+                   .detach_first = t->how->detach_first};
+    int rc = step_new(&t->stepper, t->model, t->job->gang, &o, e);
+    free(moves);
+    return rc;
+}
+
+/* ---- one sample ---- */
+
+/* at: the address of its randomness. */
+static int fill_from(training *t, const batch_sample *of, uint32_t step, uint32_t sample, step_sample *x, err *e)
+{
+    uint64_t seed = (uint64_t)t->job->cfg->how.seed;
+    int cells = batch_side(t->batches) / vae_factor(sd_vae_shape(t->model));
+
+    TRY(latents_draw(t->latents, of, rng_open(seed, "posterior", step, sample), x->latents, e));
+    rng_normal_fill(rng_open(seed, "noise", step, sample), x->noise,
+                    (uint64_t)cells * (uint64_t)cells * (uint64_t)sd_latent_channels(t->model));
+    batch_mask(t->batches, of, x->mask);
+    memcpy(x->ids, of->tokens, sizeof of->tokens);
+    x->timestep = (int)rng_below(rng_open(seed, "timestep", step, sample), 0, (uint32_t)sd_schedule(t->model)->steps);
+    return 0;
+}
+
+static int fill(void *arg, int i, step_sample *x, err *e)
+{
+    training *t = arg;
+    int batch = batch_size(t->batches), accumulate = (int)t->job->cfg->how.accumulate;
+    const batch_sample *of = &t->plan[i];
+
+    x->weight = of->weight / (float)accumulate;
+    return fill_from(t, of, (uint32_t)(t->step * accumulate + i / batch), (uint32_t)(i % batch), x, e);
+}
+
+/* The i-th fixed draw: the first target of a far step, with the mean over what of it counts. */
+static int fill_probe(void *arg, int i, step_sample *x, err *e)
+{
+    training *t = arg;
+
+    batch_plan(t->batches, (uint32_t)(PROBE_STEP + i), t->plan);
+    x->weight = 1 / (float)(augment_cells(&t->plan->look) * sd_latent_channels(t->model));
+    return fill_from(t, t->plan, (uint32_t)(PROBE_STEP + i), 0, x, e);
+}
+
+static int probe(training *t, double *mean, err *e)
+{
+    int n = (int)t->job->cfg->how.probe, micro = step_micro(t->stepper);
+
+    *mean = NAN;
+    n = (n + micro - 1) / micro * micro;
+    if (n == 0 || comm_rank(t->job->gang) != 0)
+        return 0;
+    float *losses = NEW_N(float, n);
+    int rc = step_judge(t->stepper, n, fill_probe, t, losses, e);
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += (double)losses[i];
+    if (rc == 0)
+        *mean = sum / n;
+    free(losses);
+    return rc;
+}
+
+/* ---- the steps ---- */
+
+static bool tell(training *t, const char *phase, const step_result *r, double lr, double seconds)
+{
+    train_progress p = {.phase = phase, .step = t->step, .steps = (int)t->job->cfg->how.steps, .lr = lr, .seconds = seconds};
+
+    if (r) {
+        p.loss = r->loss;
+        p.grad_norm = r->grad_norm;
+    }
+    return t->job->progress && t->job->progress(t->job->arg, &p);
+}
+
+static int one_step(training *t, bool *stop, err *e)
+{
+    const train_cfg *how = &t->job->cfg->how;
+    int batch = batch_size(t->batches);
+    double from = clock_s();
+    step_result r;
+    step_adamw adam = {
+        .lr = lr_at((lr_kind)how->lr_schedule, how->lr, (int)how->warmup, (int)how->steps, t->step),
+        .beta1 = how->beta1, .beta2 = how->beta2, .eps = how->eps, .weight_decay = how->weight_decay, .clip = how->clip,
+    };
+
+    for (int a = 0; a < how->accumulate; a++)
+        batch_plan(t->batches, (uint32_t)(t->step * (int)how->accumulate + a), t->plan + a * batch);
+    TRY(step_run(t->stepper, (uint64_t)t->step + 1, &adam, fill, t, &r, e));
+    t->history.loss[t->step] = (float)r.loss;
+    t->history.lr[t->step] = (float)adam.lr;
+    t->history.n = ++t->step;
+    *stop = tell(t, "training", &r, adam.lr, clock_s() - from);
+    return 0;
+}
+
+static int all_steps(training *t, train_summary *out, err *e)
+{
+    int steps = (int)t->job->cfg->how.steps;
+    bool stop = false;
+
+    t->history.loss = NEW_N(float, steps);
+    t->history.lr = NEW_N(float, steps);
+    while (t->step < steps && !stop)
+        if (one_step(t, &stop, e) != 0)
+            return err_wrap(e, "step %d", t->step + 1);
+    out->stopped = stop && t->step < steps;
+    return 0;
+}
+
+/* ---- the whole ---- */
+
+static double mean_of(const float *x, int from, int to)
+{
+    double sum = 0;
+
+    for (int i = from; i < to; i++)
+        sum += (double)x[i];
+    return to > from ? sum / (to - from) : NAN;
+}
+
+static void sum_up(const training *t, train_summary *out)
+{
+    int n = t->history.n, tenth = n < 10 ? 1 : n / 10;
+
+    out->steps = n;
+    out->first_loss = mean_of(t->history.loss, 0, n < tenth ? n : tenth);
+    out->last_loss = mean_of(t->history.loss, n - tenth < 0 ? 0 : n - tenth, n);
+    out->bytes = step_bytes(t->stepper);
+    out->seconds = clock_s() - t->started;
+}
+
+static int prepare(training *t, err *e)
+{
+    t->how = method_find(method_names[t->job->cfg->how.method]);
+    sd_forget_plans(t->model);
+    TRY(sd_restore(t->model, e));
+    TRY(open_words(t, e));
+    TRY(regset_make(t->model, t->words, &t->job->cfg->data, t->job->gang, e));
+    TRY(open_data(t, e));
+    return open_stepper(t, e);
+}
+
+static int publish(training *t, err *e)
+{
+    keep_job k = {
+        .model = t->model, .words = t->words, .word = t->word, .n_words = t->n_words, .how = t->how, .cfg = t->job->cfg,
+        .name = t->job->name, .settings = t->job->settings, .history = &t->history, .leaves = leaves_of(t),
+    };
+
+    tell(t, "publishing", NULL, 0, 0);
+    return keep_concept(t->job->out, &k, e);
+}
+
+static int live(training *t, train_summary *out, err *e)
+{
+    err mine = {0};
+
+    tell(t, "loading", NULL, 0, 0);
+    prepare(t, &mine);
+    TRY(comm_agree(t->job->gang, &mine, e)); /* a picture only one rank could not read fails them all, with its name */
+    out->load_seconds = clock_s() - t->started;
+    TRY(probe(t, &out->probe_before, e));
+    TRY(all_steps(t, out, e));
+    TRY(probe(t, &out->probe_after, e));
+    sum_up(t, out);
+    return t->job->out && !out->stopped ? publish(t, e) : 0;
+}
+
+int train_concept(sd *model, const train_job *job, train_summary *out, err *e)
+{
+    training t = {.model = model, .job = job, .started = clock_s()};
+
+    *out = (train_summary){.probe_before = NAN, .probe_after = NAN};
+    int rc = live(&t, out, e);
+    step_free(t.stepper);
+    latents_free(t.latents);
+    batch_close(t.batches);
+    tokenizer_close(t.words);
+    free(t.plan);
+    free(t.history.loss);
+    free(t.history.lr);
+    return rc;
+}

@@ -1,0 +1,64 @@
+#ifndef TRAIN_H
+#define TRAIN_H
+/* One concept from settings to concept file. Which pictures, words, crops, noise and timesteps a step sees are functions of
+ * (seed, step, sample) alone; with the numeric shape (leaves) they decide every bit of the result, whatever the gang,
+ * the machine's threads, and restarts. */
+#include "cluster/comm/comm.h"
+#include "configs/cfg.h"
+#include "data/subject.h"
+#include "trainer/method/method.h"
+#include "trainer/model/sd.h"
+#include "trainer/step.h"
+
+typedef enum { FREEZE_KV, FREEZE_CROSSATTN } train_freeze; /* named after what is left free, as the authors do */
+
+/* What of a concept's settings concerns the training itself; data_cfg has the rest. CFG_WORD: as the recipe has it. */
+typedef struct train_cfg {
+    int method;                  /* index in method_names */
+    int freeze;                  /* a train_freeze */
+    bool train_text_encoder;     /* methods that move the whole UNet may move the text encoder, too */
+    int64_t steps, accumulate, warmup, probe, seed, leaves;
+    double lr, clip, beta1, beta2, eps, weight_decay;
+    int lr_schedule;             /* index in lr_names */
+} train_cfg;
+extern const cfg_field train_fields[];
+/* Fills in what the recipe decides: rate and clipping of the paper, or of diffusers' port (compat). */
+void train_recipe(train_cfg *how, const data_cfg *data);
+
+/* All sections that read one concept's settings. */
+typedef struct { data_cfg data; train_cfg how; } concept_cfg;
+int concept_cfg_fill(concept_cfg *out, const cfg **from, cfg_doc *d, const cfg_node *settings, err *e);
+void concept_cfg_help(FILE *to);
+
+typedef struct {
+    const char *phase;           /* "loading", "training", "publishing" */
+    int step, steps;
+    double loss, lr, grad_norm, seconds; /* of this step */
+} train_progress;
+
+typedef struct {
+    const char *name;            /* of the concept */
+    const concept_cfg *cfg;
+    const char *settings;        /* as JSON, kept in the file */
+    comm *gang;
+    int leaves;                  /* passes a step, over the whole gang; 0: what the settings say */
+    const char *out;             /* where rank 0 writes the concept file; NULL on the others */
+    /* Told after each step and at signs of life while loading; true ends the training with `stopped` set. */
+    bool (*progress)(void *arg, const train_progress *p);
+    void *arg;
+} train_job;
+
+typedef struct {
+    bool stopped;
+    int steps;
+    double first_loss, last_loss;      /* means over the first and the last tenth of the steps */
+    double probe_before, probe_after;  /* mean loss over the fixed draws; NaN without a probe */
+    double seconds, load_seconds;
+    size_t bytes;                      /* of the plans */
+} train_summary;
+
+int train_concept(sd *model, const train_job *job, train_summary *out, err *e);
+
+/* The parameters that a method moves, the modifier tokens' rows last; free the list, not the names. */
+int train_moves(sd *model, const method *by, const train_cfg *how, const char ***names, int *n, err *e);
+#endif
