@@ -3,7 +3,7 @@
 /* Which pictures a setting means. Given is a folder (all .jpg .jpeg .png .webp in it, not below it), a list (a text
  * file, one path a line, optionally a tab and the caption; paths are relative to the list's folder, else to root), or
  * a picture. Folders are ordered as people count: 2.jpg before 10.jpg, so line k of a caption file meets picture k. */
-#include <stdbool.h>
+#include <stddef.h>
 
 #include "cluster/base/err.h"
 

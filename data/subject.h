@@ -16,7 +16,7 @@ typedef struct {
     cfg_texts token;          /* empty: <new1>, of the second subject <new2>, ...; "none": no token */
     cfg_texts initializer;    /* per token: auto, an id, a word or a vocabulary entry */
     bool style;
-    const char *template_;    /* "": by style */
+    const char *form;         /* "template": "photo of a {}"; "": by style */
     regset_cfg reg;
 } subject_cfg;
 
@@ -42,18 +42,18 @@ const subject_cfg *data_subject(const data_cfg *c, int i);
 /* Settings against each other; no file is opened. */
 int data_check(const data_cfg *c, err *e);
 
+enum { SUBJECT_WORD = 65, SUBJECT_WORDS_MOST = 64 }; /* bytes of a token and terminator; tokens of a concept */
 /* A modifier token: a word of its own whose embedding row is learned. */
 typedef struct {
-    const char *word;         /* belongs to the settings */
+    char word[SUBJECT_WORD];
     int32_t id;               /* after the vocabulary, in the order of the subjects and their tokens */
     int32_t start;            /* the row it is a copy of before training */
     int subject;
 } subject_word;
-enum { SUBJECT_WORDS_MOST = 64 };
 /* Adds every token to t and finds where each starts: out[0..*n-1]. */
 int subject_words(subject_word out[SUBJECT_WORDS_MOST], int *n, const data_cfg *c, tokenizer *t, err *e);
-/* The words of the i-th subject, without adding them: "<new1>", or "<a> <b>", or "". */
-void subject_token_text(char *out, size_t room, const data_cfg *c, int i);
+/* The tokens of subject i, without adding them anywhere; how many. */
+int subject_tokens(char out[SUBJECT_WORDS_MOST][SUBJECT_WORD], const data_cfg *c, int i);
 
 /* What regularisation pictures are still to be made by the base model, per subject; n entries, most want 0. */
 int data_missing(regset_need **out, int *n, const data_cfg *c, err *e); /* free(*out) */

@@ -1,0 +1,241 @@
+#include "data/batch.h"
+
+#include <stdlib.h>
+
+#include "cluster/base/mem.h"
+#include "cluster/base/rng.h"
+#include "cluster/base/str.h"
+#include "data/image_cache.h"
+
+struct batch_source {
+    const data_cfg *cfg;
+    const tokenizer *words;
+    batch_opts opts;
+    subjects from;
+    int n, targets;
+    int *with_prior, with_priors; /* subjects that have class pictures */
+    image_cache *cache;
+};
+
+/* ---- which pictures ---- */
+
+/* Number `at` of a shuffle of 0..n-1: Fisher-Yates read backwards, so neither an array nor a state is needed. */
+static uint32_t shuffled(rng_stream s, uint32_t n, uint32_t at)
+{
+    uint32_t from = at + rng_below(s, at, n - at);
+
+    for (uint32_t i = at; i-- > 0;)
+        if (from == i + rng_below(s, i, n - i))
+            from = i;
+    return from;
+}
+
+/* Draw number `draw` of its kind. */
+static void pick(batch_sample *x, const batch_source *s, uint64_t draw)
+{
+    uint64_t among = (uint64_t)(x->prior ? s->with_priors : s->from.n), mine = draw / among;
+    int turn = (int)(draw % among);
+
+    x->subject = x->prior ? s->with_prior[turn] : turn;
+    const subject *from = &s->from.at[x->subject];
+    uint32_t n = x->prior ? from->priors : from->targets;
+    rng_stream r = rng_open(s->opts.seed, "pick", (uint32_t)(mine / n), (uint32_t)(2 * x->subject + x->prior));
+    x->picture = shuffled(r, n, (uint32_t)(mine % n));
+}
+
+static const subject_picture *picture_of(const batch_source *s, const batch_sample *x)
+{
+    const subject *from = &s->from.at[x->subject];
+
+    return x->prior ? &from->prior[x->picture] : &from->target[x->picture];
+}
+
+/* ---- how they are shown and what they weigh ---- */
+
+static augment_recipe recipe_of(const batch_source *s, bool prior)
+{
+    return (augment_recipe){
+        .style = s->cfg->compat == COMPAT_PAPER ? AUGMENT_PAPER : AUGMENT_DIFFUSERS,
+        .side = s->opts.side,
+        .factor = s->opts.factor,
+        .target = !prior,
+        .resize = s->cfg->augment,
+        .flip = data_flip(s->cfg),
+        .middle = s->cfg->center_crop,
+    };
+}
+
+static uint64_t mixed(uint64_t h, int64_t v)
+{
+    h = (h ^ (uint64_t)v) * 0x9E3779B97F4A7C15u; /* splitmix64's finisher, one half */
+    return h ^ h >> 29;
+}
+
+/* What decides the pixels, and nothing else: the recipe and the draw's size and place, not its words or mask. */
+static uint64_t key_of(const batch_source *s, const subject_picture *p, const augment_look *look)
+{
+    uint64_t h = p->id;
+
+    h = mixed(h, s->opts.side);
+    h = mixed(h, s->cfg->compat);
+    h = mixed(h, look->flip);
+    h = mixed(h, look->high);
+    h = mixed(h, look->wide);
+    h = mixed(h, look->top);
+    return mixed(h, look->left);
+}
+
+static double weight_of(const batch_source *s, const batch_sample *x)
+{
+    double cells = augment_cells(&x->look), channels = s->opts.channels;
+
+    if (s->cfg->compat == COMPAT_PAPER)
+        return (x->prior ? s->cfg->prior_weight : 1.0) / (s->n * channels * cells);
+    if (x->prior)
+        return s->cfg->prior_weight / ((s->n - s->targets) * channels * cells);
+    return 1.0 / (s->targets * cells);
+}
+
+static void tokenise(int32_t tokens[TOKENS], const tokenizer *t, const char *prefix, const char *caption)
+{
+    str s = {0};
+
+    str_add(&s, "%s%s", prefix, caption);
+    tokenizer_encode(t, s.at, tokens);
+    str_free(&s);
+}
+
+void batch_plan(const batch_source *s, uint32_t step, batch_sample out[])
+{
+    for (int i = 0; i < s->n; i++) {
+        batch_sample *x = &out[i];
+        *x = (batch_sample){.prior = i >= s->targets};
+        int kind = x->prior ? s->n - s->targets : s->targets, slot = x->prior ? i - s->targets : i;
+        pick(x, s, (uint64_t)step * (uint64_t)kind + (uint64_t)slot);
+
+        const subject_picture *p = picture_of(s, x);
+        augment_recipe r = recipe_of(s, x->prior);
+        x->look = augment_draw(&r, p->h, p->w, s->opts.seed, step, (uint32_t)i);
+        x->key = key_of(s, p, &x->look);
+        x->caption = p->caption;
+        tokenise(x->tokens, s->words, x->look.prefix, x->caption);
+        x->weight = (float)weight_of(s, x);
+    }
+}
+
+int batch_pixels(batch_source *s, const batch_sample *x, float *pixels, err *e)
+{
+    const subject_picture *p = picture_of(s, x);
+    augment_recipe r = recipe_of(s, x->prior);
+    const image *m;
+
+    TRY(image_cache_borrow(&m, s->cache, p->id, p->path, e));
+    int rc = augment_render(pixels, &r, &x->look, m, e);
+    image_cache_return(s->cache, m);
+    return rc ? err_wrap(e, "%s", p->path) : 0;
+}
+
+void batch_mask(const batch_source *s, const batch_sample *x, float *mask)
+{
+    augment_recipe r = recipe_of(s, x->prior);
+
+    augment_mask(mask, &r, &x->look);
+}
+
+/* ---- opening ---- */
+
+static int check_side(const batch_opts *o, err *e)
+{
+    int below = o->side / o->factor * o->factor;
+
+    if (below != o->side)
+        return err_set(e, ERR_INPUT, "resolution %d is no multiple of %d; %d and %d are", o->side, o->factor, below,
+                       below + o->factor);
+    return 0;
+}
+
+static bool holds_new_word(const int32_t tokens[TOKENS], const tokenizer *t)
+{
+    for (int i = 0; i < TOKENS; i++)
+        if (tokens[i] >= tokenizer_vocab(t))
+            return true;
+    return false;
+}
+
+/* A caption is cut at TOKENS; the modifier token must not be in what is cut off, not even after a prefix. */
+static int check_cut(const batch_source *s, err *e)
+{
+    char words[SUBJECT_WORDS_MOST][SUBJECT_WORD];
+    int32_t tokens[TOKENS];
+
+    for (int i = 0; i < s->from.n; i++) {
+        const subject *from = &s->from.at[i];
+        for (uint32_t p = 0; p < from->targets && subject_tokens(words, s->cfg, i) > 0; p++) {
+            tokenise(tokens, s->words, s->cfg->augment ? "a far away " : "", from->target[p].caption);
+            if (!holds_new_word(tokens, s->words))
+                return err_set(e, ERR_INPUT, "%s: its caption has %s only after the %d tokens the model reads; shorten it",
+                               from->target[p].path, words[0], TOKENS);
+        }
+    }
+    return 0;
+}
+
+static void share_out(batch_source *s)
+{
+    s->n = data_batch(s->cfg);
+    s->with_prior = NEW_N(int, s->from.n);
+    for (int i = 0; i < s->from.n; i++)
+        if (s->from.at[i].priors > 0)
+            s->with_prior[s->with_priors++] = i;
+    s->targets = s->with_priors ? s->n - s->n / 2 : s->n;
+}
+
+int batch_open(batch_source **out, const data_cfg *c, const tokenizer *t, const batch_opts *o, err *e)
+{
+    CHECK(o->side > 0 && o->factor > 0 && o->channels > 0);
+    *out = NULL;
+    TRY(check_side(o, e));
+    batch_source *s = NEW(batch_source);
+    *s = (batch_source){.cfg = c, .words = t, .opts = *o};
+    int rc = subjects_open(&s->from, c, o->embed, e);
+    if (rc == 0)
+        rc = check_cut(s, e);
+    if (rc != 0) {
+        batch_close(s);
+        return rc;
+    }
+    share_out(s);
+    s->cache = image_cache_new(o->cache ? o->cache : BATCH_CACHE);
+    *out = s;
+    return 0;
+}
+
+void batch_close(batch_source *s)
+{
+    if (!s)
+        return;
+    image_cache_free(s->cache);
+    subjects_close(&s->from);
+    free(s->with_prior);
+    free(s);
+}
+
+int batch_size(const batch_source *s)
+{
+    return s->n;
+}
+
+int batch_targets(const batch_source *s)
+{
+    return s->targets;
+}
+
+int batch_side(const batch_source *s)
+{
+    return s->opts.side;
+}
+
+const subjects *batch_subjects(const batch_source *s)
+{
+    return &s->from;
+}

@@ -1,0 +1,191 @@
+/* Opening: which pictures with which captions, and whether each of them can be used. */
+#include "data/subject.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/mem.h"
+#include "cluster/base/str.h"
+#include "data/caption.h"
+
+static const char *form_of(const subject_cfg *s)
+{
+    return s->form[0] ? s->form : s->style ? caption_style : caption_object;
+}
+
+/* The caption of the class itself. diffusers takes the class prompt as it is. */
+static int own_caption(char **out, const data_cfg *c, const subject_cfg *s, err *e)
+{
+    return caption_fill(out, c->compat == COMPAT_DIFFUSERS ? "{}" : form_of(s), s->class_word, e);
+}
+
+/* "photo of a <new1> dog" */
+static int token_caption(char **out, const data_cfg *c, int i, err *e)
+{
+    char words[SUBJECT_WORDS_MOST][SUBJECT_WORD];
+    int n = subject_tokens(words, c, i);
+    str s = {0};
+
+    for (int k = 0; k < n; k++)
+        str_add(&s, "%s ", words[k]);
+    str_add(&s, "%s", data_subject(c, i)->class_word);
+    int rc = caption_fill(out, form_of(data_subject(c, i)), s.at, e);
+    str_free(&s);
+    return rc;
+}
+
+/* Caption file (line i mod n, as the authors have it), else beside the pictures, else the template. */
+static int caption_targets(image_list *l, const data_cfg *c, int i, err *e)
+{
+    const char *file = data_subject(c, i)->captions;
+    char path[FS_PATH], *own;
+    caption_lines lines = {0};
+
+    if (file[0]) {
+        TRY(fs_join(path, c->root, file, e));
+        TRY(caption_read(&lines, path, e));
+    } else {
+        TRY(image_list_beside(l, e));
+    }
+    int rc = token_caption(&own, c, i, e);
+    if (rc == 0 && lines.n > l->n)
+        rc = err_set(e, ERR_INPUT, "%s: %zu captions for %zu pictures; take the spare ones out", path, lines.n, l->n);
+    for (size_t k = 0; k < l->n && rc == 0; k++) {
+        const char *text = lines.n ? lines.at[k % lines.n] : l->at[k].caption ? l->at[k].caption : own;
+        char *copy = mem_text(text);
+        free(l->at[k].caption);
+        l->at[k].caption = copy;
+    }
+    caption_free(&lines);
+    free(own);
+    return rc;
+}
+
+static uint64_t id_of(const char *path)
+{
+    uint64_t h = 0xcbf29ce484222325; /* FNV-1a, 64 bits */
+
+    for (; *path; path++)
+        h = (h ^ (unsigned char)*path) * 0x100000001b3;
+    return h;
+}
+
+/* Looks at every picture of the list. */
+static int take(subject_picture **out, uint32_t *n, const image_list *l, err *e)
+{
+    image_info m;
+
+    *out = NEW_N(subject_picture, l->n);
+    for (*n = 0; *n < l->n; (*n)++) {
+        const image_entry *at = &l->at[*n];
+        TRY(image_probe(&m, at->path, e));
+        (*out)[*n] = (subject_picture){at->path, at->caption, m.h, m.w, id_of(at->path)};
+    }
+    return 0;
+}
+
+/* Targets name a token of theirs, class pictures none of anybody's. */
+static int check_captions(const subject *s, const data_cfg *c, int which, err *e)
+{
+    char words[SUBJECT_WORDS_MOST][SUBJECT_WORD];
+
+    for (int i = 0; i < data_subjects(c); i++) {
+        int n = subject_tokens(words, c, i);
+        for (uint32_t p = 0; p < s->targets && i == which && n > 0; p++) {
+            bool named = false;
+            for (int k = 0; k < n; k++)
+                named |= strstr(s->target[p].caption, words[k]) != NULL;
+            if (!named)
+                return err_set(e, ERR_INPUT, "%s: its caption \"%.80s\" is without %s; write it in, or token: none",
+                               s->target[p].path, s->target[p].caption, words[0]);
+        }
+        for (uint32_t p = 0; p < s->priors; p++)
+            for (int k = 0; k < n; k++)
+                if (strstr(s->prior[p].caption, words[k]))
+                    return err_set(e, ERR_INPUT,
+                                   "%s: a regularisation picture whose caption \"%.80s\" has token %s; take it out",
+                                   s->prior[p].path, s->prior[p].caption, words[k]);
+    }
+    return 0;
+}
+
+static int check_apart(const subject *s, err *e)
+{
+    for (uint32_t t = 0; t < s->targets; t++)
+        for (uint32_t p = 0; p < s->priors; p++)
+            if (s->target[t].id == s->prior[p].id)
+                return err_set(e, ERR_INPUT, "%s: both a picture of the subject and a regularisation picture; take it "
+                                             "out of one", s->target[t].path);
+    return 0;
+}
+
+static int open_one(subject *s, const data_cfg *c, int i, const regset_embed *embed, err *e)
+{
+    image_list *mine = &s->keep[0], *class_list = &s->keep[1];
+    char *own;
+
+    s->cfg = data_subject(c, i);
+    for (size_t k = 0; k < s->cfg->images.n; k++)
+        if (image_list_add(mine, c->root, s->cfg->images.at[k], e) != 0)
+            return err_wrap(e, "images");
+    TRY(caption_targets(mine, c, i, e));
+    TRY(own_caption(&own, c, s->cfg, e));
+    int rc = regset_open(class_list, &s->cfg->reg, c->root, own, embed, e);
+    free(own);
+    if (rc != 0)
+        return err_wrap(e, "regularisation");
+    TRY(take(&s->target, &s->targets, mine, e));
+    TRY(take(&s->prior, &s->priors, class_list, e));
+    TRY(check_captions(s, c, i, e));
+    return check_apart(s, e);
+}
+
+int subjects_open(subjects *out, const data_cfg *c, const regset_embed *embed, err *e)
+{
+    *out = (subjects){0};
+    TRY(data_check(c, e));
+    *out = (subjects){NEW_N(subject, data_subjects(c)), data_subjects(c)};
+    for (int i = 0; i < out->n; i++) {
+        int rc = open_one(&out->at[i], c, i, embed, e);
+        if (rc == 0)
+            continue;
+        if (c->subjects.n)
+            err_wrap(e, "subject %d", i + 1);
+        subjects_close(out);
+        return rc;
+    }
+    return 0;
+}
+
+void subjects_close(subjects *s)
+{
+    for (int i = 0; i < s->n; i++) {
+        free(s->at[i].target);
+        free(s->at[i].prior);
+        image_list_free(&s->at[i].keep[0]);
+        image_list_free(&s->at[i].keep[1]);
+    }
+    free(s->at);
+    *s = (subjects){0};
+}
+
+int data_missing(regset_need **out, int *n, const data_cfg *c, err *e)
+{
+    *out = NULL;
+    TRY(data_check(c, e));
+    *n = data_subjects(c);
+    *out = NEW_N(regset_need, *n);
+    for (int i = 0; i < *n; i++) {
+        char *own;
+        int rc = own_caption(&own, c, data_subject(c, i), e);
+        if (rc == 0)
+            rc = regset_missing(&(*out)[i], &data_subject(c, i)->reg, c->root, own, e);
+        free(own);
+        if (rc == 0)
+            continue;
+        free(*out);
+        *out = NULL;
+        return rc;
+    }
+    return 0;
+}
