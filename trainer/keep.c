@@ -5,6 +5,7 @@
 
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
+#include "trainer/card.h"
 
 /* What moved of the UNet, whole, in the names diffusers has for it. */
 static int keep_weights(concept *c, const keep_job *k, err *e)
@@ -43,6 +44,14 @@ static int keep_words(concept *c, const keep_job *k, err *e)
     return rc;
 }
 
+/* What a merge will ask of this concept, while the text encoder is at hand. */
+static int keep_card(concept *c, const keep_job *k, err *e)
+{
+    card_opts o = {.rows = CARD_RELEASED, .class_word = data_subject(&k->cfg->data, 0)->class_word};
+
+    return k->how->merges ? card_make(&c->card, c, k->model, &o, e) : 0;
+}
+
 /* What decided the numbers, as far as the settings do not say it. */
 static char *recipe_of(const keep_job *k)
 {
@@ -72,6 +81,7 @@ static int fill_concept(concept *c, const keep_job *k, err *e)
     c->width = sd_text_shape(k->model)->width;
     TRY(keep_weights(c, k, e));
     TRY(keep_words(c, k, e));
+    TRY(keep_card(c, k, e));
     c->history.n = k->history->n;
     c->history.loss = mem_copy(k->history->loss, (size_t)k->history->n * sizeof(float));
     c->history.lr = mem_copy(k->history->lr, (size_t)k->history->n * sizeof(float));

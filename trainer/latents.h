@@ -2,6 +2,7 @@
 #define LATENTS_H
 /* The VAE's moments of every picture as it was shown, encoded once and kept while there is room: class pictures come
  * again and again, and so do pictures that no draw resized. What a training step needs of them is a fresh sample. */
+#include "cluster/base/rng.h"
 #include "data/batch.h"
 #include "trainer/model/sd.h"
 

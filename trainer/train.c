@@ -105,14 +105,9 @@ static int open_data(training *t, err *e)
     return 0;
 }
 
-/* Passes a step: an order (the farm's) rules, then the settings; else a pass per sample. */
 static int leaves_of(const training *t)
 {
-    int all = batch_size(t->batches) * (int)t->job->cfg->how.accumulate;
-
-    if (t->job->leaves > 0)
-        return t->job->leaves;
-    return t->job->cfg->how.leaves > 0 ? (int)t->job->cfg->how.leaves : all;
+    return t->job->leaves > 0 ? t->job->leaves : train_leaves(&t->job->cfg->how, &t->job->cfg->data);
 }
 
 static int open_stepper(training *t, err *e)
@@ -262,7 +257,7 @@ static int prepare(training *t, err *e)
 {
     t->how = method_find(method_names[t->job->cfg->how.method]);
     sd_forget_plans(t->model);
-    TRY(sd_restore(t->model, e));
+    sd_restore(t->model);
     TRY(open_words(t, e));
     TRY(regset_make(t->model, t->words, &t->job->cfg->data, t->job->gang, e));
     TRY(open_data(t, e));

@@ -25,6 +25,9 @@ extern const cfg_field train_fields[];
 /* Fills in what the recipe decides: rate and clipping of the paper, or of diffusers' port (compat). */
 void train_recipe(train_cfg *how, const data_cfg *data);
 
+/* Passes a step is cut into, over the whole gang: as set, or the largest power of two that divides its samples. */
+int train_leaves(const train_cfg *how, const data_cfg *data);
+
 /* All sections that read one concept's settings. */
 typedef struct { data_cfg data; train_cfg how; } concept_cfg;
 int concept_cfg_fill(concept_cfg *out, const cfg **from, cfg_doc *d, const cfg_node *settings, err *e);
@@ -41,7 +44,7 @@ typedef struct {
     const concept_cfg *cfg;
     const char *settings;        /* as JSON, kept in the file */
     comm *gang;
-    int leaves;                  /* passes a step, over the whole gang; 0: what the settings say */
+    int leaves;                  /* passes a step, over the whole gang; 0: train_leaves */
     const char *out;             /* where rank 0 writes the concept file; NULL on the others */
     /* Told after each step and at signs of life while loading; true ends the training with `stopped` set. */
     bool (*progress)(void *arg, const train_progress *p);

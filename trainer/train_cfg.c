@@ -24,7 +24,7 @@ const cfg_field train_fields[] = {
     {"probe", CFG_INT, CFG_AT(train_cfg, probe), "0", 0, 4096, .help = "fixed draws of picture, timestep and noise to judge by, before and after",
      .unit = "draws"},
     {"leaves", CFG_INT, CFG_AT(train_cfg, leaves), "auto", 1, 4096, .names = recipe,
-     .help = "passes a batch is cut into, a power of two; decides the order of sums and the widest gang; auto: one per sample"},
+     .help = "passes a batch is cut into, a power of two; decides the order of sums and the widest gang; auto: the largest that divides it"},
     CFG_END};
 
 void train_recipe(train_cfg *how, const data_cfg *data)
@@ -35,6 +35,13 @@ void train_recipe(train_cfg *how, const data_cfg *data)
         how->lr = port ? 1e-5 : 8e-5;   /* the paper's 1e-5 times 2 GPUs times 4 samples: custom-diffusion 1.3 */
     if (how->clip < 0)
         how->clip = port ? 1 : 0;
+}
+
+int train_leaves(const train_cfg *how, const data_cfg *data)
+{
+    int all = data_batch(data) * (int)how->accumulate;
+
+    return how->leaves > 0 ? (int)how->leaves : all & -all;
 }
 
 static void sections_of(cfg_section out[2], concept_cfg *into)

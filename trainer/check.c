@@ -1,0 +1,168 @@
+#include "trainer/check.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/fs.h"
+#include "cluster/base/json.h"
+#include "cluster/base/mem.h"
+#include "trainer/train.h"
+
+enum { DISK_SPARE = 16 << 20 };
+
+typedef struct {
+    const farmfile *farm;
+    bool json;
+    FILE *out, *wrong;
+    int mistakes;
+    bool base_ok;
+    json_t *list;                /* what will run, for programs */
+} checking;
+
+static void mistake(checking *c, const err *e)
+{
+    fprintf(c->wrong, "%s\n", e->text);
+    c->mistakes++;
+}
+
+/* ---- one concept ---- */
+
+static int check_words(const checking *c, const data_cfg *d, err *e)
+{
+    subject_word word[SUBJECT_WORDS_MOST];
+    char dir[FS_PATH];
+    tokenizer *t;
+    int n;
+
+    TRY(fs_join(dir, c->farm->base, "tokenizer", e));
+    TRY(tokenizer_open(&t, dir, e));
+    int rc = subject_words(word, &n, d, t, e);
+    tokenizer_close(t);
+    return rc;
+}
+
+static int check_steps(const concept_cfg *of, err *e)
+{
+    int all = data_batch(&of->data) * (int)of->how.accumulate, leaves = train_leaves(&of->how, &of->data);
+
+    if (all % leaves != 0 || (leaves & (leaves - 1)) != 0)
+        return err_set(e, ERR_INPUT, "leaves: a step of %d samples cannot be cut into %d equal passes, a power of two", all, leaves);
+    if (of->how.warmup > of->how.steps)
+        return err_set(e, ERR_INPUT, "warmup: %lld steps of %lld", (long long)of->how.warmup, (long long)of->how.steps);
+    return 0;
+}
+
+static void show(checking *c, const farm_concept *f, const concept_cfg *of, const subjects *s)
+{
+    uint32_t targets = 0, priors = 0;
+
+    for (int i = 0; i < s->n; i++) {
+        targets += s->at[i].targets;
+        priors += s->at[i].priors;
+    }
+    if (c->json) {
+        json_array_append_new(c->list, json_pack("{s:s s:s s:i s:i s:i s:i s:i s:f}", "name", f->name, "method",
+                                                 method_names[of->how.method], "pictures", (int)targets, "class_pictures", (int)priors,
+                                                 "steps", (int)of->how.steps, "batch", data_batch(&of->data), "leaves",
+                                                 train_leaves(&of->how, &of->data), "lr", of->how.lr));
+        return;
+    }
+    fprintf(c->out, "%-20s %-18s %3u pictures of %-14s %4u class pictures  %5lld steps of %d  lr %g\n", f->name,
+            method_names[of->how.method], targets, data_subject(&of->data, 0)->class_word, priors, (long long)of->how.steps,
+            data_batch(&of->data), of->how.lr);
+}
+
+/* A regularisation index is judged when it is used: that takes the text encoder. */
+static int check_pictures(checking *c, const farm_concept *f, const concept_cfg *of, err *e)
+{
+    subjects s = {0};
+    data_cfg without = of->data;
+
+    for (int i = 0; i < data_subjects(&without); i++)
+        if (data_subject(&without, i)->reg.index[0] || data_subject(&without, i)->reg.generate > 0)
+            without.one.reg = (regset_cfg){.images = "", .captions = "", .index = ""};
+    TRY(subjects_open(&s, &without, NULL, e));
+    show(c, f, of, &s);
+    subjects_close(&s);
+    return 0;
+}
+
+static int check_concept(checking *c, const farm_concept *f, cfg_doc *d, concept_cfg *of, err *e)
+{
+    TRY(concept_cfg_fill(of, NULL, d, f->settings, e));
+    TRY(data_check(&of->data, e));
+    TRY(check_steps(of, e));
+    if (c->base_ok)
+        TRY(check_words(c, &of->data, e));
+    return check_pictures(c, f, of, e);
+}
+
+/* ---- concepts against each other ---- */
+
+/* Given tokens must differ over the farm: who writes <rex> twice means one of them to be another. The tokens that are
+ * given to nobody in particular (<new1>) may be shared; a merge renames them. */
+static void check_tokens(checking *c, const concept_cfg *of)
+{
+    for (size_t i = 0; i < c->farm->concept_count; i++)
+        for (size_t k = 0; k < i; k++)
+            for (int a = 0; a < data_subjects(&of[i].data); a++)
+                for (int b = 0; b < data_subjects(&of[k].data); b++) {
+                    cfg_texts x = data_subject(&of[i].data, a)->token, y = data_subject(&of[k].data, b)->token;
+                    err e = {0};
+                    if (x.n == 0 || y.n == 0 || strcmp(x.at[0], y.at[0]) != 0 || strcmp(x.at[0], "none") == 0)
+                        continue;
+                    cfg_fail(&e, c->farm->concepts[i].at, "concept %s: token %s is concept %s's, too; give it one of its own",
+                             c->farm->concepts[i].name, x.at[0], c->farm->concepts[k].name);
+                    mistake(c, &e);
+                }
+}
+
+static void check_disk(checking *c)
+{
+    uint64_t free_bytes;
+    char at[FS_PATH];
+    err e = {0};
+
+    snprintf(at, sizeof at, "%s", c->farm->dir);
+    while (!fs_is_dir(at) && strrchr(at, '/') > at)
+        *strrchr(at, '/') = '\0';   /* the farm's folder may not be there yet: ask its parent's disk */
+    if (fs_free_bytes(at, &free_bytes, &e) != 0) {
+        mistake(c, &e);
+        return;
+    }
+    uint64_t need = DISK_SPARE * (uint64_t)(c->farm->concept_count + 1);
+    if (free_bytes < need) {
+        err_set(&e, ERR_IO, "%s: %llu MiB are free and %zu concepts want %llu; give dir: another disk", at,
+                (unsigned long long)(free_bytes >> 20), c->farm->concept_count, (unsigned long long)(need >> 20));
+        mistake(c, &e);
+    }
+}
+
+int check_farm(const farmfile *farm, bool json, FILE *out, FILE *wrong)
+{
+    checking c = {.farm = farm, .json = json, .out = out, .wrong = wrong, .list = json_array()};
+    concept_cfg *all = NEW_N(concept_cfg, farm->concept_count + 1);
+    err e = {0};
+
+    c.base_ok = sd_check(farm->base, &e) == 0;
+    if (!c.base_ok)
+        mistake(&c, &e);
+    for (size_t i = 0; i < farm->concept_count; i++) {
+        const farm_concept *f = &farm->concepts[i];
+        if (check_concept(&c, f, farm->doc, &all[i], &e) == 0)
+            continue;
+        err_wrap(&e, "concept %s", f->name);
+        mistake(&c, &e);
+    }
+    if (c.mistakes == 0)
+        check_tokens(&c, all);
+    check_disk(&c);
+    json_t *o = json_pack("{s:o}", "concepts", c.list);
+    if (json) {
+        json_dumpf(o, out, JSON_COMPACT);
+        fputc('\n', out);
+    }
+    json_decref(o);
+    free(all);
+    return c.mistakes;
+}
