@@ -126,6 +126,40 @@ int sd_fingerprint(const sd *m, char hex[HASH_HEX], err *e)
     return rc;
 }
 
+/* ---- weights as the file has them ---- */
+
+static const st_tensor *in_file(const sd *m, const char *name)
+{
+    for (sd_part p = 0; p < SD_PARTS; p++) {
+        size_t n = strlen(sd_part_scope(p));
+        if (strncmp(name, sd_part_scope(p), n) == 0 && name[n] == '.')
+            return st_find(m->files.file[p], name + n + 1);
+    }
+    return NULL;
+}
+
+int sd_file_shape(const sd *m, const char *name, nn_shape *out, err *e)
+{
+    const st_tensor *t = in_file(m, name);
+
+    if (!t || t->n > NN_MAX_DIM)
+        return err_set(e, ERR_INPUT, "%s: the model has no such weight", name);
+    *out = (nn_shape){.n = t->n};
+    memcpy(out->d, t->d, (size_t)t->n * sizeof t->d[0]);
+    return 0;
+}
+
+int sd_file_read(const sd *m, const char *name, float *out, size_t count, err *e)
+{
+    const st_tensor *t = in_file(m, name);
+
+    if (!t || t->count != count)
+        return err_set(e, ERR_SHAPE, "%s: %zu numbers where the file has %llu", name, count,
+                       t ? (unsigned long long)t->count : 0ULL);
+    f32_from(out, t->data, t->type, count);
+    return 0;
+}
+
 /* ---- other weights in their place ---- */
 
 int sd_text_rows_set(sd *m, const float *rows, int n, err *e)
