@@ -25,30 +25,34 @@ static const char *after_attn2(const char *name)
     return at ? at + strlen(".attn2.") : NULL;
 }
 
-static bool is_short(const char *what)
-{
-    return strcmp(what, "to_q") == 0 || strcmp(what, "to_k") == 0 || strcmp(what, "to_v") == 0;
-}
+/* Weights whose ".weight" goes without saying. */
+static const char *const SHORT[] = {"to_q", "to_k", "to_v"};
 
 int concept_path_of(char path[CONCEPT_PATH], const char *name, err *e)
 {
     const char *what = after_attn2(name);
-    char tail[32];
-    if (!what || strlen(name) > CONCEPT_PATH / 2 || strlen(what) >= sizeof tail || strchr(name, '/'))
-        return err_set(e, ERR_INPUT, "tensor %s is not one of cross-attention; a concept file holds only those", name);
-    str_copy(tail, sizeof tail, what);
-    if (str_ends(tail, ".weight")) {
-        tail[strlen(tail) - strlen(".weight")] = '\0';
-        if (!is_short(tail))
-            str_copy(tail, sizeof tail, what);
+    size_t tail;
+    if (!name[0] || strlen(name) > CONCEPT_PATH / 2 || strchr(name, '/') || strcmp(name, ".") == 0)
+        return err_set(e, ERR_INPUT, "\"%.80s\" cannot name a tensor in a file", name);
+    if (!what) {
+        snprintf(path, CONCEPT_PATH, "/weights/%s", name);
+        return 0;
     }
-    snprintf(path, CONCEPT_PATH, "/kv/%.*s/%s", (int)(what - 1 - name), name, tail);
+    snprintf(path, CONCEPT_PATH, "/kv/%.*s/%s", (int)(what - 1 - name), name, what);
+    tail = strlen(path) - strlen(what);
+    for (size_t i = 0; i < sizeof SHORT / sizeof *SHORT; i++)
+        if (str_starts(what, SHORT[i]) && strcmp(what + strlen(SHORT[i]), ".weight") == 0)
+            path[tail + strlen(SHORT[i])] = '\0';
     return 0;
 }
 
 int concept_name_of(char name[CONCEPT_PATH], const char *layer, const char *dataset, err *e)
 {
-    int n = snprintf(name, CONCEPT_PATH, "%s.%s%s", layer, dataset, is_short(dataset) ? ".weight" : "");
+    bool is_short = false;
+    int n;
+    for (size_t i = 0; i < sizeof SHORT / sizeof *SHORT; i++)
+        is_short |= strcmp(dataset, SHORT[i]) == 0;
+    n = snprintf(name, CONCEPT_PATH, "%s.%s%s", layer, dataset, is_short ? ".weight" : "");
     if (n >= CONCEPT_PATH || !after_attn2(name))
         return err_set(e, ERR_INPUT, "/kv/%.80s/%.80s is not a tensor of cross-attention", layer, dataset);
     return 0;

@@ -7,6 +7,7 @@
  *   /              attributes: format, version, kind, method, base, base_path, created, seed, recipe, settings, width
  *   /kv/LAYER/     to_k, to_v [out, in] f32, the whole trained matrices; crossattn also to_q, to_out.0.weight, .bias.
  *                  LAYER is the diffusers name up to "attn2"; a dataset without ".weight" or ".bias" is NAME.weight
+ *   /weights/NAME  matrices outside cross-attention, for methods that move those, under their diffusers name
  *   /tokens/WORD   the embedding row [width] f32; attributes class, initial_id, at (its place among the tokens)
  *   /card          the merge card: what a merge needs to know of this concept (below)
  *   /history       loss, lr, seconds, one value a step

@@ -15,7 +15,7 @@ static inline char **concept_text_at(const concept *c, const concept_text *t)
     return (char **)((char *)(uintptr_t)c + t->at);
 }
 
-/* "X.attn2.to_k.weight" <-> "/kv/X.attn2/to_k"; ERR_INPUT for a name outside cross-attention. */
+/* "X.attn2.to_k.weight" <-> "/kv/X.attn2/to_k"; other names stand as they are below "/weights". */
 int concept_path_of(char path[CONCEPT_PATH], const char *name, err *e);
 int concept_name_of(char name[CONCEPT_PATH], const char *layer, const char *dataset, err *e);
 #endif

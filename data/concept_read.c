@@ -45,13 +45,10 @@ static int get_head(store *s, concept *c, err *e)
     return 0;
 }
 
-static int get_tensor(store *s, concept *c, const char *layer, const char *dataset, err *e)
+static int get_tensor(store *s, concept *c, const char *path, const char *name, err *e)
 {
-    char name[CONCEPT_PATH], path[2 * CONCEPT_PATH];
     store_shape shape;
     concept_tensor *t;
-    TRY(concept_name_of(name, layer, dataset, e));
-    snprintf(path, sizeof path, "/kv/%s/%s", layer, dataset);
     TRY(store_shape_of(s, path, &shape, e));
     if (shape.n < 1 || shape.n > 2 || shape.d[0] == 0 || (shape.n == 2 && shape.d[1] == 0))
         return err_set(e, ERR_INPUT, "%s is neither a matrix nor a vector", path);
@@ -59,6 +56,27 @@ static int get_tensor(store *s, concept *c, const char *layer, const char *datas
     t = &c->tensors[c->n_tensors++];
     *t = (concept_tensor){mem_text(name), shape.d[0], shape.n == 2 ? shape.d[1] : 0, NULL};
     return store_load(s, path, shape.n == 2 ? shape2(F32, -1, -1) : shape1(F32, -1), (void **)&t->data, NULL, e);
+}
+
+static int get_of_layer(store *s, concept *c, const char *layer, const char *dataset, err *e)
+{
+    char name[CONCEPT_PATH], path[2 * CONCEPT_PATH];
+    TRY(concept_name_of(name, layer, dataset, e));
+    snprintf(path, sizeof path, "/kv/%s/%s", layer, dataset);
+    return get_tensor(s, c, path, name, e);
+}
+
+static int get_other_weights(store *s, concept *c, err *e)
+{
+    char path[CONCEPT_PATH], **names;
+    size_t n;
+    int rc = store_names(s, "/weights", &names, &n, e);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        snprintf(path, sizeof path, "/weights/%s", names[i]);
+        rc = get_tensor(s, c, path, names[i], e);
+    }
+    store_names_free(names);
+    return rc;
 }
 
 static int get_layer(store *s, concept *c, const char *layer, err *e)
@@ -69,7 +87,7 @@ static int get_layer(store *s, concept *c, const char *layer, err *e)
     snprintf(path, sizeof path, "/kv/%s", layer);
     rc = store_names(s, path, &names, &n, e);
     for (size_t i = 0; rc == 0 && i < n; i++)
-        rc = get_tensor(s, c, layer, names[i], e);
+        rc = get_of_layer(s, c, layer, names[i], e);
     store_names_free(names);
     return rc;
 }
@@ -82,7 +100,7 @@ static int get_tensors(store *s, concept *c, err *e)
     for (size_t i = 0; rc == 0 && i < n; i++)
         rc = get_layer(s, c, layers[i], e);
     store_names_free(layers);
-    return rc;
+    return rc == 0 ? get_other_weights(s, c, e) : rc;
 }
 
 /* Fills the place the file says, so the tokens stand in the order they were given. */
