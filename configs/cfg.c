@@ -113,7 +113,8 @@ static int refuse_group(filler *f, row_set set, const char *prefix, const cfg_en
     char **names = names_below(set, prefix, &n);
     str s = {0};
     list_names(&s, names);
-    int rc = cfg_fail(f->e, entry->value->at, "'%s' is %s, not a map of %s", entry->key, shown(value, entry->value), s.at);
+    int rc = cfg_fail(f->e, entry->value->at, "'%s' is %s, not a map of %s", entry->key, shown(value, entry->value),
+                      s.at);
     str_free(&s);
     free_names(names);
     return rc;
@@ -166,12 +167,17 @@ static const cfg_node *find(const cfg_node *map, const char *path)
     return v && v->kind != CFG_NULL ? v : NULL;
 }
 
+static const char *nearest(const char *word, const char *const *names)
+{
+    return names ? str_nearest(word, names) : NULL;
+}
+
 static int refuse_value(filler *f, const cfg_field *row, const char *path, const cfg_node *v)
 {
     char value[64];
     str s = {0};
     cfg_allowed(row, &s);
-    const char *near = row->type == CFG_CHOICE ? str_nearest(v->text, row->names) : NULL;
+    const char *near = row->type == CFG_CHOICE || row->type == CFG_TEXTS ? nearest(v->text, row->names) : NULL;
     if (near)
         str_add(&s, "; did you mean '%s'?", near);
     int rc = cfg_fail(f->e, v->at, "'%s' is %s, not %s", path, shown(value, v), s.at);
@@ -184,6 +190,14 @@ static bool count_fits(const cfg_field *row, size_t n)
     return (row->least == 0 && row->most == 0) || ((double)n >= row->least && (double)n <= row->most);
 }
 
+static bool is_among(const char *const *names, const char *text)
+{
+    bool found = !names;
+    for (size_t i = 0; names && names[i]; i++)
+        found = found || strcmp(names[i], text) == 0;
+    return found;
+}
+
 static int fill_texts(filler *f, const cfg_field *row, cfg_texts *into, const cfg_node *v, const char *path)
 {
     CHECK(row->size == sizeof *into);
@@ -194,7 +208,7 @@ static int fill_texts(filler *f, const cfg_field *row, cfg_texts *into, const cf
     const char **texts = cfg_room(f->c->doc, (n + 1) * sizeof *texts);
     for (size_t i = 0; i < n; i++) {
         const cfg_node *one = list ? v->entries[i].value : v;
-        if (one->kind != CFG_SCALAR)
+        if (one->kind != CFG_SCALAR || !is_among(row->names, one->text))
             return refuse_value(f, row, path, one);
         texts[i] = one->text;
     }
@@ -231,6 +245,10 @@ static int fill_given(filler *f, const cfg_field *row, void *member, const cfg_n
         return fill_texts(f, row, member, v, path);
     if (row->type == CFG_TABLE)
         return fill_table(f, row, member, v, path);
+    if (row->type == CFG_TREE) {
+        memcpy(member, &v, sizeof v);
+        return 0;
+    }
     if (v->kind != CFG_SCALAR || !cfg_parse(row, v->text, member))
         return refuse_value(f, row, path, v);
     return 0;
@@ -244,7 +262,7 @@ static void fill_fallback(filler *f, const cfg_field *row, void *member, const c
     memset(member, 0, row->size);
     if (empty && row->type == CFG_TEXT)
         memcpy(member, &row->fallback, sizeof row->fallback);
-    if (empty && (row->type == CFG_TEXT || row->type == CFG_TEXTS || row->type == CFG_TABLE))
+    if (empty && (row->type == CFG_TEXT || row->type >= CFG_TEXTS))
         return;
     CHECK(cfg_value(&v, f->c->doc, row->fallback, (cfg_mark){.file = path}, f->e) == 0);
     CHECK(fill_given(f, row, member, v, path) == 0);

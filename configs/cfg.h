@@ -6,10 +6,10 @@
  *
  *     typedef struct { int64_t steps; double lr; const char *images; int compat; } train_cfg;
  *     const cfg_field train_fields[] = {
- *         {"steps",  CFG_INT,    CFG_AT(train_cfg, steps),  "250", 1, 1e6, "steps of training", .unit = "steps"},
- *         {"lr",     CFG_REAL,   CFG_AT(train_cfg, lr),     "auto", 0, 1, "learning rate; auto: the recipe's",
- *          .names = (const char *const[]){"auto", NULL}},
- *         {"images", CFG_TEXT,   CFG_AT(train_cfg, images), NULL, 1, 4095, "folder with the subject's pictures"},
+ *         {"steps", CFG_INT, CFG_AT(train_cfg, steps), "250", 1, 1e6, .unit = "steps", .help = "steps of training"},
+ *         {"lr", CFG_REAL, CFG_AT(train_cfg, lr), "auto", 0, 1, .names = (const char *const[]){"auto", NULL},
+ *          .help = "learning rate; auto: the recipe's"},
+ *         {"images", CFG_TEXT, CFG_AT(train_cfg, images), NULL, 1, 4095, .help = "folder with the subject's pictures"},
  *         {"compat", CFG_CHOICE, CFG_AT(train_cfg, compat), "paper", .help = "whose details to follow",
  *          .names = (const char *const[]){"paper", "diffusers", NULL}},
  *         CFG_END};
@@ -28,7 +28,8 @@ typedef enum {      /* the member's C type              in a file */
     CFG_SECONDS,    /* double                           90s, 5m, 1h30m, 250ms, 30 */
     CFG_PERCENT,    /* double, 0.9 for 90%              90% */
     CFG_TEXTS,      /* cfg_texts                        a list of texts, or one */
-    CFG_TABLE       /* cfg_table                        a list of maps, or one, each read by `rows` */
+    CFG_TABLE,      /* cfg_table                        a list of maps, or one, each read by `rows` */
+    CFG_TREE        /* const cfg_node *, may be NULL    anything: somebody else has the rows */
 } cfg_type;
 
 typedef struct { const char *const *at; size_t n; } cfg_texts;
@@ -43,7 +44,8 @@ struct cfg_field {
     double least, most;          /* both 0: any. Of a text: its bytes; of a list: its entries; a percentage: 0..1 */
     const char *help;            /* one sentence */
     const char *unit;            /* "steps", "pixels"; may be NULL */
-    const char *const *names;    /* a choice's values; or words beside numbers, where word i is stored as -1-i */
+    const char *const *names;    /* a choice's values, or what a list's texts must be among; or words that may stand for
+                                  * a number, where word i is stored as -1-i */
     const cfg_field *rows;       /* of a table's maps */
     size_t each;                 /* sizeof of the struct they fill */
 };

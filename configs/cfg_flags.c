@@ -53,7 +53,7 @@ static int take(cfg_node *flags, cfg_doc *d, const cfg_field *row, const char *a
     bool many = row->type == CFG_TEXTS || row->type == CFG_TABLE;
     if (old && !many)
         return err_set(e, ERR_INPUT, "%s is given twice", arg);
-    if (many)
+    if (many || row->type == CFG_TREE)
         TRY(cfg_value(&v, d, value, at, e));
     else
         v = cfg_scalar(d, value, true, at);

@@ -129,7 +129,7 @@ void cfg_push(cfg_doc *d, cfg_node *list, const cfg_node *value)
     weigh(list, value);
 }
 
-static void put(cfg_doc *d, cfg_node *map, const char *key, cfg_mark at, const cfg_node *value)
+void cfg_set(cfg_doc *d, cfg_node *map, const char *key, cfg_mark at, const cfg_node *value)
 {
     cfg_entry *to = NULL;
     for (size_t i = 0; i < map->n && !to; i++) {
@@ -148,7 +148,7 @@ void cfg_put(cfg_doc *d, cfg_node *map, const char *path, cfg_mark at, const cfg
 {
     const char *dot = strchr(path, '.');
     if (!dot) {
-        put(d, map, cfg_text(d, path), at, value);
+        cfg_set(d, map, cfg_text(d, path), at, value);
         return;
     }
     char *head = cfg_text(d, path);
@@ -156,9 +156,9 @@ void cfg_put(cfg_doc *d, cfg_node *map, const char *path, cfg_mark at, const cfg
     const cfg_node *old = cfg_get(map, head);
     cfg_node *inner = cfg_node_new(d, CFG_MAP, at);
     for (size_t i = 0; old && i < old->n; i++)
-        put(d, inner, old->entries[i].key, old->entries[i].at, old->entries[i].value);
+        cfg_set(d, inner, old->entries[i].key, old->entries[i].at, old->entries[i].value);
     cfg_put(d, inner, dot + 1, at, value);
-    put(d, map, head, at, inner);
+    cfg_set(d, map, head, at, inner);
 }
 
 const cfg_node *cfg_join(cfg_doc *d, const cfg_node *under, const cfg_node *over)
@@ -169,10 +169,10 @@ const cfg_node *cfg_join(cfg_doc *d, const cfg_node *under, const cfg_node *over
         return over;
     cfg_node *both = cfg_node_new(d, CFG_MAP, over->at);
     for (size_t i = 0; i < under->n; i++)
-        put(d, both, under->entries[i].key, under->entries[i].at, under->entries[i].value);
+        cfg_set(d, both, under->entries[i].key, under->entries[i].at, under->entries[i].value);
     for (size_t i = 0; i < over->n; i++) {
         const cfg_entry *o = &over->entries[i];
-        put(d, both, o->key, o->at, cfg_join(d, cfg_get(both, o->key), o->value));
+        cfg_set(d, both, o->key, o->at, cfg_join(d, cfg_get(both, o->key), o->value));
     }
     return both;
 }

@@ -47,7 +47,9 @@ const cfg_node *cfg_get(const cfg_node *map, const char *key); /* NULL: no such 
 /* Making nodes. A map being built belongs to its builder; cfg_put may still be called on it. */
 cfg_node *cfg_node_new(cfg_doc *d, cfg_kind kind, cfg_mark at);
 cfg_node *cfg_scalar(cfg_doc *d, const char *text, bool plain, cfg_mark at);
-/* map[key] = value, a second value taking the first one's place. A dotted path makes the maps on its way: "a.b". */
+/* map[key] = value, a second value taking the first one's place. key is kept, not copied. */
+void cfg_set(cfg_doc *d, cfg_node *map, const char *key, cfg_mark at, const cfg_node *value);
+/* The same along a dotted path, making the maps on its way: "regularisation.images". */
 void cfg_put(cfg_doc *d, cfg_node *map, const char *path, cfg_mark at, const cfg_node *value);
 void cfg_push(cfg_doc *d, cfg_node *list, const cfg_node *value);
 

@@ -173,7 +173,8 @@ bool cfg_parse(const cfg_field *row, const char *text, void *member)
     case CFG_SECONDS:
     case CFG_PERCENT: return word >= 0 ? set_number(row, -1 - word, member) : parse_number(row, text, member);
     case CFG_TEXTS:
-    case CFG_TABLE: break;
+    case CFG_TABLE:
+    case CFG_TREE: break;
     }
     return false;
 }
@@ -228,7 +229,8 @@ void cfg_print(const cfg_field *row, const void *member, str *out)
     case CFG_SECONDS:
     case CFG_PERCENT: break;
     case CFG_TEXTS:
-    case CFG_TABLE: return;
+    case CFG_TABLE:
+    case CFG_TREE: return;
     }
     v = get_number(row, member);
     if (row->names && v < 0)
@@ -275,7 +277,13 @@ void cfg_allowed(const cfg_field *row, str *out)
     case CFG_BOOL: str_add(out, "true or false"); return;
     case CFG_CHOICE: add_names(row, out); return;
     case CFG_TEXT: str_add(out, "a text"); add_count(row, "bytes", out); return;
-    case CFG_TEXTS: str_add(out, "a list of texts"); add_count(row, "entries", out); return;
+    case CFG_TEXTS:
+        str_add(out, "a list of %s", row->names ? "" : "texts");
+        if (row->names)
+            add_names(row, out);
+        add_count(row, "entries", out);
+        return;
+    case CFG_TREE: str_add(out, "a list or a map"); return;
     case CFG_TABLE: str_add(out, "a list of maps"); add_count(row, "entries", out); return;
     case CFG_INT: str_add(out, "a whole number"); break;
     case CFG_REAL: str_add(out, "a number"); break;

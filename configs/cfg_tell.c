@@ -12,12 +12,19 @@ static void show_texts(str *out, const cfg_texts *t)
     str_put(out, "]", 1);
 }
 
+static const cfg_node *tree_of(const void *member)
+{
+    return *(const cfg_node *const *)member;
+}
+
 static void show_value(str *out, const cfg_field *row, const void *member)
 {
     if (row->type == CFG_TEXTS)
         show_texts(out, member);
     else if (row->type == CFG_TABLE)
         str_add(out, "%zu entries", ((const cfg_table *)member)->n);
+    else if (row->type == CFG_TREE)
+        str_add(out, "%zu entries", tree_of(member) ? tree_of(member)->n : 0);
     else
         cfg_print(row, member, out);
 }
@@ -28,7 +35,8 @@ void cfg_show(FILE *to, const cfg *c)
         str value = {0};
         char where[CFG_WHERE];
         show_value(&value, o->row, o->member);
-        fprintf(to, "%-28s %-28s # %s\n", o->path, value.at ? value.at : "", o->given ? cfg_where(where, o->at) : "default");
+        const char *from = o->given ? cfg_where(where, o->at) : "default";
+        fprintf(to, "%-28s %-28s # %s\n", o->path, value.at ? value.at : "", from);
         str_free(&value);
     }
 }
@@ -52,6 +60,8 @@ static const cfg_node *node_of(cfg_doc *d, const cfg_field *row, const void *mem
 {
     cfg_mark nowhere = {0};
     cfg_node *list = cfg_node_new(d, CFG_LIST, nowhere);
+    if (row->type == CFG_TREE)
+        return tree_of(member) ? tree_of(member) : cfg_node_new(d, CFG_NULL, nowhere);
     if (row->type == CFG_TEXTS) {
         const cfg_texts *t = member;
         for (size_t i = 0; i < t->n; i++)

@@ -40,7 +40,8 @@ static int refused_by_parser(reader *r)
     if (p->error == YAML_MEMORY_ERROR)
         return err_set(r->e, ERR_MEMORY, "%s: no memory to read it", r->name);
     if (p->error == YAML_READER_ERROR)
-        return err_set(r->e, ERR_INPUT, "%s: byte %zu: %s; files are UTF-8", r->name, p->problem_offset + 1, p->problem);
+        return err_set(r->e, ERR_INPUT, "%s: byte %zu: %s; files are UTF-8", r->name, p->problem_offset + 1,
+                       p->problem);
     if (!p->context)
         return cfg_fail(r->e, mark_of(r, p->problem_mark), "%s", p->problem);
     return cfg_fail(r->e, mark_of(r, p->problem_mark), "%s %s that began at %zu:%zu", p->problem, p->context,

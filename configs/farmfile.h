@@ -48,12 +48,14 @@ typedef struct {
     int backend;                 /* a farm_backend */
     farm_limits limits;
     farm_notify notify;
+    const cfg_node *defaults, *concept_list, *merge_list; /* as they stand in the file */
     farm_concept *concepts;
     size_t concept_count;
     farm_merge *merges;
     size_t merge_count;
-    cfg_doc *doc;                /* owns all of it, this struct too */
+    cfg_doc *doc;                /* where all of it lives, this struct too */
     const cfg *values;           /* of the farm's own rows: cfg_show(to, farm->values) */
+    const farm_concept **by_name; /* sorted */
 } farmfile;
 
 typedef enum { FARM_BACKEND_AUTO, FARM_BACKEND_CPU, FARM_BACKEND_CUDA } farm_backend;
@@ -61,16 +63,15 @@ typedef enum { FARM_BACKEND_AUTO, FARM_BACKEND_CPU, FARM_BACKEND_CUDA } farm_bac
 /* Rows of the farm itself, for --help and for flags of programs: cfg_args with `into` unused. */
 extern const cfg_field farm_fields[];
 
-/* flags: a map joined over the file's, or NULL; it must live in `d`. The document becomes the farmfile's, also when
- * this fails (then it is freed). */
+/* flags: a map joined over the file's (its paths relative to the working folder), or NULL; it lives in `d`.
+ * All of the farmfile lives in `d`, too, and goes with cfg_doc_free. */
 int farm_read(farmfile **out, cfg_doc *d, const char *path, const cfg_node *flags, err *e);
-void farm_free(farmfile *f);
 
-/* Concepts of a map of the form {concepts: [...]} or of a table alone, under a farm's defaults: what `cfarm add` feeds.
- * They and their names live in f->doc and are checked against the ones f has; f itself does not change. */
+/* The concepts of another piece, under f's defaults: a table (.tsv), or YAML with nothing but `concepts:`. They live in
+ * f->doc; none may have a name that f has. f itself is as it was. */
 int farm_more(farm_concept **out, size_t *n, farmfile *f, const char *path, err *e);
 
 const farm_concept *farm_find(const farmfile *f, const char *name); /* NULL: none */
 /* The settings as JSON (cfg_json; free() it) and their SHA-256, which tells whether a concept was changed. */
-void farm_concept_json(const farm_concept *c, char **text, char hash[HASH_HEX]);
+void farm_concept_json(const farm_concept *c, char **text, char hex[HASH_HEX]);
 #endif
