@@ -11,19 +11,49 @@ enum { BACKOFF_MOST_MS = 300000 };
 
 bool sched_running(const sched_job *j) { return j->state >= JOB_ASSIGNED && j->state <= JOB_PUBLISHING; }
 
-static bool in_line(const sched_job *j) { return j->state == JOB_QUEUED && j->spec.kind == JOB_TRAIN; }
+bool job_in_line(const sched_job *j)
+{
+    return j->state == JOB_QUEUED && j->spec.kind == JOB_TRAIN && !j->blocked;
+}
+
+/* Something it needs is done: perhaps it was the last. */
+static void look_again(sched *s, int job)
+{
+    sched_job *j = &s->job[job];
+    bool blocked = false;
+
+    for (size_t i = 0; i < json_array_size(j->spec.needs); i++)
+        blocked |= s->job[j->needs[i]].state != JOB_DONE;
+    if (blocked || !j->blocked)
+        return;
+    j->blocked = false;
+    if (job_in_line(j)) {
+        s->waiting[j->spec.priority]++;
+        queue_push(s, job);
+    }
+}
 
 void job_set(sched *s, int job, job_state next)
 {
     sched_job *j = &s->job[job];
 
-    s->waiting[j->spec.priority] -= in_line(j);
+    s->waiting[j->spec.priority] -= job_in_line(j);
     s->count[j->state]--;
     j->state = next;
     s->count[next]++;
-    s->waiting[j->spec.priority] += in_line(j);
-    if (in_line(j))
+    s->waiting[j->spec.priority] += job_in_line(j);
+    if (job_in_line(j))
         queue_push(s, job);
+    for (int i = 0; next == JOB_DONE && i < j->wanted_n; i++)
+        look_again(s, j->wanted_by[i]);
+}
+
+static void wait_until(sched *s, int job, job_state state, int64_t when_ms)
+{
+    s->job[job].wake_ms = when_ms;
+    if (when_ms < s->next_wake_ms)
+        s->next_wake_ms = when_ms;
+    job_set(s, job, state);
 }
 
 /* Gives back what the job holds; a merge holds the one place for merges. */
@@ -68,8 +98,13 @@ static void spec_own(sched *s, sched_job *j, const job_spec *from)
     j->spec.settings = canonical(from->settings);
     j->spec.needs = json_deep_copy(from->needs);
     j->needs = NEW_N(int, n + 1);
-    for (size_t i = 0; i < n; i++)
-        j->needs[i] = sched_find(s, json_string_value(json_array_get(from->needs, i)));
+    j->blocked = false;
+    for (size_t i = 0; i < n; i++) {
+        sched_job *need = &s->job[j->needs[i] = sched_find(s, json_string_value(json_array_get(from->needs, i)))];
+        need->wanted_by = mem_grow(need->wanted_by, (size_t)need->wanted_n + 1, sizeof *need->wanted_by);
+        need->wanted_by[need->wanted_n++] = (int)(j - s->job);
+        j->blocked |= need->state != JOB_DONE;
+    }
     hash_bytes(j->spec.settings, strlen(j->spec.settings), j->hash);
 }
 
@@ -131,7 +166,10 @@ int job_submit(sched *s, const sched_event *ev, err *e)
     spec_own(s, &s->job[at], &ev->spec);
     s->job[at].failures = s->job[at].mishaps = 0;
     queue_rebuild(s);
-    job_set(s, at, JOB_QUEUED);
+    if (ev->spec.hold)
+        wait_until(s, at, JOB_HOLD, INT64_MAX);
+    else
+        job_set(s, at, JOB_QUEUED);
     return 0;
 }
 
@@ -233,14 +271,6 @@ static int64_t backoff(const sched *s, int job)
     return ms - (int64_t)(0.5f * lot * (float)ms);
 }
 
-static void wait_until(sched *s, int job, job_state state, int64_t when_ms)
-{
-    s->job[job].wake_ms = when_ms;
-    if (when_ms < s->next_wake_ms)
-        s->next_wake_ms = when_ms;
-    job_set(s, job, state);
-}
-
 static void remember_place(sched *s, int job)
 {
     sched_job *j = &s->job[job];
@@ -310,12 +340,13 @@ int job_release(sched *s, const sched_event *ev, err *e)
 
     TRY(check_job(s, ev, e));
     j = &s->job[ev->job];
-    if (j->state != JOB_QUARANTINED && j->state != JOB_REJECTED && j->state != JOB_CANCELLED)
+    if (j->state != JOB_QUARANTINED && j->state != JOB_REJECTED && j->state != JOB_CANCELLED && !j->spec.hold)
         return err_set(e, ERR_INPUT, "%s is %s", j->spec.name, job_state_name(j->state));
     if (j->node >= 0)
         return err_set(e, ERR_INPUT, "%s is still being stopped", j->spec.name);
     job_let_go(s, ev->job);
     j->failures = j->mishaps = 0;
+    j->spec.hold = false;
     job_set(s, ev->job, JOB_QUEUED);
     return 0;
 }

@@ -78,10 +78,7 @@ static void start_merge(sched *s, sched_effects *todo)
 {
     for (int m = 0; m < s->merges && !s->merging; m++) {
         const sched_job *j = &s->job[s->merge[m]];
-        bool met = j->state == JOB_QUEUED;
-        for (size_t i = 0; met && i < json_array_size(j->spec.needs); i++)
-            met = s->job[j->needs[i]].state == JOB_DONE;
-        if (met)
+        if (j->state == JOB_QUEUED && !j->blocked)
             sched_begin(s, s->merge[m], -1, 1, NULL, todo);
     }
 }

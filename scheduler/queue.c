@@ -60,7 +60,7 @@ void queue_pop(sched *s)
 
 int queue_top(sched *s)
 {
-    while (s->queue_n > 0 && s->job[s->queue[0]].state != JOB_QUEUED)
+    while (s->queue_n > 0 && !job_in_line(&s->job[s->queue[0]]))
         queue_pop(s);
     return s->queue_n > 0 ? s->queue[0] : -1;
 }

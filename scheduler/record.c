@@ -43,6 +43,8 @@ static json_t *spec_json(const job_spec *p)
 
     if (json_array_size(p->needs) > 0)
         json_object_set_new(o, "needs", json_deep_copy(p->needs));
+    if (p->hold)
+        json_object_set_new(o, "hold", json_true());
     return o;
 }
 
@@ -149,6 +151,7 @@ static int read_spec(json_t *o, job_spec *p, err *e)
     TRY(json_get_int(o, "batch", 0, INT32_MAX, &p->batch, e));
     TRY(get_number(o, "leaves", 1 << 20, &p->leaves, e));
     TRY(get_number(o, "retries", INT32_MAX, &p->retries, e));
+    TRY(json_opt_bool(o, "hold", false, &p->hold, e));
     p->needs = json_object_get(o, "needs");
     if (p->needs && !json_is_array(p->needs))
         return err_set(e, ERR_INPUT, "needs: no list");
@@ -226,19 +229,15 @@ int sched_read_record(sched_event *out, json_t **owner, int type, const char *bo
 
 /* ---- a whole farm --------------------------------------------------------------------------------------------- */
 
-static int restore_job(sched *s, json_t *o, err *e)
+static int restore_fields(sched *s, int at, const json_t *o, err *e)
 {
-    sched_event ev = {.type = EV_SUBMIT};
+    sched_job *j = &s->job[at];
     const char *why, *sha;
-    sched_job *j;
     int state;
 
-    TRY(read_spec(o, &ev.spec, e));
     TRY(get_word(o, "state", state_names, JOB_STATES, &state, e));
     TRY(json_opt_text(o, "why", NULL, &why, e));
     TRY(json_opt_text(o, "sha256", "", &sha, e));
-    TRY(job_submit(s, &ev, e));
-    j = &s->job[s->jobs - 1];
     TRY(get_number(o, "attempt", INT32_MAX, &j->attempt, e));
     TRY(get_number(o, "failures", INT32_MAX, &j->failures, e));
     TRY(get_number(o, "mishaps", INT32_MAX, &j->mishaps, e));
@@ -247,13 +246,27 @@ static int restore_job(sched *s, json_t *o, err *e)
     if (state == JOB_DONE && !str_copy(j->sha256, sizeof j->sha256, sha))
         return err_set(e, ERR_INPUT, "sha256: %s", sha);
     j->why = mem_text(why);
-    job_set(s, s->jobs - 1, (job_state)state);
+    job_set(s, at, (job_state)state);
     return 0;
 }
 
+static int restore_spec(sched *s, json_t *o, bool needs, err *e)
+{
+    sched_event ev = {.type = EV_SUBMIT};
+
+    TRY(read_spec(o, &ev.spec, e));
+    if (needs && !ev.spec.needs)
+        return 0;
+    if (!needs)
+        ev.spec.needs = NULL;
+    return job_submit(s, &ev, e);
+}
+
+/* First every name, then who needs whom (which may be a later one), then how far each had come. */
 int sched_restore(sched *s, const json_t *snapshot, err *e)
 {
     json_t *jobs = json_object_get(snapshot, "jobs");
+    size_t n = json_array_size(jobs);
     int64_t epoch;
 
     if (s->jobs > 0)
@@ -261,8 +274,10 @@ int sched_restore(sched *s, const json_t *snapshot, err *e)
     TRY(json_get_int(snapshot, "epoch", 0, INT64_MAX, &epoch, e));
     if (!json_is_array(jobs))
         return err_set(e, ERR_INPUT, "a snapshot without jobs");
-    for (size_t i = 0; i < json_array_size(jobs); i++)
-        TRY(restore_job(s, json_array_get(jobs, i), e));
+    for (size_t i = 0; i < 2 * n; i++)
+        TRY(restore_spec(s, json_array_get(jobs, i % n), i >= n, e));
+    for (size_t i = 0; i < n; i++)
+        TRY(restore_fields(s, (int)i, json_array_get(jobs, i), e));
     s->epoch = epoch;
     return 0;
 }

@@ -41,7 +41,8 @@ typedef struct {
     int64_t steps, batch;      /* steps * batch: how long it is beside the others */
     int leaves;                /* parts of the batch, a power of two: the widest gang (worker.h, rule 6) */
     int retries;               /* failures of its own until it is quarantined, at least 1 */
-    const json_t *needs;       /* names of the jobs that must be done before (merges); NULL: none */
+    const json_t *needs;       /* names of the jobs that must be done before; NULL: none */
+    bool hold;                 /* not before it is released */
 } job_spec;
 
 typedef struct {
@@ -56,6 +57,8 @@ typedef struct {
     char *why;                 /* the last failure, one sentence; NULL: none */
 
     int *needs;                /* as job numbers. From here on nothing is in the journal */
+    bool blocked;              /* something it needs is not done */
+    int *wanted_by, wanted_n;  /* jobs that need this one */
     int64_t wake_ms;           /* in RETRY_WAIT and HOLD */
     int node, gang;            /* where it holds slots; -1, 0: nowhere */
     int last_node, last_slot;  /* where it failed last: another place is tried first */
@@ -136,7 +139,7 @@ typedef struct {
     int *merge;                /* the merges among the jobs */
     int merges;
     int count[JOB_STATES];
-    int waiting[PRIORITIES];   /* runnable trainings in the queue */
+    int waiting[PRIORITIES];   /* runnable trainings */
     int ready, warming;        /* free slots */
     bool open, merging;
     int64_t next_wake_ms;      /* INT64_MAX: nobody waits for the clock */

@@ -16,6 +16,7 @@ void queue_rebuild(sched *s); /* after a key in it changed */
 
 /* job.c */
 void job_set(sched *s, int job, job_state next);
+bool job_in_line(const sched_job *j);                                       /* a training that could start now */
 void job_let_go(sched *s, int job);                                         /* gives back the slots it holds */
 int job_check(const sched *s, const sched_event *ev, err *e);               /* is this the attempt under way? */
 job_verdict job_judge(const sched_job *j, const sched_event *failure);

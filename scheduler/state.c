@@ -59,7 +59,7 @@ static int epoch(sched *s, const sched_event *ev, err *e)
     for (int i = 0; i < s->jobs; i++) {
         sched_job *j = &s->job[i];
         job_let_go(s, i);
-        if (sched_running(j) || j->state == JOB_RETRY_WAIT || j->state == JOB_HOLD)
+        if (sched_running(j) || j->state == JOB_RETRY_WAIT || (j->state == JOB_HOLD && !j->spec.hold))
             job_set(s, i, JOB_QUEUED);
     }
     s->next_wake_ms = INT64_MAX;
@@ -139,6 +139,7 @@ void sched_free(sched *s)
     for (int i = 0; i < s->jobs; i++) {
         job_spec_free(&s->job[i]);
         free(s->job[i].why);
+        free(s->job[i].wanted_by);
     }
     for (int n = 0; n < s->nodes; n++) {
         free(s->node[n].name);
@@ -162,7 +163,6 @@ bool sched_over(const sched *s)
             return false;
     if (!s->open)
         return true;
-    return s->count[JOB_RETRY_WAIT] + s->count[JOB_HOLD] +
-                   s->waiting[PRIORITY_URGENT] + s->waiting[PRIORITY_NORMAL] + s->waiting[PRIORITY_BACKGROUND] ==
-           0;
+    return s->next_wake_ms == INT64_MAX &&
+           s->waiting[PRIORITY_URGENT] + s->waiting[PRIORITY_NORMAL] + s->waiting[PRIORITY_BACKGROUND] == 0;
 }

@@ -309,6 +309,34 @@ static void a_merge_of_a_quarantined_concept_does_not_keep_the_farm_open(void **
     farm_free(&f);
 }
 
+static void a_concept_waits_for_what_it_depends_on(void **unused)
+{
+    farm f = farm_of(1, 2);
+    json_t *needs = json_pack("[s]", "c0");
+    job_spec after = {.name = "after", .settings = "{}", .leaves = 1, .retries = 1, .needs = needs};
+    (void)unused;
+    step(&f, (sched_event){.type = EV_SUBMIT, .spec = after});
+    assert_int_equal(state(&f, 1), JOB_QUEUED);
+    done(&f, 0);
+    assert_int_equal(state(&f, 1), JOB_ASSIGNED);
+    json_decref(needs);
+    farm_free(&f);
+}
+
+static void what_is_held_waits_for_its_release(void **unused)
+{
+    farm f = farm_of(0, 1);
+    job_spec held = {.name = "held", .settings = "{}", .leaves = 1, .retries = 1, .hold = true};
+    (void)unused;
+    step(&f, (sched_event){.type = EV_SUBMIT, .spec = held});
+    step(&f, (sched_event){.type = EV_TICK, .now_ms = INT64_MAX - 1});
+    assert_int_equal(state(&f, 0), JOB_HOLD);
+    assert_true(sched_over(f.s));
+    step(&f, (sched_event){.type = EV_RELEASE, .job = 0});
+    assert_int_equal(state(&f, 0), JOB_ASSIGNED);
+    farm_free(&f);
+}
+
 static void a_draining_farm_starts_nothing_more(void **unused)
 {
     farm f = farm_of(3, 1);
@@ -366,6 +394,12 @@ static const char *broken_law(const sched *s)
             return "a training runs nowhere";
         if (x->gang & (x->gang - 1) || x->gang > x->spec.leaves)
             return "a gang of the wrong size";
+        if (x->state == JOB_QUEUED && s->open && s->ready > 0 && s->warming == 0 && job_in_line(x))
+            return "a slot is free and a training waits";
+        if (sched_running(x))
+            for (size_t i = 0; i < json_array_size(x->spec.needs); i++)
+                if (s->job[x->needs[i]].state != JOB_DONE)
+                    return "it runs before what it needs is done";
         if (x->failures > x->spec.retries || (x->failures == x->spec.retries && x->state == JOB_QUEUED))
             return "a poisoned concept goes on";
     }
@@ -377,7 +411,7 @@ static uint32_t lot(uint64_t farm_no, uint32_t step_no, uint64_t i, uint32_t n)
     return rng_below(rng_open(farm_no, "farm", step_no, 0), i, n);
 }
 
-static sched_event any_event(const sched *s, uint64_t seed, uint32_t at, char name[8], int64_t *now)
+static sched_event any_event(const sched *s, uint64_t seed, uint32_t at, char name[8], json_t *needs, int64_t *now)
 {
     static const sched_event_type type[] = {EV_SUBMIT, EV_SUBMIT, EV_DONE, EV_DONE, EV_FAILED, EV_FAILED, EV_CANCEL,
                                             EV_RELEASE, EV_EPOCH, EV_OPEN, EV_DRAIN, EV_NODE_UP, EV_NODE_LOST, EV_SLOT,
@@ -400,6 +434,11 @@ static sched_event any_event(const sched *s, uint64_t seed, uint32_t at, char na
     ev.spec.priority = (job_priority)lot(seed, at, 10, 3);
     ev.spec.leaves = 1 << lot(seed, at, 12, 4);
     ev.spec.retries = (int)lot(seed, at, 13, 4);
+    for (uint32_t i = lot(seed, at, 20, 5); i > 3; i--)
+        json_array_append_new(needs, json_sprintf("c%u", lot(seed, at, 21, JOBS)));
+    ev.spec.needs = needs;
+    ev.spec.hold = lot(seed, at, 18, 8) == 0;
+    ev.spec.kind = lot(seed, at, 19, 6) == 0 ? JOB_MERGE : JOB_TRAIN;
     ev.sha256 = SHA;
     ev.blame = (job_blame)lot(seed, at, 14, BLAMES);
     ev.retry = lot(seed, at, 15, 4) > 0;
@@ -464,7 +503,8 @@ static void live(farm *f, uint64_t seed, int *accepted)
 
     for (uint32_t at = 0; at < STEPS; at++) {
         char name[8], *before = at % 8 == 0 ? whole(f->s) : NULL, *after;
-        sched_event ev = any_event(f->s, seed, at, name, &now);
+        json_t *needs = json_array();
+        sched_event ev = any_event(f->s, seed, at, name, needs, &now);
         const char *law;
         int rc = step(f, ev);
         *accepted += rc == 0;
@@ -474,6 +514,7 @@ static void live(farm *f, uint64_t seed, int *accepted)
             free(after);
         }
         free(before);
+        json_decref(needs);
         law = broken_law(f->s);
         if (law)
             fail_msg("farm %llu, event %u (%d): %s", (unsigned long long)seed, at, (int)ev.type, law);
@@ -510,11 +551,14 @@ static void random_events_break_no_law_and_replay_to_the_same_farm(void **unused
     assert_true(accepted > FARMS * STEPS / 6);
 }
 
+/* All but what waits to be released, or for what never comes. */
 static bool ended(const sched *s)
 {
-    for (int i = 0; i < s->jobs; i++)
-        if (s->job[i].state < JOB_DONE)
+    for (int i = 0; i < s->jobs; i++) {
+        const sched_job *j = &s->job[i];
+        if (j->state < JOB_DONE && !(j->state == JOB_HOLD && j->spec.hold) && !(j->state == JOB_QUEUED && j->blocked))
             return false;
+    }
     return true;
 }
 
@@ -563,6 +607,8 @@ int main(void)
         cmocka_unit_test(a_lost_node_gives_its_concepts_back),
         cmocka_unit_test(a_merge_waits_for_its_concepts),
         cmocka_unit_test(a_merge_of_a_quarantined_concept_does_not_keep_the_farm_open),
+        cmocka_unit_test(a_concept_waits_for_what_it_depends_on),
+        cmocka_unit_test(what_is_held_waits_for_its_release),
         cmocka_unit_test(a_draining_farm_starts_nothing_more),
         cmocka_unit_test(what_is_done_is_not_asked_for_again),
         cmocka_unit_test(random_events_break_no_law_and_replay_to_the_same_farm),
