@@ -241,7 +241,8 @@ static int check_one(golden *g, const trajectory *t, err *e)
         rc = train_moves(m, t->how, &t->cfg, &moves, &n_moves, e);
     if (rc == 0) {
         step_opts o = {.moves = moves, .n_moves = n_moves, .batch = (int)(2 * t->accumulate), .micro = 1, .h = d.h, .w = d.w,
-                       .detach_first = t->how->detach_first};
+                       .detach_first = t->how->detach_first,
+                       .table_decays = t->row};
         sd_forget_plans(m);
         comm_self(&self, e);
         rc = step_new(&s, m, self, &o, e);
