@@ -209,37 +209,50 @@ static size_t choose(image_list *out, image_list *pool, const double near[], dou
     return n;
 }
 
-static int too_few(const regset_cfg *c, size_t found, size_t of, size_t want, const char *own, err *e)
+static size_t wanted(const regset_cfg *c)
 {
-    char or_fewer[48] = "";
+    return c->count > 0 ? (size_t)c->count : REGSET_COUNT;
+}
+
+static int too_few(const regset_cfg *c, const image_list *pool, size_t found, const char *which, err *e)
+{
+    char fewer[48] = "";
 
     if (found > 0)
-        snprintf(or_fewer, sizeof or_fewer, "set count: %zu, ", found);
-    return err_set(e, ERR_INPUT,
-                   "%s: %zu of %zu captions are as near as %.3g to \"%s\", %zu are wanted; lower "
-                   "regularisation.similarity, %sadd pictures, or use generate: %zu",
-                   c->index, found, of, c->similarity, own, want, or_fewer, want);
+        snprintf(fewer, sizeof fewer, "set count: %zu, ", found);
+    return err_set(e, ERR_INPUT, "%s: %zu of %zu captions%s, %zu are wanted; %s%sadd pictures, or use generate: %zu",
+                   c->index, found, pool->n, which, wanted(c), *which ? "lower similarity, " : "", fewer, wanted(c));
+}
+
+/* The captioned pictures of the index. */
+static int open_pool(image_list *pool, const regset_cfg *c, const char *root, err *e)
+{
+    TRY(image_list_add(pool, root, c->index, e));
+    TRY(read_captions(pool, c, root, e));
+    if (!pool->at[0].caption)
+        return err_set(e, ERR_INPUT, "%s: no captions to choose by; give regularisation.captions or .txt files", c->index);
+    return pool->n >= wanted(c) ? 0 : too_few(c, pool, pool->n, "", e);
 }
 
 static int open_chosen(image_list *out, const regset_cfg *c, const char *root, const char *own,
                        const regset_embed *embed, err *e)
 {
-    size_t want = c->count > 0 ? (size_t)c->count : REGSET_COUNT, found = 0;
     image_list pool = {0};
     double *near = NULL;
+    char least[128];
 
     CHECK(embed && embed->dim > 0);
-    int rc = image_list_add(&pool, root, c->index, e);
-    if (rc == 0)
-        rc = read_captions(&pool, c, root, e);
-    if (rc == 0 && !pool.at[0].caption)
-        rc = err_set(e, ERR_INPUT, "%s: no captions to choose by; give regularisation.captions or .txt files", c->index);
+    int rc = open_pool(&pool, c, root, e);
     if (rc == 0) {
         near = NEW_N(double, pool.n);
         rc = compare_all(near, &pool, own, embed, e);
     }
-    if (rc == 0 && (found = choose(out, &pool, near, c->similarity, want)) < want)
-        rc = too_few(c, found, pool.n, want, own, e);
+    if (rc == 0) {
+        size_t found = choose(out, &pool, near, c->similarity, wanted(c));
+        snprintf(least, sizeof least, " are as near as %.3g to \"%.60s\"", c->similarity, own);
+        if (found < wanted(c))
+            rc = too_few(c, &pool, found, least, e);
+    }
     image_list_free(&pool);
     free(near);
     return rc;
@@ -259,5 +272,20 @@ int regset_open(image_list *out, const regset_cfg *c, const char *root, const ch
         rc = open_given(out, c, root, own, e);
     if (rc != 0)
         image_list_free(out);
+    return rc;
+}
+
+int regset_look(image_list *out, const regset_cfg *c, const char *root, const char *own, err *e)
+{
+    regset_need need;
+
+    *out = (image_list){0};
+    if (c->generate > 0)
+        return regset_missing(&need, c, root, own, e);
+    if (!c->index[0])
+        return regset_open(out, c, root, own, NULL, e);
+    image_list pool = {0};
+    int rc = open_pool(&pool, c, root, e);
+    image_list_free(&pool);
     return rc;
 }

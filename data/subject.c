@@ -119,7 +119,7 @@ static int check_apart(const subject *s, err *e)
     return 0;
 }
 
-static int open_one(subject *s, const data_cfg *c, int i, const regset_embed *embed, err *e)
+static int open_one(subject *s, const data_cfg *c, int i, bool look, const regset_embed *embed, err *e)
 {
     image_list *mine = &s->keep[0], *class_list = &s->keep[1];
     char *own;
@@ -130,7 +130,9 @@ static int open_one(subject *s, const data_cfg *c, int i, const regset_embed *em
             return err_wrap(e, "images");
     TRY(caption_targets(mine, c, i, e));
     TRY(own_caption(&own, c, s->cfg, e));
-    int rc = regset_open(class_list, &s->cfg->reg, c->root, own, embed, e);
+    const regset_cfg *reg = &s->cfg->reg;
+    int rc = look ? regset_look(class_list, reg, c->root, own, e)
+                  : regset_open(class_list, reg, c->root, own, embed, e);
     free(own);
     if (rc != 0)
         return err_wrap(e, "regularisation");
@@ -140,13 +142,13 @@ static int open_one(subject *s, const data_cfg *c, int i, const regset_embed *em
     return check_apart(s, e);
 }
 
-int subjects_open(subjects *out, const data_cfg *c, const regset_embed *embed, err *e)
+static int open_them(subjects *out, const data_cfg *c, bool look, const regset_embed *embed, err *e)
 {
     *out = (subjects){0};
     TRY(data_check(c, e));
     *out = (subjects){NEW_N(subject, data_subjects(c)), data_subjects(c)};
     for (int i = 0; i < out->n; i++) {
-        int rc = open_one(&out->at[i], c, i, embed, e);
+        int rc = open_one(&out->at[i], c, i, look, embed, e);
         if (rc == 0)
             continue;
         if (c->subjects.n)
@@ -155,6 +157,16 @@ int subjects_open(subjects *out, const data_cfg *c, const regset_embed *embed, e
         return rc;
     }
     return 0;
+}
+
+int subjects_open(subjects *out, const data_cfg *c, const regset_embed *embed, err *e)
+{
+    return open_them(out, c, false, embed, e);
+}
+
+int subjects_look(subjects *out, const data_cfg *c, err *e)
+{
+    return open_them(out, c, true, NULL, e);
 }
 
 void subjects_close(subjects *s)

@@ -77,5 +77,7 @@ typedef struct {
 } subjects;
 /* Reads lists and captions, looks at every picture. embed: for a regularisation index, else NULL. */
 int subjects_open(subjects *out, const data_cfg *c, const regset_embed *embed, err *e);
+/* For a plan, without a model: class pictures to be generated or chosen from an index are left out. */
+int subjects_look(subjects *out, const data_cfg *c, err *e);
 void subjects_close(subjects *s);
 #endif
