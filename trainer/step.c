@@ -8,7 +8,7 @@
 
 enum { MOST_LEVELS = 24 }; /* of the tree over leaves: 2^24 passes a step are enough */
 
-typedef struct { nn_tensor latents, noise, alpha, sigma, t, ids, mask, weight; } inputs;
+typedef struct { nn_tensor latents, noise, alpha, sigma, t, ids, mask, weight, table; } inputs;
 
 struct stepper {
     sd *model;
@@ -16,6 +16,7 @@ struct stepper {
     step_opts opts;
     int64_t channels;
     size_t weights;              /* trained floats */
+    double table;                /* what decay has left of the vocabulary's rows */
     nn_graph *grad_graph, *judge_graph, *norm_graph, *update_graph;
     nn_plan *grad, *judge, *norm, *update;
     inputs in, judge_in;
@@ -42,9 +43,10 @@ static nn_tensor write_losses(nn_graph *g, inputs *in, const stepper *s)
         .ids = nn_input(g, "ids", I32, NN_SHAPE(n, TOKENS)),
         .mask = nn_input(g, "mask", F32, NN_SHAPE(n, h, w)),
         .weight = nn_input(g, "weight", F32, NN_SHAPE(n)),
+        .table = s->opts.table_decays ? nn_input(g, "table", F32, NN_SHAPE(1)) : NULL,
     };
     nn_tensor noisy = nn_add(g, nn_mul(g, in->latents, in->alpha), nn_mul(g, in->noise, in->sigma));
-    nn_tensor text = sd_text_write(g, s->model, in->ids);
+    nn_tensor text = sd_text_write(g, s->model, in->ids, in->table);
     nn_tensor said = sd_unet_write(g, s->model, noisy, in->t, text, s->opts.detach_first);
     nn_tensor target = in->noise;
     if (sd_schedule(s->model)->prediction == PREDICT_V)
@@ -133,7 +135,7 @@ int step_new(stepper **out, sd *model, comm *gang, const step_opts *opts, err *e
 {
     TRY(check_opts(opts, gang, e));
     stepper *s = NEW(stepper);
-    *s = (stepper){.model = model, .gang = gang, .opts = *opts, .channels = sd_latent_channels(model)};
+    *s = (stepper){.model = model, .gang = gang, .opts = *opts, .channels = sd_latent_channels(model), .table = 1};
     make_buffers(s);
     int rc = nn_params_train(sd_params(model), opts->moves, opts->n_moves, e);
     if (rc == 0) {
@@ -205,6 +207,10 @@ static int run_pass(stepper *s, nn_plan *p, const inputs *in, nn_tensor losses, 
     TRY(nn_write(p, in->t, s->t, n * sizeof(float), e));
     TRY(nn_write(p, in->weight, s->weight, n * sizeof(float), e));
     TRY(nn_write(p, in->ids, s->ids, n * TOKENS * sizeof(int32_t), e));
+    if (in->table) {
+        float table = (float)s->table;
+        TRY(nn_write(p, in->table, &table, sizeof table, e));
+    }
     TRY(nn_run(p, e));
     return nn_read(p, losses, out, n * sizeof(float), e);
 }
@@ -284,6 +290,7 @@ static int move(stepper *s, uint64_t t, const step_adamw *how, double norm, err 
 
     if (how->clip > 0 && norm + 1e-6 > how->clip)
         hyper[ADAMW_GRAD_SCALE] = (float)(how->clip / (norm + 1e-6)); /* as torch's clip_grad_norm_ */
+    s->table *= 1 - how->lr * how->weight_decay;
     TRY(nn_write(s->update, s->hyper, hyper, sizeof hyper, e));
     return nn_run(s->update, e);
 }

@@ -17,6 +17,7 @@ typedef struct {
     int micro;                  /* samples a pass; divides batch */
     int64_t h, w;               /* latents */
     bool detach_first;          /* Custom Diffusion: no gradient through K and V of the first token */
+    bool table_decays;          /* the vocabulary's rows feel the weight decay of the modifier tokens' (diffusers' port) */
 } step_opts;
 
 /* What the loss of one sample is made of; the pointers are buffers of the stepper to be filled. */

@@ -121,7 +121,8 @@ static int open_stepper(training *t, err *e)
                        all, leaves);
     TRY(train_moves(t->model, t->how, &t->job->cfg->how, &moves, &n, e));
     step_opts o = {.moves = moves, .n_moves = n, .batch = all, .micro = all / leaves, .h = cells, .w = cells,
-                   .detach_first = t->how->detach_first};
+                   .detach_first = t->how->detach_first,
+                   .table_decays = t->job->cfg->data.compat == COMPAT_DIFFUSERS};
     int rc = step_new(&t->stepper, t->model, t->job->gang, &o, e);
     free(moves);
     return rc;

@@ -38,7 +38,7 @@ int clip_shape_from(clip_shape *out, const json_t *config, err *e)
 }
 
 /* Each id is found in one of two tables and gives zeros in the other. */
-static nn_tensor embed(nn_graph *g, const clip_shape *c, nn_tensor ids, int modifiers)
+static nn_tensor embed(nn_graph *g, const clip_shape *c, nn_tensor ids, int modifiers, nn_tensor scale)
 {
     int64_t tokens = block_dim(ids, 1);
 
@@ -47,6 +47,8 @@ static nn_tensor embed(nn_graph *g, const clip_shape *c, nn_tensor ids, int modi
     nn_tensor places = nn_param(g, "position_embedding.weight", NN_SHAPE(c->positions, c->width));
     nn_leave(g);
     nn_tensor x = nn_embedding(g, table, ids, 0);
+    if (scale)
+        x = nn_mul(g, x, scale);
     if (modifiers > 0) {
         nn_tensor rows = nn_param(g, "modifier", NN_SHAPE(modifiers, c->width));
         x = nn_add(g, x, nn_embedding(g, rows, ids, c->vocab));
@@ -79,9 +81,9 @@ static nn_tensor mlp(nn_graph *g, const clip_shape *c, nn_tensor x)
     return h;
 }
 
-nn_tensor clip_write(nn_graph *g, const clip_shape *c, nn_tensor ids, int modifiers)
+nn_tensor clip_write(nn_graph *g, const clip_shape *c, nn_tensor ids, int modifiers, nn_tensor scale)
 {
-    nn_tensor x = embed(g, c, ids, modifiers); /* [n,tokens,width] */
+    nn_tensor x = embed(g, c, ids, modifiers, scale); /* [n,tokens,width] */
 
     nn_enter(g, "text_model");
     for (int i = 0; i < c->layers; i++) {

@@ -213,10 +213,10 @@ void sd_restore(sd *m)
 
 /* ---- graphs ---- */
 
-nn_tensor sd_text_write(nn_graph *g, const sd *m, nn_tensor ids)
+nn_tensor sd_text_write(nn_graph *g, const sd *m, nn_tensor ids, nn_tensor scale)
 {
     nn_enter(g, "%s", sd_part_scope(SD_TEXT));
-    nn_tensor y = clip_write(g, &m->files.text, ids, m->modifiers);
+    nn_tensor y = clip_write(g, &m->files.text, ids, m->modifiers, scale);
     nn_leave(g);
     return y;
 }

@@ -53,7 +53,7 @@ void sd_restore(sd *m);
 void sd_forget_plans(sd *m);
 
 /* For graphs of others (training): opens the scope and writes the part. */
-nn_tensor sd_text_write(nn_graph *g, const sd *m, nn_tensor ids);
+nn_tensor sd_text_write(nn_graph *g, const sd *m, nn_tensor ids, nn_tensor scale); /* scale: as clip_write */
 nn_tensor sd_unet_write(nn_graph *g, const sd *m, nn_tensor x, nn_tensor t, nn_tensor text, bool detach_first);
 
 /* On host arrays. Samples run one after another, so a sample's numbers do not depend on what runs beside it. */

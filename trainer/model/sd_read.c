@@ -201,7 +201,7 @@ static void write_part(nn_graph *g, const sd_files *f, sd_part p)
         vae_decode_write(g, &f->vae, nn_input(g, "z", F32, NN_SHAPE(1, 1, 1, f->vae.latent)));
     }
     if (p == SD_TEXT) {
-        clip_write(g, &f->text, nn_input(g, "ids", I32, NN_SHAPE(1, 2)), 0);
+        clip_write(g, &f->text, nn_input(g, "ids", I32, NN_SHAPE(1, 2)), 0, NULL);
         if (f->text.projection > 0)
             clip_project_write(g, &f->text, nn_input(g, "end", F32, NN_SHAPE(1, f->text.width)));
     }

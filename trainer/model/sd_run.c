@@ -10,7 +10,7 @@
 static void write_text(nn_graph *g, const sd *m, sd_ready *r)
 {
     r->in[0] = nn_input(g, "ids", I32, NN_SHAPE(1, r->size[0]));
-    r->out = sd_text_write(g, m, r->in[0]);
+    r->out = sd_text_write(g, m, r->in[0], NULL);
 }
 
 static void write_project(nn_graph *g, const sd *m, sd_ready *r)

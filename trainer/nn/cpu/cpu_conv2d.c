@@ -9,6 +9,7 @@
 
 #include "cluster/base/mem.h"
 #include "trainer/nn/cpu/cpu.h"
+#include "trainer/nn/cpu/cpu_dnnl.h"
 #include "trainer/nn/cpu/cpu_shapes.h"
 #include "trainer/nn/cpu/cpu_tiles.h"
 
@@ -260,6 +261,6 @@ static const nn_kernel grad_x_by_tiles = {
 static const nn_kernel grad_w_by_tiles = {
     .name = "cpu.conv2d_grad_w.tiles", .takes = cpu_needs_f32, .prepare = prepare_w, .run = run_w, .done = done};
 
-const nn_kernel *const cpu_conv2d[] = {&by_tiles, &cpu_ref_conv2d, NULL};
-const nn_kernel *const cpu_conv2d_grad_x[] = {&grad_x_by_tiles, &cpu_ref_conv2d_grad_x, NULL};
-const nn_kernel *const cpu_conv2d_grad_w[] = {&grad_w_by_tiles, &cpu_ref_conv2d_grad_w, NULL};
+const nn_kernel *const cpu_conv2d[] = {&by_tiles, &cpu_dnnl_conv2d, &cpu_ref_conv2d, NULL};
+const nn_kernel *const cpu_conv2d_grad_x[] = {&grad_x_by_tiles, &cpu_dnnl_conv2d_grad_x, &cpu_ref_conv2d_grad_x, NULL};
+const nn_kernel *const cpu_conv2d_grad_w[] = {&grad_w_by_tiles, &cpu_dnnl_conv2d_grad_w, &cpu_ref_conv2d_grad_w, NULL};

@@ -5,6 +5,7 @@
 
 #include "cluster/base/mem.h"
 #include "trainer/nn/cpu/cpu.h"
+#include "trainer/nn/cpu/cpu_dnnl.h"
 #include "trainer/nn/cpu/cpu_shapes.h"
 #include "trainer/nn/cpu/cpu_tiles.h"
 
@@ -78,4 +79,4 @@ static void done(nn_call *c)
 static const nn_kernel by_tiles = {
     .name = "cpu.matmul.tiles", .takes = cpu_needs_f32, .prepare = prepare, .run = run, .done = done};
 
-const nn_kernel *const cpu_matmul[] = {&by_tiles, &cpu_ref_matmul, NULL};
+const nn_kernel *const cpu_matmul[] = {&by_tiles, &cpu_dnnl_matmul, &cpu_ref_matmul, NULL};

@@ -1,0 +1,61 @@
+#ifndef CPU_DNNL_H
+#define CPU_DNNL_H
+/* One oneDNN primitive (C API, 2.x) as a kernel needs it: made with its memories in prepare, run without search or
+ * allocation of ours, freed in done. Activations keep their layout (nhwc); weights take the library's own, once where
+ * they are frozen. Its own cache makes a repeated shape cheap.
+ *
+ * Pitfalls kept out here: every primitive descriptor, memory and primitive is destroyed; scratch is the plan's; nothing
+ * is called inside a parallel region, where oneDNN hangs. */
+#include <dnnl.h>
+
+#include "trainer/nn/backend.h"
+
+enum { DNN_ARGS = 6 };
+
+/* A memory in another layout than ours, and the primitive that turns one into the other. */
+typedef struct { dnnl_primitive_t reorder; dnnl_memory_t from, to; } dnn_turn;
+
+typedef struct {
+    dnnl_primitive_desc_t pd;
+    dnnl_primitive_t primitive;
+    dnnl_exec_arg_t args[DNN_ARGS];
+    int n;
+    dnnl_memory_t scratch;            /* over nn_call.scratch; one of args */
+    dnn_turn before, after;           /* of each run: trained weights in, a gradient of weights out */
+} dnn;
+
+/* [n,h,w,c] for oneDNN, which names dimensions n,c,h,w; kernels [o,kh,kw,c] as o,c,kh,kw; "any" lets it choose. */
+dnnl_memory_desc_t dnn_map(int64_t n, int64_t h, int64_t w, int64_t c);
+dnnl_memory_desc_t dnn_kernels(int64_t o, int64_t kh, int64_t kw, int64_t c);
+dnnl_memory_desc_t dnn_vector(int64_t n);
+/* [batch, rows, columns] with these distances between elements; batch 0: no such dimension. */
+dnnl_memory_desc_t dnn_matrix(int64_t batch, int64_t rows, int64_t columns, int64_t row, int64_t column);
+dnnl_memory_desc_t dnn_any(const dnnl_memory_desc_t *like);
+
+/* The steps of a prepare. plan: desc is any operation's descriptor, hint the forward's for a gradient, or NULL; says
+ * the scratch c needs. make: the primitive itself, not for a call that is only sizing. */
+int dnn_plan(dnn *d, nn_call *c, const_dnnl_op_desc_t desc, const_dnnl_primitive_desc_t hint, err *e);
+int dnn_make(dnn *d, err *e);
+const dnnl_memory_desc_t *dnn_wants(const dnn *d, dnnl_query_t what);   /* dnnl_query_weights_md, ... */
+/* An argument as it lies at p. */
+int dnn_arg(dnn *d, int id, const dnnl_memory_desc_t *ours, const void *p, err *e);
+/* One that may have to be turned into the layout the primitive wants: now if frozen, else before each run. */
+int dnn_weights(dnn *d, int id, const dnnl_memory_desc_t *ours, const dnnl_memory_desc_t *wants, const void *p,
+                bool frozen, err *e);
+/* A result that may have to be turned into our layout after each run. */
+int dnn_result(dnn *d, int id, const dnnl_memory_desc_t *ours, const dnnl_memory_desc_t *gives, void *p, err *e);
+
+int dnn_run(const dnn *d, void *scratch);   /* 0 or ERR_DEVICE */
+void dnn_free(dnn *d);                      /* what it holds, in any state of preparation; NULL is fine */
+
+extern const nn_kernel cpu_dnnl_matmul, cpu_dnnl_conv2d, cpu_dnnl_conv2d_grad_x, cpu_dnnl_conv2d_grad_w;
+
+/* Turns a status into an error that says what was being done. */
+int dnn_fail(dnnl_status_t s, const char *what, err *e);
+#define DNN_TRY(call, what, e)                                                                                \
+    do {                                                                                                     \
+        dnnl_status_t s_ = (call);                                                                           \
+        if (s_ != dnnl_success)                                                                              \
+            return dnn_fail(s_, what, e);                                                                    \
+    } while (0)
+#endif
