@@ -250,7 +250,7 @@ void concept_free(concept *c)
     free(c->certificate);
     free(c->history.loss);
     free(c->history.lr);
-    free(c->history.seconds);
+    free(c->history.grad_norm);
     concept_card_free(&c->card);
     free_factors(&c->factors);
     *c = (concept){0};

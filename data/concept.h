@@ -10,7 +10,7 @@
  *   /weights/NAME  matrices outside cross-attention, for methods that move those, under their diffusers name
  *   /tokens/WORD   the embedding row [width] f32; attributes class, initial_id, at (its place among the tokens)
  *   /card          the merge card: what a merge needs to know of this concept (below)
- *   /history       loss, lr, seconds, one value a step
+ *   /history       loss, lr, grad_norm (before clipping), one value a step; no times: they differ between equal runs
  *   /samples/NAME  PNG bytes
  *   /factors       merged only: the update as left [out, rank] per matrix and one right factor [rank, width]
  *   /sources       merged only: the files it was made of;  /certificate: what the merge promises
@@ -64,7 +64,7 @@ typedef struct {
 
 typedef struct {
     int n;
-    float *loss, *lr, *seconds; /* [n] each */
+    float *loss, *lr, *grad_norm; /* [n] each */
 } concept_history;
 
 typedef struct {

@@ -210,7 +210,7 @@ static int get_history(store *s, concept_history *h, err *e)
         return err_set(e, ERR_INPUT, "/history: %lld steps", (long long)shape.d[0]);
     h->n = (int)shape.d[0];
     TRY(store_load(s, "/history/lr", shape1(F32, h->n), (void **)&h->lr, NULL, e));
-    return store_load(s, "/history/seconds", shape1(F32, h->n), (void **)&h->seconds, NULL, e);
+    return store_load(s, "/history/grad_norm", shape1(F32, h->n), (void **)&h->grad_norm, NULL, e);
 }
 
 static int get_sample(store *s, concept *c, const char *name, err *e)

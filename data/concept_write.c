@@ -117,7 +117,7 @@ static int put_history(store *s, const concept_history *h, err *e)
         return 0;
     TRY(store_put(s, "/history/loss", shape1(F32, h->n), h->loss, e));
     TRY(store_put(s, "/history/lr", shape1(F32, h->n), h->lr, e));
-    return store_put(s, "/history/seconds", shape1(F32, h->n), h->seconds, e);
+    return store_put(s, "/history/grad_norm", shape1(F32, h->n), h->grad_norm, e);
 }
 
 static int put_samples(store *s, const concept *c, err *e)

@@ -85,7 +85,7 @@ static int fill_concept(concept *c, const keep_job *k, err *e)
     c->history.n = k->history->n;
     c->history.loss = mem_copy(k->history->loss, (size_t)k->history->n * sizeof(float));
     c->history.lr = mem_copy(k->history->lr, (size_t)k->history->n * sizeof(float));
-    c->history.seconds = NEW_N(float, k->history->n + 1);
+    c->history.grad_norm = mem_copy(k->history->grad_norm, (size_t)k->history->n * sizeof(float));
     return 0;
 }
 

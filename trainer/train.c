@@ -213,6 +213,7 @@ static int one_step(training *t, bool *stop, err *e)
     TRY(step_run(t->stepper, (uint64_t)t->step + 1, &adam, fill, t, &r, e));
     t->history.loss[t->step] = (float)r.loss;
     t->history.lr[t->step] = (float)adam.lr;
+    t->history.grad_norm[t->step] = (float)r.grad_norm;
     t->history.n = ++t->step;
     *stop = tell(t, "training", &r, adam.lr, clock_s() - from);
     return 0;
@@ -225,6 +226,7 @@ static int all_steps(training *t, train_summary *out, err *e)
 
     t->history.loss = NEW_N(float, steps);
     t->history.lr = NEW_N(float, steps);
+    t->history.grad_norm = NEW_N(float, steps);
     while (t->step < steps && !stop)
         if (one_step(t, &stop, e) != 0)
             return err_wrap(e, "step %d", t->step + 1);
@@ -304,5 +306,6 @@ int train_concept(sd *model, const train_job *job, train_summary *out, err *e)
     free(t.plan);
     free(t.history.loss);
     free(t.history.lr);
+    free(t.history.grad_norm);
     return rc;
 }

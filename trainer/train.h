@@ -14,6 +14,7 @@ typedef enum { FREEZE_KV, FREEZE_CROSSATTN } train_freeze; /* named after what i
 
 /* What of a concept's settings concerns the training itself; data_cfg has the rest. CFG_WORD: as the recipe has it. */
 typedef struct train_cfg {
+    const char *base;            /* the base model's folder: one for the whole farm */
     int method;                  /* index in method_names */
     int freeze;                  /* a train_freeze */
     bool train_text_encoder;     /* methods that move the whole UNet may move the text encoder, too */

@@ -6,6 +6,7 @@ static const char *const freezes[] = {"kv", "crossattn", NULL};
 static const char *const recipe[] = {"auto", NULL};
 
 const cfg_field train_fields[] = {
+    {"base", CFG_TEXT, CFG_AT(train_cfg, base), "", .help = "the base model, as the farm has it"},
     {"method", CFG_CHOICE, CFG_AT(train_cfg, method), "custom-diffusion", .help = "how the concept is taught", .names = method_names},
     {"freeze", CFG_CHOICE, CFG_AT(train_cfg, freeze), "kv", .names = freezes,
      .help = "what of cross-attention moves: kv, keys and values; crossattn, queries and output, too (for faces)"},

@@ -310,7 +310,7 @@ static bool print_progress(void *arg, const train_progress *p)
 {
     double *told = arg;
 
-    if (p->step > 0 && (clock_s() - *told > 1 || p->step == p->steps)) {
+    if (strcmp(p->phase, "training") == 0 && (clock_s() - *told > 1 || p->step == p->steps)) {
         fprintf(stderr, "step %d of %d  loss %.5f  %.3f s\n", p->step, p->steps, p->loss, p->seconds);
         *told = clock_s();
     }
