@@ -1,0 +1,307 @@
+/* cfarm-sample: pictures from a base model, a concept file or a merged file: a PNG each, prompts.json that says which
+ * is which, and a grid with a row for each prompt. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cluster/base/clock.h"
+#include "cluster/base/fs.h"
+#include "cluster/base/log.h"
+#include "cluster/base/mem.h"
+#include "cluster/base/str.h"
+#include "configs/cfg.h"
+#include "data/concept.h"
+#include "data/image.h"
+#include "trainer/apply.h"
+#include "trainer/sample.h"
+
+typedef struct {
+    const char *model, *from, *prompts, *negative, *out;
+    cfg_texts prompt;
+    int sampler, steps, width, height, count;
+    double eta, guidance;
+    int64_t seed;
+    bool grid;
+} settings;
+
+enum { SAMPLERS_MOST = 16, SIDE_MOST = 8192 };
+static const char *samplers[SAMPLERS_MOST + 1]; /* the names of sampler.h, filled at start */
+static const char *const AUTO[] = {"auto", NULL};
+
+static const cfg_field ROWS[] = {
+    {"model", CFG_TEXT, CFG_AT(settings, model), "", .help = "the base model: a folder in the diffusers layout; may be left "
+     "out with --from, which knows where it was"},
+    {"from", CFG_TEXT, CFG_AT(settings, from), "", .help = "a concept file or a merged file; without it the base alone"},
+    {"prompt", CFG_TEXTS, CFG_AT(settings, prompt), "", .help = "what to show; may be given again"},
+    {"prompts", CFG_TEXT, CFG_AT(settings, prompts), "", .help = "a text file with a prompt a line"},
+    {"negative", CFG_TEXT, CFG_AT(settings, negative), "", .help = "what guidance leads away from"},
+    {"sampler", CFG_CHOICE, CFG_AT(settings, sampler), "ddim", .names = samplers, .help = "how noise becomes a picture"},
+    {"steps", CFG_INT, CFG_AT(settings, steps), "50", 1, 1000, .unit = "steps", .help = "calls of the model for a picture"},
+    {"eta", CFG_REAL, CFG_AT(settings, eta), "0", 0, 1, .help = "fresh noise in ddim's steps: 0 none, 1 as much as ddpm"},
+    {"guidance", CFG_REAL, CFG_AT(settings, guidance), "6", 0, 100, .help = "weight of the prompt; 1: no guidance"},
+    {"seed", CFG_INT, CFG_AT(settings, seed), "1", 0, 9e15, .help = "picture k of a prompt is a function of seed and k"},
+    {"width", CFG_INT, CFG_AT(settings, width), "auto", 1, SIDE_MOST, .unit = "pixels", .names = AUTO,
+     .help = "auto: what the model was made for"},
+    {"height", CFG_INT, CFG_AT(settings, height), "auto", 1, SIDE_MOST, .unit = "pixels", .names = AUTO,
+     .help = "auto: what the model was made for"},
+    {"count", CFG_INT, CFG_AT(settings, count), "1", 1, 10000, .unit = "pictures", .help = "pictures of each prompt"},
+    {"out", CFG_TEXT, CFG_AT(settings, out), "samples", 1, 4000, .help = "folder for 00000.png, ..., prompts.json and grid.png"},
+    {"grid", CFG_BOOL, CFG_AT(settings, grid), "true", .help = "also grid.png, a row for each prompt"},
+    CFG_END,
+};
+
+typedef struct {
+    settings set;
+    nn_backend *backend;
+    sd *model;
+    tokenizer *words;
+    concept from;
+    bool has_from;
+    char **prompt;
+    int prompts;
+    uint8_t **picture;      /* [prompts * count] RGB */
+    logger *log;
+} job;
+
+/* ---- prompts ---- */
+
+static void add_prompt(job *j, const char *text, size_t n)
+{
+    char *copy = NEW_N(char, n + 1);
+
+    memcpy(copy, text, n);
+    j->prompt = mem_grow(j->prompt, (size_t)j->prompts + 1, sizeof *j->prompt);
+    j->prompt[j->prompts++] = copy;
+}
+
+static int read_prompts(job *j, err *e)
+{
+    enum { FILE_MOST = 16 << 20 };
+    char *text = NULL;
+    size_t n;
+
+    for (size_t i = 0; i < j->set.prompt.n; i++)
+        add_prompt(j, j->set.prompt.at[i], strlen(j->set.prompt.at[i]));
+    if (j->set.prompts[0]) {
+        TRY(fs_read(j->set.prompts, &text, &n, FILE_MOST, e));
+        for (char *line = text; *line;) {
+            size_t whole = strcspn(line, "\n"), length = strcspn(line, "\r\n");
+            if (strspn(line, " \t\r") < length)
+                add_prompt(j, line, length);
+            line += whole + (line[whole] == '\n');
+        }
+        free(text);
+    }
+    return j->prompts ? 0 : err_set(e, ERR_INPUT, "no prompt; give --prompt \"a photo of a cat\" or --prompts FILE");
+}
+
+/* "<new2>" that nothing explains is read as its letters, which is hardly meant. */
+static void warn_of_words(const job *j, const char *prompt)
+{
+    for (const char *at = prompt; (at = strchr(at, '<')) != NULL; at++) {
+        size_t n = strcspn(at, "> \t");
+        bool known = at[n] != '>';
+
+        for (int i = 0; !known && j->has_from && i < j->from.n_tokens; i++)
+            known = strlen(j->from.tokens[i].word) == n + 1 && memcmp(j->from.tokens[i].word, at, n + 1) == 0;
+        if (!known) {
+            char word[64];
+            snprintf(word, sizeof word, "%.*s", (int)n + 1, at);
+            log_event(j->log, "warning", TEXT("text", "a word that the model was not taught"), TEXT("word", word),
+                      TEXT("prompt", prompt));
+        }
+    }
+}
+
+/* ---- opening ---- */
+
+static int open_from(job *j, err *e)
+{
+    if (!j->set.from[0])
+        return j->set.model[0] ? 0 : err_set(e, ERR_INPUT, "no model; give --model DIR or --from FILE.h5");
+    TRY(concept_read(&j->from, j->set.from, CONCEPT_TENSORS | CONCEPT_FACTORS, e));
+    j->has_from = true;
+    if (!j->set.model[0])
+        j->set.model = j->from.base_path;
+    if (!j->set.model[0])
+        return err_set(e, ERR_INPUT, "%s does not say where its base model is; give --model DIR", j->set.from);
+    return 0;
+}
+
+static int open_model(job *j, err *e)
+{
+    char path[FS_PATH];
+
+    TRY(open_from(j, e));
+    TRY(nn_cpu_open(&j->backend, 0, false, e));
+    TRY(sd_open(&j->model, j->set.model, j->backend, e));
+    TRY(fs_join(path, j->set.model, "tokenizer", e));
+    TRY(tokenizer_open(&j->words, path, e));
+    if (j->has_from && apply_concept(j->model, j->words, &j->from, e) != 0)
+        return err_wrap(e, "%s", j->set.from);
+    return 0;
+}
+
+static void close_job(job *j)
+{
+    for (int i = 0; j->picture && i < j->prompts * j->set.count; i++)
+        free(j->picture[i]);
+    for (int i = 0; i < j->prompts; i++)
+        free(j->prompt[i]);
+    free(j->picture);
+    free(j->prompt);
+    if (j->has_from)
+        concept_free(&j->from);
+    tokenizer_close(j->words);
+    sd_close(j->model);
+    if (j->backend)
+        j->backend->close(j->backend);
+    log_close(j->log);
+}
+
+/* ---- pictures ---- */
+
+static sample_opts opts_of(const job *j)
+{
+    const settings *s = &j->set;
+    int side = sd_side(j->model);
+
+    return (sample_opts){.sampler = samplers[s->sampler], .steps = s->steps, .eta = s->eta, .guidance = s->guidance,
+                         .seed = (uint64_t)s->seed, .width = s->width == CFG_WORD ? side : s->width,
+                         .height = s->height == CFG_WORD ? side : s->height};
+}
+
+static int write_picture(const job *j, int n, const sample_opts *o, err *e)
+{
+    char path[FS_PATH], name[32];
+
+    snprintf(name, sizeof name, "%05d.png", n);
+    TRY(fs_join(path, j->set.out, name, e));
+    return image_write_png(path, j->picture[n], o->height, o->width, e);
+}
+
+static int make_picture(job *j, int n, const sample_opts *o, err *e)
+{
+    size_t count = (size_t)o->width * (size_t)o->height * 3;
+    void *pixels;
+    const char *prompt = j->prompt[n / j->set.count];
+
+    TRY(mem_big(&pixels, count * sizeof(float), "a picture", e));
+    int rc = sample_picture(j->model, j->words, o, prompt, j->set.negative, (uint32_t)(n % j->set.count), pixels, e);
+    j->picture[n] = NEW_N(uint8_t, count);
+    if (rc == 0)
+        sample_bytes(pixels, j->picture[n], count);
+    free(pixels);
+    return rc == 0 ? write_picture(j, n, o, e) : err_wrap(e, "%s", prompt);
+}
+
+static int write_index(const job *j, err *e)
+{
+    json_t *o = json_object();
+    char path[FS_PATH], name[32];
+    int rc = fs_join(path, j->set.out, "prompts.json", e);
+
+    for (int n = 0; n < j->prompts * j->set.count; n++) {
+        snprintf(name, sizeof name, "%05d", n);
+        if (json_object_set_new(o, name, json_string(j->prompt[n / j->set.count])) != 0 && rc == 0)
+            rc = err_set(e, ERR_INPUT, "prompt %d is not UTF-8", n / j->set.count + 1);
+    }
+    char *text = json_dumps(o, JSON_INDENT(1));
+    if (rc == 0)
+        rc = fs_write(path, text, strlen(text), e);
+    free(text);
+    json_decref(o);
+    return rc;
+}
+
+static int write_grid(const job *j, const sample_opts *o, err *e)
+{
+    char path[FS_PATH];
+    int n = j->prompts * j->set.count, across = j->set.count;
+
+    if (across == 1) /* one of each: as square as it goes */
+        while (across * across < n)
+            across++;
+    TRY(fs_join(path, j->set.out, "grid.png", e));
+    return image_write_grid(path, (const uint8_t *const *)j->picture, n, across, o->height, o->width, e);
+}
+
+static int make_all(job *j, err *e)
+{
+    sample_opts o = opts_of(j);
+    int n = j->prompts * j->set.count;
+    double start = clock_s();
+
+    TRY(sample_check(j->model, &o, e));
+    TRY(fs_mkdirs(j->set.out, e));
+    for (int i = 0; i < j->prompts; i++)
+        warn_of_words(j, j->prompt[i]);
+    TRY(write_index(j, e));
+    j->picture = NEW_N(uint8_t *, n);
+    for (int i = 0; i < n; i++) {
+        TRY(make_picture(j, i, &o, e));
+        log_progress(j->log, "%d of %d pictures, %.1f s each", i + 1, n, (clock_s() - start) / (i + 1));
+    }
+    if (j->set.grid)
+        TRY(write_grid(j, &o, e));
+    log_event(j->log, "pictures", INT("count", n), TEXT("out", j->set.out), REAL("seconds", clock_s() - start));
+    return 0;
+}
+
+/* ---- settings ---- */
+
+static int run(job *j, err *e)
+{
+    TRY(log_open(&j->log, stderr, NULL, e));
+    TRY(read_prompts(j, e));
+    TRY(open_model(j, e));
+    return make_all(j, e);
+}
+
+static int read_settings(settings *s, cfg_doc *d, int argc, char **argv, err *e)
+{
+    cfg_section section = {"sample", ROWS, s};
+    cfg_node *flags;
+
+    TRY(cfg_args(&flags, d, &section, 1, &argc, argv, e));
+    TRY(cfg_args_done(&section, 1, argc, argv, e));
+    if (argc > 1)
+        return err_set(e, ERR_INPUT, "%s is not a flag; a prompt is given by --prompt", argv[1]);
+    return cfg_fill(NULL, d, &section, 1, flags, e);
+}
+
+static int help(void)
+{
+    cfg_section section = {"sample", ROWS, NULL};
+    const sampler_kind *k;
+
+    printf("usage: cfarm sample (--model DIR | --from FILE.h5) --prompt TEXT [flags]\n\n");
+    cfg_help(stdout, &section, 1);
+    printf("\nsamplers:\n");
+    for (size_t i = 0; (k = sampler_kind_at(i)) != NULL; i++)
+        printf("  %-28s %s\n", k->name, k->help);
+    return fflush(stdout) == 0 ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    cfg_doc *d = cfg_doc_new();
+    err e = {0};
+    job j = {0};
+
+    for (size_t i = 0; i < SAMPLERS_MOST && sampler_kind_at(i); i++)
+        samplers[i] = sampler_kind_at(i)->name;
+    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        cfg_doc_free(d);
+        return help();
+    }
+    int rc = read_settings(&j.set, d, argc, argv, &e);
+    if (rc == 0)
+        rc = run(&j, &e);
+    if (rc != 0)
+        fprintf(stderr, "cfarm-sample: %s\n", e.text);
+    close_job(&j);
+    cfg_doc_free(d);
+    return rc == 0 ? 0 : 1;
+}
