@@ -1,0 +1,325 @@
+/* From cards to factors: gather rows, solve once for all matrices, look at what came out, and say it. */
+#include "merge/compose.h"
+
+#include <cblas.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/fs.h"
+#include "cluster/base/mem.h"
+#include "cluster/base/str.h"
+#include "merge/compose_impl.h"
+
+/* ---- moments: inner products of the images, the only thing figures need of them ---- */
+
+/* one [n, n] += E_m E_m' of one matrix: images of all rows, columns at .. at + width. Both triangles. */
+static void add_moment(double *moment, const rows *r, const concept in[], int64_t at, int64_t width)
+{
+    size_t n = (size_t)r->n, w = (size_t)width;
+    double *e = NEW_N(double, n * w);
+    for (size_t i = 0; i < n; i++) {
+        const concept_card *card = &in[r->from[i]].card;
+        const float *image = card->image + r->at[i] * card->outs + at;
+        for (size_t j = 0; j < w; j++)
+            e[i * w + j] = image[j];
+    }
+    cblas_dsyrk(CblasRowMajor, CblasUpper, CblasNoTrans, r->n, (int)width, 1.0, e, (int)width, 1.0, moment, r->n);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < i; j++)
+            moment[i * n + j] = moment[j * n + i];
+    free(e);
+}
+
+/* x' M y */
+static double form(const double *m, const double *x, const double *y, int n)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++)
+            sum += x[i] * m[(size_t)i * (size_t)n + (size_t)j] * y[j];
+    return sum;
+}
+
+/* ---- the job ---- */
+
+typedef struct {
+    const concept *in;
+    const char *const *file;
+    int n;
+    const features *f;
+    const compose_opts *o;
+    words w;
+    rows r;
+    double **moment;         /* [matrices] each [n, n] */
+    double *whole;           /* their sum */
+    double *p;               /* [rows, width] */
+    lsq_report report;
+    double ridge;
+} job;
+
+static void close_job(job *j)
+{
+    for (int m = 0; j->moment && m < j->f->matrices; m++)
+        free(j->moment[m]);
+    free(j->moment);
+    free(j->whole);
+    free(j->p);
+    words_free(&j->w, j->in);
+    rows_free(&j->r);
+    lsq_report_free(&j->report);
+}
+
+static void find_moments(job *j)
+{
+    size_t nn = (size_t)j->r.n * (size_t)j->r.n;
+    int64_t at = 0;
+    j->moment = NEW_N(double *, j->f->matrices);
+    j->whole = NEW_N(double, nn);
+    for (int m = 0; m < j->f->matrices; m++) {
+        j->moment[m] = NEW_N(double, nn);
+        add_moment(j->moment[m], &j->r, j->in, at, j->f->matrix[m].rows);
+        for (size_t i = 0; i < nn; i++)
+            j->whole[i] += j->moment[m][i];
+        at += j->f->matrix[m].rows;
+    }
+}
+
+/* Names the first few rows that depend on others, each with its file. */
+static int refuse_dependent(const job *j, err *e)
+{
+    const lsq_report *q = &j->report;
+    str list = {0};
+    for (int i = 0, told = 0; i < q->n_dependent && told < 3; i++) {
+        int row = q->dependent[i] - j->r.fixed;
+        if (row < 0)
+            continue;
+        str_add(&list, "%s%s (%s)", told++ ? ", " : "", j->r.label[row], fs_base(j->file[j->r.from[row]]));
+    }
+    err_set(e, ERR_INPUT, "%d of %d target rows depend on the others (the text features have %d dimensions): %s%s; merge "
+            "fewer concepts, use other class words, or --relax ridge", q->n_dependent, j->r.s, j->f->width,
+            list.at ? list.at : "the first token", q->n_dependent > 3 ? ", ..." : "");
+    str_free(&list);
+    return ERR_INPUT;
+}
+
+static double base_norm(const double *norm, int n)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += norm[i] * norm[i];
+    return sqrt(sum);
+}
+
+static int solve(job *j, err *e)
+{
+    const features *f = j->f;
+    lsq_problem in = {.s = j->r.s, .fixed = j->r.fixed, .k = j->r.k};
+    if (j->o->relax) {
+        double limit = j->o->drift_most * base_norm(f->keep_norm, f->matrices);
+        in.ridge = j->o->ridge;
+        if (in.ridge <= 0)
+            TRY(lsq_ridge_for(&in.ridge, &f->keep, &in, j->whole, limit, e));
+    }
+    j->ridge = in.ridge;
+    j->p = NEW_N(double, (size_t)j->r.n * (size_t)j->r.width);
+    TRY(lsq_solve(j->p, &j->report, &f->keep, &in, e));
+    return j->report.reason == LSQ_DEPENDENT ? refuse_dependent(j, e) : 0;
+}
+
+/* ---- figures ---- */
+
+/* |(W - W0) R'|^2 of matrix m = trace(M_m H), H = Z Z', Z = P F' [n, d]. */
+static double *spread(const job *j, const lsq_factor *factor)
+{
+    int n = j->r.n, d = j->r.width;
+    double *z = NEW_N(double, (size_t)n * (size_t)d), *h = NEW_N(double, (size_t)n * (size_t)n);
+    lsq_factor_apply(factor, j->p, n, z);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, d, 1.0, z, d, z, d, 0.0, h, n);
+    free(z);
+    return h;
+}
+
+static double moved(const double *moment, const double *h, int n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < (size_t)n * (size_t)n; i++)
+        sum += moment[i] * h[i];
+    return sqrt(fmax(sum, 0));
+}
+
+static void find_drift(const job *j, certificate *c)
+{
+    const features *f = j->f;
+    double *h = spread(j, &f->keep);
+    c->drift = moved(j->whole, h, j->r.n) / base_norm(f->keep_norm, f->matrices);
+    for (int m = 0; m < f->matrices; m++) {
+        double drift = moved(j->moment[m], h, j->r.n) / f->keep_norm[m];
+        if (c->worst && drift <= c->drift_worst)
+            continue;
+        free(c->worst);
+        c->worst = mem_text(f->matrix[m].name);
+        c->drift_worst = drift;
+    }
+    free(h);
+    c->drift_held = -1;
+    if (f->n_held == 0)
+        return;
+    h = spread(j, &f->held);
+    c->drift_held = moved(j->whole, h, j->r.n) / base_norm(f->held_norm, f->matrices);
+    free(h);
+}
+
+/* miss [n, n] = K P' - I: row i says of which images, how much, target row i gets beyond its own. */
+static double *misses(const job *j)
+{
+    int n = j->r.n, d = j->r.width;
+    double *t = NEW_N(double, (size_t)n * (size_t)n);
+    const double *k = j->r.k + (size_t)j->r.fixed * (size_t)d;
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, d, 1.0, k, d, j->p, d, 0.0, t, n);
+    for (size_t i = 0; i < (size_t)n; i++)
+        t[i * (size_t)n + i] -= 1;
+    return t;
+}
+
+static void find_residuals(const job *j, certificate *c)
+{
+    int n = j->r.n;
+    double *miss = misses(j), *wanted = NEW_N(double, c->n);
+    for (int i = 0; i < n; i++) {
+        certificate_concept *p = &c->concept[j->r.from[i]];
+        const double *t = miss + (size_t)i * (size_t)n;
+        double want = j->in[j->r.from[i]].card.row[j->r.at[i]].wanted;
+        p->rows++;
+        p->before += j->whole[(size_t)i * (size_t)n + (size_t)i];
+        p->after += fmax(form(j->whole, t, t, n), 0);
+        wanted[j->r.from[i]] += want * want;
+    }
+    for (int i = 0; i < c->n; i++) {
+        wanted[i] += wanted[i] == 0; /* a base of zeroes: misses are told as they are */
+        c->concept[i].before = sqrt(c->concept[i].before / wanted[i]);
+        c->concept[i].after = sqrt(c->concept[i].after / wanted[i]);
+    }
+    free(miss);
+    free(wanted);
+}
+
+/* "<new1>, <new1> as <new2>" */
+static char *words_text(const job *j, int i)
+{
+    str s = {0};
+    for (int t = 0; t < j->in[i].n_tokens; t++) {
+        const char *old = j->in[i].tokens[t].word, *now = j->w.word[i][t];
+        str_add(&s, "%s%s", t ? ", " : "", old);
+        if (strcmp(old, now) != 0)
+            str_add(&s, " as %s", now);
+    }
+    return s.at ? s.at : mem_text("");
+}
+
+static void certify(const job *j, certificate *c)
+{
+    *c = (certificate){.n = j->n, .concept = NEW_N(certificate_concept, j->n)};
+    for (int i = 0; i < j->n; i++) {
+        c->concept[i].name = mem_text(fs_base(j->file[i]));
+        c->concept[i].words = words_text(j, i);
+        c->concept[i].shared = j->r.shared[i];
+    }
+    c->reason = j->report.reason;
+    c->bos_fixed = j->r.fixed > 0;
+    c->used = j->report.rank;
+    c->available = j->r.width;
+    c->condition = j->report.condition;
+    c->caption_condition = j->f->keep.condition;
+    c->miss = j->report.miss;
+    c->kkt = j->report.kkt;
+    c->ridge = j->ridge;
+    c->captions = j->f->n_keep;
+    c->held = j->f->n_held;
+    find_residuals(j, c);
+    find_drift(j, c);
+}
+
+/* ---- the merged concept ---- */
+
+static concept_matrix *copy_matrices(const features *f)
+{
+    concept_matrix *m = NEW_N(concept_matrix, f->matrices);
+    for (int i = 0; i < f->matrices; i++)
+        m[i] = (concept_matrix){mem_text(f->matrix[i].name), f->matrix[i].rows};
+    return m;
+}
+
+/* left [outs, rank]: the images, turned; f32 as the cards have them, so nothing is lost. */
+static void fill_factors(const job *j, concept_factors *f)
+{
+    size_t n = (size_t)j->r.n;
+    *f = (concept_factors){.rank = j->r.n, .width = j->r.width, .matrices = j->f->matrices};
+    f->matrix = copy_matrices(j->f);
+    for (int m = 0; m < f->matrices; m++)
+        f->outs += f->matrix[m].rows;
+    f->label = NEW_N(char *, n);
+    f->left = NEW_N(float, (size_t)f->outs * n);
+    f->right = mem_copy(j->p, sizeof(double) * n * (size_t)f->width);
+    for (size_t i = 0; i < n; i++) {
+        const concept_card *card = &j->in[j->r.from[i]].card;
+        f->label[i] = mem_text(j->r.label[i]);
+        for (size_t o = 0; o < (size_t)f->outs; o++)
+            f->left[o * n + i] = card->image[(size_t)j->r.at[i] * (size_t)card->outs + o];
+    }
+}
+
+static char *recipe(const job *j)
+{
+    json_t *o = json_pack("{s:s s:s s:s s:b s:f s:s}", "program", "conceptfarm " CFARM_VERSION, "operation", "merge", "bos",
+                          j->r.fixed ? "fixed" : "free", "relaxed", j->o->relax, "ridge", j->ridge, "captions",
+                          j->f->captions);
+    char *text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
+    json_decref(o);
+    return text;
+}
+
+static void fill_merged(const job *j, concept *out)
+{
+    *out = (concept){.kind = CONCEPT_MERGED, .width = j->f->width};
+    out->method = mem_text(j->in[0].method);
+    out->base = mem_text(j->f->base);
+    out->base_path = mem_text(j->in[0].base_path);
+    out->recipe = recipe(j);
+    out->n_sources = j->n;
+    out->sources = NEW_N(concept_source, j->n);
+    for (int i = 0; i < j->n; i++) {
+        out->sources[i] = (concept_source){mem_text(fs_base(j->file[i])), mem_text(j->in[i].digest), words_text(j, i)};
+        for (int t = 0; t < j->in[i].n_tokens; t++) {
+            const concept_token *k = &j->in[i].tokens[t];
+            concept_add_token(out, j->w.word[i][t], k->class_word, k->initial_id, k->row);
+        }
+    }
+    fill_factors(j, &out->factors);
+}
+
+int compose(concept *out, certificate *told, const concept in[], const char *const file[], int n, const features *f,
+            const compose_opts *o, err *e)
+{
+    job j = {.in = in, .file = file, .n = n, .f = f, .o = o};
+    int rc = words_choose(&j.w, in, file, n, o, e);
+    *told = (certificate){0};
+    if (rc == 0)
+        rc = rows_gather(&j.r, in, file, n, &j.w, f, o, e);
+    if (rc == 0) {
+        find_moments(&j);
+        rc = solve(&j, e);
+    }
+    if (rc == 0) {
+        certify(&j, told);
+        rc = certificate_judge(told, o->accept_drift, e);
+    }
+    if (rc == 0) {
+        fill_merged(&j, out);
+        out->certificate = certificate_json(told);
+    }
+    close_job(&j);
+    if (rc != 0)
+        certificate_free(told);
+    return rc;
+}

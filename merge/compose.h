@@ -1,0 +1,33 @@
+#ifndef COMPOSE_H
+#define COMPOSE_H
+/* Several concepts become one, from their merge cards alone: no model, no 77 MB matrices. README.md has the algebra. */
+#include "data/concept.h"
+#include "merge/certificate.h"
+#include "merge/features.h"
+
+typedef struct {
+    const char *old, *now;   /* "<new1>" becomes "<rex>" */
+    int from;                /* in which of the files */
+} compose_name;
+
+typedef struct {
+    bool bos_free;           /* as published; otherwise the first token keeps its keys and values */
+    bool relax;              /* target rows may be missed where they conflict, or where the base would drift too far */
+    double ridge;            /* with relax: its weight; 0: the smallest that keeps the drift on the captions at most: */
+    double drift_most;       /* ... this share */
+    bool accept_drift;       /* a drift beyond 100 % is told and not refused */
+    const compose_name *names;
+    int n_names;
+} compose_opts;
+
+/* in[i] with its card read; file[i] its name for people. out gets tokens, factors, sources and certificate; its full
+ * matrices are fuse()'s affair. Words that clash are renamed to the next free <newN>, the later file's, unless
+ * opts.names has a wish. ERR_INPUT, with the concept and the word, where concepts stand on different bases, have no
+ * card, hold what is not finite, ask for the same words, or conflict and may not be relaxed. */
+int compose(concept *out, certificate *told, const concept in[], const char *const file[], int n, const features *f,
+            const compose_opts *o, err *e);
+
+/* The merged K/V matrices in full: W0 + left right for every K/V matrix of the base, checked again after rounding to
+ * f32 against the cards' rows. Appends to out->tensors. */
+int fuse(concept *out, const concept in[], int n, sd *base, err *e);
+#endif
