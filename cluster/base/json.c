@@ -47,7 +47,7 @@ int json_parse(json_t **out, const char *text, size_t n, const char *name, err *
     if (*out)
         return 0;
     for (char *p = bad.text; *p; p++)
-        *p = *p == '\n' ? ' ' : *p;
+        *p = (unsigned char)*p < ' ' ? ' ' : *p;
     return err_set(e, ERR_INPUT, "%s:%d:%d: %s", name, bad.line, bad.column, bad.text);
 }
 
