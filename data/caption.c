@@ -53,18 +53,17 @@ static int take_lines(caption_lines *out, char *text, err *e)
             continue;
         }
         if (gap)
-            return err_set(e, ERR_INPUT, "line %zu is empty and later ones are not: write its caption or take it out",
-                           gap);
+            return err_set(e, ERR_INPUT, "line %zu is empty and later ones are not; fill it or take it out", gap);
         out->at = mem_grow(out->at, out->n + 1, sizeof *out->at);
         out->at[out->n++] = mem_text(line);
     }
-    return out->n ? 0 : err_set(e, ERR_INPUT, "no captions: write one a line");
+    return out->n ? 0 : err_set(e, ERR_INPUT, "no text in it; write one a line");
 }
 
 static int check_text(const char *text, size_t n, err *e)
 {
     if (memchr(text, 0, n) || u8_check((const uint8_t *)text, n))
-        return err_set(e, ERR_INPUT, "not a text in UTF-8; captions are one a line");
+        return err_set(e, ERR_INPUT, "not a text in UTF-8; save it as one");
     return 0;
 }
 

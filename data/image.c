@@ -18,19 +18,19 @@ static const struct {
     const char *bytes;
     size_t n;
     int format; /* -1: not one of ours */
-    const char *what;
+    const char *what, *remedy;
 } signatures[] = {
-    {0, "\xff\xd8\xff", 3, IMAGE_JPEG, NULL},
-    {0, "\x89PNG\r\n\x1a\n", 8, IMAGE_PNG, NULL},
-    {8, "WEBP", 4, IMAGE_WEBP, NULL},
-    {4, "ftyp", 4, -1, "a HEIC, AVIF or video file"},
-    {0, "GIF8", 4, -1, "a GIF"},
-    {0, "BM", 2, -1, "a BMP"},
-    {0, "II*\0", 4, -1, "a TIFF or camera raw file"},
-    {0, "MM\0*", 4, -1, "a TIFF or camera raw file"},
-    {0, "<", 1, -1, "a web page, SVG or XML text"},
-    {0, "%PDF", 4, -1, "a PDF"},
-    {0, "version https://git-lfs", 23, -1, "a Git LFS pointer: fetch the file itself,"},
+    {0, "\xff\xd8\xff", 3, IMAGE_JPEG, NULL, NULL},
+    {0, "\x89PNG\r\n\x1a\n", 8, IMAGE_PNG, NULL, NULL},
+    {8, "WEBP", 4, IMAGE_WEBP, NULL, NULL},
+    {4, "ftyp", 4, -1, "a HEIC, AVIF or video file", "convert it"},
+    {0, "GIF8", 4, -1, "a GIF", "convert it"},
+    {0, "BM", 2, -1, "a BMP", "convert it"},
+    {0, "II*\0", 4, -1, "a TIFF or camera raw file", "convert it"},
+    {0, "MM\0*", 4, -1, "a TIFF or camera raw file", "convert it"},
+    {0, "%PDF", 4, -1, "a PDF", "take the pictures out of it"},
+    {0, "<", 1, -1, "a web page, SVG or other XML text", "download the picture itself"},
+    {0, "version https://git-lfs", 23, -1, "a Git LFS pointer", "fetch the file itself: git lfs pull"},
 };
 
 static int find_codec(const image_codec **out, image_bytes file, err *e)
@@ -42,7 +42,7 @@ static int find_codec(const image_codec **out, image_bytes file, err *e)
             memcmp(file.at + signatures[i].at, signatures[i].bytes, signatures[i].n) != 0)
             continue;
         if (signatures[i].format < 0)
-            return err_set(e, ERR_INPUT, "%s, not a JPEG, PNG or WebP; convert it", signatures[i].what);
+            return err_set(e, ERR_INPUT, "%s, not a JPEG, PNG or WebP; %s", signatures[i].what, signatures[i].remedy);
         *out = codecs[signatures[i].format];
         return 0;
     }

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cluster/base/fs.h"
 #include "cluster/base/mem.h"
@@ -72,7 +73,8 @@ static int empty_folder(const char *folder, char *const names[], size_t n, err *
         if (strcmp(names[i], "images.txt") == 0)
             return err_set(e, ERR_INPUT, "%s: a folder without pictures but with a list; name %s/images.txt", folder,
                            folder);
-    return err_set(e, ERR_INPUT, "%s: no .jpg, .jpeg, .png or .webp in this folder (of %zu files)", folder, n);
+    return err_set(e, ERR_INPUT, "%s: no .jpg, .jpeg, .png or .webp in this folder; name the one with the pictures",
+                   folder);
 }
 
 static int add_folder(image_list *l, const char *folder, err *e)
@@ -134,8 +136,12 @@ static int not_there(const char *path, err *e)
     char folder[FS_PATH], **names;
     size_t n;
 
+    if (readlink(path, folder, sizeof folder) >= 0)
+        return err_set(e, ERR_INPUT, "%s: a link to something that is not there", path);
     TRY(fs_join(folder, "", path, e));
     folder[fs_base(path) - path] = 0;
+    for (size_t k = strlen(folder); k > 1 && folder[k - 1] == '/'; k--)
+        folder[k - 1] = 0;
     if (fs_list(&names, &n, folder[0] ? folder : ".", NULL) != 0)
         return err_set(e, ERR_INPUT, "%s: no such file or folder, nor is there a folder %s", path, folder);
     const char *near = str_nearest(fs_base(path), (const char *const *)names);

@@ -214,14 +214,14 @@ static size_t wanted(const regset_cfg *c)
     return c->count > 0 ? (size_t)c->count : REGSET_COUNT;
 }
 
-static int too_few(const regset_cfg *c, const image_list *pool, size_t found, const char *which, err *e)
+static int too_few(const regset_cfg *c, size_t found, const char *which, bool near, err *e)
 {
     char fewer[48] = "";
 
     if (found > 0)
         snprintf(fewer, sizeof fewer, "set count: %zu, ", found);
-    return err_set(e, ERR_INPUT, "%s: %zu of %zu captions%s, %zu are wanted; %s%sadd pictures, or use generate: %zu",
-                   c->index, found, pool->n, which, wanted(c), *which ? "lower similarity, " : "", fewer, wanted(c));
+    return err_set(e, ERR_INPUT, "%s: %zu %s, %zu are wanted; %s%sadd pictures, or use generate: %zu", c->index, found,
+                   which, wanted(c), near ? "lower similarity, " : "", fewer, wanted(c));
 }
 
 /* The captioned pictures of the index. */
@@ -231,7 +231,7 @@ static int open_pool(image_list *pool, const regset_cfg *c, const char *root, er
     TRY(read_captions(pool, c, root, e));
     if (!pool->at[0].caption)
         return err_set(e, ERR_INPUT, "%s: no captions to choose by; give regularisation.captions or .txt files", c->index);
-    return pool->n >= wanted(c) ? 0 : too_few(c, pool, pool->n, "", e);
+    return pool->n >= wanted(c) ? 0 : too_few(c, pool->n, "captioned pictures", false, e);
 }
 
 static int open_chosen(image_list *out, const regset_cfg *c, const char *root, const char *own,
@@ -249,9 +249,9 @@ static int open_chosen(image_list *out, const regset_cfg *c, const char *root, c
     }
     if (rc == 0) {
         size_t found = choose(out, &pool, near, c->similarity, wanted(c));
-        snprintf(least, sizeof least, " are as near as %.3g to \"%.60s\"", c->similarity, own);
+        snprintf(least, sizeof least, "of %zu captions are as near as %.3g to \"%.60s\"", pool.n, c->similarity, own);
         if (found < wanted(c))
-            rc = too_few(c, &pool, found, least, e);
+            rc = too_few(c, found, least, true, e);
     }
     image_list_free(&pool);
     free(near);
@@ -275,15 +275,17 @@ int regset_open(image_list *out, const regset_cfg *c, const char *root, const ch
     return rc;
 }
 
-int regset_look(image_list *out, const regset_cfg *c, const char *root, const char *own, err *e)
+int regset_look(image_list *out, uint32_t *later, const regset_cfg *c, const char *root, const char *own, err *e)
 {
     regset_need need;
 
     *out = (image_list){0};
+    *later = 0;
+    if (c->generate == 0 && !c->index[0])
+        return regset_open(out, c, root, own, NULL, e);
+    *later = (uint32_t)(c->generate > 0 ? (size_t)c->generate : wanted(c));
     if (c->generate > 0)
         return regset_missing(&need, c, root, own, e);
-    if (!c->index[0])
-        return regset_open(out, c, root, own, NULL, e);
     image_list pool = {0};
     int rc = open_pool(&pool, c, root, e);
     image_list_free(&pool);

@@ -46,6 +46,7 @@ int regset_missing(regset_need *out, const regset_cfg *c, const char *root, cons
 /* Entries with captions, each. embed may be NULL where there is no index. */
 int regset_open(image_list *out, const regset_cfg *c, const char *root, const char *own, const regset_embed *embed,
                 err *e);
-/* The same for a plan, without a model: pictures to be generated or chosen are left out, an index only looked at. */
-int regset_look(image_list *out, const regset_cfg *c, const char *root, const char *own, err *e);
+/* The same for a plan, without a model: pictures to be generated or chosen are left out but counted in *later; an
+ * index is only looked at. */
+int regset_look(image_list *out, uint32_t *later, const regset_cfg *c, const char *root, const char *own, err *e);
 #endif

@@ -43,13 +43,14 @@ static int caption_targets(image_list *l, const data_cfg *c, int i, err *e)
 
     if (file[0]) {
         TRY(fs_join(path, c->root, file, e));
-        TRY(caption_read(&lines, path, e));
+        if (caption_read(&lines, path, e) != 0)
+            return err_wrap(e, "captions");
     } else {
         TRY(image_list_beside(l, e));
     }
     int rc = token_caption(&own, c, i, e);
     if (rc == 0 && lines.n > l->n)
-        rc = err_set(e, ERR_INPUT, "%s: %zu captions for %zu pictures; take the spare ones out", path, lines.n, l->n);
+        rc = err_set(e, ERR_INPUT, "captions: %s: %zu lines for %zu pictures; take the spare ones out", path, lines.n, l->n);
     for (size_t k = 0; k < l->n && rc == 0; k++) {
         const char *text = lines.n ? lines.at[k % lines.n] : l->at[k].caption ? l->at[k].caption : own;
         char *copy = mem_text(text);
@@ -70,16 +71,22 @@ static uint64_t id_of(const char *path)
     return h;
 }
 
-/* Looks at every picture of the list. */
-static int take(subject_picture **out, uint32_t *n, const image_list *l, err *e)
+/* How a subject is opened. */
+typedef struct {
+    const regset_embed *embed;
+    image_checks *seen; /* NULL: for training; else for a plan */
+} opening;
+
+static int take(subject_picture **out, uint32_t *n, const image_list *l, const opening *how, err *e)
 {
     image_info m;
 
     *out = NEW_N(subject_picture, l->n);
     for (*n = 0; *n < l->n; (*n)++) {
         const image_entry *at = &l->at[*n];
-        TRY(image_probe(&m, at->path, e));
-        (*out)[*n] = (subject_picture){at->path, at->caption, m.h, m.w, id_of(at->path)};
+        uint64_t id = id_of(at->path);
+        TRY(how->seen ? image_check(&m, how->seen, id, at->path, e) : image_probe(&m, at->path, e));
+        (*out)[*n] = (subject_picture){at->path, at->caption, m.h, m.w, id};
     }
     return 0;
 }
@@ -119,7 +126,7 @@ static int check_apart(const subject *s, err *e)
     return 0;
 }
 
-static int open_one(subject *s, const data_cfg *c, int i, bool look, const regset_embed *embed, err *e)
+static int open_one(subject *s, const data_cfg *c, int i, const opening *how, err *e)
 {
     image_list *mine = &s->keep[0], *class_list = &s->keep[1];
     char *own;
@@ -131,24 +138,24 @@ static int open_one(subject *s, const data_cfg *c, int i, bool look, const regse
     TRY(caption_targets(mine, c, i, e));
     TRY(own_caption(&own, c, s->cfg, e));
     const regset_cfg *reg = &s->cfg->reg;
-    int rc = look ? regset_look(class_list, reg, c->root, own, e)
-                  : regset_open(class_list, reg, c->root, own, embed, e);
+    int rc = how->seen ? regset_look(class_list, &s->later, reg, c->root, own, e)
+                       : regset_open(class_list, reg, c->root, own, how->embed, e);
     free(own);
     if (rc != 0)
         return err_wrap(e, "regularisation");
-    TRY(take(&s->target, &s->targets, mine, e));
-    TRY(take(&s->prior, &s->priors, class_list, e));
+    TRY(take(&s->target, &s->targets, mine, how, e));
+    TRY(take(&s->prior, &s->priors, class_list, how, e));
     TRY(check_captions(s, c, i, e));
     return check_apart(s, e);
 }
 
-static int open_them(subjects *out, const data_cfg *c, bool look, const regset_embed *embed, err *e)
+static int open_them(subjects *out, const data_cfg *c, const opening *how, err *e)
 {
     *out = (subjects){0};
     TRY(data_check(c, e));
     *out = (subjects){NEW_N(subject, data_subjects(c)), data_subjects(c)};
     for (int i = 0; i < out->n; i++) {
-        int rc = open_one(&out->at[i], c, i, look, embed, e);
+        int rc = open_one(&out->at[i], c, i, how, e);
         if (rc == 0)
             continue;
         if (c->subjects.n)
@@ -161,12 +168,12 @@ static int open_them(subjects *out, const data_cfg *c, bool look, const regset_e
 
 int subjects_open(subjects *out, const data_cfg *c, const regset_embed *embed, err *e)
 {
-    return open_them(out, c, false, embed, e);
+    return open_them(out, c, &(opening){.embed = embed}, e);
 }
 
-int subjects_look(subjects *out, const data_cfg *c, err *e)
+int subjects_look(subjects *out, const data_cfg *c, image_checks *seen, err *e)
 {
-    return open_them(out, c, true, NULL, e);
+    return open_them(out, c, &(opening){.seen = seen}, e);
 }
 
 void subjects_close(subjects *s)

@@ -2,9 +2,9 @@
 #define SUBJECT_H
 /* What a concept is taught from: its settings (rows of the farm file) and, opened, its pictures with their captions.
  * A concept has one subject, told at the top level of its settings, or several under `subjects:` that are trained
- * jointly. Everything a person can get wrong is found at opening, before any training: every picture is looked at. */
+ * jointly. Everything a person can get wrong is found before any training. */
 #include "configs/cfg.h"
-#include "data/image.h"
+#include "data/image_check.h"
 #include "data/image_list.h"
 #include "data/regset.h"
 #include "data/tokenizer.h"
@@ -68,6 +68,7 @@ typedef struct {
     const subject_cfg *cfg;
     subject_picture *target, *prior; /* prior: the class's; may be empty */
     uint32_t targets, priors;
+    uint32_t later;                  /* by subjects_look: class pictures still to be generated or chosen */
     image_list keep[2];              /* owns paths and captions */
 } subject;
 
@@ -75,9 +76,10 @@ typedef struct {
     subject *at;
     int n;
 } subjects;
-/* Reads lists and captions, looks at every picture. embed: for a regularisation index, else NULL. */
+/* Reads lists and captions, and every picture's header. embed: for a regularisation index, else NULL. */
 int subjects_open(subjects *out, const data_cfg *c, const regset_embed *embed, err *e);
-/* For a plan, without a model: class pictures to be generated or chosen from an index are left out. */
-int subjects_look(subjects *out, const data_cfg *c, err *e);
+/* For a plan: decodes every picture whole (once over all concepts that share `seen`); takes no model, so class
+ * pictures to be generated or chosen from an index are left out. */
+int subjects_look(subjects *out, const data_cfg *c, image_checks *seen, err *e);
 void subjects_close(subjects *s);
 #endif

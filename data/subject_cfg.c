@@ -159,7 +159,7 @@ static int check_subject(const subject_cfg *s, err *e)
     if (!s->class_word[0])
         return err_set(e, ERR_INPUT, "class is missing: what the subject is, in a word or two (class: dog)");
     if (strpbrk(s->class_word, "\n\r\t{}"))
-        return err_set(e, ERR_INPUT, "class \"%.40s\": one line of words, without tabs and braces", s->class_word);
+        return err_set(e, ERR_INPUT, "class: a tab, brace or line end in it; write one line of plain words");
     if (s->images.n == 0)
         return err_set(e, ERR_INPUT, "images is missing: the folder with the subject's pictures (images: photos/rex)");
     TRY(check_tokens(s, e));

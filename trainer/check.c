@@ -17,6 +17,7 @@ typedef struct {
     int mistakes;
     bool base_ok;
     json_t *list;                /* what will run, for programs */
+    image_checks *seen;          /* pictures decoded so far: concepts share them */
 } checking;
 
 static void mistake(checking *c, const err *e)
@@ -58,7 +59,7 @@ static void show(checking *c, const farm_concept *f, const concept_cfg *of, cons
 
     for (int i = 0; i < s->n; i++) {
         targets += s->at[i].targets;
-        priors += s->at[i].priors;
+        priors += s->at[i].priors + s->at[i].later;
     }
     if (c->json) {
         json_array_append_new(c->list, json_pack("{s:s s:s s:i s:i s:i s:i s:i s:f}", "name", f->name, "method",
@@ -72,16 +73,12 @@ static void show(checking *c, const farm_concept *f, const concept_cfg *of, cons
             data_batch(&of->data), of->how.lr);
 }
 
-/* A regularisation index is judged when it is used: that takes the text encoder. */
+/* Likeness to an index's captions is judged when it is used: that takes the text encoder. */
 static int check_pictures(checking *c, const farm_concept *f, const concept_cfg *of, err *e)
 {
-    subjects s = {0};
-    data_cfg without = of->data;
+    subjects s;
 
-    for (int i = 0; i < data_subjects(&without); i++)
-        if (data_subject(&without, i)->reg.index[0] || data_subject(&without, i)->reg.generate > 0)
-            without.one.reg = (regset_cfg){.images = "", .captions = "", .index = ""};
-    TRY(subjects_open(&s, &without, NULL, e));
+    TRY(subjects_look(&s, &of->data, c->seen, e));
     show(c, f, of, &s);
     subjects_close(&s);
     return 0;
@@ -140,7 +137,8 @@ static void check_disk(checking *c)
 
 int check_farm(const farmfile *farm, bool json, FILE *out, FILE *wrong)
 {
-    checking c = {.farm = farm, .json = json, .out = out, .wrong = wrong, .list = json_array()};
+    checking c = {.farm = farm, .json = json, .out = out, .wrong = wrong, .list = json_array(),
+                  .seen = image_checks_new()};
     concept_cfg *all = NEW_N(concept_cfg, farm->concept_count + 1);
     err e = {0};
 
@@ -163,6 +161,7 @@ int check_farm(const farmfile *farm, bool json, FILE *out, FILE *wrong)
         fputc('\n', out);
     }
     json_decref(o);
+    image_checks_free(c.seen);
     free(all);
     return c.mistakes;
 }

@@ -91,17 +91,26 @@ void kit_pictures(const char *where, int n, int h, int w, unsigned seed)
     }
 }
 
-const data_cfg *kit_cfg(const char *yaml)
+int kit_cfg_try(const data_cfg **out, const char *yaml, err *e)
 {
     data_cfg *c = cfg_room(doc, sizeof *c);
     cfg_section section = {"data", data_fields, c};
     const cfg_node *map;
+
+    TRY(cfg_yaml_parse(&map, doc, yaml, strlen(yaml), "concept", e));
+    TRY(cfg_fill(NULL, doc, &section, 1, map, e));
+    c->root = cfg_text(doc, folder);
+    *out = c;
+    return 0;
+}
+
+const data_cfg *kit_cfg(const char *yaml)
+{
+    const data_cfg *c = NULL;
     err e = {0};
 
-    if (cfg_yaml_parse(&map, doc, yaml, strlen(yaml), "kit", &e) != 0 ||
-        cfg_fill(NULL, doc, &section, 1, map, &e) != 0)
+    if (kit_cfg_try(&c, yaml, &e) != 0)
         fail_msg("%s", e.text);
-    c->root = cfg_text(doc, folder);
     return c;
 }
 

@@ -14,6 +14,7 @@ void kit_pictures(const char *folder, int n, int h, int w, unsigned seed); /* fo
 
 /* Settings as a farm file has them; their root is the folder. They live until kit_close. */
 const data_cfg *kit_cfg(const char *yaml);
+int kit_cfg_try(const data_cfg **out, const char *yaml, err *e);
 /* A tokenizer of single letters, "dog", "cat", and, when rare, "ktn", "pll" and "ucd". Close it. */
 tokenizer *kit_tokenizer(bool rare);
 #endif

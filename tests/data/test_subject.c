@@ -144,9 +144,11 @@ static void what_is_to_be_generated_is_told_and_never_made(void **state)
     free(need);
     assert_int_equal(subjects_open(&s, c, NULL, &e), ERR_INPUT);
     assert_non_null(strstr(e.text, "0 of 3 generated regularisation pictures; the others are still to be made"));
-    assert_int_equal(subjects_look(&s, c, &e), 0); /* for a plan that is no mistake */
-    assert_int_equal(s.at[0].priors, 0);
+    image_checks *seen = image_checks_new();
+    assert_int_equal(subjects_look(&s, c, seen, &e), 0); /* for a plan that is no mistake */
+    assert_true(s.at[0].priors == 0 && s.at[0].later == 3);
     subjects_close(&s);
+    image_checks_free(seen);
 
     char name[32], path[96];
     for (int k = 0; k < 3; k++) {
@@ -205,9 +207,11 @@ static void an_index_gives_the_captions_most_like_the_class(void **state)
     assert_int_equal(subjects_open(&s, kit_cfg(text), &embed, &e), ERR_INPUT);
     assert_non_null(strstr(e.text, "pool/list.txt: 3 of 5 captions are as near as 0.9 to \"dog\", 4 are wanted; lower "
                                    "similarity, set count: 3, add pictures, or use generate: 4"));
-    assert_int_equal(subjects_look(&s, kit_cfg(text), &e), 0);
-    assert_int_equal(s.at[0].priors, 0);
+    image_checks *seen = image_checks_new();
+    assert_int_equal(subjects_look(&s, kit_cfg(text), seen, &e), 0);
+    assert_true(s.at[0].priors == 0 && s.at[0].later == 4);
     subjects_close(&s);
+    image_checks_free(seen);
 }
 
 /* ---- words ---- */
