@@ -212,7 +212,7 @@ static int list_matrices(concept_card *out, const sd *m, err *e)
     return out->matrices ? 0 : err_set(e, ERR_INPUT, "the model has no cross-attention");
 }
 
-static int fill_images(concept_card *out, const concept *c, sd *m, err *e)
+static int fill_images(concept_card *out, const concept *c, const sd *m, err *e)
 {
     int64_t at = 0;
     out->image = NEW_N(float, (size_t)out->n * (size_t)out->outs);
@@ -238,6 +238,12 @@ static int fill_images(concept_card *out, const concept *c, sd *m, err *e)
     return 0;
 }
 
+int card_images(concept_card *card, const concept *c, const sd *m, err *e)
+{
+    TRY(list_matrices(card, m, e));
+    return fill_images(card, c, m, e);
+}
+
 static bool moves_only_kv(const concept *c)
 {
     for (int i = 0; i < c->n_tensors; i++)
@@ -257,9 +263,7 @@ int card_make(concept_card *out, const concept *c, sd *m, const card_opts *o, er
                        c->n_tokens);
     rc = encode_rows(out, c, m, o, e);
     if (rc == 0)
-        rc = list_matrices(out, m, e);
-    if (rc == 0)
-        rc = fill_images(out, c, m, e);
+        rc = card_images(out, c, m, e);
     if (rc != 0)
         concept_card_free(out);
     return rc;

@@ -35,6 +35,9 @@ void card_span_of(card_span *out, const tokenizer *t, const char *text);
 int card_add_prompt(concept_card *out, sd *m, const tokenizer *t, const char *const words[], int n_words,
                     const char *prompt, err *e);
 
+/* The images of a card's rows, and its list of matrices: for whoever brings the rows. */
+int card_images(concept_card *card, const concept *c, const sd *m, err *e);
+
 /* The whole card of c. m holds the rows of c's tokens, in c's order, as modifiers; its weights may be overridden or in
  * training: the base's are taken from its file. out->n is 0 where no merge of c is defined: it moved more than K/V
  * matrices, or has neither token nor class word. */
