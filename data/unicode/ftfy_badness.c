@@ -24,7 +24,7 @@ enum {
 
 static const place RULES[][6] = { /* a place {0, NULL} ends a row */
     {IN(C1)},
-    {IN(BESIDE_BAD), IN(BAD)},
+    {IN(BAD | BESIDE_BAD), IN(BAD)},
     {IN(AZ), IN(LOWER_COMMON | UPPER_COMMON), IN(BAD)},
     {IN(BAD), IN(BESIDE_BAD)},
     {IN(LOWER_ACCENT | LOWER_COMMON | BOX | CLOSING | CURRENCY | NUMERIC), IN(UPPER_ACCENT)},

@@ -9,13 +9,18 @@
 #include "data/tokenizer_words.h"
 #include "data/unicode/ftfy.h"
 
+static unsigned digit(char c)
+{
+    return c <= '9' ? (unsigned)(c - '0') : (unsigned)(c - 'a') + 10U;
+}
+
+/* In place; a line of whole pairs of 0-9a-f. */
 static size_t from_hex(char *line)
 {
     size_t n = 0;
-    unsigned byte;
 
-    for (; sscanf(line + 2 * n, "%2x", &byte) == 1; n++)
-        line[n] = (char)byte;
+    for (; line[2 * n] > ' '; n++)
+        line[n] = (char)(digit(line[2 * n]) << 4 | digit(line[2 * n + 1]));
     return n;
 }
 

@@ -74,7 +74,7 @@ def write_tables(path):
 
 def write_entities(path):
     items = []
-    for name, value in sorted(HTML_ENTITIES.items(), key=lambda kv: kv[0].encode()):
+    for name, value in sorted(HTML_ENTITIES.items(), key=lambda kv: kv[0][1:-1].encode()):
         assert name[0] == "&" and name[-1] == ";" and len(value) <= 3
         items.append("{\"%s\", {%s}}," % (name[1:-1], ", ".join("0x%X" % ord(c) for c in value)))
     with open(path, "w", encoding="utf-8") as out:
