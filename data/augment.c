@@ -58,7 +58,8 @@ static void place(augment_look *look, const augment_recipe *r, rng_stream s)
 
 static const char *words_for(int size, int side, rng_stream s)
 {
-    static const char *const far_words[] = {"a far away ", "very small "}, *const near_words[] = {"zoomed in ", "close up "};
+    static const char *const far_words[] = {"a far away ", "very small "};
+    static const char *const near_words[] = {"zoomed in ", "close up "};
     uint32_t which = rng_below(s, 0, 2);
 
     if (5 * size < 3 * side) /* s < 0.6 S */

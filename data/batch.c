@@ -173,7 +173,8 @@ static int check_cut(const batch_source *s, err *e)
         for (uint32_t p = 0; p < from->targets && subject_tokens(words, s->cfg, i) > 0; p++) {
             tokenise(tokens, s->words, s->cfg->augment ? "a far away " : "", from->target[p].caption);
             if (!holds_new_word(tokens, s->words))
-                return err_set(e, ERR_INPUT, "%s: its caption has %s only after the %d tokens the model reads; shorten it",
+                return err_set(e, ERR_INPUT,
+                               "%s: its caption has %s only after the %d tokens the model reads; shorten it",
                                from->target[p].path, words[0], TOKENS);
         }
     }

@@ -109,12 +109,14 @@ static void turn(uint8_t *to, const uint8_t *stored, image_info m)
             memcpy(to, first + y * dy + x * dx, 3);
 }
 
-static int decode(image *out, image_bytes file, err *e)
+int image_decode(image *out, const void *from, size_t n, err *e)
 {
+    image_bytes file = {from, n};
     const image_codec *codec;
     image_info m;
     void *stored, *turned;
 
+    *out = (image){0};
     TRY(read_head(&m, &codec, file, e));
     size_t bytes = (size_t)m.h * (size_t)m.w * 3;
     TRY(mem_big(&stored, bytes, "a picture", e));
@@ -140,7 +142,7 @@ int image_load(image *out, const char *path, err *e)
 
     *out = (image){0};
     TRY(fs_read(path, &at, &n, IMAGE_FILE_MOST, e));
-    int rc = decode(out, (image_bytes){(unsigned char *)at, n}, e);
+    int rc = image_decode(out, at, n, e);
     free(at);
     return rc ? err_wrap(e, "%s", path) : 0;
 }

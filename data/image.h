@@ -7,6 +7,7 @@
  * A picture is whole or an error: a file cut short or damaged is refused, and so is one of more than IMAGE_MOST
  * pixels, before any memory is taken for it. Errors name the file and the remedy. */
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "cluster/base/err.h"
@@ -33,6 +34,8 @@ typedef struct {
 /* Reads the header only. */
 int image_probe(image_info *out, const char *path, err *e);
 int image_load(image *out, const char *path, err *e);
+/* The same of a file's bytes; an error names no file. */
+int image_decode(image *out, const void *bytes, size_t n, err *e);
 void image_free(image *m);              /* and {0} again */
 /* True for a name that ends as one of the formats does, in any case: .jpg .jpeg .png .webp */
 bool image_named(const char *path);

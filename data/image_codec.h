@@ -1,8 +1,6 @@
 #ifndef IMAGE_CODEC_H
 #define IMAGE_CODEC_H
 /* The three decoders behind image.h. Each is given the whole bytes of a file that starts with its signature. */
-#include <stddef.h>
-
 #include "data/image.h"
 
 typedef struct {

@@ -108,7 +108,9 @@ static int locate(char out[FS_PATH], const char *list, const char *root, const c
     if (fs_exists(out))
         return 0;
     TRY(fs_join(out, root, name, e));
-    return fs_exists(out) ? 0 : err_set(e, ERR_INPUT, "%s: no such file, from the list's folder or from %s", name, root);
+    if (fs_exists(out))
+        return 0;
+    return err_set(e, ERR_INPUT, "%s: no such file, from the list's folder or from %s", name, root);
 }
 
 static int add_list(image_list *l, const char *list, const char *root, err *e)

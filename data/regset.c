@@ -99,8 +99,8 @@ static int read_captions(image_list *l, const regset_cfg *c, const char *root, e
     TRY(caption_read(&lines, path, e));
     int rc = 0;
     if (lines.n != l->n)
-        rc = err_set(e, ERR_INPUT, "%s: %zu captions for %zu pictures; there must be one for each, in their order", path,
-                     lines.n, l->n);
+        rc = err_set(e, ERR_INPUT, "%s: %zu captions for %zu pictures; there must be one for each, in their order",
+                     path, lines.n, l->n);
     for (size_t i = 0; i < l->n && rc == 0; i++) {
         free(l->at[i].caption);
         l->at[i].caption = mem_text(lines.at[i]);
@@ -230,7 +230,8 @@ static int open_pool(image_list *pool, const regset_cfg *c, const char *root, er
     TRY(image_list_add(pool, root, c->index, e));
     TRY(read_captions(pool, c, root, e));
     if (!pool->at[0].caption)
-        return err_set(e, ERR_INPUT, "%s: no captions to choose by; give regularisation.captions or .txt files", c->index);
+        return err_set(e, ERR_INPUT, "%s: no captions to choose by; give regularisation.captions or .txt files",
+                       c->index);
     return pool->n >= wanted(c) ? 0 : too_few(c, pool->n, "captioned pictures", false, e);
 }
 

@@ -50,7 +50,8 @@ static int caption_targets(image_list *l, const data_cfg *c, int i, err *e)
     }
     int rc = token_caption(&own, c, i, e);
     if (rc == 0 && lines.n > l->n)
-        rc = err_set(e, ERR_INPUT, "captions: %s: %zu lines for %zu pictures; take the spare ones out", path, lines.n, l->n);
+        rc = err_set(e, ERR_INPUT, "captions: %s: %zu lines for %zu pictures; take the spare ones out", path, lines.n,
+                     l->n);
     for (size_t k = 0; k < l->n && rc == 0; k++) {
         const char *text = lines.n ? lines.at[k % lines.n] : l->at[k].caption ? l->at[k].caption : own;
         char *copy = mem_text(text);

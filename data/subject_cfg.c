@@ -119,7 +119,8 @@ static int check_token(const char *word, err *e)
         return err_set(e, ERR_INPUT, "token: none stands beside others; it stands alone");
     for (const char *p = word; *p; p++)
         if (isspace((unsigned char)*p))
-            return err_set(e, ERR_INPUT, "token \"%s\": has a blank in it; several tokens are a list: [<a>, <b>]", word);
+            return err_set(e, ERR_INPUT, "token \"%s\": has a blank in it; several tokens are a list: [<a>, <b>]",
+                           word);
     if (strstr(word, ">+<"))
         return err_set(e, ERR_INPUT, "token %s: several tokens are a list: [<a>, <b>]", word);
     return 0;
@@ -179,11 +180,14 @@ static int check_clashes(const data_cfg *c, err *e)
             rc = err_set(e, ERR_INPUT, "%d or more tokens in one concept; at most %d can be", n, SUBJECT_WORDS_MOST);
     }
     for (int i = 0; i < n && rc == 0; i++)
-        for (int j = 0; j < n && rc == 0; j++)
-            if (i != j && strstr(words[i], words[j]))
-                rc = err_set(e, ERR_INPUT, strcmp(words[i], words[j]) == 0 ? "token %s twice; every one needs a word of its own"
-                                                                           : "token %s has token %s in it; rename one",
-                             words[i], words[j]);
+        for (int j = 0; j < n && rc == 0; j++) {
+            if (i == j || !strstr(words[i], words[j]))
+                continue;
+            if (strcmp(words[i], words[j]) == 0)
+                rc = err_set(e, ERR_INPUT, "token %s twice; every one needs a word of its own", words[i]);
+            else
+                rc = err_set(e, ERR_INPUT, "token %s has token %s in it; rename one", words[i], words[j]);
+        }
     free(words);
     return rc;
 }
@@ -194,7 +198,8 @@ int data_check(const data_cfg *c, err *e)
         return err_set(e, ERR_INPUT, "subjects beside %s; move it into the list of subjects",
                        c->one.class_word[0] ? "class" : c->one.images.n ? "images" : "token");
     if (c->center_crop && c->compat == COMPAT_PAPER)
-        return err_set(e, ERR_INPUT, "center_crop goes with compat: diffusers; the paper's recipe always cuts the middle");
+        return err_set(e, ERR_INPUT,
+                       "center_crop goes with compat: diffusers; the paper's recipe always cuts the middle");
     for (int i = 0; i < data_subjects(c); i++)
         if (check_subject(data_subject(c, i), e) != 0)
             return c->subjects.n ? err_wrap(e, "subject %d", i + 1) : ERR_INPUT;

@@ -64,8 +64,8 @@ int subject_words(subject_word out[SUBJECT_WORDS_MOST], int *n, const data_cfg *
             *w = (subject_word){.subject = i};
             memcpy(w->word, words[k], SUBJECT_WORD);
             if (tokenizer_word(t, w->word, &w->id, NULL) == 0)
-                return err_set(e, ERR_INPUT, "token %s: a word of the vocabulary already; take a new one, <%s>", w->word,
-                               w->word);
+                return err_set(e, ERR_INPUT, "token %s: a word of the vocabulary already; take a new one, <%s>",
+                               w->word, w->word);
             if (start_of(&w->start, data_subject(c, i), k, *n, t, e) != 0)
                 return err_wrap(e, "token %s", w->word);
             TRY(tokenizer_add(t, w->word, &w->id, e));

@@ -33,6 +33,13 @@ int kit_close(void **state)
     return fs_remove_tree(folder, NULL);
 }
 
+const char *kit_source(void)
+{
+    const char *root = getenv("CFARM_SOURCE");
+
+    return root ? root : ".";
+}
+
 const char *kit_path(const char *name)
 {
     static char path[8][FS_PATH];
@@ -126,7 +133,7 @@ tokenizer *kit_tokenizer(bool rare)
 {
     static const char *const merged[] = {"do", "dog</w>", "ca", "cat</w>"};
     static const char *const rare_entries[] = {"kt", "ktn", "pl", "pll", "uc", "ucd</w>"};
-    str vocab = {0};
+    str vocab = {0}, merges = {0};
     int id = 0;
     tokenizer *t = NULL;
     err e = {0};
@@ -143,8 +150,9 @@ tokenizer *kit_tokenizer(bool rare)
     str_add(&vocab, "}");
     kit_text("tokenizer/vocab.json", vocab.at);
     str_free(&vocab);
-    kit_text("tokenizer/merges.txt", rare ? "#version: 0.2\nd o\ndo g</w>\nc a\nca t</w>\nk t\nkt n\np l\npl l\nu c\nuc d</w>\n"
-                                          : "#version: 0.2\nd o\ndo g</w>\nc a\nca t</w>\n");
+    str_add(&merges, "#version: 0.2\nd o\ndo g</w>\nc a\nca t</w>\n%s", rare ? "k t\nkt n\np l\npl l\nu c\nuc d</w>\n" : "");
+    kit_text("tokenizer/merges.txt", merges.at);
+    str_free(&merges);
     if (tokenizer_open(&t, kit_path("tokenizer"), &e) != 0)
         fail_msg("%s", e.text);
     return t;

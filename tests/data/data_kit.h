@@ -6,6 +6,7 @@
 
 int kit_open(void **state);     /* group setup and teardown: the folder comes and goes */
 int kit_close(void **state);
+const char *kit_source(void);                                      /* the repository */
 const char *kit_path(const char *name);                            /* in the folder; one of eight turning buffers */
 void kit_bytes(const char *name, const void *at, size_t n);        /* makes folders on the way */
 void kit_text(const char *name, const char *text);

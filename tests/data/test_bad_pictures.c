@@ -186,7 +186,7 @@ static void plant_part(const char *to, const char *from, double part, size_t ben
     size_t n;
     err e = {0};
 
-    snprintf(path, sizeof path, "%s/tests/data/pictures/%s", getenv("CFARM_SOURCE") ? getenv("CFARM_SOURCE") : ".", from);
+    snprintf(path, sizeof path, "%s/tests/data/pictures/%s", kit_source(), from);
     if (fs_read(path, &at, &n, 1 << 20, &e) != 0)
         fail_msg("%s", e.text);
     at[bend] ^= bend ? 1 : 0;
@@ -215,7 +215,8 @@ static void plant_header(const char *name, uint32_t h, uint32_t w)
 
 static void plant_pictures(void)
 {
-    static const uint8_t phone[] = "\0\0\0\x18" "ftypheic", animated[] = "RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0\7\0\0\7\0";
+    static const uint8_t phone[] = "\0\0\0\x18" "ftypheic";
+    static const uint8_t animated[] = "RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0\7\0\0\7\0";
 
     kit_text("bad/empty.jpg", "");
     kit_text("bad/text.jpg", "once upon a time");

@@ -251,7 +251,8 @@ static void weights_make_the_published_loss(void **state)
 {
     static const struct { const char *more; bool paper; double prior; } rows[] = {
         {"", true, 1}, {", prior_weight: 0.5, batch: 5", true, 0.5}, {", compat: diffusers", false, 1},
-        {", compat: diffusers, prior_weight: 2, batch: 7", false, 2}, {", augment: false, compat: diffusers", false, 1}};
+        {", compat: diffusers, prior_weight: 2, batch: 7", false, 2},
+        {", augment: false, compat: diffusers", false, 1}};
     batch_sample b[MOST];
     char yaml[512];
 

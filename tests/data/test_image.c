@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -32,20 +31,6 @@ static const char *scratch(const char *name)
     static char path[FS_PATH];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     return path;
-}
-
-/* image_load of bytes, by a file in memory: there are thousands of them. */
-static int load_bytes(image *m, const void *at, size_t n, err *e)
-{
-    char path[64];
-    int fd = memfd_create("picture", 0);
-
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, at, n), n);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    int rc = image_load(m, path, e);
-    close(fd);
-    return rc;
 }
 
 static int start(void **state)
@@ -110,19 +95,19 @@ static void cut_and_bent(const char *name, int h, int w, unsigned crc)
 
     assert_int_equal(fs_read(pictures(name), &at, &n, 1 << 20, &e), 0);
     for (size_t cut = 0; cut < n; cut += 1 + n / 97) {
-        if (load_bytes(&m, at, cut, &e) == 0) {
+        if (image_decode(&m, at, cut, &e) == 0) {
             assert_int_equal(m.h, h);
             assert_int_equal(m.w, w);
             if (crc_of(&m) != crc)
                 fail_msg("%s cut at %zu of %zu is read as another picture", name, cut, n);
             image_free(&m);
         } else {
-            assert_non_null(strstr(e.text, "/proc/self/fd/"));
+            assert_true(e.code == ERR_INPUT && e.text[0]);
         }
     }
     for (size_t i = 0; i < n; i += 1 + n / 61) {
         at[i] ^= (char)(1 + i % 255);
-        if (load_bytes(&m, at, n, &e) == 0)
+        if (image_decode(&m, at, n, &e) == 0)
             image_free(&m);
         at[i] ^= (char)(1 + i % 255);
     }

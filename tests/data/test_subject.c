@@ -257,7 +257,7 @@ static void the_rare_rows_are_the_published_ones(void **state)
     int n;
 
     (void)state;
-    snprintf(dir, sizeof dir, "%s/../shared/golden/tokenizer_full/tokenizer", getenv("CFARM_SOURCE") ? getenv("CFARM_SOURCE") : ".");
+    snprintf(dir, sizeof dir, "%s/../shared/golden/tokenizer_full/tokenizer", kit_source());
     if (!fs_is_dir(dir))
         skip();
     assert_int_equal(tokenizer_open(&t, dir, &e), 0);
