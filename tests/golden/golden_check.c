@@ -12,18 +12,9 @@ static const char USAGE[] =
     "DIR holds golden.*, train_golden.*, merge_golden.* and tokenizer_golden.json; any may be absent.\n";
 
 static const struct { const char *name; int (*check)(golden *g, err *e); } PARTS[] = {
-    {"sched", check_sched},   {"lr", check_lr},
-#ifdef GOLDEN_TOKENIZER_PART
-    {"tokenizer", check_tokenizer},
-#endif
-    {"text", check_text},     {"vae", check_vae},
-    {"unet", check_unet},     {"sample", check_sample},
-#ifdef GOLDEN_TRAIN_PART
-    {"train", check_train},
-#endif
-#ifdef GOLDEN_MERGE_PART
-    {"merge", check_merge},
-#endif
+    {"sched", check_sched},   {"lr", check_lr},   {"tokenizer", check_tokenizer},
+    {"text", check_text},     {"vae", check_vae}, {"unet", check_unet},
+    {"sample", check_sample}, {"train", check_train}, {"merge", check_merge},
 };
 
 typedef struct { golden_opts golden; const char *out, *backend, *compute; } options;

@@ -1,0 +1,9 @@
+#!/bin/sh
+# run_golden.sh GOLDEN_CHECK DIR [flags]: judges a directory of expected values; skips (77) where it is absent.
+check=$1 dir=$2
+shift 2
+if [ ! -d "$dir" ]; then
+    echo "skipped: $dir is not here"
+    exit 77
+fi
+exec "$check" "$dir" "$@"
