@@ -6,9 +6,9 @@
 #include "tests/golden/golden.h"
 
 /* The added words in the order of their ids, which the tokenizer gives. */
-static int add_words(tokenizer *t, const json_t *golden, err *e)
+static int add_words(tokenizer *t, const json_t *root, err *e)
 {
-    json_t *added = json_object_get(golden, "added"), *value;
+    json_t *added = json_object_get(root, "added"), *value;
     const char *word;
 
     for (size_t k = 0; k < json_object_size(added); k++) {
@@ -45,16 +45,16 @@ static void encode_prompts(golden *g, const tokenizer *t, const json_t *prompts)
 
 int check_tokenizer(golden *g, err *e)
 {
-    const json_t *golden = golden_json(g, GOLDEN_TOKENIZER);
+    const json_t *root = golden_json(g, GOLDEN_TOKENIZER);
     tokenizer *t;
     int rc;
 
-    if (!golden || !golden_wants_any(g, "tokenizer/"))
+    if (!root || !golden_wants_any(g, "tokenizer/"))
         return 0;
     TRY(tokenizer_open(&t, golden_tokenizer_dir(g), e));
-    rc = add_words(t, golden, e);
+    rc = add_words(t, root, e);
     if (rc == 0)
-        encode_prompts(g, t, json_object_get(golden, "prompts"));
+        encode_prompts(g, t, json_object_get(root, "prompts"));
     tokenizer_close(t);
     return rc;
 }
