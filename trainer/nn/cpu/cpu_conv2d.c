@@ -263,4 +263,5 @@ static const nn_kernel grad_w_by_tiles = {
 
 const nn_kernel *const cpu_conv2d[] = {&by_tiles, &cpu_dnnl_conv2d, &cpu_ref_conv2d, NULL};
 const nn_kernel *const cpu_conv2d_grad_x[] = {&grad_x_by_tiles, &cpu_dnnl_conv2d_grad_x, &cpu_ref_conv2d_grad_x, NULL};
-const nn_kernel *const cpu_conv2d_grad_w[] = {&grad_w_by_tiles, &cpu_dnnl_conv2d_grad_w, &cpu_ref_conv2d_grad_w, NULL};
+/* Not oneDNN's: it sums the batch in an order that depends on the number of threads. */
+const nn_kernel *const cpu_conv2d_grad_w[] = {&grad_w_by_tiles, &cpu_ref_conv2d_grad_w, NULL};

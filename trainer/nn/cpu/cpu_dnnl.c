@@ -168,26 +168,15 @@ int dnn_weights(dnn *d, int id, const dnnl_memory_desc_t *ours, const dnnl_memor
         return add_memory(d, id, ours, at.out, e);
     TRY(add_memory(d, id, wants, DNNL_MEMORY_ALLOCATE, e));
     DNN_TRY(dnnl_memory_create(&from, ours, engine, at.out), "weights", e);
-    TRY(make_turn(&d->before, from, d->args[d->n - 1].memory, e));
+    TRY(make_turn(&d->turn, from, d->args[d->n - 1].memory, e));
     if (!frozen)
         return 0;
-    dnnl_status_t s = turn(&d->before);
+    dnnl_status_t s = turn(&d->turn);
     if (s == dnnl_success)
         s = dnnl_stream_wait(stream);
-    drop_turn(&d->before, from);
+    drop_turn(&d->turn, from);
     DNN_TRY(s, "laying out weights", e);
     return 0;
-}
-
-int dnn_result(dnn *d, int id, const dnnl_memory_desc_t *ours, const dnnl_memory_desc_t *gives, void *p, err *e)
-{
-    dnnl_memory_t to;
-
-    if (dnnl_memory_desc_equal(ours, gives))
-        return add_memory(d, id, ours, p, e);
-    TRY(add_memory(d, id, gives, DNNL_MEMORY_ALLOCATE, e));
-    DNN_TRY(dnnl_memory_create(&to, ours, engine, p), "a result", e);
-    return make_turn(&d->after, d->args[d->n - 1].memory, to, e);
 }
 
 /* ---- running ---- */
@@ -197,11 +186,9 @@ int dnn_run(const dnn *d, void *scratch)
     dnnl_status_t s = d->scratch ? dnnl_memory_set_data_handle(d->scratch, scratch) : dnnl_success;
 
     if (s == dnnl_success)
-        s = turn(&d->before);
+        s = turn(&d->turn);
     if (s == dnnl_success)
         s = dnnl_primitive_execute(d->primitive, stream, d->n, d->args);
-    if (s == dnnl_success)
-        s = turn(&d->after);
     if (s == dnnl_success)
         s = dnnl_stream_wait(stream);
     return s == dnnl_success ? 0 : ERR_DEVICE;
@@ -211,8 +198,7 @@ void dnn_free(dnn *d)
 {
     if (!d)
         return;
-    drop_turn(&d->before, d->before.from);
-    drop_turn(&d->after, d->after.to);
+    drop_turn(&d->turn, d->turn.from);
     for (int i = 0; i < d->n; i++)
         dnnl_memory_destroy(d->args[i].memory);
     if (d->primitive)

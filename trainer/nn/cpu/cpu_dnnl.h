@@ -21,7 +21,7 @@ typedef struct {
     dnnl_exec_arg_t args[DNN_ARGS];
     int n;
     dnnl_memory_t scratch;            /* over nn_call.scratch; one of args */
-    dnn_turn before, after;           /* of each run: trained weights in, a gradient of weights out */
+    dnn_turn turn;                    /* before each run: trained weights into the library's layout */
 } dnn;
 
 /* [n,h,w,c] for oneDNN, which names dimensions n,c,h,w; kernels [o,kh,kw,c] as o,c,kh,kw; "any" lets it choose. */
@@ -42,13 +42,11 @@ int dnn_arg(dnn *d, int id, const dnnl_memory_desc_t *ours, const void *p, err *
 /* One that may have to be turned into the layout the primitive wants: now if frozen, else before each run. */
 int dnn_weights(dnn *d, int id, const dnnl_memory_desc_t *ours, const dnnl_memory_desc_t *wants, const void *p,
                 bool frozen, err *e);
-/* A result that may have to be turned into our layout after each run. */
-int dnn_result(dnn *d, int id, const dnnl_memory_desc_t *ours, const dnnl_memory_desc_t *gives, void *p, err *e);
 
 int dnn_run(const dnn *d, void *scratch);   /* 0 or ERR_DEVICE */
 void dnn_free(dnn *d);                      /* what it holds, in any state of preparation; NULL is fine */
 
-extern const nn_kernel cpu_dnnl_matmul, cpu_dnnl_conv2d, cpu_dnnl_conv2d_grad_x, cpu_dnnl_conv2d_grad_w;
+extern const nn_kernel cpu_dnnl_matmul, cpu_dnnl_conv2d, cpu_dnnl_conv2d_grad_x;
 
 /* Turns a status into an error that says what was being done. */
 int dnn_fail(dnnl_status_t s, const char *what, err *e);

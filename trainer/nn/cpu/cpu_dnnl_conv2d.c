@@ -1,4 +1,4 @@
-/* conv2d and its gradients by oneDNN: activations nhwc as they lie, kernels in the library's own layout. */
+/* conv2d and its gradient for maps by oneDNN: activations nhwc as they lie, kernels in the library's own layout. */
 #include "cluster/base/mem.h"
 #include "trainer/nn/cpu/cpu.h"
 #include "trainer/nn/cpu/cpu_dnnl.h"
@@ -84,26 +84,6 @@ static int prepare_grad_x(nn_backend *on, nn_call *c, const bool frozen[NN_MAX_S
     return dnn_arg(d, DNNL_ARG_DIFF_SRC, &m.x, c->out, e);
 }
 
-static int prepare_grad_w(nn_backend *on, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
-{
-    dnn *d = NEW(dnn);
-    const descs m = descs_of(c);
-    dnnl_convolution_desc_t desc;
-
-    (void)on, (void)frozen;
-    c->state = d;
-    DNN_TRY(dnnl_dilated_convolution_backward_weights_desc_init(&desc, dnnl_convolution_direct, &m.x, &m.w_any, NULL,
-                                                                &m.y, m.stride, m.no_gap, m.before, m.after),
-            "describing a gradient of kernels", e);
-    TRY(plan_grad(d, c, &m, &desc, e));
-    if (c->sizing)
-        return 0;
-    TRY(dnn_make(d, e));
-    TRY(dnn_arg(d, DNNL_ARG_SRC, &m.x, c->in[0], e));
-    TRY(dnn_arg(d, DNNL_ARG_DIFF_DST, &m.y, c->in[1], e));
-    return dnn_result(d, DNNL_ARG_DIFF_WEIGHTS, &m.w, dnn_wants(d, dnnl_query_diff_weights_md), c->out, e);
-}
-
 static int run(nn_backend *on, const nn_call *c)
 {
     (void)on;
@@ -119,5 +99,3 @@ const nn_kernel cpu_dnnl_conv2d = {
     .name = "cpu.conv2d.dnnl", .takes = cpu_needs_f32, .prepare = prepare_forward, .run = run, .done = done};
 const nn_kernel cpu_dnnl_conv2d_grad_x = {
     .name = "cpu.conv2d_grad_x.dnnl", .takes = cpu_needs_f32, .prepare = prepare_grad_x, .run = run, .done = done};
-const nn_kernel cpu_dnnl_conv2d_grad_w = {
-    .name = "cpu.conv2d_grad_w.dnnl", .takes = cpu_needs_f32, .prepare = prepare_grad_w, .run = run, .done = done};

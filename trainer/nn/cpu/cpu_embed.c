@@ -1,4 +1,4 @@
-/* Kernels for words and times as vectors, in order of preference. */
+/* Kernels of words and times as vectors, in order of preference: copies of rows and a few sines. */
 #include "trainer/nn/cpu/cpu.h"
 
 const nn_kernel *const cpu_embedding[] = {&cpu_ref_embedding, NULL};

@@ -1,4 +1,4 @@
-/* Kernels for losses, in order of preference. */
+/* Kernels of losses, in order of preference: two small calls of a step, which the plain loops serve well. */
 #include "trainer/nn/cpu/cpu.h"
 
 const nn_kernel *const cpu_squared_error[] = {&cpu_ref_squared_error, NULL};

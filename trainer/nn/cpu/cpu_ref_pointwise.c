@@ -27,7 +27,8 @@ static int64_t source_of(int64_t i, nn_shape whole, nn_shape part)
             out[i] = p[i] SIGN q[source_of(i, c->y->shape, c->y->src[1]->shape)];                            \
         return 0;                                                                                            \
     }                                                                                                        \
-    const nn_kernel cpu_ref_##NAME = {.name = "cpu." #NAME ".ref", .takes = cpu_needs_f32, .run = run_##NAME};
+    const nn_kernel cpu_ref_##NAME = {                                                                       \
+        .name = "cpu." #NAME ".ref", .takes = cpu_needs_f32, .over = 3, .run = run_##NAME};
 
 BINARY(add, +)
 BINARY(sub, -)
@@ -44,7 +45,7 @@ static int run_scale(nn_backend *b, const nn_call *c)
     return 0;
 }
 
-const nn_kernel cpu_ref_scale = {.name = "cpu.scale.ref", .takes = cpu_needs_f32, .run = run_scale};
+const nn_kernel cpu_ref_scale = {.name = "cpu.scale.ref", .takes = cpu_needs_f32, .over = 1, .run = run_scale};
 
 /* ---- activations, in double so that they are good to the last bit ---- */
 
@@ -119,9 +120,10 @@ static double quick_gelu_slope(double x)
             out[i] = (float)((double)dy[i] * NAME##_slope((double)x[i]));                                    \
         return 0;                                                                                            \
     }                                                                                                        \
-    const nn_kernel cpu_ref_##NAME = {.name = "cpu." #NAME ".ref", .takes = cpu_needs_f32, .run = run_##NAME}; \
+    const nn_kernel cpu_ref_##NAME = {                                                                       \
+        .name = "cpu." #NAME ".ref", .takes = cpu_needs_f32, .over = 1, .run = run_##NAME};                  \
     const nn_kernel cpu_ref_##NAME##_grad = {                                                                \
-        .name = "cpu." #NAME "_grad.ref", .takes = cpu_needs_f32, .run = run_##NAME##_grad};
+        .name = "cpu." #NAME "_grad.ref", .takes = cpu_needs_f32, .over = 3, .run = run_##NAME##_grad};
 
 ACTIVATION(silu)
 ACTIVATION(gelu)
@@ -154,15 +156,17 @@ static int run_geglu_grad(nn_backend *on, const nn_call *c)
         const float *dy = (const float *)c->in[1] + r * width;
         float *da = (float *)c->out + r * 2 * width, *db = da + width;
         for (int64_t i = 0; i < width; i++) {
-            da[i] = (float)((double)dy[i] * gelu((double)b[i]));
-            db[i] = (float)((double)dy[i] * (double)a[i] * gelu_slope((double)b[i]));
+            double ai = (double)a[i], bi = (double)b[i];
+            da[i] = (float)((double)dy[i] * gelu(bi));
+            db[i] = (float)((double)dy[i] * ai * gelu_slope(bi));
         }
     }
     return 0;
 }
 
 const nn_kernel cpu_ref_geglu = {.name = "cpu.geglu.ref", .takes = cpu_needs_f32, .run = run_geglu};
-const nn_kernel cpu_ref_geglu_grad = {.name = "cpu.geglu_grad.ref", .takes = cpu_needs_f32, .run = run_geglu_grad};
+const nn_kernel cpu_ref_geglu_grad = {
+    .name = "cpu.geglu_grad.ref", .takes = cpu_needs_f32, .over = 1, .run = run_geglu_grad};
 
 /* ---- cast ---- */
 

@@ -28,6 +28,9 @@ typedef struct {
 } simd_tile;
 
 typedef void simd_tile_fn(const simd_tile *t);
+typedef void simd_map(float *out, const float *x, int64_t n);
+typedef void simd_slope(float *out, const float *x, const float *dy, int64_t n);
+typedef void simd_pair(float *out, const float *a, const float *b, bool one, int64_t n);
 
 typedef struct {
     const char *name;                         /* "avx512" */
@@ -54,6 +57,18 @@ typedef struct {
                               float eps);
     void (*layer_norm_grad_w)(float *dw, float *dbias, const float *x, const float *dy, int64_t rows, int64_t c,
                               float eps);
+
+    /* The loops of pointwise operations (cpu_simd_pointwise.h): n elements that lie in a row; out may be x, dy or b.
+     * Each element's result depends on its own value alone, wherever a range is cut. */
+    simd_pair *add, *sub, *mul;               /* b: as many numbers, or one for all */
+    simd_map *silu, *gelu, *quick_gelu;
+    simd_slope *silu_grad, *gelu_grad, *quick_gelu_grad;
+    void (*scale)(float *out, const float *x, float by, int64_t n);
+    void (*geglu)(float *out, const float *a, const float *b, int64_t n);
+    void (*geglu_grad)(float *da, float *db, const float *a, const float *b, const float *dy, int64_t n);
+    float (*sum)(const float *x, int64_t n);
+    float (*sum_squares)(const float *x, int64_t n);
+    void (*adamw)(float *w, float *m, float *v, const float *d, const float *h, const float *base, int64_t n);
 } cpu_simd;
 
 const cpu_simd *cpu_simd_best(void);          /* what this processor has */

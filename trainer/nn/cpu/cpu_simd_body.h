@@ -15,6 +15,7 @@ typedef int32_t ivec __attribute__((vector_size(SIMD_BYTES), aligned(4), may_ali
 
 #include "trainer/nn/cpu/cpu_simd_softmax.h"
 #include "trainer/nn/cpu/cpu_simd_norm.h"
+#include "trainer/nn/cpu/cpu_simd_pointwise.h"
 #include "trainer/nn/cpu/cpu_simd_tile.h"
 
 #define TILES(R) TILE(R, 1) TILE(R, 2)
@@ -48,4 +49,19 @@ const cpu_simd SIMD_NAME = {
     .layer_norm = layer_norm,
     .layer_norm_grad_x = layer_norm_grad_x,
     .layer_norm_grad_w = layer_norm_grad_w,
+    .add = add,
+    .sub = sub,
+    .mul = mul,
+    .silu = silu,
+    .gelu = gelu,
+    .quick_gelu = quick_gelu,
+    .silu_grad = silu_grad,
+    .gelu_grad = gelu_grad,
+    .quick_gelu_grad = quick_gelu_grad,
+    .scale = scale,
+    .geglu = geglu,
+    .geglu_grad = geglu_grad,
+    .sum = sum,
+    .sum_squares = sum_squares,
+    .adamw = adamw,
 };
