@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster/base/fault.h"
 #include "cluster/base/fs.h"
 #include "cluster/base/json.h"
 #include "data/safetensors.h"
@@ -84,20 +85,31 @@ static int put_data(FILE *to, const st_tensor *t)
     return bytes > 0 && fwrite(t->data, 1, bytes, to) != bytes;
 }
 
-static int write_aside(const char *aside, json_t *header, const st_tensor *tensors, size_t n, err *e)
+static int refuse(err *e, const char *path, const char *verb, int number)
 {
-    FILE *to = fopen(aside, "wb");
-    int bad, why;
+    return err_set(e, ERR_IO, "%s: cannot %s: %s", path, verb, fs_reason(number));
+}
+
+static int write_aside(const char *aside, const char *path, json_t *header, const st_tensor *tensors, size_t n, err *e)
+{
+    FILE *to = fopen(aside, "wbe");
+    int bad, number;
 
     if (!to)
-        return err_set(e, ERR_IO, "%s: %s", aside, strerror(errno));
+        return refuse(e, path, "create", errno);
     bad = put_header(to, header);
     for (size_t i = 0; i < n && !bad; i++)
         bad = put_data(to, &tensors[i]);
-    why = errno;
-    if (fclose(to) != 0 && !bad)
-        bad = 1, why = errno;
-    return bad ? err_set(e, ERR_IO, "%s: %s", aside, strerror(why)) : 0;
+    number = errno;
+    if (fclose(to) != 0 && !bad) {
+        number = errno;
+        bad = 1;
+    }
+    if (fault_here("st.write")) {
+        number = ENOSPC;
+        bad = 1;
+    }
+    return bad ? refuse(e, path, "write", number) : 0;
 }
 
 static int write_file(const char *path, json_t *header, const st_tensor *tensors, size_t n, err *e)
@@ -106,7 +118,7 @@ static int write_file(const char *path, json_t *header, const st_tensor *tensors
     int rc;
 
     TRY(fs_aside(aside, path, e));
-    rc = write_aside(aside, header, tensors, n, e);
+    rc = write_aside(aside, path, header, tensors, n, e);
     if (rc == 0)
         return fs_commit(aside, path, e);
     fs_discard(aside);
