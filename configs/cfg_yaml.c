@@ -92,10 +92,10 @@ static int follow_alias(reader *r, const cfg_node **out)
 static int check_size(reader *r, const cfg_node *n)
 {
     if (n->height > CFG_DEEPEST)
-        return cfg_fail(r->e, n->at, "more than %d levels, aliases followed", CFG_DEEPEST);
+        return cfg_fail(r->e, here(r), "more than %d levels, aliases followed", CFG_DEEPEST);
     if (n->weight <= CFG_NODES_MOST)
         return 0;
-    return cfg_fail(r->e, n->at, "more than %d values, aliases followed", CFG_NODES_MOST);
+    return cfg_fail(r->e, here(r), "more than %d values, aliases followed", CFG_NODES_MOST);
 }
 
 static int read_node(reader *r, const cfg_node **out, int depth);
