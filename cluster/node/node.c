@@ -1,0 +1,176 @@
+/* What this machine has. Files of the kernel that are not there mean "no limit". */
+#include "cluster/node/node.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cluster/base/mem.h"
+#include "cluster/base/str.h"
+
+_Static_assert(sizeof(node_cores) == sizeof(cpu_set_t), "a set of cores is sent as the kernel has it");
+
+/* Of a one-line file: its first two numbers; "max" reads as -1. How many were found. */
+static int read_numbers(const char *path, long long out[2])
+{
+    char text[128] = "";
+    FILE *f = fopen(path, "re");
+    int n = 0;
+
+    if (!f)
+        return 0;
+    if (fgets(text, sizeof text, f))
+        for (char *rest = text, *word; n < 2 && (word = strtok_r(rest, " \n", &rest));)
+            out[n++] = strcmp(word, "max") == 0 ? -1 : atoll(word);
+    fclose(f);
+    return n;
+}
+
+/* A quota of 250 ms in 100 ms of wall time is 3 cores' worth; cgroup v2, then v1. 0: none. */
+static int quota_cores(void)
+{
+    long long v[2] = {-1, 0}, period[2];
+
+    if (read_numbers("/sys/fs/cgroup/cpu.max", v) != 2) {
+        if (read_numbers("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", v) < 1 ||
+            read_numbers("/sys/fs/cgroup/cpu/cpu.cfs_period_us", period) < 1)
+            return 0;
+        v[1] = period[0];
+    }
+    return v[0] > 0 && v[1] > 0 ? (int)((v[0] + v[1] - 1) / v[1]) : 0;
+}
+
+static size_t total_memory(void)
+{
+    size_t there = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    long long v[2];
+
+    if (read_numbers("/sys/fs/cgroup/memory.max", v) < 1 &&
+        read_numbers("/sys/fs/cgroup/memory/memory.limit_in_bytes", v) < 1)
+        return there;
+    return v[0] > 0 && (size_t)v[0] < there ? (size_t)v[0] : there;
+}
+
+static bool is_gpu(const char *name)
+{
+    if (!str_starts(name, "nvidia") || !name[6])
+        return false;
+    for (const char *p = name + 6; *p; p++)
+        if (!isdigit((unsigned char)*p))
+            return false;
+    return true;
+}
+
+static int count_gpus(void)
+{
+    DIR *d = opendir("/dev");
+    int n = 0;
+
+    for (struct dirent *at; d && (at = readdir(d));)
+        n += is_gpu(at->d_name);
+    if (d)
+        closedir(d);
+    return n;
+}
+
+void node_look(node_facts *out)
+{
+    char name[NODE_NAME] = "localhost";
+    node_cores mine;
+    int quota = quota_cores();
+
+    *out = (node_facts){0};
+    gethostname(name, sizeof name - 1);
+    memcpy(out->name, name, sizeof name);
+    node_cores_get(&mine);
+    out->cores = node_cores_count(&mine);
+    if (quota > 0 && quota < out->cores)
+        out->cores = quota;
+    out->cores_there = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    out->memory = total_memory();
+    out->memory_free = mem_free_bytes();
+    out->gpus = count_gpus();
+}
+
+void node_cores_get(node_cores *out)
+{
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        CPU_SET(0, &set);
+    memcpy(out, &set, sizeof set);
+}
+
+void node_cores_join(node_cores *all, const node_cores *more)
+{
+    for (size_t i = 0; i < sizeof all->bits / sizeof all->bits[0]; i++)
+        all->bits[i] |= more->bits[i];
+}
+
+int node_cores_use(const node_cores *c, err *e)
+{
+    cpu_set_t set;
+
+    memcpy(&set, c, sizeof set);
+    if (sched_setaffinity(0, sizeof set, &set) != 0)
+        return err_set(e, ERR_DEVICE, "cannot use the %d cores of this node: %s", node_cores_count(c), strerror(errno));
+    return 0;
+}
+
+int node_cores_count(const node_cores *c)
+{
+    int n = 0;
+
+    for (size_t i = 0; i < sizeof c->bits / sizeof c->bits[0]; i++)
+        n += __builtin_popcountll(c->bits[i]);
+    return n > 0 ? n : 1;
+}
+
+static bool address_text(const struct sockaddr *a, char out[NODE_ADDRESS])
+{
+    if (a && a->sa_family == AF_INET)
+        return inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)a)->sin_addr, out, NODE_ADDRESS) != NULL;
+    return false;
+}
+
+int node_addresses(char out[NODE_ADDRESSES][NODE_ADDRESS])
+{
+    struct ifaddrs *all = NULL;
+    int n = 0;
+
+    if (getifaddrs(&all) != 0)
+        all = NULL;
+    for (int loopback = 0; loopback < 2; loopback++)
+        for (const struct ifaddrs *i = all; i && n < NODE_ADDRESSES; i = i->ifa_next)
+            if ((i->ifa_flags & IFF_UP) && !(i->ifa_flags & IFF_LOOPBACK) == !loopback &&
+                address_text(i->ifa_addr, out[n]))
+                n++;
+    if (all)
+        freeifaddrs(all);
+    return n;
+}
+
+int64_t node_oom_kills(void)
+{
+    static const char *const path[] = {"/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"};
+    long long kills = 0;
+
+    for (size_t i = 0; i < 2; i++) {
+        char line[128];
+        FILE *f = fopen(path[i], "re");
+        while (f && fgets(line, sizeof line, f))
+            sscanf(line, "oom_kill %lld", &kills);
+        if (f)
+            fclose(f);
+    }
+    return kills;
+}

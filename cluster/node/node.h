@@ -1,0 +1,33 @@
+#ifndef CF_NODE_H
+#define CF_NODE_H
+/* What this machine has, as far as a farm must know: read from the system, never assumed. No accelerator's library is
+ * touched: GPUs are counted by their device files. */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cluster/base/err.h"
+
+enum { NODE_NAME = 256, NODE_CORES = 1024, NODE_ADDRESS = 64, NODE_ADDRESSES = 16 };
+
+typedef struct {
+    char name[NODE_NAME];      /* hostname */
+    int cores;                 /* this process may use: affinity and cgroup quota */
+    int cores_there;           /* online in the machine */
+    size_t memory, memory_free; /* bytes; the cgroup's limit where it is lower */
+    int gpus;                  /* NVIDIA device files this process can see */
+} node_facts;
+void node_look(node_facts *out);
+
+/* The cores this process may run on, as a set that can be sent, joined with others' and applied. */
+typedef struct { uint64_t bits[NODE_CORES / 64]; } node_cores;
+void node_cores_get(node_cores *out);
+void node_cores_join(node_cores *all, const node_cores *more);
+int node_cores_use(const node_cores *c, err *e);
+int node_cores_count(const node_cores *c);
+
+/* Addresses others may reach this machine at, as text; loopback last. How many. */
+int node_addresses(char out[NODE_ADDRESSES][NODE_ADDRESS]);
+/* How many processes of this cgroup the kernel killed for want of memory; 0 where it does not tell. */
+int64_t node_oom_kills(void);
+#endif

@@ -1,0 +1,209 @@
+/* The agent's ties upwards: finding the coordinator, its orders, signals, and the loop. */
+#include "scheduler/agent.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "cluster/base/clock.h"
+#include "cluster/base/mem.h"
+#include "cluster/wire/worker.h"
+#include "scheduler/agent_impl.h"
+#include "scheduler/link.h"
+
+enum { TICK_MS = 100, CONNECT_MS = 5000, WELCOME_S = 30 };
+
+void agent_tell(agent *a, int type, json_t *body)
+{
+    err e = {0};
+
+    wire_json(a->boss, (uint16_t)type, body);
+    if (wire_flush(a->boss, &e) == 0) /* a broken link shows itself where it is read */
+        loop_write(a->l, wire_fd(a->boss), wire_waiting(a->boss) > 0);
+}
+
+/* ---- meeting the coordinator ---------------------------------------------------------------------------------- */
+
+static int finish_connect(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    int failed = 0;
+    socklen_t n = sizeof failed;
+
+    if (poll(&p, 1, CONNECT_MS) != 1)
+        return ETIMEDOUT;
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &failed, &n) == 0 ? failed : errno;
+}
+
+static int connect_to(int *out, const char *address, int port, err *e)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    int fd, rc, on = 1;
+
+    if (inet_pton(AF_INET, address, &to.sin_addr) != 1)
+        return err_set(e, ERR_PEER, "%s: no address", address);
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return err_set(e, ERR_IO, "a socket: %s", strerror(errno));
+    rc = connect(fd, (const struct sockaddr *)&to, sizeof to) == 0 ? 0 : errno;
+    if (rc == EINPROGRESS)
+        rc = finish_connect(fd);
+    if (rc != 0) {
+        close(fd);
+        return err_set(e, ERR_PEER, "the coordinator at %s:%d: %s", address, port, strerror(rc));
+    }
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    *out = fd;
+    return 0;
+}
+
+static int find_coordinator(agent *a, err *e)
+{
+    int fd, rc = err_set(e, ERR_PEER, "the coordinator has no address");
+
+    for (int i = 0; i < a->how->addresses && rc != 0; i++)
+        rc = connect_to(&fd, a->how->address[i], a->how->port, e);
+    if (rc != 0)
+        return rc;
+    a->boss = wire_new(fd);
+    return 0;
+}
+
+static int hello(agent *a, err *e)
+{
+    node_facts node;
+
+    node_look(&node);
+    return wire_tell(a->boss, LINK_HELLO,
+                     json_pack("{s:i, s:s, s:s, s:i, s:i, s:i, s:I}", "protocol", LINK_PROTOCOL, "token", a->how->token,
+                               "node", a->how->node, "pid", (int)getpid(), "slots", a->how->slots, "cores", node.cores,
+                               "memory", (json_int_t)node.memory),
+                     WELCOME_S, e);
+}
+
+/* ---- orders --------------------------------------------------------------------------------------------------- */
+
+static int on_welcome(agent *a, const json_t *o, err *e)
+{
+    const char *farm, *base;
+
+    if (a->welcome)
+        return err_set(e, ERR_PEER, "the coordinator welcomes twice");
+    TRY(json_get_text(o, "farm", &farm, e));
+    TRY(json_get_text(o, "base", &base, e));
+    TRY(json_get_int(o, "epoch", 1, INT64_MAX, &a->epoch, e));
+    a->farm = mem_text(farm);
+    a->base = mem_text(base);
+    a->welcome = true;
+    crew_open(a);
+    return 0;
+}
+
+static int on_order(agent *a, const wire_frame *f, err *e)
+{
+    json_t *o = NULL;
+    int rc = 0;
+
+    TRY(wire_parse(f, &o, e));
+    if (f->type == LINK_WELCOME)
+        rc = on_welcome(a, o, e);
+    else if (f->type == LINK_RUN && a->welcome)
+        task_run(a, o);
+    else if (f->type == LINK_HALT && a->welcome)
+        task_halt(a, o);
+    else if (f->type == LINK_END)
+        a->over = true;
+    else
+        rc = err_set(e, ERR_PEER, "an order of kind %d, which is not due", f->type);
+    json_decref(o);
+    return rc;
+}
+
+static int listen_to_boss(agent *a, bool readable, err *e)
+{
+    int end = readable ? wire_fill(a->boss, e) : 0;
+    wire_frame f;
+
+    do {
+        TRY(wire_next(a->boss, &f, e));
+        if (f.type)
+            TRY(on_order(a, &f, e));
+    } while (f.type && !a->over);
+    return end;
+}
+
+static void on_boss(void *arg, bool readable, bool writable)
+{
+    agent *a = arg;
+    int rc = listen_to_boss(a, readable, &a->why);
+
+    if (rc == 0 && writable) {
+        rc = wire_flush(a->boss, &a->why);
+        loop_write(a->l, wire_fd(a->boss), wire_waiting(a->boss) > 0);
+    }
+    if (a->over)
+        a->why = (err){0};
+    if (rc != 0)
+        a->over = true;
+}
+
+/* INT and USR1 mean "drain" and are the coordinator's to decide; an agent elsewhere that is told to go, goes. */
+static void on_signal(void *arg, int signal)
+{
+    agent *a = arg;
+
+    if (signal == SIGCHLD) {
+        crew_reap(a);
+    } else if (a->how->coordinator > 0) {
+        kill(a->how->coordinator, signal);
+    } else if (signal == SIGTERM && !a->over) {
+        a->over = true;
+        err_set(&a->why, ERR_PEER, "told to go by a signal");
+    }
+}
+
+static double silence(void)
+{
+    const char *text = getenv("CFARM_SILENCE_S"); /* for tests */
+    double v = text ? atof(text) : 0;
+
+    return v > 0 ? v : WORKER_SILENCE_S;
+}
+
+int agent_run(const agent_options *o, err *e)
+{
+    static const int signals[] = {SIGCHLD, SIGINT, SIGTERM, SIGUSR1, SIGHUP, -1};
+    agent a = {.how = o, .l = loop_new(), .silence_s = silence(), .oom_kills = node_oom_kills()};
+    int rc;
+
+    signal(SIGPIPE, SIG_IGN);
+    loop_signals(a.l, on_signal, &a, signals);
+    rc = find_coordinator(&a, e);
+    if (rc == 0)
+        rc = hello(&a, e);
+    if (rc == 0) {
+        loop_add(a.l, wire_fd(a.boss), on_boss, &a);
+        while (!a.over) {
+            loop_turn(a.l, TICK_MS);
+            crew_tick(&a);
+            task_tick(&a);
+        }
+        task_end(&a);
+        crew_end(&a);
+        rc = (int)a.why.code;
+        if (e)
+            *e = a.why;
+    }
+    wire_free(a.boss);
+    loop_free(a.l);
+    free(a.farm);
+    free(a.base);
+    return rc;
+}

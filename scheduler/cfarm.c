@@ -1,0 +1,109 @@
+/* cfarm: the command. What touches neither tensors nor pictures is done here; the rest by a program beside this one, as
+ * git does: `cfarm merge ...` runs `cfarm-merge merge ...`. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cluster/base/err.h"
+#include "cluster/base/fs.h"
+#include "cluster/base/str.h"
+#include "scheduler/child.h"
+#include "scheduler/commands.h"
+#include "scheduler/coordinator.h"
+
+typedef struct {
+    const char *name;
+    int (*run)(int argc, char **argv); /* NULL: `program` does it */
+    const char *program;
+    bool keeps_verb;                   /* it has several commands and wants to know which */
+    const char *help;
+} command;
+
+static int command_version(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    puts("cfarm " CFARM_VERSION);
+    return FARM_DONE;
+}
+
+static int command_help(int argc, char **argv);
+
+static const command commands[] = {
+    {"train", command_train, NULL, false, "train what a farm file asks for; goes on where it was left"},
+    {"plan", command_plan, NULL, false, "check a farm file, its pictures and its model; train nothing"},
+    {"status", command_status, NULL, false, "how far a farm is"},
+    {"merge", NULL, "cfarm-merge", true, "several concept files become one"},
+    {"inspect", NULL, "cfarm-merge", true, "what is in a concept or merged file"},
+    {"export", NULL, "cfarm-merge", true, "write what other programs read"},
+    {"import", NULL, "cfarm-merge", true, "read what other programs wrote"},
+    {"sample", NULL, "cfarm-sample", false, "make pictures"},
+    {"eval", NULL, "cfarm-eval", false, "measure how well a concept was learned"},
+    {"doctor", command_doctor, NULL, false, "what this machine has"},
+    {"version", command_version, NULL, false, "the version"},
+    {"help", command_help, NULL, false, "this page"},
+};
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static int show_help(FILE *to)
+{
+    fputs("usage: cfarm COMMAND ...\n", to);
+    for (int i = 0; i < COMMANDS; i++)
+        fprintf(to, "  %-9s %s\n", commands[i].name, commands[i].help);
+    fputs("exit status: 0 all done; 1 some concepts failed; 2 a mistake in what was given, nothing begun;\n"
+          "             3 the farm could not go on; 130 told to stop, the same command goes on\n"
+          "under a launcher: mpirun -np 4 cfarm train FARM.yaml\n",
+          to);
+    return to == stdout ? FARM_DONE : FARM_BAD_INPUT;
+}
+
+static int command_help(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    return show_help(stdout);
+}
+
+static int unknown(const char *word)
+{
+    const char *names[COMMANDS + 1] = {0};
+    const char *near;
+
+    for (int i = 0; i < COMMANDS; i++)
+        names[i] = commands[i].name;
+    near = str_nearest(word, names);
+    fprintf(stderr, "cfarm: %s is no command%s%s; see cfarm help\n", word, near ? "; did you mean " : "",
+            near ? near : "");
+    return FARM_BAD_INPUT;
+}
+
+static int hand_over(const command *c, char **argv)
+{
+    char program[FS_PATH];
+    err e = {0};
+
+    if (child_program(program, c->program, &e) != 0) {
+        fprintf(stderr, "cfarm %s: %s\n", c->name, e.text);
+        return FARM_BROKEN;
+    }
+    if (c->keeps_verb)
+        argv--; /* the command's name stays its first argument */
+    argv[0] = program;
+    execv(program, argv);
+    fprintf(stderr, "cfarm %s: %s cannot be run\n", c->name, program);
+    return FARM_BROKEN;
+}
+
+int main(int argc, char **argv)
+{
+    const char *word = argc > 1 ? argv[1] : "";
+
+    if (strcmp(word, "--version") == 0)
+        return command_version(0, NULL);
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
+        return show_help(stdout);
+    if (!*word)
+        return show_help(stderr);
+    for (int i = 0; i < COMMANDS; i++)
+        if (strcmp(word, commands[i].name) == 0)
+            return commands[i].run ? commands[i].run(argc - 1, argv + 1) : hand_over(&commands[i], argv + 1);
+    return unknown(word);
+}

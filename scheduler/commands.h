@@ -1,0 +1,10 @@
+#ifndef COMMANDS_H
+#define COMMANDS_H
+/* The commands of `cfarm`, one function each: argv[0] is the command's name. They return the exit status
+ * (coordinator.h). */
+
+int command_train(int argc, char **argv);
+int command_plan(int argc, char **argv);
+int command_status(int argc, char **argv);
+int command_doctor(int argc, char **argv);
+#endif

@@ -1,0 +1,73 @@
+#ifndef COORD_IMPL_H
+#define COORD_IMPL_H
+/* What the files of the coordinator show each other and nobody else. */
+#include <sys/types.h>
+
+#include "cluster/base/fs.h"
+#include "cluster/wire/loop.h"
+#include "cluster/wire/wire.h"
+#include "scheduler/coordinator.h"
+
+typedef struct coordinator coordinator;
+
+/* One connection: a stranger until its HELLO, an agent from then on. */
+typedef struct peer {
+    struct peer *next;
+    coordinator *of;
+    wire *w;
+    int node;                /* in the ledger's farm; -1: none yet */
+    int64_t since_ns;
+} peer;
+
+/* How fast the farm works, as an average that forgets: samples (steps times batch) per second. */
+typedef struct { double samples, seconds; int64_t at_ns; } pace;
+
+typedef struct {
+    pid_t pid;               /* 0: none runs */
+    int job, attempt;
+    char aside[FS_PATH];
+    int64_t since_ns;
+} merge_step;
+
+struct coordinator {
+    const coordinator_options *how;
+    ledger *l;
+    sched *s;
+    loop *loop;
+    peer *peers;
+    int agents_seen;
+    sched_effects todo;      /* of the last step */
+    sched_effect *act;       /* decided and not yet carried out */
+    size_t acts;
+    merge_step merge;
+    pace pace;
+    int interrupts;
+    bool stop;               /* now */
+    bool ended;              /* END was said */
+    int status;
+    int64_t started_ns, told_ns, shown_ns;
+    char slot_trouble[400];  /* why a slot is down */
+};
+
+/* coordinator.c */
+void coord_step(coordinator *c, const sched_event *ev);
+int64_t coord_now_ms(void);
+void coord_tell(peer *k, int type, json_t *body); /* takes body */
+peer *coord_peer_of(const coordinator *c, int node);
+void coord_fail(coordinator *c, const err *e);    /* the farm itself cannot go on */
+
+/* coord_peer.c -- agents come, speak and go */
+void peer_accept(coordinator *c);
+void peer_close(peer *k, const char *why);
+
+/* coord_merge.c -- one merge at a time, as a child */
+void merge_start(coordinator *c, int job, int attempt);
+void merge_stop(coordinator *c);
+void merge_reap(coordinator *c);
+
+/* coord_show.c -- the status file, the lines for people */
+void show_event(coordinator *c, const sched_event *ev);
+void show_progress(coordinator *c, int job, int64_t step);
+void show_tick(coordinator *c);
+void show_end(coordinator *c);
+#endif

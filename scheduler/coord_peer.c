@@ -1,0 +1,249 @@
+/* Agents: who they are, and what they say. What they say is checked here and judged by the farm's mind. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "cluster/base/clock.h"
+#include "cluster/base/mem.h"
+#include "scheduler/coord_impl.h"
+#include "scheduler/link.h"
+
+/* ---- who it is ------------------------------------------------------------------------------------------------ */
+
+/* In the same time whether the first letter differs or the last. */
+static bool same_token(const char *a, const char *b)
+{
+    size_t n = strlen(a);
+    unsigned diff = 0;
+
+    if (strlen(b) != n)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        diff |= (unsigned char)(a[i] ^ b[i]);
+    return diff == 0;
+}
+
+static int on_hello(peer *k, const json_t *o, err *e)
+{
+    coordinator *c = k->of;
+    sched_event ev = {.type = EV_NODE_UP, .now_ms = coord_now_ms()};
+    const char *token;
+    int64_t protocol, slots;
+
+    if (k->node >= 0)
+        return err_set(e, ERR_PEER, "it says hello twice");
+    TRY(json_get_int(o, "protocol", 0, INT32_MAX, &protocol, e));
+    if (protocol != LINK_PROTOCOL)
+        return err_set(e, ERR_PEER, "it speaks protocol %lld, this program %d", (long long)protocol, LINK_PROTOCOL);
+    TRY(json_get_text(o, "token", &token, e));
+    if (!same_token(c->how->token, token))
+        return err_set(e, ERR_PEER, "it does not know the farm's token");
+    TRY(json_get_text(o, "node", &ev.name, e));
+    TRY(json_get_int(o, "slots", 0, SLOTS_MOST, &slots, e));
+    ev.slots = (int)slots;
+    coord_step(c, &ev);
+    k->node = c->todo.node;
+    if (k->node < 0)
+        return err_set(e, ERR_PEER, "a node with %lld slots is not taken", (long long)slots);
+    c->agents_seen++;
+    log_event(c->how->log, "agent", TEXT("node", ev.name), INT("workers", slots));
+    coord_tell(k, LINK_WELCOME,
+               json_pack("{s:s, s:s, s:I}", "farm", c->l->dir, "base", c->how->base, "epoch", (json_int_t)c->s->epoch));
+    return 0;
+}
+
+/* ---- what it says --------------------------------------------------------------------------------------------- */
+
+static int read_attempt(const json_t *o, sched_event *ev, err *e)
+{
+    int64_t job, attempt;
+
+    TRY(json_get_int(o, "job", 0, INT32_MAX, &job, e));
+    TRY(json_get_int(o, "attempt", 0, INT32_MAX, &attempt, e));
+    ev->job = (int)job;
+    ev->attempt = (int)attempt;
+    return 0;
+}
+
+static int on_slot(peer *k, const json_t *o, err *e)
+{
+    sched_event ev = {.type = EV_SLOT, .node = k->node, .now_ms = coord_now_ms()};
+    const char *state, *text;
+    int64_t slot;
+
+    TRY(json_get_int(o, "slot", 0, SLOTS_MOST, &slot, e));
+    TRY(json_get_text(o, "state", &state, e));
+    TRY(json_opt_text(o, "text", "", &text, e));
+    ev.slot = (int)slot;
+    ev.becomes = strcmp(state, "ready") == 0 ? SLOT_READY : strcmp(state, "down") == 0 ? SLOT_DOWN : SLOT_WARMING;
+    coord_step(k->of, &ev);
+    if (ev.becomes == SLOT_DOWN) {
+        log_event(k->of->how->log, "slot-down", TEXT("node", k->of->s->node[k->node].name), INT("slot", slot),
+                  TEXT("why", text));
+        str_copy(k->of->slot_trouble, sizeof k->of->slot_trouble, text);
+    }
+    return 0;
+}
+
+static int on_progress(peer *k, const json_t *o, err *e)
+{
+    sched_event ev = {.type = EV_PROGRESS, .now_ms = coord_now_ms()};
+    const char *phase;
+    int64_t steps;
+    int state;
+
+    TRY(read_attempt(o, &ev, e));
+    TRY(json_get_text(o, "phase", &phase, e));
+    TRY(json_opt_int(o, "step", 0, INT64_MAX, 0, &ev.step, e));
+    TRY(json_opt_int(o, "steps", 0, INT64_MAX, 0, &steps, e));
+    TRY(json_opt_real(o, "loss", 0, &ev.loss, e));
+    TRY(json_opt_real(o, "seconds", 0, &ev.step_seconds, e));
+    state = job_state_find(phase);
+    if (state < JOB_LOADING || state > JOB_PUBLISHING)
+        return err_set(e, ERR_PEER, "phase %s: no such one", phase);
+    ev.phase = (job_state)state;
+    show_progress(k->of, ev.job, ev.step);
+    coord_step(k->of, &ev);
+    return 0;
+}
+
+static int on_done(peer *k, const json_t *o, err *e)
+{
+    sched_event ev = {.type = EV_DONE, .now_ms = coord_now_ms()};
+
+    TRY(read_attempt(o, &ev, e));
+    TRY(json_get_text(o, "sha256", &ev.sha256, e));
+    TRY(json_get_int(o, "bytes", 0, INT64_MAX, &ev.bytes, e));
+    TRY(json_opt_real(o, "seconds", 0, &ev.seconds, e));
+    coord_step(k->of, &ev);
+    return 0;
+}
+
+static int on_failed(peer *k, const json_t *o, err *e)
+{
+    sched_event ev = {.type = EV_FAILED, .now_ms = coord_now_ms()};
+    const char *blame;
+    int who;
+
+    TRY(read_attempt(o, &ev, e));
+    TRY(json_get_text(o, "blame", &blame, e));
+    TRY(json_opt_bool(o, "retry", true, &ev.retry, e));
+    TRY(json_opt_text(o, "code", "", &ev.code, e));
+    TRY(json_opt_text(o, "text", "", &ev.text, e));
+    TRY(json_opt_int(o, "step", 0, INT64_MAX, 0, &ev.step, e));
+    who = job_blame_find(blame);
+    ev.blame = who >= 0 ? (job_blame)who : BLAME_NODE;
+    coord_step(k->of, &ev);
+    return 0;
+}
+
+static int on_stopped(peer *k, const json_t *o, err *e)
+{
+    sched_event ev = {.type = EV_STOPPED, .now_ms = coord_now_ms()};
+
+    TRY(read_attempt(o, &ev, e));
+    coord_step(k->of, &ev);
+    return 0;
+}
+
+static int on_log(peer *k, const json_t *o, err *e)
+{
+    const char *text;
+
+    TRY(json_get_text(o, "text", &text, e));
+    log_event(k->of->how->log, "worker", TEXT("node", k->of->s->node[k->node].name), TEXT("says", text));
+    return 0;
+}
+
+static int on_message(peer *k, int type, const json_t *o, err *e)
+{
+    if (type == LINK_HELLO)
+        return on_hello(k, o, e);
+    if (k->node < 0)
+        return err_set(e, ERR_PEER, "it speaks before it said hello");
+    switch (type) {
+    case LINK_SLOT:     return on_slot(k, o, e);
+    case LINK_PROGRESS: return on_progress(k, o, e);
+    case LINK_DONE:     return on_done(k, o, e);
+    case LINK_FAILED:   return on_failed(k, o, e);
+    case LINK_STOPPED:  return on_stopped(k, o, e);
+    case LINK_LOG:      return on_log(k, o, e);
+    default:            return err_set(e, ERR_PEER, "a message of kind %d, which is not due", type);
+    }
+}
+
+/* ---- coming and going ----------------------------------------------------------------------------------------- */
+
+static int take_messages(peer *k, err *e)
+{
+    wire_frame f;
+
+    for (;;) {
+        json_t *o = NULL;
+        int rc;
+        TRY(wire_next(k->w, &f, e));
+        if (!f.type)
+            return 0;
+        TRY(wire_parse(&f, &o, e));
+        rc = k->of->ended ? 0 : on_message(k, f.type, o, e);
+        json_decref(o);
+        TRY(rc);
+    }
+}
+
+static void on_link(void *arg, bool readable, bool writable)
+{
+    peer *k = arg;
+    err end = {0}, e = {0};
+    int rc = readable ? wire_fill(k->w, &end) : 0;
+
+    if (take_messages(k, &e) != 0) {
+        peer_close(k, e.text);
+        return;
+    }
+    if (rc == 0 && writable) {
+        rc = wire_flush(k->w, &end);
+        loop_write(k->of->loop, wire_fd(k->w), wire_waiting(k->w) > 0);
+    }
+    if (rc != 0)
+        peer_close(k, end.text);
+}
+
+void peer_accept(coordinator *c)
+{
+    int fd, on = 1;
+
+    while ((fd = accept4(c->how->listen, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+        peer *k = NEW(peer);
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        *k = (peer){.next = c->peers, .of = c, .w = wire_new(fd), .node = -1, .since_ns = clock_ns()};
+        c->peers = k;
+        loop_add(c->loop, fd, on_link, k);
+    }
+}
+
+void peer_close(peer *k, const char *why)
+{
+    coordinator *c = k->of;
+    int node = k->node;
+
+    for (peer **at = &c->peers; *at; at = &(*at)->next)
+        if (*at == k) {
+            *at = k->next;
+            break;
+        }
+    loop_drop(c->loop, wire_fd(k->w));
+    wire_free(k->w);
+    free(k);
+    if (c->ended)
+        return;
+    if (why)
+        log_event(c->how->log, node >= 0 ? "agent-lost" : "stranger",
+                  TEXT("node", node >= 0 ? c->s->node[node].name : "unknown"), TEXT("why", why));
+    if (node >= 0)
+        coord_step(c, &(sched_event){.type = EV_NODE_LOST, .node = node, .now_ms = coord_now_ms()});
+}

@@ -1,0 +1,32 @@
+#ifndef COORDINATOR_H
+#define COORDINATOR_H
+/* The farm's one voice: turns what agents say into events, makes the records durable, then acts. One thread, no tensors;
+ * it opens no file that a worker wrote.
+ *
+ * Exit statuses of a farm, which are also those of `cfarm train`. */
+#include "cluster/base/log.h"
+#include "scheduler/ledger.h"
+
+enum {
+    FARM_DONE = 0,        /* everything asked for is done */
+    FARM_SOME_FAILED = 1, /* the rest is done; some concepts are quarantined, rejected, or wait for such */
+    FARM_BAD_INPUT = 2,   /* a usage or settings mistake: nothing was begun */
+    FARM_BROKEN = 3,      /* the farm itself could not go on: no worker, no disk, no coordinator */
+    FARM_INTERRUPTED = 130 /* told to stop; the same command goes on */
+};
+
+typedef struct {
+    ledger *l;            /* begun; borrowed */
+    const char *name, *base;
+    int listen;           /* a listening socket; taken */
+    const char *token;
+    int agents;           /* that will come; starts wait for them, a while */
+    logger *log;          /* borrowed */
+} coordinator_options;
+
+/* A socket agents can reach: on loopback alone, or on all addresses. */
+int coordinator_listen(int *fd, int *port, bool everywhere, err *e);
+/* Until nothing is left to do, or it is told to stop by signals: INT or USR1 once drains (what runs ends, nothing starts),
+ * twice, or TERM, stops now. Returns the farm's exit status. */
+int coordinator_run(const coordinator_options *o);
+#endif

@@ -1,0 +1,317 @@
+/* Workers: started, listened to, found dead, started again. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cluster/base/clock.h"
+#include "cluster/base/mem.h"
+#include "cluster/wire/worker.h"
+#include "scheduler/agent_impl.h"
+#include "scheduler/child.h"
+#include "scheduler/link.h"
+
+enum { BAD_STARTS_MOST = 3 };
+static const int64_t SECOND = 1000000000;
+
+static void tell_slot(const crew *c, const char *state, const char *text)
+{
+    json_t *o = json_pack("{s:i, s:s}", "slot", c->number, "state", state);
+
+    if (text)
+        json_object_set_new(o, "text", json_string(text));
+    agent_tell(c->of, LINK_SLOT, o);
+}
+
+void crew_order(crew *c, int type, json_t *body)
+{
+    err e = {0};
+
+    if (!c->w) {
+        json_decref(body);
+        return;
+    }
+    wire_json(c->w, (uint16_t)type, body);
+    if (wire_flush(c->w, &e) == 0) /* a broken one shows itself at its end */
+        loop_write(c->of->l, wire_fd(c->w), wire_waiting(c->w) > 0);
+}
+
+/* ---- listening ------------------------------------------------------------------------------------------------ */
+
+static void on_ready(crew *c)
+{
+    if (c->state != CREW_STARTING)
+        return;
+    c->state = CREW_IDLE;
+    c->bad_starts = 0;
+    tell_slot(c, "ready", NULL);
+}
+
+static void on_frame(crew *c, int type, const json_t *body)
+{
+    const char *text = json_string_value(json_object_get(body, "text"));
+
+    if (type == WORKER_READY)
+        on_ready(c);
+    else if (type == WORKER_LOG && text)
+        agent_tell(c->of, LINK_LOG, json_pack("{s:i, s:s}", "slot", c->number, "text", text));
+    else if (type == WORKER_FAILED && !json_object_get(body, "job"))
+        snprintf(c->last_words, sizeof c->last_words, "%s", text ? text : "");
+    else
+        task_frame(c, type, body);
+}
+
+static int take_frames(crew *c, err *e)
+{
+    wire_frame f;
+
+    while (c->w) {
+        json_t *body = NULL;
+        TRY(wire_next(c->w, &f, e));
+        if (!f.type)
+            return 0;
+        TRY(wire_parse(&f, &body, e));
+        c->heard_ns = clock_ns();
+        on_frame(c, f.type, body);
+        json_decref(body);
+    }
+    return 0;
+}
+
+static void hang_up(crew *c)
+{
+    if (c->w) {
+        loop_drop(c->of->l, wire_fd(c->w));
+        wire_free(c->w);
+    }
+    c->w = NULL;
+}
+
+/* What it said before its end counts; then its wire is of no more use. Its process is judged when it is reaped. */
+static void on_wire(void *arg, bool readable, bool writable)
+{
+    crew *c = arg;
+    err e = {0};
+    int end = readable ? wire_fill(c->w, &e) : 0;
+
+    if (take_frames(c, &e) != 0)
+        end = 1;
+    if (end == 0 && c->w && writable) {
+        end = wire_flush(c->w, &e);
+        loop_write(c->of->l, wire_fd(c->w), wire_waiting(c->w) > 0);
+    }
+    if (end != 0 && c->w) {
+        hang_up(c);
+        if (c->pid > 0 && e.code == ERR_PEER && c->state != CREW_DYING)
+            kill(-c->pid, SIGKILL);
+    }
+}
+
+/* ---- starting ------------------------------------------------------------------------------------------------- */
+
+static int open_log(const crew *c)
+{
+    char path[FS_PATH];
+    int n = snprintf(path, sizeof path, "%s/logs/%s-%d.log", c->of->farm, c->of->how->node, c->number);
+
+    return n < FS_PATH ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644) : -1;
+}
+
+static void load(crew *c)
+{
+    const agent *a = c->of;
+
+    crew_order(c, WORKER_LOAD,
+               json_pack("{s:i, s:s, s:s, s:I, s:i, s:i}", "protocol", WORKER_PROTOCOL, "farm", a->farm, "base",
+                         a->base, "epoch", (json_int_t)a->epoch, "slot", c->number, "threads", a->how->threads));
+}
+
+static int start(crew *c, err *e)
+{
+    char program[FS_PATH];
+    const char *argv[] = {program, "--fd", "3", NULL};
+    child_spec spec = {.argv = argv, .threads = c->of->how->threads};
+    int ends[2], rc;
+
+    TRY(child_program(program, "cfarm-worker", e));
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+        return err_set(e, ERR_IO, "a socket pair: %s", strerror(errno));
+    spec.fd = ends[1];
+    spec.out = spec.err = open_log(c);
+    rc = child_start(&c->pid, &spec, e);
+    close(ends[1]);
+    if (spec.out >= 0)
+        close(spec.out);
+    if (rc != 0) {
+        c->pid = 0;
+        close(ends[0]);
+        return rc;
+    }
+    c->w = wire_new(ends[0]);
+    loop_add(c->of->l, ends[0], on_wire, c);
+    return 0;
+}
+
+/* A worker that ends before it was ready says nothing about any concept: the slot is tried again, then closed. */
+static void bad_start(crew *c, const char *text)
+{
+    c->bad_starts++;
+    c->state = c->bad_starts < BAD_STARTS_MOST ? CREW_NONE : CREW_CLOSED;
+    c->start_ns = clock_ns() + SECOND / 5 * c->bad_starts * c->bad_starts;
+    if (c->state == CREW_CLOSED)
+        tell_slot(c, "down", c->last_words[0] ? c->last_words : text);
+}
+
+static void try_start(crew *c)
+{
+    err e = {0};
+
+    c->last_words[0] = '\0';
+    c->heard_ns = clock_ns();
+    if (start(c, &e) != 0) {
+        bad_start(c, e.text);
+        return;
+    }
+    c->state = CREW_STARTING;
+    load(c);
+}
+
+void crew_open(agent *a)
+{
+    a->slots = a->how->slots;
+    a->slot = NEW_N(crew, a->slots);
+    for (int i = 0; i < a->slots; i++) {
+        a->slot[i] = (crew){.of = a, .number = i};
+        try_start(&a->slot[i]);
+    }
+}
+
+/* ---- ending --------------------------------------------------------------------------------------------------- */
+
+void crew_kill(crew *c)
+{
+    if (c->pid <= 0 || c->state == CREW_DYING)
+        return;
+    c->state = CREW_DYING;
+    kill(-c->pid, SIGKILL);
+    tell_slot(c, "warming", NULL);
+}
+
+/* The kernel's killing for want of memory is the concept's doing; another's SIGKILL is not. */
+static void judge(agent *a, int status, const char **blame, const char **code)
+{
+    int64_t kills = node_oom_kills();
+    bool memory = kills > a->oom_kills;
+
+    a->oom_kills = kills;
+    *blame = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && !memory ? "node" : "job";
+    *code = memory ? "out-of-memory" : WIFSIGNALED(status) ? "signal" : "exit";
+}
+
+static void gone(crew *c, int status)
+{
+    crew_state was = c->state;
+    char ending[96], text[160];
+    const char *blame, *code;
+
+    c->pid = 0;
+    if (c->w)
+        on_wire(c, true, false); /* its last words */
+    hang_up(c);
+    child_ending(status, ending, sizeof ending);
+    snprintf(text, sizeof text, "the worker ended with %s", ending);
+    if (was == CREW_STARTING) {
+        bad_start(c, text);
+        return;
+    }
+    if (was != CREW_DYING)
+        tell_slot(c, "warming", NULL);
+    c->state = CREW_NONE;
+    c->start_ns = 0;
+    judge(c->of, status, &blame, &code);
+    if (c->task)
+        task_member_lost(c, blame, code, text);
+}
+
+void crew_reap(agent *a)
+{
+    for (int i = 0; i < a->slots; i++) {
+        int status;
+        if (a->slot[i].pid > 0 && waitpid(a->slot[i].pid, &status, WNOHANG) == a->slot[i].pid)
+            gone(&a->slot[i], status);
+    }
+}
+
+static double patience(const crew *c)
+{
+    double steps = WORKER_SILENCE_STEPS * c->longest;
+
+    return steps > c->of->silence_s ? steps : c->of->silence_s;
+}
+
+static void check_silence(crew *c)
+{
+    double silent = (double)(clock_ns() - c->heard_ns) * 1e-9;
+    char text[96];
+
+    if ((c->state != CREW_BUSY && c->state != CREW_STARTING) || silent < patience(c))
+        return;
+    snprintf(text, sizeof text, "the worker gave no sign of life for %.0f s", silent);
+    if (c->state == CREW_STARTING) {
+        snprintf(c->last_words, sizeof c->last_words, "%s", text);
+        kill(-c->pid, SIGKILL);
+        return;
+    }
+    crew_kill(c);
+    task_member_lost(c, "job", "hang", text);
+}
+
+void crew_tick(agent *a)
+{
+    for (int i = 0; i < a->slots; i++) {
+        crew *c = &a->slot[i];
+        if (c->state == CREW_NONE && clock_ns() >= c->start_ns)
+            try_start(c);
+        else
+            check_silence(c);
+    }
+}
+
+static bool any_left(const agent *a)
+{
+    for (int i = 0; i < a->slots; i++)
+        if (a->slot[i].pid > 0)
+            return true;
+    return false;
+}
+
+/* The idle ones are asked, the others killed; nobody is waited for longer than two seconds. */
+void crew_end(agent *a)
+{
+    int64_t until = clock_ns() + 2 * SECOND;
+
+    for (int i = 0; i < a->slots; i++) {
+        crew *c = &a->slot[i];
+        if (c->pid > 0 && c->state == CREW_IDLE)
+            crew_order(c, WORKER_QUIT, json_object());
+        else if (c->pid > 0)
+            kill(-c->pid, SIGKILL);
+    }
+    for (; any_left(a); usleep(2000))
+        for (int i = 0; i < a->slots; i++) {
+            crew *c = &a->slot[i];
+            if (c->pid > 0 && clock_ns() > until)
+                kill(-c->pid, SIGKILL);
+            if (c->pid > 0 && waitpid(c->pid, NULL, WNOHANG) == c->pid)
+                c->pid = 0;
+        }
+    for (int i = 0; i < a->slots; i++)
+        hang_up(&a->slot[i]);
+    free(a->slot);
+    a->slots = 0;
+}

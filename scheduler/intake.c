@@ -1,0 +1,314 @@
+/* The farm file against the ledger. */
+#include "scheduler/intake.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/mem.h"
+#include "cluster/base/str.h"
+
+/* ---- settings, and how they differ ---------------------------------------------------------------------------- */
+
+/* A farm that was moved is the same farm: relative paths are looked up under the new root. */
+static void without_root(json_t *settings) { json_object_del(settings, "root"); }
+
+static void describe(const json_t *v, char *out, size_t room)
+{
+    char *text = v ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9)) : mem_text("not given");
+
+    snprintf(out, room, "%s", text);
+    free(text);
+}
+
+/* The first key, in the order of keys, whose values differ: "regularisation.images: \"a\" became \"b\"". */
+static bool difference(const json_t *was, const json_t *is, const char *at, char *out, size_t room)
+{
+    json_t *both;
+    const char *key;
+    json_t *ignored;
+    bool found = false;
+
+    if (json_equal(was, is))
+        return false;
+    if (!json_is_object(was) || !json_is_object(is)) {
+        char old[100], new[100];
+        describe(was, old, sizeof old);
+        describe(is, new, sizeof new);
+        snprintf(out, room, "%s: %s became %s", at, old, new);
+        return true;
+    }
+    both = json_copy((json_t *)(uintptr_t)was);
+    json_object_update(both, (json_t *)(uintptr_t)is);
+    json_object_foreach(both, key, ignored)
+    {
+        str path = {0};
+        str_add(&path, "%s%s%s", at, *at ? "." : "", key);
+        found = found || difference(json_object_get(was, key), json_object_get(is, key), path.at, out, room);
+        str_free(&path);
+    }
+    json_decref(both);
+    return found;
+}
+
+static json_t *concept_settings(const farm_concept *c)
+{
+    char *text, hex[HASH_HEX];
+    json_t *o;
+
+    farm_concept_json(c, &text, hex);
+    o = json_loads(text, 0, NULL);
+    free(text);
+    return o;
+}
+
+static json_t *merge_settings(const farm_merge *m, const farmfile *f)
+{
+    char *text = m->settings ? cfg_json(m->settings) : NULL;
+    json_t *o = text ? json_loads(text, 0, NULL) : json_object(), *of = json_array();
+
+    for (size_t i = 0; i < m->of.n; i++)
+        json_array_append_new(of, json_string(m->of.at[i]));
+    json_object_set_new(o, "of", of);
+    json_object_set_new(o, "base", json_string(f->base));
+    json_object_set_new(o, "root", json_string(f->root));
+    free(text);
+    return o;
+}
+
+/* ---- comparing ------------------------------------------------------------------------------------------------ */
+
+static void add(intake *i, intake_change c)
+{
+    i->at = mem_grow(i->at, i->n + 1, sizeof *i->at);
+    i->at[i->n++] = c;
+    i->trainings += c.kind == INTAKE_SUBMIT && c.concept;
+}
+
+typedef struct {
+    const char *name;
+    job_kind kind;
+    int priority;
+    bool hold, retry;
+    json_t *settings;       /* taken */
+    intake_change submit;
+} wanted;
+
+static bool same_but_root(const sched_job *j, const json_t *settings, char *text, size_t room)
+{
+    json_t *was = json_loads(j->spec.settings, 0, NULL), *is = json_deep_copy(settings);
+    bool differs;
+
+    without_root(was);
+    without_root(is);
+    differs = difference(was, is, "", text, room);
+    json_decref(was);
+    json_decref(is);
+    return !differs;
+}
+
+static bool same_text(const sched_job *j, const json_t *settings)
+{
+    char *text = json_dumps(settings, JSON_COMPACT | JSON_SORT_KEYS);
+    bool same = strcmp(text, j->spec.settings) == 0;
+
+    free(text);
+    return same;
+}
+
+static bool stuck(const sched_job *j)
+{
+    return j->state == JOB_QUARANTINED || j->state == JOB_REJECTED;
+}
+
+static int compare_known(intake *out, int at, const sched_job *j, const wanted *w, err *e)
+{
+    char text[400];
+    bool same = same_but_root(j, w->settings, text, sizeof text);
+
+    if (j->spec.kind != w->kind)
+        return err_set(e, ERR_INPUT, "%s was a %s before and is a %s now; give it another name", w->name,
+                       job_kind_name(j->spec.kind), job_kind_name(w->kind));
+    if (j->state == JOB_DONE)
+        return same ? 0 : err_set(e, ERR_INPUT, "%s is done, and its settings changed (%s); put them back, or give it "
+                                  "another name", w->name, text);
+    if (!same || !same_text(j, w->settings) || (int)j->spec.priority != w->priority || (w->hold && !j->spec.hold))
+        add(out, w->submit);
+    else if (j->state == JOB_CANCELLED || (stuck(j) && w->retry) || (j->spec.hold && !w->hold))
+        add(out, (intake_change){.kind = INTAKE_RELEASE, .job = at});
+    return 0;
+}
+
+static int compare_one(intake *out, const ledger *l, wanted *w, err *e)
+{
+    int at = sched_find(l->s, w->name), rc = 0;
+
+    if (at < 0)
+        add(out, w->submit);
+    else
+        rc = compare_known(out, at, &l->s->job[at], w, e);
+    json_decref(w->settings);
+    return rc;
+}
+
+static int compare_concept(intake *out, const ledger *l, const farm_concept *c, bool retry, err *e)
+{
+    wanted w = {.name = c->name, .kind = JOB_TRAIN, .priority = c->priority, .hold = c->hold, .retry = retry,
+                .settings = concept_settings(c), .submit = {.kind = INTAKE_SUBMIT, .concept = c}};
+
+    return compare_one(out, l, &w, e);
+}
+
+static int compare_merge(intake *out, const ledger *l, const farmfile *f, const farm_merge *m, bool retry, err *e)
+{
+    wanted w = {.name = m->name, .kind = JOB_MERGE, .priority = PRIORITY_NORMAL, .retry = retry,
+                .settings = merge_settings(m, f), .submit = {.kind = INTAKE_SUBMIT, .merge = m}};
+
+    return compare_one(out, l, &w, e);
+}
+
+static bool asked_for(const farmfile *f, const char *name)
+{
+    for (size_t i = 0; i < f->merge_count; i++)
+        if (strcmp(f->merges[i].name, name) == 0)
+            return true;
+    return farm_find(f, name) != NULL;
+}
+
+int intake_compare(intake *out, const ledger *l, const farmfile *f, bool retry, err *e)
+{
+    int rc = 0;
+
+    *out = (intake){0};
+    for (size_t i = 0; i < f->concept_count && rc == 0; i++)
+        rc = compare_concept(out, l, &f->concepts[i], retry, e);
+    for (size_t i = 0; i < f->merge_count && rc == 0; i++)
+        rc = compare_merge(out, l, f, &f->merges[i], retry, e);
+    for (int i = 0; i < l->s->jobs && rc == 0; i++) {
+        const sched_job *j = &l->s->job[i];
+        if (j->state != JOB_DONE && j->state != JOB_CANCELLED && !asked_for(f, j->spec.name))
+            add(out, (intake_change){.kind = INTAKE_CANCEL, .job = i});
+    }
+    if (rc != 0)
+        intake_free(out);
+    return rc;
+}
+
+void intake_free(intake *i)
+{
+    free(i->at);
+    *i = (intake){0};
+}
+
+/* ---- applying ------------------------------------------------------------------------------------------------- */
+
+static int find_checked(const json_t *checked, const char *name, job_spec *p, err *e)
+{
+    const json_t *list = json_object_get(checked, "concepts");
+    int64_t leaves;
+
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *o = json_array_get(list, i);
+        const char *its = json_string_value(json_object_get(o, "name"));
+        if (!its || strcmp(its, name) != 0)
+            continue;
+        TRY(json_get_int(o, "steps", 0, INT32_MAX, &p->steps, e));
+        TRY(json_get_int(o, "batch", 1, INT32_MAX, &p->batch, e));
+        TRY(json_get_int(o, "leaves", 1, 1 << 20, &leaves, e));
+        p->leaves = (int)leaves;
+        return 0;
+    }
+    return err_set(e, ERR_PEER, "the worker's check does not know it");
+}
+
+/* Only names of jobs are waited for; a path is a file that exists already. */
+static json_t *needs_of(const farmfile *f, const cfg_texts *names)
+{
+    json_t *needs = json_array();
+
+    for (size_t i = 0; i < names->n; i++)
+        if (asked_for(f, names->at[i]))
+            json_array_append_new(needs, json_string(names->at[i]));
+    return needs;
+}
+
+static int submit(ledger *l, job_spec *p, json_t *settings, json_t *needs, err *e)
+{
+    char *text = json_dumps(settings, JSON_COMPACT | JSON_SORT_KEYS);
+    sched_effects todo = {0};
+    sched_event ev = {.type = EV_SUBMIT};
+    int rc;
+
+    p->settings = text;
+    p->needs = needs;
+    ev.spec = *p;
+    rc = ledger_step(l, &ev, &todo, e);
+    sched_effects_free(&todo);
+    free(text);
+    json_decref(settings);
+    json_decref(needs);
+    return rc;
+}
+
+static int submit_change(ledger *l, const intake_change *c, const farmfile *f, const json_t *checked, err *e)
+{
+    job_spec p = {.retries = (int)f->limits.retries, .leaves = 1, .priority = PRIORITY_NORMAL, .batch = 1};
+
+    if (c->merge) {
+        p.kind = JOB_MERGE;
+        p.name = c->merge->name;
+        return submit(l, &p, merge_settings(c->merge, f), needs_of(f, &c->merge->of), e);
+    }
+    p.name = c->concept->name;
+    p.priority = (job_priority)c->concept->priority;
+    p.hold = c->concept->hold;
+    if (find_checked(checked, p.name, &p, e) != 0)
+        return err_wrap(e, "concept %s", p.name);
+    return submit(l, &p, concept_settings(c->concept), needs_of(f, &c->concept->depends), e);
+}
+
+static int apply(ledger *l, const intake_change *c, const farmfile *f, const json_t *checked, err *e)
+{
+    sched_event ev = {.type = c->kind == INTAKE_RELEASE ? EV_RELEASE : EV_CANCEL, .job = c->job};
+    sched_effects todo = {0};
+    int rc;
+
+    if (c->kind == INTAKE_SUBMIT)
+        return submit_change(l, c, f, checked, e);
+    rc = ledger_step(l, &ev, &todo, e);
+    sched_effects_free(&todo);
+    return rc;
+}
+
+static bool needs_are_there(const ledger *l, const intake_change *c, const farmfile *f)
+{
+    const cfg_texts *names = c->merge ? &c->merge->of : &c->concept->depends;
+
+    for (size_t i = 0; c->kind == INTAKE_SUBMIT && i < names->n; i++)
+        if (asked_for(f, names->at[i]) && sched_find(l->s, names->at[i]) < 0)
+            return false;
+    return true;
+}
+
+/* Nobody before those he needs: rounds over what is left, until a round brings nothing (the farm file has no circles). */
+int intake_apply(const intake *in, ledger *l, const farmfile *f, const json_t *checked, err *e)
+{
+    bool *applied = NEW_N(bool, in->n + 1);
+    size_t left = in->n, before = left + 1;
+    int rc = 0;
+
+    while (left > 0 && left < before && rc == 0) {
+        before = left;
+        for (size_t i = 0; i < in->n && rc == 0; i++) {
+            if (applied[i] || !needs_are_there(l, &in->at[i], f))
+                continue;
+            rc = apply(l, &in->at[i], f, checked, e);
+            applied[i] = true;
+            left--;
+        }
+    }
+    free(applied);
+    if (rc == 0 && left > 0)
+        return err_set(e, ERR_INPUT, "%zu concepts wait for each other in a circle", left);
+    return rc;
+}

@@ -1,0 +1,128 @@
+/* The steps before a farm runs. */
+#include "scheduler/prepare.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cluster/base/fs.h"
+#include "cluster/node/node.h"
+#include "configs/cfg_yaml.h"
+#include "scheduler/child.h"
+
+enum { CHECK_MOST = 1 << 28, FILE_MOST = 1 << 26, BACKOFF_MS = 5000, HOLD_MS = 10000, RETRIES_MOST = 1000 };
+
+static const cfg_node *worker_flag(cfg_doc *d, int workers)
+{
+    cfg_mark at = {.file = "--workers"};
+    cfg_node *map = cfg_node_new(d, CFG_MAP, at);
+    char text[16];
+
+    snprintf(text, sizeof text, "%d", workers);
+    cfg_put(d, map, "limits.workers", at, cfg_scalar(d, cfg_text(d, text), true, at));
+    return map;
+}
+
+int prepare_read(prepared *p, const char *path, int workers, err *e)
+{
+    *p = (prepared){.d = cfg_doc_new()};
+    return farm_read(&p->f, p->d, path, workers > 0 ? worker_flag(p->d, workers) : NULL, e);
+}
+
+static int64_t backoff(void)
+{
+    const char *text = getenv("CFARM_BACKOFF_MS"); /* for tests */
+
+    return text && *text ? atoll(text) : BACKOFF_MS;
+}
+
+static int pow2_floor(int64_t n)
+{
+    int p = 1;
+
+    while (2 * p <= n && 2 * p <= GANG_MOST)
+        p *= 2;
+    return p;
+}
+
+int prepare_compare(prepared *p, bool retry, err *e)
+{
+    sched_options how = {.gang_max = pow2_floor(p->f->limits.gang_max), .backoff_ms = backoff(), .hold_ms = HOLD_MS};
+
+    TRY(ledger_open(&p->l, p->f->dir, how, e));
+    return intake_compare(&p->changes, p->l, p->f, retry, e);
+}
+
+bool prepare_needed(const prepared *p)
+{
+    const sched *s = p->l->s;
+
+    if (p->changes.n > 0)
+        return true;
+    for (int i = 0; i < s->jobs; i++) {
+        const sched_job *j = &s->job[i];
+        bool held = j->state == JOB_HOLD && j->spec.hold, waits = j->state == JOB_QUEUED && j->blocked;
+        if (j->state < JOB_DONE && !held && !waits)
+            return true;
+    }
+    return false;
+}
+
+int prepare_check(json_t **checked, const char *path, err *e)
+{
+    char program[FS_PATH], *text;
+    const char *argv[] = {program, "--check", path, "--json", NULL};
+    size_t n;
+    int status, rc;
+
+    TRY(child_program(program, "cfarm-worker", e));
+    TRY(child_output(argv, &text, &n, CHECK_MOST, &status, e));
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        rc = json_parse(checked, text, n, "what cfarm-worker --check says", e);
+    } else {
+        char ending[96];
+        child_ending(status, ending, sizeof ending);
+        rc = WIFEXITED(status) && WEXITSTATUS(status) == 2
+                 ? err_set(e, ERR_INPUT, "%s has mistakes; nothing was begun", path)
+                 : err_set(e, ERR_PEER, "cfarm-worker --check ended with %s", ending);
+    }
+    free(text);
+    return rc;
+}
+
+/* The farm file as it was accepted, beside the results it led to. */
+static int keep_file(const prepared *p, err *e)
+{
+    char path[FS_PATH], *text;
+    size_t n;
+    int rc;
+
+    TRY(fs_join(path, p->l->dir, "farm.yaml", e));
+    TRY(fs_read(p->f->path, &text, &n, FILE_MOST, e));
+    rc = fs_write(path, text, n, e);
+    free(text);
+    return rc;
+}
+
+int prepare_accept(prepared *p, const json_t *checked, err *e)
+{
+    char by[NODE_NAME + 32];
+    node_facts node;
+
+    node_look(&node);
+    snprintf(by, sizeof by, "%s pid %ld", node.name, (long)getpid());
+    TRY(ledger_begin(p->l, by, e));
+    TRY(intake_apply(&p->changes, p->l, p->f, checked, e));
+    TRY(ledger_commit(p->l, e));
+    return keep_file(p, e);
+}
+
+void prepare_free(prepared *p)
+{
+    intake_free(&p->changes);
+    ledger_close(p->l);
+    cfg_doc_free(p->d);
+    *p = (prepared){0};
+}

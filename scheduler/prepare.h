@@ -1,0 +1,26 @@
+#ifndef PREPARE_H
+#define PREPARE_H
+/* From a farm file to a ledger whose next epoch has begun: read, compared, checked, accepted, in that order. */
+#include "configs/farmfile.h"
+#include "scheduler/intake.h"
+#include "scheduler/ledger.h"
+
+typedef struct {
+    cfg_doc *d;
+    farmfile *f;        /* lives in d */
+    ledger *l;
+    intake changes;
+} prepared;
+
+/* Reads the file; workers: limits.workers from the command line, 0: as the file has it. */
+int prepare_read(prepared *p, const char *path, int workers, err *e);
+/* Opens the ledger and finds what has changed. */
+int prepare_compare(prepared *p, bool retry, err *e);
+/* Is there anything a worker or a merge could do? */
+bool prepare_needed(const prepared *p);
+/* Asks the worker program whether all that is new can be trained; its mistakes go to our standard error. */
+int prepare_check(json_t **checked, const char *path, err *e);
+/* Begins the epoch and accepts the changes: durable when it returns 0. */
+int prepare_accept(prepared *p, const json_t *checked, err *e);
+void prepare_free(prepared *p);
+#endif

@@ -1,0 +1,300 @@
+/* Attempts: an order becomes one START per rank; the ranks' answers become one answer. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cluster/base/clock.h"
+#include "cluster/base/mem.h"
+#include "cluster/wire/worker.h"
+#include "scheduler/agent_impl.h"
+#include "scheduler/link.h"
+#include "scheduler/publish.h"
+
+static const int64_t HALT_PATIENCE = 10000000000;
+
+/* ---- answers -------------------------------------------------------------------------------------------------- */
+
+static json_t *about(const task *t) { return json_pack("{s:i, s:i}", "job", t->job, "attempt", t->attempt); }
+
+static void tell_failed(agent *a, json_t *o, const char *blame, bool retry, const char *code, const char *text,
+                        int64_t step)
+{
+    json_object_set_new(o, "blame", json_string(blame));
+    json_object_set_new(o, "retry", json_boolean(retry));
+    json_object_set_new(o, "code", json_string(code));
+    json_object_set_new(o, "text", json_string(text));
+    json_object_set_new(o, "step", json_integer(step));
+    agent_tell(a, LINK_FAILED, o);
+}
+
+/* Ranks that have not answered are killed: in a collective they would wait for one who does not come. */
+static void task_free(agent *a, task *t)
+{
+    for (int r = 0; r < t->size; r++) {
+        crew *c = &a->slot[t->slot[r]];
+        if (c->task != t)
+            continue;
+        c->task = NULL;
+        if (!t->done[r])
+            crew_kill(c);
+        else if (c->state == CREW_BUSY)
+            c->state = CREW_IDLE;
+    }
+    for (task **at = &a->tasks; *at; at = &(*at)->next)
+        if (*at == t) {
+            *at = t->next;
+            break;
+        }
+    fs_discard(t->aside);
+    if (t->path[0])
+        unlink(t->path);
+    json_decref(t->result);
+    free(t->name);
+    free(t);
+}
+
+static void task_fail(agent *a, task *t, const char *blame, bool retry, const char *code, const char *text)
+{
+    json_t *o = about(t);
+    int64_t step = t->step;
+
+    task_free(a, t);
+    tell_failed(a, o, blame, retry, code, text, step);
+}
+
+static void task_stopped(agent *a, task *t)
+{
+    json_t *o = about(t);
+
+    task_free(a, t);
+    agent_tell(a, LINK_STOPPED, o);
+}
+
+/* ---- results -------------------------------------------------------------------------------------------------- */
+
+static int check_result(const task *t, const char **sha256, err *e)
+{
+    struct stat s;
+    int64_t bytes;
+
+    TRY(json_get_text(t->result, "sha256", sha256, e));
+    TRY(json_get_int(t->result, "bytes", 1, INT64_MAX, &bytes, e));
+    if (stat(t->aside, &s) != 0 || s.st_size != bytes)
+        return err_set(e, ERR_PEER, "the worker tells of a result of %lld bytes that is not there", (long long)bytes);
+    return 0;
+}
+
+static void task_publish(agent *a, task *t)
+{
+    const char *sha256 = NULL;
+    json_t *o = about(t);
+    err e = {0};
+    int rc = check_result(t, &sha256, &e);
+
+    if (rc == 0)
+        rc = publish(a->farm, t->aside, sha256, t->name, &e);
+    if (rc != 0) {
+        json_decref(o);
+        task_fail(a, t, e.code == ERR_IO ? "store" : "node", true, e.code == ERR_IO ? "publish" : "result", e.text);
+        return;
+    }
+    json_object_update(o, t->result);
+    json_object_del(o, "file");
+    task_free(a, t);
+    agent_tell(a, LINK_DONE, o);
+}
+
+/* ---- orders --------------------------------------------------------------------------------------------------- */
+
+static int read_slots(agent *a, task *t, const json_t *order, err *e)
+{
+    const json_t *slots = json_object_get(order, "slots");
+
+    t->size = (int)json_array_size(slots);
+    if (t->size < 1 || t->size > GANG_MOST)
+        return err_set(e, ERR_PEER, "an order for %d slots", t->size);
+    for (int r = 0; r < t->size; r++) {
+        int64_t i = json_integer_value(json_array_get(slots, (size_t)r));
+        if (i < 0 || i >= a->slots || a->slot[i].state != CREW_IDLE)
+            return err_set(e, ERR_PEER, "slot %lld is not free", (long long)i);
+        t->slot[r] = (int)i;
+    }
+    return 0;
+}
+
+static int prepare(agent *a, task *t, const json_t *order, err *e)
+{
+    const char *name;
+
+    TRY(json_get_text(order, "name", &name, e));
+    t->name = mem_text(name);
+    TRY(read_slots(a, t, order, e));
+    TRY(publish_aside(t->aside, a->farm, name, t->attempt, e));
+    if (t->size > 1)
+        snprintf(t->path, sizeof t->path, "/dev/shm/cfarm-%ld-%d-%d", (long)getpid(), t->job, t->attempt);
+    return 0;
+}
+
+static void start_rank(agent *a, task *t, int rank, const json_t *order)
+{
+    crew *c = &a->slot[t->slot[rank]];
+    json_t *o = about(t), *gang;
+
+    gang = json_pack("{s:i, s:i, s:O}", "rank", rank, "size", t->size, "leaves", json_object_get(order, "leaves"));
+    if (t->path[0])
+        json_object_set_new(gang, "path", json_string(t->path));
+    json_object_set_new(o, "gang", gang);
+    json_object_set_new(o, "name", json_string(t->name));
+    json_object_set(o, "settings", json_object_get(order, "settings"));
+    if (rank == 0)
+        json_object_set_new(o, "out", json_string(t->aside));
+    c->state = CREW_BUSY;
+    c->task = t;
+    c->rank = rank;
+    c->longest = 0;
+    c->heard_ns = clock_ns();
+    crew_order(c, WORKER_START, o);
+}
+
+void task_run(agent *a, const json_t *order)
+{
+    task *t = NEW(task);
+    err e = {0};
+
+    t->job = (int)json_integer_value(json_object_get(order, "job"));
+    t->attempt = (int)json_integer_value(json_object_get(order, "attempt"));
+    t->next = a->tasks;
+    a->tasks = t;
+    if (prepare(a, t, order, &e) != 0) {
+        t->size = 0;
+        task_fail(a, t, "node", true, "refused", e.text);
+        return;
+    }
+    for (int r = 0; r < t->size; r++)
+        start_rank(a, t, r, order);
+}
+
+static task *find(const agent *a, const json_t *o)
+{
+    json_int_t job = json_integer_value(json_object_get(o, "job"));
+    json_int_t attempt = json_integer_value(json_object_get(o, "attempt"));
+
+    for (task *t = a->tasks; t; t = t->next)
+        if (t->job == job && t->attempt == attempt)
+            return t;
+    return NULL;
+}
+
+void task_halt(agent *a, const json_t *order)
+{
+    task *t = find(a, order);
+    const json_t *why = json_object_get(order, "why");
+
+    if (!t || t->halting)
+        return; /* its answer is on its way */
+    t->halting = true;
+    t->halt_ns = clock_ns() + HALT_PATIENCE;
+    for (int r = 0; r < t->size; r++) {
+        json_t *o = about(t);
+        if (json_is_string(why))
+            json_object_set_new(o, "why", json_string(json_string_value(why)));
+        crew_order(&a->slot[t->slot[r]], WORKER_STOP, o);
+    }
+}
+
+void task_tick(agent *a)
+{
+    for (task *t = a->tasks, *next; t; t = next) {
+        next = t->next;
+        if (t->halting && clock_ns() > t->halt_ns)
+            task_stopped(a, t);
+    }
+}
+
+void task_end(agent *a)
+{
+    while (a->tasks)
+        task_free(a, a->tasks);
+}
+
+/* ---- what workers say ----------------------------------------------------------------------------------------- */
+
+static void on_progress(crew *c, task *t, const json_t *body)
+{
+    double seconds = json_number_value(json_object_get(body, "seconds"));
+    int64_t step = json_integer_value(json_object_get(body, "step"));
+    json_t *o;
+
+    if (seconds > c->longest)
+        c->longest = seconds;
+    if (c->rank != 0)
+        return;
+    t->step = step;
+    o = json_deep_copy(body);
+    agent_tell(c->of, LINK_PROGRESS, o);
+}
+
+static void on_failed(crew *c, task *t, const json_t *body)
+{
+    const char *blame = json_string_value(json_object_get(body, "blame"));
+    const char *code = json_string_value(json_object_get(body, "code"));
+    const char *text = json_string_value(json_object_get(body, "text"));
+    bool known = blame && job_blame_find(blame) >= 0;
+
+    t->done[c->rank] = true;
+    task_fail(c->of, t, known ? blame : "node", !json_is_false(json_object_get(body, "retry")), code ? code : "",
+              text ? text : "the worker gave no reason");
+}
+
+/* A rank has answered with DONE or STOPPED; the last one's answer is the gang's. */
+static void on_answer(crew *c, task *t, int type, const json_t *body)
+{
+    if (t->done[c->rank])
+        return;
+    t->done[c->rank] = true;
+    t->answered++;
+    t->dones += type == WORKER_DONE;
+    if (type == WORKER_DONE && c->rank == 0)
+        t->result = json_deep_copy(body);
+    if (t->answered < t->size)
+        return;
+    if (t->dones == t->size)
+        task_publish(c->of, t);
+    else if (t->halting)
+        task_stopped(c->of, t);
+    else
+        task_fail(c->of, t, "node", true, "protocol", "a worker stopped by nobody's order");
+}
+
+/* Frames about another attempt are late (worker.h, rule 2). */
+void task_frame(crew *c, int type, const json_t *body)
+{
+    task *t = find(c->of, body);
+
+    if (!t || c->task != t)
+        return;
+    if (type == WORKER_PROGRESS)
+        on_progress(c, t, body);
+    else if (type == WORKER_FAILED)
+        on_failed(c, t, body);
+    else if (type == WORKER_DONE || type == WORKER_STOPPED)
+        on_answer(c, t, type, body);
+}
+
+/* It may have answered already and died afterwards: then only the slot is lost. */
+void task_member_lost(crew *c, const char *blame, const char *code, const char *text)
+{
+    task *t = c->task;
+
+    if (!t)
+        return;
+    c->task = NULL;
+    if (t->done[c->rank])
+        return;
+    if (t->halting)
+        task_stopped(c->of, t);
+    else
+        task_fail(c->of, t, blame, true, code, text);
+}

@@ -1,0 +1,263 @@
+/* `cfarm train FARM.yaml`: one process per rank comes in here; one agent per node and one coordinator go on. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "scheduler/agent.h"
+#include "scheduler/child.h"
+#include "scheduler/commands.h"
+#include "scheduler/coordinator.h"
+#include "scheduler/meet.h"
+#include "scheduler/prepare.h"
+
+typedef struct {
+    const char *path;
+    int workers;
+    bool retry;
+} train_options;
+
+static int usage(void)
+{
+    fputs("usage: cfarm train FARM.yaml [--workers N] [--retry]\n"
+          "  --workers N   workers on each node (limits.workers); without it one for each rank of the launcher there\n"
+          "  --retry       try quarantined and rejected concepts again\n",
+          stderr);
+    return FARM_BAD_INPUT;
+}
+
+static bool parse(train_options *o, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--retry") == 0)
+            o->retry = true;
+        else if (strcmp(argv[i], "--workers") == 0 && i + 1 < argc && atoi(argv[i + 1]) > 0)
+            o->workers = atoi(argv[++i]);
+        else if (argv[i][0] != '-' && !o->path)
+            o->path = argv[i];
+        else
+            return false;
+    }
+    return o->path != NULL;
+}
+
+/* ---- rank 0, before the ranks meet ---------------------------------------------------------------------------- */
+
+typedef struct {
+    prepared p;
+    int listen;
+    meet_notice notice;
+} host;
+
+static int make_token(char out[MEET_TOKEN], err *e)
+{
+    unsigned char bytes[(MEET_TOKEN - 1) / 2];
+
+    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
+        return err_set(e, ERR_IO, "no random numbers for the farm's token: %s", strerror(errno));
+    for (size_t i = 0; i < sizeof bytes; i++)
+        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+    return 0;
+}
+
+static int tell_nothing_to_do(const sched *s, const char *name)
+{
+    int bad = s->count[JOB_QUARANTINED] + s->count[JOB_REJECTED] + s->count[JOB_QUEUED], held = s->count[JOB_HOLD];
+
+    for (int i = 0; i < s->jobs; i++) {
+        const sched_job *j = &s->job[i];
+        if (j->state == JOB_QUARANTINED || j->state == JOB_REJECTED)
+            fprintf(stderr, "%s is %s: %s; change its settings or use --retry\n", j->spec.name,
+                    job_state_name(j->state), j->why ? j->why : "no reason kept");
+        else if (j->state == JOB_QUEUED)
+            fprintf(stderr, "%s waits for what is not done\n", j->spec.name);
+    }
+    fprintf(stderr, "farm %s: nothing to do: %d of %d done", name, s->count[JOB_DONE],
+            s->jobs - s->count[JOB_CANCELLED]);
+    fprintf(stderr, held ? ", %d on hold\n" : "\n", held);
+    return bad ? FARM_SOME_FAILED : FARM_DONE;
+}
+
+static int open_house(host *h, const train_options *o, err *e)
+{
+    int rank, size;
+
+    TRY(meet_launched(&rank, &size, e));
+    TRY(coordinator_listen(&h->listen, &h->notice.port, size > 1 && !meet_one_node(), e));
+    TRY(make_token(h->notice.token, e));
+    if (size > 1 && !meet_one_node())
+        h->notice.addresses = node_addresses(h->notice.address);
+    else
+        strcpy(h->notice.address[h->notice.addresses++], "127.0.0.1");
+    h->notice.workers = o->workers > 0 ? o->workers : h->p.f->limits.workers;
+    h->notice.threads = h->p.f->limits.threads;
+    h->notice.go = 1;
+    return 0;
+}
+
+static int prepare_rest(host *h, const train_options *o, json_t **checked, err *e)
+{
+    if (journal_warning(h->p.l->j))
+        fprintf(stderr, "cfarm: %s\n", journal_warning(h->p.l->j));
+    if (!prepare_needed(&h->p)) {
+        h->notice.status = tell_nothing_to_do(h->p.l->s, h->p.f->name);
+        return 0;
+    }
+    if (h->p.changes.trainings > 0 && !*checked)
+        TRY(prepare_check(checked, o->path, e));
+    TRY(prepare_accept(&h->p, *checked, e));
+    return open_house(h, o, e);
+}
+
+/* What is new is checked before it is accepted; what was accepted before is not asked for again. */
+static int prepare(host *h, const train_options *o, err *e)
+{
+    json_t *checked = NULL;
+    int rc;
+
+    TRY(prepare_read(&h->p, o->path, o->workers, e));
+    if (!fs_is_dir(h->p.f->dir)) /* all is new: nothing is made, not even a folder, for a file with mistakes */
+        TRY(prepare_check(&checked, o->path, e));
+    rc = prepare_compare(&h->p, o->retry, e);
+    if (rc == 0)
+        rc = prepare_rest(h, o, &checked, e);
+    json_decref(checked);
+    return rc;
+}
+
+static void prepare_or_tell(host *h, const train_options *o)
+{
+    err e = {0};
+
+    if (prepare(h, o, &e) == 0)
+        return;
+    fprintf(stderr, "cfarm: %s\n", e.text);
+    h->notice.status = e.code == ERR_INPUT || e.code == ERR_SHAPE ? FARM_BAD_INPUT : FARM_BROKEN;
+}
+
+/* ---- coordinator and agents ----------------------------------------------------------------------------------- */
+
+static int coordinate(const host *h, const meet_place *place)
+{
+    coordinator_options o = {.l = h->p.l, .name = h->p.f->name, .base = h->p.f->base, .listen = h->listen,
+                             .token = h->notice.token, .agents = place->nodes};
+    char path[FS_PATH];
+    err e = {0};
+    int status;
+
+    if (fs_join(path, h->p.l->dir, "logs/events.jsonl", &e) != 0 || log_open(&o.log, stderr, path, &e) != 0) {
+        fprintf(stderr, "cfarm: %s\n", e.text);
+        return FARM_BROKEN;
+    }
+    status = coordinator_run(&o);
+    log_close(o.log);
+    return status;
+}
+
+/* A process of its own, so that a slow disk under the journal never keeps the agent from its workers, and neither's bug
+ * is the other's. Its process group is its own: a Ctrl-C reaches it once, through the agent. */
+static int fork_coordinator(pid_t *pid, host *h, const meet_place *place, err *e)
+{
+    pid_t parent = getpid();
+
+    fflush(NULL);
+    *pid = fork();
+    if (*pid < 0)
+        return err_set(e, ERR_MEMORY, "cannot start the coordinator: %s", strerror(errno));
+    if (*pid == 0) {
+        int status = FARM_BROKEN;
+        setpgid(0, 0);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() == parent)
+            status = coordinate(h, place);
+        prepare_free(&h->p);
+        exit(status);
+    }
+    close(h->listen);
+    return 0;
+}
+
+static int serve(const meet_notice *n, const meet_place *place, pid_t coordinator)
+{
+    agent_options o = {.address = (const char (*)[NODE_ADDRESS])n->address, .addresses = n->addresses, .port = n->port,
+                       .token = n->token, .coordinator = coordinator};
+    node_facts node;
+    err e = {0};
+
+    if (node_cores_use(&place->cores, &e) != 0)
+        fprintf(stderr, "cfarm: %s\n", e.text); /* slower, not wrong */
+    node_look(&node);
+    o.node = node.name;
+    o.slots = n->workers > 0 ? (int)n->workers : place->local_size;
+    o.threads = n->threads > 0 ? (int)n->threads : node.cores / o.slots;
+    if (o.threads < 1)
+        o.threads = 1;
+    if (agent_run(&o, &e) == 0)
+        return FARM_DONE;
+    fprintf(stderr, "cfarm: agent on %s: %s\n", node.name, e.text);
+    return FARM_BROKEN;
+}
+
+static int wait_for(pid_t coordinator)
+{
+    char ending[96];
+    int status;
+
+    while (waitpid(coordinator, &status, 0) < 0)
+        if (errno != EINTR)
+            return FARM_BROKEN;
+    if (WIFEXITED(status))
+        return WEXITSTATUS(status);
+    child_ending(status, ending, sizeof ending);
+    fprintf(stderr, "cfarm: the coordinator ended with %s; the same command goes on from its journal\n", ending);
+    return FARM_BROKEN;
+}
+
+static int host_farm(host *h, const meet_place *place)
+{
+    pid_t coordinator;
+    err e = {0};
+
+    if (fork_coordinator(&coordinator, h, place, &e) != 0) {
+        fprintf(stderr, "cfarm: %s\n", e.text);
+        return FARM_BROKEN;
+    }
+    prepare_free(&h->p); /* the coordinator has its own, and the lock */
+    serve(&h->notice, place, coordinator);
+    return wait_for(coordinator);
+}
+
+int command_train(int argc, char **argv)
+{
+    train_options o = {0};
+    host h = {.listen = -1};
+    meet_place place;
+    err e = {0};
+    int rank, size, status = 0;
+
+    if (!parse(&o, argc, argv))
+        return usage();
+    if (meet_launched(&rank, &size, &e) != 0) {
+        fprintf(stderr, "cfarm: %s\n", e.text);
+        return FARM_BAD_INPUT;
+    }
+    if (rank == 0)
+        prepare_or_tell(&h, &o);
+    if (meet(&place, &h.notice, &e) != 0) {
+        fprintf(stderr, "cfarm: %s\n", e.text);
+        status = FARM_BROKEN;
+    } else if (!h.notice.go) {
+        status = place.rank == 0 ? h.notice.status : FARM_DONE;
+    } else if (place.rank == 0) {
+        status = host_farm(&h, &place);
+    } else if (place.local_rank == 0) {
+        status = serve(&h.notice, &place, 0);
+    }
+    prepare_free(&h.p);
+    return status;
+}

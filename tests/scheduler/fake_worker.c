@@ -1,0 +1,237 @@
+/* A worker without tensors: speaks cluster/wire/worker.h and misbehaves as its concept's settings tell it. Built as
+ * "cfarm-worker" in a folder of its own, which tests name in CFARM_PROGRAMS.
+ *
+ *   fake: {step_ms: 5,          each step takes so long
+ *          at: 3, does: crash,  at step 3: crash (SIGSEGV), kill (SIGKILL), exit, hang, nan, disk, refuse
+ *          times: 1,            only in so many first attempts; without it in all
+ *          rank: 1}             only this rank of a gang; without it the first
+ *
+ * The result depends on the settings alone, not on gang or attempt: as the real one's should. FAKE_LOAD=exit ends it at
+ * LOAD. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "cluster/base/fs.h"
+#include "cluster/base/hash.h"
+#include "cluster/base/str.h"
+#include "cluster/wire/wire.h"
+#include "cluster/wire/worker.h"
+#include "configs/farmfile.h"
+
+typedef struct { wire *w; json_int_t job, attempt, rank, size; const json_t *fake; atomic_int *meet; bool stop; } training;
+
+static void say(wire *w, int type, json_t *body)
+{
+    if (wire_tell(w, (uint16_t)type, body, 10, NULL) != 0)
+        exit(0);
+}
+
+static json_t *about(const training *t) { return json_pack("{s:I, s:I}", "job", t->job, "attempt", t->attempt); }
+
+static json_int_t number(const json_t *o, const char *key, json_int_t otherwise)
+{
+    const json_t *v = json_object_get(o, key);
+    return v ? (json_int_t)json_number_value(v) : otherwise;
+}
+
+static void say_failed(const training *t, const char *blame, bool retry, const char *text)
+{
+    json_t *o = about(t);
+    json_object_update_new(o, json_pack("{s:s, s:b, s:s, s:s}", "blame", blame, "retry", retry, "code", "fake", "text", text));
+    say(t->w, WORKER_FAILED, o);
+}
+
+/* True: it has failed politely. */
+static bool misbehave(const training *t)
+{
+    const char *does = json_string_value(json_object_get(t->fake, "does"));
+
+    if (!does)
+        return false;
+    if (strcmp(does, "crash") == 0)
+        raise(SIGSEGV);
+    if (strcmp(does, "kill") == 0)
+        raise(SIGKILL);
+    if (strcmp(does, "exit") == 0)
+        _exit(3);
+    while (strcmp(does, "hang") == 0)
+        pause();
+    if (strcmp(does, "nan") == 0)
+        say_failed(t, "job", true, "step 3: the loss is not a number");
+    else if (strcmp(does, "disk") == 0)
+        say_failed(t, "store", true, "no space left on the disk");
+    else
+        say_failed(t, "settings", false, "a setting that cannot be");
+    return true;
+}
+
+/* Each rank counts its steps where all can see them: the gang is as fast as its slowest, and waits for the dead. */
+static void meet_gang(const training *t, int step)
+{
+    if (!t->meet)
+        return;
+    atomic_store(&t->meet[t->rank], step);
+    for (json_int_t r = 0; r < t->size; r++)
+        while (atomic_load(&t->meet[r]) < step)
+            usleep(200);
+}
+
+static atomic_int *map_meet(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    void *at;
+
+    if (fd < 0 || ftruncate(fd, 64 * sizeof(atomic_int)) != 0)
+        exit(9);
+    at = mmap(NULL, 64 * sizeof(atomic_int), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    close(fd);
+    return at == MAP_FAILED ? NULL : at;
+}
+
+static void look_for_stop(training *t)
+{
+    wire_frame f;
+
+    if (wire_take(t->w, &f, 0, NULL) != 0 || f.type == WORKER_QUIT)
+        exit(0);
+    if (f.type == WORKER_STOP)
+        t->stop = true;
+}
+
+static void write_result(const training *t, const char *out, const char *settings)
+{
+    json_t *o = about(t);
+    err e = {0};
+
+    if (out) {
+        char sha[HASH_HEX];
+        if (fs_write(out, settings, strlen(settings), &e) != 0) {
+            fprintf(stderr, "%s\n", e.text);
+            exit(8);
+        }
+        hash_bytes(settings, strlen(settings), sha);
+        json_object_update_new(o, json_pack("{s:s, s:s, s:i}", "file", out, "sha256", sha, "bytes", (int)strlen(settings)));
+    }
+    json_object_update_new(o, json_pack("{s:f, s:{}}", "seconds", 0.5, "summary"));
+    say(t->w, WORKER_DONE, o);
+}
+
+static void train(training *t, const json_t *order)
+{
+    const json_t *settings = json_object_get(order, "settings");
+    char *text = json_dumps(settings, JSON_SORT_KEYS);
+    int steps = (int)number(settings, "steps", 5), at = (int)number(t->fake, "at", -1);
+    bool mine = number(t->fake, "rank", 0) == t->rank && t->attempt <= number(t->fake, "times", 1000);
+    bool failed = false;
+
+    for (int k = 1; k <= steps && !failed && !t->stop; k++) {
+        json_t *o = about(t);
+        usleep((useconds_t)number(t->fake, "step_ms", 1) * 1000);
+        failed = mine && k == at && misbehave(t);
+        meet_gang(t, k);
+        json_object_update_new(o, json_pack("{s:s, s:i, s:i, s:f, s:f}", "phase", "training", "step", k, "steps", steps,
+                                            "loss", 1.0 / k, "seconds", 0.01));
+        if (!failed)
+            say(t->w, WORKER_PROGRESS, o);
+        else
+            json_decref(o);
+        look_for_stop(t);
+    }
+    if (t->stop)
+        say(t->w, WORKER_STOPPED, about(t));
+    else if (!failed)
+        write_result(t, json_string_value(json_object_get(order, "out")), text);
+    free(text);
+}
+
+static void on_start(wire *w, const json_t *order)
+{
+    const json_t *gang = json_object_get(order, "gang");
+    const char *path = json_string_value(json_object_get(gang, "path"));
+    training t = {.w = w, .job = number(order, "job", 0), .attempt = number(order, "attempt", 0),
+                  .rank = number(gang, "rank", 0), .size = number(gang, "size", 1),
+                  .fake = json_object_get(json_object_get(order, "settings"), "fake")};
+
+    if (path)
+        t.meet = map_meet(path);
+    say(w, WORKER_STARTED, about(&t));
+    train(&t, order);
+    if (t.meet)
+        munmap(t.meet, 64 * sizeof(atomic_int));
+}
+
+static int serve(int fd)
+{
+    wire *w = wire_new(fd);
+    const char *load = getenv("FAKE_LOAD");
+    wire_frame f;
+    json_t *o;
+
+    while (wire_take(w, &f, -1, NULL) == 0 && f.type != WORKER_QUIT) {
+        if (wire_parse(&f, &o, NULL) != 0)
+            return 1;
+        if (f.type == WORKER_LOAD && load) {
+            say(w, WORKER_FAILED, json_pack("{s:s, s:b, s:s, s:s}", "blame", "node", "retry", 1, "code", "load", "text",
+                                            "no model here"));
+            exit(1);
+        }
+        if (f.type == WORKER_LOAD)
+            say(w, WORKER_READY, json_pack("{s:i, s:i, s:s, s:s, s:i}", "protocol", WORKER_PROTOCOL, "pid", (int)getpid(),
+                                           "version", "fake", "backend", "none", "memory", 0));
+        else if (f.type == WORKER_START)
+            on_start(w, o);
+        else if (f.type == WORKER_STOP)
+            say(w, WORKER_STOPPED, json_incref(o));
+        json_decref(o);
+    }
+    wire_free(w);
+    return 0;
+}
+
+static int setting(const farm_concept *c, const char *key, int otherwise)
+{
+    const cfg_node *v = cfg_get(c->settings, key);
+    return v ? atoi(v->text) : otherwise;
+}
+
+static int check(const char *path)
+{
+    cfg_doc *d = cfg_doc_new();
+    json_t *list = json_array(), *o;
+    farmfile *f;
+    err e = {0};
+
+    if (farm_read(&f, d, path, NULL, &e) != 0) {
+        fprintf(stderr, "%s\n", e.text);
+        return 2;
+    }
+    for (size_t i = 0; i < f->concept_count; i++) {
+        const farm_concept *c = &f->concepts[i];
+        if (cfg_get(c->settings, "broken")) {
+            fprintf(stderr, "%s: broken\n", c->name);
+            return 2;
+        }
+        json_array_append_new(list, json_pack("{s:s, s:i, s:i, s:i}", "name", c->name, "steps", setting(c, "steps", 5),
+                                              "batch", setting(c, "batch", 8), "leaves", setting(c, "leaves", 8)));
+    }
+    o = json_pack("{s:o}", "concepts", list);
+    json_dumpf(o, stdout, 0);
+    json_decref(o);
+    cfg_doc_free(d);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 3 && strcmp(argv[1], "--fd") == 0)
+        return serve(atoi(argv[2]));
+    if (argc >= 3 && strcmp(argv[1], "--check") == 0)
+        return check(argv[2]);
+    return 2;
+}
