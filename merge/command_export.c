@@ -1,0 +1,169 @@
+/* cfarm export FILE.h5 --format NAME -o OUT, and back: cfarm import FILE... --base DIR -o OUT.h5 */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/fs.h"
+#include "cluster/base/mem.h"
+#include "merge/command.h"
+#include "merge/export.h"
+#include "trainer/card.h"
+
+/* ---- export ---- */
+
+typedef struct {
+    const char *out, *base;
+    int format;
+    int64_t rank;
+} export_settings;
+
+static const char *const FORMATS[] = {"diffusers", "diffusers-bin", "model", "lora", "delta-bin", "delta-ckpt", NULL};
+
+static const cfg_field EXPORT_ROWS[] = {
+    {"out", CFG_TEXT, CFG_AT(export_settings, out), NULL, 1, 4000, .help = "the file or folder to write; also -o"},
+    {"format", CFG_CHOICE, CFG_AT(export_settings, format), "diffusers", .names = FORMATS, .help = "diffusers: custom-"
+     "diffusion weights and token files; diffusers-bin: the same for diffusers 0.16 to 0.21; model: a whole model folder; "
+     "lora: kohya's names, and embedding files; delta-bin, delta-ckpt: the authors'"},
+    {"base", CFG_TEXT, CFG_AT(export_settings, base), "", .help = "the base model's folder; left out: where the file says it "
+     "was"},
+    {"rank", CFG_INT, CFG_AT(export_settings, rank), "64", 1, 2048, .help = "of a LoRA"},
+    CFG_END,
+};
+
+static const export_format *format_of(int choice)
+{
+    const export_format *f = export_formats;
+    while (f->name && strcmp(f->name, FORMATS[choice]) != 0)
+        f++;
+    CHECK(f->name);
+    return f;
+}
+
+static int export_concept(concept *c, const export_settings *s, logger *log, err *e)
+{
+    const export_format *f = format_of(s->format);
+    base_model base = {0};
+    bool factors = c->n_tensors == 0 && c->factors.rank > 0;
+    int rc = f->needs_base || factors ? base_open(&base, s->base, c->base_path, c->base, e) : 0;
+    if (rc == 0)
+        rc = export_full(c, base.model, e);
+    if (rc == 0)
+        rc = f->write(&(export_job){c, base.model, (int)s->rank, s->out}, e);
+    if (rc == 0)
+        log_event(log, "exported", TEXT("format", f->name), TEXT("out", s->out));
+    base_close(&base);
+    return rc;
+}
+
+static int run_export(const void *set, char *const file[], int n, logger *log, err *e)
+{
+    concept c;
+    int rc;
+    (void)n;
+    TRY(concept_read(&c, file[0], CONCEPT_TENSORS | CONCEPT_FACTORS, e));
+    rc = export_concept(&c, set, log, e);
+    concept_free(&c);
+    return rc;
+}
+
+const command command_export = {"export", "FILE.h5 -o OUT", "for other programs", EXPORT_ROWS, sizeof(export_settings), 1, 1,
+                                run_export};
+
+/* ---- import ---- */
+
+typedef struct {
+    const char *out, *base;
+    cfg_texts class_words;
+} import_settings;
+
+static const cfg_field IMPORT_ROWS[] = {
+    {"out", CFG_TEXT, CFG_AT(import_settings, out), NULL, 1, 4000, .help = "the concept file to write; also -o"},
+    {"base", CFG_TEXT, CFG_AT(import_settings, base), NULL, 1, 4000, .help = "the folder of the base model it was trained on"},
+    {"class", CFG_TEXTS, CFG_AT(import_settings, class_words), "", .help = "class word of each token, in their order: cat; "
+     "what a merge ties the token to"},
+    CFG_END,
+};
+
+static int check_tensors(const concept *c, const sd *m, err *e)
+{
+    char name[600];
+    for (int i = 0; i < c->n_tensors; i++) {
+        const concept_tensor *t = &c->tensors[i];
+        nn_shape s;
+        snprintf(name, sizeof name, "unet.%.500s", t->name);
+        TRY(sd_file_shape(m, name, &s, e));
+        if (s.d[0] != t->rows || (s.n > 1 ? s.d[1] : 0) != t->cols)
+            return err_set(e, ERR_SHAPE, "%s has another shape in the base model", t->name);
+        for (int64_t k = 0; k < t->rows * (t->cols ? t->cols : 1); k++)
+            if (!isfinite(t->data[k]))
+                return err_set(e, ERR_INPUT, "%s holds numbers that are not finite", t->name);
+    }
+    return 0;
+}
+
+static int give_classes(concept *c, const cfg_texts *words, err *e)
+{
+    if (words->n != 0 && words->n != (size_t)(c->n_tokens ? c->n_tokens : 1))
+        return err_set(e, ERR_INPUT, "%zu class words for %d tokens; give one for each, in this order: --class cat", words->n,
+                       c->n_tokens);
+    for (int i = 0; words->n > 0 && i < c->n_tokens; i++) {
+        free(c->tokens[i].class_word);
+        c->tokens[i].class_word = mem_text(words->at[i]);
+    }
+    return 0;
+}
+
+static int give_card(concept *c, sd *m, const cfg_texts *words, err *e)
+{
+    card_opts o = {.rows = CARD_RELEASED, .class_word = c->n_tokens == 0 && words->n ? words->at[0] : NULL};
+    float *rows = NEW_N(float, (size_t)c->n_tokens * (size_t)c->width + 1);
+    int rc;
+    for (int i = 0; i < c->n_tokens; i++)
+        memcpy(rows + (size_t)i * (size_t)c->width, c->tokens[i].row, (size_t)c->width * sizeof *rows);
+    rc = sd_text_rows_set(m, rows, c->n_tokens, e);
+    if (rc == 0)
+        rc = card_make(&c->card, c, m, &o, e);
+    free(rows);
+    return rc;
+}
+
+static int fill(concept *c, sd *m, const import_settings *s, char *const file[], int n, err *e)
+{
+    char base[HASH_HEX];
+    for (int i = 0; i < n; i++)
+        TRY(import_read(c, file[i], sd_unet_shape(m)->level[0].layers, e));
+    if (c->n_tensors + c->n_tokens == 0)
+        return err_set(e, ERR_INPUT, "%s holds neither weights nor tokens", file[0]);
+    if (c->width != sd_text_shape(m)->width)
+        return err_set(e, ERR_SHAPE, "text features of %d numbers, the base model's have %d", c->width,
+                       sd_text_shape(m)->width);
+    TRY(check_tensors(c, m, e));
+    TRY(give_classes(c, &s->class_words, e));
+    TRY(sd_fingerprint(m, base, e));
+    c->base = mem_text(base);
+    c->base_path = mem_text(sd_dir(m));
+    c->method = mem_text(c->n_tensors ? "custom-diffusion" : "textual-inversion");
+    c->recipe = mem_text("{\"operation\":\"import\",\"program\":\"conceptfarm " CFARM_VERSION "\"}");
+    return give_card(c, m, &s->class_words, e);
+}
+
+static int run_import(const void *set, char *const file[], int n, logger *log, err *e)
+{
+    const import_settings *s = set;
+    concept c = {0};
+    base_model base;
+    int rc;
+    TRY(base_open(&base, s->base, NULL, NULL, e));
+    rc = fill(&c, base.model, s, file, n, e);
+    if (rc == 0)
+        rc = concept_write(s->out, &c, e);
+    if (rc == 0)
+        log_event(log, "imported", INT("tensors", c.n_tensors), INT("tokens", c.n_tokens), INT("card_rows", c.card.n),
+                  TEXT("out", s->out));
+    concept_free(&c);
+    base_close(&base);
+    return rc;
+}
+
+const command command_import = {"import", "FILE... --base DIR -o OUT.h5", "other programs' concepts into a concept file",
+                                IMPORT_ROWS, sizeof(import_settings), 1, -1, run_import};

@@ -1,0 +1,210 @@
+/* Formats that hold a concept as it is: diffusers' and the authors'. Each is one row of the table at the end. */
+#include "merge/export.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/fs.h"
+#include "cluster/base/mem.h"
+#include "cluster/base/str.h"
+#include "merge/names.h"
+#include "merge/torch.h"
+
+int export_full(concept *c, const sd *base, err *e)
+{
+    concept full = {0};
+    int rc = 0;
+    if (c->n_tensors > 0 || c->factors.rank == 0)
+        return 0;
+    for (int i = 0; rc == 0 && i < c->factors.matrices; i++) {
+        const concept_matrix *m = &c->factors.matrix[i];
+        concept_tensor *t = concept_add_tensor(&full, m->name, m->rows, c->width, NULL);
+        float *w0 = NEW_N(float, (size_t)m->rows * (size_t)c->width);
+        char name[NAME_ROOM];
+        bool changed;
+        snprintf(name, sizeof name, "unet.%s", m->name);
+        rc = sd_file_read(base, name, w0, (size_t)m->rows * (size_t)c->width, e);
+        if (rc == 0)
+            rc = concept_weight(c, m->name, w0, m->rows, c->width, t->data, &changed, e);
+        free(w0);
+    }
+    if (rc != 0) {
+        concept_free(&full);
+        return rc;
+    }
+    c->tensors = full.tensors;
+    c->n_tensors = full.n_tensors;
+    return 0;
+}
+
+/* ---- lists of tensors for a writer ---- */
+
+typedef struct {
+    st_tensor *at;
+    char **name;
+    size_t n;
+} tensor_list;
+
+static void push(tensor_list *l, const char *name, int dims, int64_t a, int64_t b, const float *data)
+{
+    l->at = mem_grow(l->at, l->n + 1, sizeof *l->at);
+    l->name = mem_grow(l->name, l->n + 1, sizeof *l->name);
+    l->name[l->n] = mem_text(name);
+    l->at[l->n] = (st_tensor){.name = l->name[l->n], .type = F32, .n = dims, .d = {a, dims > 1 ? b : 0},
+                              .count = (uint64_t)(a * (dims > 1 ? b : 1)), .data = data};
+    l->n++;
+}
+
+static void free_list(tensor_list *l)
+{
+    for (size_t i = 0; i < l->n; i++)
+        free(l->name[i]);
+    free(l->name);
+    free(l->at);
+}
+
+static void push_tensor(tensor_list *l, const char *name, const concept_tensor *t)
+{
+    push(l, name, t->cols ? 2 : 1, t->rows, t->cols, t->data);
+}
+
+static int no_name(const char *name, const char *format, err *e)
+{
+    return err_set(e, ERR_INPUT, "%s has no place in the format %s; --format model takes everything", name, format);
+}
+
+/* ---- diffusers: pytorch_custom_diffusion_weights.safetensors and <new1>.safetensors ---- */
+
+static const char *const PROVENANCE[] = {"base_fingerprint", "method", "recipe", NULL};
+
+static int write_list(const char *path, const tensor_list *l, const concept *c, err *e)
+{
+    const char *values[] = {c->base, c->method, c->recipe, NULL};
+    return st_write(path, l->at, l->n, PROVENANCE, values, e);
+}
+
+static int list_processors(tensor_list *l, const concept *c, err *e)
+{
+    char name[NAME_ROOM];
+    for (int i = 0; i < c->n_tensors; i++) {
+        if (!names_to_processor(name, c->tensors[i].name))
+            return no_name(c->tensors[i].name, "diffusers", e);
+        push_tensor(l, name, &c->tensors[i]);
+    }
+    return 0;
+}
+
+int export_tokens(const concept *c, const char *dir, bool flat, err *e)
+{
+    char path[FS_PATH], name[300];
+    for (int i = 0; i < c->n_tokens; i++) {
+        const concept_token *t = &c->tokens[i];
+        st_tensor row = {.name = t->word, .type = F32, .n = flat ? 1 : 2, .d = {flat ? c->width : 1, flat ? 0 : c->width},
+                         .count = (uint64_t)c->width, .data = t->row};
+        snprintf(name, sizeof name, "%.255s.safetensors", t->word);
+        TRY(fs_join(path, dir, name, e));
+        TRY(st_write(path, &row, 1, (const char *const[]){NULL}, (const char *const[]){NULL}, e));
+    }
+    return 0;
+}
+
+static int write_diffusers(const export_job *j, err *e)
+{
+    tensor_list l = {0};
+    char path[FS_PATH];
+    int rc = list_processors(&l, j->c, e);
+    if (rc == 0)
+        rc = fs_mkdirs(j->out, e);
+    if (rc == 0)
+        rc = fs_join(path, j->out, "pytorch_custom_diffusion_weights.safetensors", e);
+    if (rc == 0)
+        rc = write_list(path, &l, j->c, e);
+    if (rc == 0)
+        rc = export_tokens(j->c, j->out, true, e);
+    free_list(&l);
+    return rc;
+}
+
+static int write_diffusers_bin(const export_job *j, err *e)
+{
+    tensor_list l = {0};
+    char path[FS_PATH], name[300];
+    int rc = list_processors(&l, j->c, e);
+    if (rc == 0)
+        rc = fs_mkdirs(j->out, e);
+    if (rc == 0)
+        rc = fs_join(path, j->out, "pytorch_custom_diffusion_weights.bin", e);
+    if (rc == 0)
+        rc = torch_write(path, l.at, l.n, e);
+    free_list(&l);
+    for (int i = 0; rc == 0 && i < j->c->n_tokens; i++) {
+        tensor_list one = {0};
+        push(&one, j->c->tokens[i].word, 1, j->c->width, 0, j->c->tokens[i].row);
+        snprintf(name, sizeof name, "%.255s.bin", j->c->tokens[i].word);
+        rc = fs_join(path, j->out, name, e);
+        if (rc == 0)
+            rc = torch_write(path, one.at, one.n, e);
+        free_list(&one);
+    }
+    return rc;
+}
+
+/* ---- the authors' own ---- */
+
+/* delta.bin: {"unet": {...}, "modifier_token": {"<new1>": [width]}} */
+static int write_delta_bin(const export_job *j, err *e)
+{
+    tensor_list l = {0};
+    char name[NAME_ROOM];
+    int rc;
+    for (int i = 0; i < j->c->n_tensors; i++) {
+        snprintf(name, sizeof name, "unet/%s", j->c->tensors[i].name);
+        push_tensor(&l, name, &j->c->tensors[i]);
+    }
+    for (int i = 0; i < j->c->n_tokens; i++) {
+        snprintf(name, sizeof name, "modifier_token/%s", j->c->tokens[i].word);
+        push(&l, name, 1, j->c->width, 0, j->c->tokens[i].row);
+    }
+    rc = torch_write(j->out, l.at, l.n, e);
+    free_list(&l);
+    return rc;
+}
+
+/* delta*.ckpt: {"state_dict": {CompVis names, "embed": [tokens, width]}} */
+static int write_delta_ckpt(const export_job *j, err *e)
+{
+    tensor_list l = {0};
+    size_t width = (size_t)j->c->width, n = (size_t)j->c->n_tokens;
+    float *embed = NEW_N(float, n * width + 1);
+    char name[NAME_ROOM + 16] = "state_dict/";
+    char *tail = name + strlen("state_dict/");
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < j->c->n_tensors; i++) {
+        if (!names_to_compvis(tail, j->c->tensors[i].name, sd_unet_shape(j->base)->level[0].layers))
+            rc = no_name(j->c->tensors[i].name, "delta-ckpt", e);
+        else
+            push_tensor(&l, name, &j->c->tensors[i]);
+    }
+    for (size_t i = 0; i < n; i++)
+        memcpy(embed + i * width, j->c->tokens[i].row, width * sizeof *embed);
+    if (n > 0)
+        push(&l, "state_dict/embed", 2, (int64_t)n, (int64_t)width, embed);
+    if (rc == 0)
+        rc = torch_write(j->out, l.at, l.n, e);
+    free_list(&l);
+    free(embed);
+    return rc;
+}
+
+const export_format export_formats[] = {
+    {"diffusers", "a folder with pytorch_custom_diffusion_weights.safetensors and a file for each token", false,
+     write_diffusers},
+    {"diffusers-bin", "the same as torch files (.bin), which diffusers 0.16 to 0.21 loads", false, write_diffusers_bin},
+    {"model", "a whole model folder in the diffusers layout: the base with these weights and words in it", true,
+     export_model},
+    {"lora", "a folder with a LoRA in kohya's names (--rank) and an embedding file for each token", true, export_lora},
+    {"delta-bin", "the authors' diffusers file, delta.bin", false, write_delta_bin},
+    {"delta-ckpt", "the authors' own file, delta*.ckpt", true, write_delta_ckpt},
+    {NULL, NULL, false, NULL},
+};

@@ -1,0 +1,34 @@
+#ifndef EXPORT_H
+#define EXPORT_H
+/* A concept or merged model for other programs, and theirs for us. */
+#include "data/concept.h"
+#include "trainer/model/sd.h"
+
+typedef struct {
+    const concept *c;        /* with full matrices (export_full) */
+    sd *base;                /* NULL unless the format asks for it */
+    int rank;                /* of a LoRA */
+    const char *out;
+} export_job;
+
+typedef struct {
+    const char *name, *help;
+    bool needs_base;
+    int (*write)(const export_job *j, err *e);
+} export_format;
+extern const export_format export_formats[];   /* ended by a NULL name */
+
+/* Full matrices for a file that has factors only; does nothing where they are there. */
+int export_full(concept *c, const sd *base, err *e);
+
+/* The parts, for each other: <word>.safetensors = {"<word>": [1, width]} or, where flat, [width]. */
+int export_tokens(const concept *c, const char *dir, bool flat, err *e);
+int export_model(const export_job *j, err *e);      /* export_model.c */
+int export_lora(const export_job *j, err *e);       /* export_lora.c */
+
+/* Adds what a file or folder of another program holds to out: tensors under diffusers names, and tokens. Known by their
+ * keys: diffusers' custom-diffusion weights and token files (.safetensors and .bin), learned_embeds of Textual Inversion,
+ * the authors' delta.bin and delta*.ckpt. per_level as names.h. Keys that mean nothing here are an error that lists them.
+ * out->width is set by the first tensor. */
+int import_read(concept *out, const char *path, int per_level, err *e);
+#endif

@@ -1,0 +1,154 @@
+/* W - W0 = up down by a truncated SVD, each matrix for itself, in the names kohya's scripts gave LoRA files and every user
+ * interface reads: lora_unet_..._attn2_to_k.{lora_down,lora_up}.weight and .alpha = rank, so that a reader's factor
+ * alpha/rank is 1. The square root of each singular value goes to either side. */
+#include <cblas.h>
+#include <lapacke.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/fs.h"
+#include "cluster/base/mem.h"
+#include "data/safetensors.h"
+#include "merge/export.h"
+#include "merge/names.h"
+
+enum { PARTS = 3 };
+
+typedef struct {
+    st_tensor *at;
+    char **name;
+    float **data;
+    size_t n;
+    double lost, all;        /* |.|^2 of what the rank leaves out, and of everything */
+} lora;
+
+static void free_lora(lora *l)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        free(l->name[i]);
+        free(l->data[i]);
+    }
+    free(l->name);
+    free(l->data);
+    free(l->at);
+}
+
+/* Takes data over. dims 0: a scalar. */
+static void push(lora *l, const char *module, const char *part, int dims, int64_t a, int64_t b, float *data)
+{
+    char name[NAME_ROOM + 32];
+    snprintf(name, sizeof name, "%s.%s", module, part);
+    l->at = mem_grow(l->at, l->n + 1, sizeof *l->at);
+    l->name = mem_grow(l->name, l->n + 1, sizeof *l->name);
+    l->data = mem_grow(l->data, l->n + 1, sizeof *l->data);
+    l->name[l->n] = mem_text(name);
+    l->data[l->n] = data;
+    l->at[l->n] = (st_tensor){.name = l->name[l->n], .type = F32, .n = dims, .d = {a, b},
+                              .count = (uint64_t)(dims ? a * b : 1), .data = data};
+    l->n++;
+}
+
+typedef struct {
+    int rows, cols, m;
+    double *u, *sigma, *vt;  /* row-major [rows, m], [m], [m, cols] */
+} svd;
+
+static int decompose(svd *out, double *a, int rows, int cols, err *e)
+{
+    int m = rows < cols ? rows : cols;
+    *out = (svd){rows, cols, m, NEW_N(double, (size_t)rows * (size_t)m), NEW_N(double, m),
+                 NEW_N(double, (size_t)m * (size_t)cols)};
+    if (LAPACKE_dgesdd(LAPACK_ROW_MAJOR, 'S', rows, cols, a, cols, out->sigma, out->u, m, out->vt, cols) == 0)
+        return 0;
+    free(out->u);
+    free(out->sigma);
+    free(out->vt);
+    return err_set(e, ERR_INPUT, "its singular values do not converge; are there numbers that are not finite?");
+}
+
+static void push_factors(lora *l, const char *module, const svd *s, int rank)
+{
+    float *up = NEW_N(float, (size_t)s->rows * (size_t)rank), *down = NEW_N(float, (size_t)rank * (size_t)s->cols);
+    float *alpha = NEW(float);
+    *alpha = (float)rank;
+    for (int r = 0; r < rank; r++) {
+        double root = sqrt(s->sigma[r]);
+        for (int i = 0; i < s->rows; i++)
+            up[(size_t)i * (size_t)rank + (size_t)r] = (float)(root * s->u[(size_t)i * (size_t)s->m + (size_t)r]);
+        for (int j = 0; j < s->cols; j++)
+            down[(size_t)r * (size_t)s->cols + (size_t)j] = (float)(root * s->vt[(size_t)r * (size_t)s->cols + (size_t)j]);
+    }
+    for (int r = 0; r < s->m; r++) {
+        l->all += s->sigma[r] * s->sigma[r];
+        l->lost += r < rank ? 0 : s->sigma[r] * s->sigma[r];
+    }
+    push(l, module, "lora_down.weight", 2, rank, s->cols, down);
+    push(l, module, "lora_up.weight", 2, s->rows, rank, up);
+    push(l, module, "alpha", 0, 0, 0, alpha);
+}
+
+static int add_matrix(lora *l, const concept_tensor *t, const sd *base, int rank, err *e)
+{
+    size_t count = (size_t)t->rows * (size_t)t->cols;
+    float *w0 = NEW_N(float, count);
+    double *change = NEW_N(double, count);
+    char name[NAME_ROOM], module[NAME_ROOM];
+    svd s;
+    int rc, most = (int)(t->rows < t->cols ? t->rows : t->cols);
+    snprintf(name, sizeof name, "unet.%s", t->name);
+    rc = sd_file_read(base, name, w0, count, e);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        change[i] = (double)t->data[i] - (double)w0[i];
+    if (rc == 0)
+        rc = decompose(&s, change, (int)t->rows, (int)t->cols, e);
+    if (rc == 0) {
+        names_to_kohya(module, t->name);
+        push_factors(l, module, &s, rank < most ? rank : most);
+        free(s.u);
+        free(s.sigma);
+        free(s.vt);
+    }
+    free(w0);
+    free(change);
+    return rc == 0 ? 0 : err_wrap(e, "%s", t->name);
+}
+
+/* A bias has no place in a LoRA. */
+static int add_all(lora *l, const export_job *j, err *e)
+{
+    char module[NAME_ROOM];
+    for (int i = 0; i < j->c->n_tensors; i++) {
+        const concept_tensor *t = &j->c->tensors[i];
+        if (t->cols == 0 || !names_to_kohya(module, t->name))
+            return err_set(e, ERR_INPUT, "%s has no place in a LoRA; --format model takes everything", t->name);
+        TRY(add_matrix(l, t, j->base, j->rank, e));
+    }
+    return 0;
+}
+
+static int write_lora(const lora *l, const export_job *j, err *e)
+{
+    static const char *const keys[] = {"ss_network_module", "ss_network_dim", "ss_network_alpha", "ss_output_name",
+                                       "base_fingerprint", "share_left_out", NULL};
+    char path[FS_PATH], rank[16], left_out[32];
+    const char *values[] = {"networks.lora", rank, rank, "concept", j->c->base, left_out, NULL};
+    snprintf(rank, sizeof rank, "%d", j->rank);
+    snprintf(left_out, sizeof left_out, "%.3g", l->all > 0 ? sqrt(l->lost / l->all) : 0);
+    TRY(fs_mkdirs(j->out, e));
+    TRY(fs_join(path, j->out, "lora.safetensors", e));
+    TRY(st_write(path, l->at, l->n, keys, values, e));
+    printf("rank %d leaves out %s of the change of the weights\n", j->rank, left_out);
+    return export_tokens(j->c, j->out, false, e);
+}
+
+int export_lora(const export_job *j, err *e)
+{
+    lora l = {0};
+    int rc = add_all(&l, j, e);
+    if (rc == 0)
+        rc = write_lora(&l, j, e);
+    free_lora(&l);
+    return rc;
+}

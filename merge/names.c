@@ -1,0 +1,81 @@
+#include "merge/names.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "cluster/base/str.h"
+
+/* Rows of what follows "attn2." in both spellings. */
+static const struct { const char *ours, *theirs; } processor[] = {
+    {"to_k.weight", "processor.to_k_custom_diffusion.weight"},
+    {"to_v.weight", "processor.to_v_custom_diffusion.weight"},
+    {"to_q.weight", "processor.to_q_custom_diffusion.weight"},
+    {"to_out.0.weight", "processor.to_out_custom_diffusion.0.weight"},
+    {"to_out.0.bias", "processor.to_out_custom_diffusion.0.bias"},
+};
+enum { PROCESSORS = sizeof processor / sizeof *processor };
+
+static bool replace_tail(char out[NAME_ROOM], const char *name, const char *tail, const char *by)
+{
+    return str_ends(name, tail) &&
+           snprintf(out, NAME_ROOM, "%.*s%s", (int)(strlen(name) - strlen(tail)), name, by) < NAME_ROOM;
+}
+
+bool names_to_processor(char out[NAME_ROOM], const char *name)
+{
+    for (int i = 0; i < PROCESSORS; i++)
+        if (strstr(name, ".attn2.") && replace_tail(out, name, processor[i].ours, processor[i].theirs))
+            return true;
+    return false;
+}
+
+bool names_from_processor(char out[NAME_ROOM], const char *key)
+{
+    for (int i = 0; i < PROCESSORS; i++)
+        if (strstr(key, ".attn2.") && replace_tail(out, key, processor[i].theirs, processor[i].ours))
+            return true;
+    return false;
+}
+
+#define COMPVIS "model.diffusion_model."
+
+/* The k-th block of a side counts resnets: down, conv_in is block 0 and each level ends in a downsampler; up, each level
+ * has one resnet more. So down (i, j) is input block (per_level + 1) i + j + 1, up (i, j) output block (per_level + 1) i + j. */
+bool names_to_compvis(char out[NAME_ROOM], const char *name, int per_level)
+{
+    int i, j, used = 0, n = -1;
+    if (sscanf(name, "down_blocks.%d.attentions.%d.%n", &i, &j, &used) == 2 && used)
+        n = snprintf(out, NAME_ROOM, COMPVIS "input_blocks.%d.1.%s", (per_level + 1) * i + j + 1, name + used);
+    else if (sscanf(name, "up_blocks.%d.attentions.%d.%n", &i, &j, &used) == 2 && used)
+        n = snprintf(out, NAME_ROOM, COMPVIS "output_blocks.%d.1.%s", (per_level + 1) * i + j, name + used);
+    else if (sscanf(name, "mid_block.attentions.0.%n", &used) == 0 && used)
+        n = snprintf(out, NAME_ROOM, COMPVIS "middle_block.1.%s", name + used);
+    return n > 0 && n < NAME_ROOM;
+}
+
+bool names_from_compvis(char out[NAME_ROOM], const char *key, int per_level)
+{
+    int k, used = 0, n = -1, step = per_level + 1;
+    if (!str_starts(key, COMPVIS))
+        return false;
+    key += strlen(COMPVIS);
+    if (sscanf(key, "input_blocks.%d.1.%n", &k, &used) == 1 && used && k > 0)
+        n = snprintf(out, NAME_ROOM, "down_blocks.%d.attentions.%d.%s", (k - 1) / step, (k - 1) % step, key + used);
+    else if (sscanf(key, "output_blocks.%d.1.%n", &k, &used) == 1 && used && k >= 0)
+        n = snprintf(out, NAME_ROOM, "up_blocks.%d.attentions.%d.%s", k / step, k % step, key + used);
+    else if (sscanf(key, "middle_block.1.%n", &used) == 0 && used)
+        n = snprintf(out, NAME_ROOM, "mid_block.attentions.0.%s", key + used);
+    return n > 0 && n < NAME_ROOM;
+}
+
+bool names_to_kohya(char out[NAME_ROOM], const char *name)
+{
+    if (!replace_tail(out, name, ".weight", "") || strlen(out) + strlen("lora_unet_") >= NAME_ROOM)
+        return false;
+    memmove(out + strlen("lora_unet_"), out, strlen(out) + 1);
+    memcpy(out, "lora_unet_", strlen("lora_unet_"));
+    for (char *at = out; *at; at++)
+        if (*at == '.')
+            *at = '_';
+    return true;
+}
