@@ -21,7 +21,7 @@
 enum { KERNELS = 8 };           /* the most that one list may have */
 static nn_backend *plain, *best[3]; /* references; all kernels, with 1 and 2 threads */
 static nn_op_id tried_op;       /* the operation whose kernel is put in place */
-static const nn_kernel *tried[2]; /* that kernel, alone */
+static const nn_kernel *tried[KERNELS + 2]; /* that kernel, then the usual list for nodes it declines */
 static bool reached[NN_OP_COUNT][KERNELS];
 static int wrong;               /* kernels found wanting: all are told, then the test fails */
 
@@ -216,6 +216,18 @@ static void try_kernel(const nn_row *r, how as, trial *want)
     end(&b);
 }
 
+static void put_in_place(nn_op_id op, const nn_kernel *kernel)
+{
+    const nn_kernel *const *list = best[1]->kernels(op);
+    int n = 1;
+
+    tried_op = op;
+    tried[0] = kernel;
+    for (int k = 0; list[k]; k++)
+        tried[n++] = list[k];
+    tried[n] = NULL;
+}
+
 /* Every kernel, the reference too, that takes this node. Other rows' operations are tried there. */
 static void try_node(const nn_row *r, how as, trial *want, nn_tensor y, bool done[NN_OP_COUNT][KERNELS])
 {
@@ -228,19 +240,9 @@ static void try_node(const nn_row *r, how as, trial *want, nn_tensor y, bool don
         if (done[y->op->id][k] || (list[k]->takes && list[k]->takes(y)))
             continue;
         done[y->op->id][k] = reached[y->op->id][k] = true;
-        tried_op = y->op->id;
-        tried[0] = list[k];
+        put_in_place(y->op->id, list[k]);
         try_kernel(r, as, want);
     }
-}
-
-/* A kernel may take one node of a row and decline its sister: a list of one would then leave the sister alone. */
-static bool takes_all(const nn_kernel *k, nn_op_id op, const nn_graph *g)
-{
-    for (int id = 0; id < nn_node_count(g); id++)
-        if (nn_node_at(g, id)->op->id == op && k->takes && k->takes(nn_node_at(g, id)))
-            return false;
-    return true;
 }
 
 static void try_row(const nn_row *r, how as)
@@ -249,9 +251,6 @@ static void try_row(const nn_row *r, how as)
     trial want;
 
     run_row(&want, r, plain, as, true);
-    for (int op = 0; op < NN_OP_COUNT; op++)
-        for (int k = 0; k < KERNELS && best[1]->kernels((nn_op_id)op) && best[1]->kernels((nn_op_id)op)[k]; k++)
-            done[op][k] = !takes_all(best[1]->kernels((nn_op_id)op)[k], (nn_op_id)op, want.g);
     for (int id = 0; id < nn_node_count(want.g); id++)
         try_node(r, as, &want, nn_node_at(want.g, id), done);
     end(&want);
