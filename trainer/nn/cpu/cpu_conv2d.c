@@ -244,24 +244,34 @@ static int run_w(nn_backend *on, const nn_call *c)
 
 /* ---- */
 
+static bool large(const struct nn_node *y)
+{
+    const conv_shape v = conv_shape_of(y);
+
+    return v.n * v.oh * v.ow * v.o * v.kh * v.kw * v.c >= TILES_MOST;
+}
+
+static const char *takes(const struct nn_node *y)
+{
+    return large(y) ? "oneDNN is faster from a million products on" : cpu_needs_f32(y);
+}
+
 /* The frame of a gradient begins kh - 1 - top rows before the map. */
 static const char *takes_grad_x(const struct nn_node *y)
 {
-    conv_shape v = conv_shape_of(y);
+    const conv_shape v = conv_shape_of(y);
 
-    if (v.top >= v.kh || v.left >= v.kw)
-        return "needs less padding than the kernel is wide";
-    return cpu_needs_f32(y);
+    return v.top >= v.kh || v.left >= v.kw ? "needs less padding than the kernel is wide" : takes(y);
 }
 
 static const nn_kernel by_tiles = {
-    .name = "cpu.conv2d.tiles", .takes = cpu_needs_f32, .prepare = prepare, .run = run, .done = done};
+    .name = "cpu.conv2d.tiles", .takes = takes, .prepare = prepare, .run = run, .done = done};
 static const nn_kernel grad_x_by_tiles = {
     .name = "cpu.conv2d_grad_x.tiles", .takes = takes_grad_x, .prepare = prepare, .run = run, .done = done};
+/* At any size: oneDNN's bits depend here on the number of threads. */
 static const nn_kernel grad_w_by_tiles = {
     .name = "cpu.conv2d_grad_w.tiles", .takes = cpu_needs_f32, .prepare = prepare_w, .run = run_w, .done = done};
 
 const nn_kernel *const cpu_conv2d[] = {&by_tiles, &cpu_dnnl_conv2d, &cpu_ref_conv2d, NULL};
 const nn_kernel *const cpu_conv2d_grad_x[] = {&grad_x_by_tiles, &cpu_dnnl_conv2d_grad_x, &cpu_ref_conv2d_grad_x, NULL};
-/* Not oneDNN's: it sums the batch in an order that depends on the number of threads. */
 const nn_kernel *const cpu_conv2d_grad_w[] = {&grad_w_by_tiles, &cpu_ref_conv2d_grad_w, NULL};

@@ -76,7 +76,18 @@ static void done(nn_call *c)
     free(m);
 }
 
+static const char *takes(const struct nn_node *y)
+{
+    const mat_shape s = mat_shape_of(y);
+
+    if (s.batch * s.m * s.n * s.k >= TILES_MOST && !cpu_dnnl_matmul.takes(y))
+        return "oneDNN is faster from a million products on";
+    return cpu_needs_f32(y);
+}
+
 static const nn_kernel by_tiles = {
+    .name = "cpu.matmul.tiles", .takes = takes, .prepare = prepare, .run = run, .done = done};
+static const nn_kernel by_tiles_at_any_size = {
     .name = "cpu.matmul.tiles", .takes = cpu_needs_f32, .prepare = prepare, .run = run, .done = done};
 
-const nn_kernel *const cpu_matmul[] = {&by_tiles, &cpu_dnnl_matmul, &cpu_ref_matmul, NULL};
+const nn_kernel *const cpu_matmul[] = {&by_tiles, &cpu_dnnl_matmul, &by_tiles_at_any_size, &cpu_ref_matmul, NULL};

@@ -11,7 +11,7 @@ static inline void put_part(float *to, const float *from, int64_t n)
 }
 
 /* Lanes of v into n columns; a part of the columns, or none, may be left. */
-static inline void put(float *to, vec v, int64_t n, bool add)
+static inline void put_columns(float *to, vec v, int64_t n, bool add)
 {
     if (n >= LANES) {
         if (add)
@@ -55,5 +55,5 @@ static inline void put(float *to, vec v, int64_t n, bool add)
         }                                                                                                    \
         for (int r = 0; r < (R); r++)                                                                        \
             for (int v = 0; v < V; v++)                                                                      \
-                put(c->out + r * c->ld + v * LANES, sum[r][v], c->columns - v * LANES, c->add);              \
+                put_columns(c->out + r * c->ld + v * LANES, sum[r][v], c->columns - v * LANES, c->add);      \
     }

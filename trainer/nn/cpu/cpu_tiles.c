@@ -5,6 +5,8 @@
 
 #include "trainer/nn/cpu/cpu.h"
 
+enum { DEEP = 192 };         /* numbers of a slice: two panels' slices are 24 KiB and stay in L1 */
+
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 void tiles_pack(float *panels, const float *b, int64_t k, int64_t n, int64_t row, int64_t col, int64_t first,
@@ -26,25 +28,62 @@ void tiles_pack(float *panels, const float *b, int64_t k, int64_t n, int64_t row
     }
 }
 
-/* All rows of a block through panels panel..panel_end-1; rows[] says where each begins. */
-static void run_block(const tiles *t, const float *const *rows, int64_t first, int64_t m, int64_t panel,
+/* A block of rows while it is worked on. */
+typedef struct {
+    const float *rows[TILES_BLOCK];  /* where each begins */
+    int64_t first, m;
+    float turned[TILES_BLOCK][DEEP]; /* a piece of rows whose numbers lie apart, side by side */
+} block;
+
+/* Taps from..to-1 (of several), or numbers from..to-1 of the only run, of every row: what a panel's slice is for. */
+typedef struct { int64_t from, to; } slice;
+
+static int64_t slice_size(const tiles *t)
+{
+    return t->taps > 1 ? (DEEP + t->depth - 1) / t->depth : DEEP;
+}
+
+/* Where tile c reads the slice of its rows and panels. */
+static void aim(simd_tile *c, const tiles *t, block *b, slice s)
+{
+    int64_t before = t->taps > 1 ? s.from * t->depth : s.from;
+
+    c->taps = t->taps > 1 ? s.to - s.from : 1;
+    c->depth = t->taps > 1 ? t->depth : s.to - s.from;
+    c->step = t->step;
+    c->tap_step = t->tap_step;
+    c->panel = t->panels + before * SIMD_LANES;
+    for (int64_t r = 0; r < b->m; r++)
+        b->rows[r] = t->a + (t->at ? t->at[b->first + r] : (b->first + r) * t->row)
+                     + (t->taps > 1 ? s.from * t->tap_step : s.from * t->step);
+    if (t->step == 1 || t->taps > 1)
+        return;
+    for (int64_t k = 0; k < c->depth; k++)
+        for (int64_t r = 0; r < b->m; r++)
+            b->turned[r][k] = b->rows[r][k * t->step];
+    for (int64_t r = 0; r < b->m; r++)
+        b->rows[r] = b->turned[r];
+    c->step = 1;
+}
+
+/* All rows of a block, with one slice of their numbers, through panels panel..panel_end-1. */
+static void run_slice(const tiles *t, const block *b, const simd_tile *slice_of, bool first, int64_t panel,
                       int64_t panel_end)
 {
     const cpu_simd *s = t->simd;
     const int64_t next = t->taps * t->depth * SIMD_LANES;
-    simd_tile c = {.taps = t->taps, .tap_step = t->tap_step, .depth = t->depth, .step = t->step, .next = next,
-                   .ld = t->ld, .add = t->add};
+    simd_tile c = *slice_of;
 
     for (int64_t p = panel, wide; p < panel_end; p += wide) {
         wide = least(s->panels, panel_end - p);
-        c.panel = t->panels + p * next;
-        c.start = t->start ? t->start + p * SIMD_LANES : NULL;
+        c.panel = slice_of->panel + p * next;
+        c.start = first && t->start ? t->start + p * SIMD_LANES : NULL;
         c.columns = least(t->n - p * SIMD_LANES, wide * SIMD_LANES);
-        for (int64_t i = 0, size = 0; i < m; i += s->sizes[size]) {
-            while (s->sizes[size] > m - i)
+        for (int64_t i = 0, size = 0; i < b->m; i += s->sizes[size]) {
+            while (s->sizes[size] > b->m - i)
                 size++;
-            c.rows = rows + i;
-            c.out = t->out + (first + i) * t->ld + p * SIMD_LANES;
+            c.rows = b->rows + i;
+            c.out = t->out + (b->first + i) * t->ld + p * SIMD_LANES;
             s->tile[size][wide - 1](&c);
         }
     }
@@ -52,13 +91,17 @@ static void run_block(const tiles *t, const float *const *rows, int64_t first, i
 
 void tiles_run(const tiles *t, int64_t row, int64_t row_end, int64_t panel, int64_t panel_end)
 {
-    const float *rows[TILES_BLOCK];
+    const int64_t all = t->taps > 1 ? t->taps : t->depth, each = slice_size(t);
+    block b;
+    simd_tile c = {.next = t->taps * t->depth * SIMD_LANES, .ld = t->ld};
 
-    for (int64_t i = row; i < row_end; i += TILES_BLOCK) {
-        int64_t m = least(TILES_BLOCK, row_end - i);
-        for (int64_t r = 0; r < m; r++)
-            rows[r] = t->a + (t->at ? t->at[i + r] : (i + r) * t->row);
-        run_block(t, rows, i, m, panel, panel_end);
+    for (b.first = row; b.first < row_end; b.first += TILES_BLOCK) {
+        b.m = least(TILES_BLOCK, row_end - b.first);
+        for (int64_t k = 0; k < all; k += each) {
+            aim(&c, t, &b, (slice){k, least(k + each, all)});
+            c.add = t->add || k > 0;
+            run_slice(t, &b, &c, k == 0, panel, panel_end);
+        }
     }
 }
 

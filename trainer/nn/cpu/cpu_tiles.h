@@ -6,7 +6,10 @@
  * order in one register, so the result does not depend on how rows and columns are shared out. */
 #include "trainer/nn/cpu/cpu_simd.h"
 
-enum { TILES_BLOCK = 64 };     /* rows that go through a panel together: they stay in L2, the panel in L1 */
+enum {
+    TILES_BLOCK = 64,          /* rows that go through a panel together: they stay in L2, the panel in L1 */
+    TILES_MOST = 1 << 20,      /* products from which on oneDNN is faster (tests/bench/ops.csv) */
+};
 
 typedef struct {
     const cpu_simd *simd;
