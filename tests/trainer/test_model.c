@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cluster/base/mem.h"
+#include "data/safetensors.h"
 #include "tests/trainer/small_model.h"
 #include "trainer/nn/plan.h"
 
@@ -152,6 +153,50 @@ static void a_config_that_is_not_built_is_named(void **state)
     }
 }
 
+/* ---- other forms of the same weights ---- */
+
+/* Writes one of a directory's weight files anew, in another type, with one tensor more (or more->name NULL). */
+static void rewrite(const char *dir, const char *file, dtype type, const st_tensor *more)
+{
+    static const char *const NONE[] = {NULL};
+    char path[FS_PATH];
+    safetensors *f;
+    err e = {0};
+
+    OK(fs_join(path, dir, file, &e));
+    OK(st_open(&f, path, &e));
+    size_t n = st_count(f);
+    st_tensor *all = NEW_N(st_tensor, n + 1);
+    for (size_t i = 0; i < n; i++) {
+        all[i] = *st_at(f, i);
+        float *x = NEW_N(float, all[i].count);
+        void *to = mem_new(all[i].count, dtype_bytes(type));
+        OK(st_read_f32(f, all[i].name, x, all[i].count, &e));
+        f32_into(to, type, x, all[i].count);
+        free(x);
+        all[i].type = type;
+        all[i].data = to;
+    }
+    if (more->name)
+        all[n] = *more;
+    OK(st_write(path, all, n + (more->name != NULL), NONE, NONE, &e));
+    for (size_t i = 0; i < n; i++)
+        free((void *)(uintptr_t)all[i].data);
+    free(all);
+    st_close(f);
+}
+
+static double apart(const float *a, const float *b, size_t n)
+{
+    double sum = 0, of = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        of += (double)b[i] * (double)b[i];
+    }
+    return sqrt(sum / of);
+}
+
 /* ---- parts on host arrays ---- */
 
 enum { H = 5, W = 7, TEXT_TOKENS = 9, WIDTH = 16, MAP = H * W * 4, WORDS = TEXT_TOKENS * WIDTH };
@@ -224,6 +269,73 @@ static void captions_are_compared_by_the_first_end_token(void **state)
     OK(sd_text_embed(m, ids, 1, 5, 53, end, &e));
     assert_memory_equal(end, all + 2 * WIDTH, sizeof end);
     small_model_close(m);
+}
+
+static sd *open_at(const char *dir, nn_backend **b)
+{
+    sd *m;
+    err e = {0};
+
+    OK(nn_cpu_open(b, 1, false, &e));
+    OK(sd_open(&m, dir, *b, &e));
+    return m;
+}
+
+static void a_projection_is_used_where_the_file_has_one(void **state)
+{
+    enum { OUT = 3 };
+    float *w = small_model_noise("projection", OUT * WIDTH), end[WIDTH], out[OUT];
+    st_tensor more = {.name = "text_projection.weight", .type = F32, .n = 2, .d = {OUT, WIDTH}, .count = OUT * WIDTH, .data = w};
+    int32_t ids[4] = {52, 3, 53, 53};
+    char dir[FS_PATH];
+    nn_backend *b;
+    err e = {0};
+
+    (void)state;
+    small_model_copy(dir, "projected");
+    rewrite(dir, "text_encoder/model.safetensors", F32, &more);
+    sd *plain = small_model_open(), *m = open_at(dir, &b);
+    assert_int_equal(sd_text_embed_width(m), OUT);
+    OK(sd_text_embed(plain, ids, 1, 4, 53, end, &e));
+    OK(sd_text_embed(m, ids, 1, 4, 53, out, &e));
+    for (int i = 0; i < OUT; i++) {
+        double sum = 0;
+        for (int k = 0; k < WIDTH; k++)
+            sum += (double)w[i * WIDTH + k] * (double)end[k];
+        assert_true(fabs(sum - (double)out[i]) < 1e-4);
+    }
+    small_model_close(plain);
+    sd_close(m);
+    b->close(b);
+    free(w);
+}
+
+static void half_precision_files_are_read(void **state)
+{
+    static const struct { dtype type; double near; } ROWS[] = {{F16, 0.01}, {BF16, 0.08}};
+    float *x = small_model_noise("x", MAP), *text = small_model_noise("text", WORDS), t = 300, want[MAP], got[MAP];
+    st_tensor none = {0};
+    err e = {0};
+
+    (void)state;
+    sd *m = small_model_open();
+    OK(sd_unet(m, x, &t, text, 1, H, W, TEXT_TOKENS, want, &e));
+    small_model_close(m);
+    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
+        char dir[FS_PATH], name[32];
+        nn_backend *b;
+        snprintf(name, sizeof name, "half%zu", i);
+        small_model_copy(dir, name);
+        rewrite(dir, "unet/diffusion_pytorch_model.safetensors", ROWS[i].type, &none);
+        m = open_at(dir, &b);
+        OK(sd_unet(m, x, &t, text, 1, H, W, TEXT_TOKENS, got, &e));
+        double d = apart(got, want, MAP);
+        assert_true(d > 0 && d < ROWS[i].near);
+        sd_close(m);
+        b->close(b);
+    }
+    free(x);
+    free(text);
 }
 
 static void the_vae_halves_and_doubles(void **state)
@@ -451,6 +563,8 @@ int main(void)
         cmocka_unit_test(a_modifier_row_is_read_as_a_row_of_the_table),
         cmocka_unit_test(features_depend_on_earlier_tokens_only),
         cmocka_unit_test(captions_are_compared_by_the_first_end_token),
+        cmocka_unit_test(a_projection_is_used_where_the_file_has_one),
+        cmocka_unit_test(half_precision_files_are_read),
         cmocka_unit_test(the_vae_halves_and_doubles),
         cmocka_unit_test(latents_are_scaled_samples_of_clamped_moments),
         cmocka_unit_test(an_override_changes_the_model_and_restoring_brings_it_back),
