@@ -1,5 +1,5 @@
 /* cfarm-sample: pictures from a base model, a concept file or a merged file: a PNG each, prompts.json that says which
- * is which, and a grid with a row for each prompt. */
+ * is which, and a grid with a row for each prompt. Exit status: 0 done, 1 not done, 2 flags that make no sense. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,7 +93,7 @@ static int read_prompts(job *j, err *e)
         }
         free(text);
     }
-    return j->prompts ? 0 : err_set(e, ERR_INPUT, "no prompt; give --prompt \"a photo of a cat\" or --prompts FILE");
+    return j->prompts ? 0 : err_set(e, ERR_INPUT, "%s: no prompt in it; a line each is wanted", j->set.prompts);
 }
 
 /* "<new2>" that nothing explains is read as its letters, which is hardly meant. */
@@ -119,7 +119,7 @@ static void warn_of_words(const job *j, const char *prompt)
 static int open_from(job *j, err *e)
 {
     if (!j->set.from[0])
-        return j->set.model[0] ? 0 : err_set(e, ERR_INPUT, "no model; give --model DIR or --from FILE.h5");
+        return 0;
     TRY(concept_read(&j->from, j->set.from, CONCEPT_TENSORS | CONCEPT_FACTORS, e));
     j->has_from = true;
     if (!j->set.model[0])
@@ -268,7 +268,12 @@ static int read_settings(settings *s, cfg_doc *d, int argc, char **argv, err *e)
     TRY(cfg_args_done(&section, 1, argc, argv, e));
     if (argc > 1)
         return err_set(e, ERR_INPUT, "%s is not a flag; a prompt is given by --prompt", argv[1]);
-    return cfg_fill(NULL, d, &section, 1, flags, e);
+    TRY(cfg_fill(NULL, d, &section, 1, flags, e));
+    if (!s->model[0] && !s->from[0])
+        return err_set(e, ERR_INPUT, "no model; give --model DIR or --from FILE.h5");
+    if (s->prompt.n == 0 && !s->prompts[0])
+        return err_set(e, ERR_INPUT, "no prompt; give --prompt \"a photo of a cat\" or --prompts FILE");
+    return 0;
 }
 
 static int help(void)
@@ -296,12 +301,11 @@ int main(int argc, char **argv)
         cfg_doc_free(d);
         return help();
     }
-    int rc = read_settings(&j.set, d, argc, argv, &e);
-    if (rc == 0)
-        rc = run(&j, &e);
-    if (rc != 0)
+    bool understood = read_settings(&j.set, d, argc, argv, &e) == 0;
+    bool done = understood && run(&j, &e) == 0;
+    if (!done)
         fprintf(stderr, "cfarm-sample: %s\n", e.text);
     close_job(&j);
     cfg_doc_free(d);
-    return rc == 0 ? 0 : 1;
+    return done ? 0 : understood ? 1 : 2;
 }
