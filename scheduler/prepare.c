@@ -12,7 +12,7 @@
 #include "configs/cfg_yaml.h"
 #include "scheduler/child.h"
 
-enum { CHECK_MOST = 1 << 28, FILE_MOST = 1 << 26, BACKOFF_MS = 5000, HOLD_MS = 10000, RETRIES_MOST = 1000 };
+enum { CHECK_MOST = 1 << 28, FILE_MOST = 1 << 26, BACKOFF_MS = 5000 };
 
 static const cfg_node *worker_flag(cfg_doc *d, int workers)
 {
@@ -49,8 +49,9 @@ static int pow2_floor(int64_t n)
 
 int prepare_compare(prepared *p, bool retry, err *e)
 {
-    sched_options how = {.gang_max = pow2_floor(p->f->limits.gang_max), .backoff_ms = backoff(), .hold_ms = HOLD_MS};
+    sched_options how = {.gang_max = pow2_floor(p->f->limits.gang_max), .backoff_ms = backoff()};
 
+    how.hold_ms = 2 * how.backoff_ms;
     TRY(ledger_open(&p->l, p->f->dir, how, e));
     return intake_compare(&p->changes, p->l, p->f, retry, e);
 }

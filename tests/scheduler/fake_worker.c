@@ -200,10 +200,9 @@ static int setting(const farm_concept *c, const char *key, int otherwise)
     return v ? atoi(v->text) : otherwise;
 }
 
-static int check(const char *path)
+static int check_in(cfg_doc *d, const char *path)
 {
-    cfg_doc *d = cfg_doc_new();
-    json_t *list = json_array(), *o;
+    json_t *list, *o;
     farmfile *f;
     err e = {0};
 
@@ -211,20 +210,30 @@ static int check(const char *path)
         fprintf(stderr, "%s\n", e.text);
         return 2;
     }
-    for (size_t i = 0; i < f->concept_count; i++) {
-        const farm_concept *c = &f->concepts[i];
-        if (cfg_get(c->settings, "broken")) {
-            fprintf(stderr, "%s: broken\n", c->name);
+    for (size_t i = 0; i < f->concept_count; i++)
+        if (cfg_get(f->concepts[i].settings, "broken")) {
+            fprintf(stderr, "%s: broken\n", f->concepts[i].name);
             return 2;
         }
+    list = json_array();
+    for (size_t i = 0; i < f->concept_count; i++) {
+        const farm_concept *c = &f->concepts[i];
         json_array_append_new(list, json_pack("{s:s, s:i, s:i, s:i}", "name", c->name, "steps", setting(c, "steps", 5),
                                               "batch", setting(c, "batch", 8), "leaves", setting(c, "leaves", 8)));
     }
     o = json_pack("{s:o}", "concepts", list);
     json_dumpf(o, stdout, 0);
     json_decref(o);
-    cfg_doc_free(d);
     return 0;
+}
+
+static int check(const char *path)
+{
+    cfg_doc *d = cfg_doc_new();
+    int status = check_in(d, path);
+
+    cfg_doc_free(d);
+    return status;
 }
 
 int main(int argc, char **argv)
