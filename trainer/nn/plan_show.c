@@ -1,5 +1,8 @@
 /* What a plan takes and does, in figures. */
+#include <stdlib.h>
+
 #include "cluster/base/clock.h"
+#include "cluster/base/mem.h"
 #include "trainer/nn/plan_inside.h"
 
 static size_t kept_bytes(const plan_scheme *s)
@@ -77,19 +80,32 @@ void nn_plan_show(const nn_plan *p, FILE *to)
         show_call(p, i, to);
 }
 
-int nn_plan_time(nn_plan *p, FILE *to, err *e)
+/* Nothing is written between the calls: they find the caches as in a run. */
+static int time_calls(nn_plan *p, int64_t *ns, err *e)
 {
-    char text[64];
-
-    TRY(plan_check_written(p, e));
-    p->on->begin(p->on);
     for (int i = 0; i < p->s.step_n; i++) {
-        const plan_step *step = &p->s.steps[i];
         int64_t start = clock_ns();
         TRY(plan_run_call(p, i, e));
         TRY(p->on->wait(p->on, e));
-        fprintf(to, "%.9f\t%s\t%s\t%s\n", (double)(clock_ns() - start) * 1e-9, step->kernel->name,
-                nn_shape_text(step->y->shape, text), step->y->scope);
+        ns[i] = clock_ns() - start;
     }
     return plan_run_copies(p, e);
+}
+
+int nn_plan_time(nn_plan *p, FILE *to, err *e)
+{
+    int64_t *ns = NEW_N(int64_t, p->s.step_n + 1);
+    char text[64];
+    int rc = plan_check_written(p, e);
+
+    p->on->begin(p->on);
+    if (rc == 0)
+        rc = time_calls(p, ns, e);
+    for (int i = 0; i < p->s.step_n && rc == 0; i++) {
+        const plan_step *step = &p->s.steps[i];
+        fprintf(to, "%.9f\t%s\t%s\t%s\n", (double)ns[i] * 1e-9, step->kernel->name,
+                nn_shape_text(step->y->shape, text), step->y->scope);
+    }
+    free(ns);
+    return rc;
 }
