@@ -1,0 +1,60 @@
+/* What a machine is said to have is what it has. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "cluster/node/node.h"
+
+static void a_node_has_a_name_cores_and_memory(void **unused)
+{
+    node_facts n;
+    (void)unused;
+    node_look(&n);
+    assert_true(n.name[0] != '\0');
+    assert_in_range(n.cores, 1, n.cores_there);
+    assert_true(n.memory > 1 << 20 && n.memory_free <= n.memory + (1 << 20));
+    assert_true(n.gpus >= 0);
+}
+
+static void cores_join_and_are_used(void **unused)
+{
+    node_cores mine, one = {0}, all = {0}, now;
+    (void)unused;
+    node_cores_get(&mine);
+    for (int i = 0; i < NODE_CORES; i++)
+        if (mine.bits[i / 64] >> i % 64 & 1) {
+            one.bits[i / 64] = UINT64_C(1) << i % 64;
+            break;
+        }
+    assert_int_equal(node_cores_use(&one, NULL), 0);
+    node_cores_get(&now);
+    assert_int_equal(node_cores_count(&now), 1);
+    node_cores_join(&all, &one);
+    node_cores_join(&all, &mine);
+    assert_int_equal(node_cores_use(&all, NULL), 0);
+    node_cores_get(&now);
+    assert_memory_equal(&now, &mine, sizeof now);
+}
+
+static void loopback_is_the_last_address(void **unused)
+{
+    char address[NODE_ADDRESSES][NODE_ADDRESS];
+    int n = node_addresses(address);
+    (void)unused;
+    assert_in_range(n, 1, NODE_ADDRESSES);
+    assert_string_equal(address[n - 1], "127.0.0.1");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_node_has_a_name_cores_and_memory),
+        cmocka_unit_test(cores_join_and_are_used),
+        cmocka_unit_test(loopback_is_the_last_address),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
