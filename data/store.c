@@ -1,9 +1,12 @@
 /* Opening, creating and committing a store; how HDF5's types and errors become ours. */
 #include "data/store_impl.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cluster/base/mem.h"
 
@@ -108,6 +111,7 @@ hid_t store_access(void)
 static store *new_store(const char *path, bool writing)
 {
     store *s = NEW(store);
+    H5dont_atexit(); /* what a full disk kept H5Fclose from closing would be closed again at exit, and crash there */
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* errors are told by us, once */
     s->file = -1;
     s->writing = writing;
@@ -128,7 +132,7 @@ static hid_t create_file(const char *path)
 {
     hid_t access = store_access(), how = H5Pcreate(H5P_FILE_CREATE), file = -1;
     if (access >= 0 && how >= 0 && H5Pset_obj_track_times(how, 0) >= 0) /* no clock in the bytes */
-        file = H5Fcreate(path, H5F_ACC_EXCL, how, access);
+        file = H5Fcreate(path, H5F_ACC_TRUNC, how, access);
     if (access >= 0)
         H5Pclose(access);
     if (how >= 0)
@@ -136,24 +140,34 @@ static hid_t create_file(const char *path)
     return file;
 }
 
+/* The file is made here first, because HDF5 does not say why it could not. */
+static int reserve(const store *s, err *e)
+{
+    int fd = open(s->aside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return err_set(e, ERR_IO, "%s: cannot be created: %s", s->path, strerror(errno));
+    close(fd);
+    return 0;
+}
+
 int store_create(store **out, const char *path, err *e)
 {
     store *s = new_store(path, true);
     int rc = fs_aside(s->aside, path, e);
-    if (rc != 0) {
-        free_store(s);
-        return rc;
+    if (rc == 0)
+        rc = reserve(s, e);
+    if (rc == 0) {
+        s->file = create_file(s->aside);
+        if (s->file < 0) {
+            rc = store_fail(s, "/", "cannot be written", e);
+            fs_discard(s->aside);
+        }
     }
-    fs_discard(s->aside); /* it may have been made to reserve the name; HDF5 makes its own */
-    s->file = create_file(s->aside);
-    if (s->file < 0) {
-        rc = store_fail(s, "/", "cannot be written", e);
-        fs_discard(s->aside);
+    if (rc != 0)
         free_store(s);
-        return rc;
-    }
-    *out = s;
-    return 0;
+    else
+        *out = s;
+    return rc;
 }
 
 static int open_file(store *s, const char *path, err *e)
