@@ -56,14 +56,17 @@ int certificate_judge(certificate *c, bool accept_drift, err *e)
 {
     const certificate_concept *worst = worst_concept(c);
     const char *base = c->drift <= SMALL ? "keeps its other words" : "changes in its other words";
+    char room[80] = "";
     TRY(refuse(c, accept_drift, e));
+    if (4 * c->used > 3 * c->available) /* what is left to minimise over is little: the next concept may be one too many */
+        snprintf(room, sizeof room, "; %d of %d dimensions are spoken for", c->used, c->available);
     if (worst->after <= MET)
         snprintf(c->verdict, sizeof c->verdict, "%s: every concept says what it said alone (to %.1g); the base %s (drift "
-                 "%.2g %%)", c->drift <= SMALL ? "clean" : "exact, with drift", worst->after, base, 100 * c->drift);
+                 "%.2g %%)%s", c->drift <= SMALL ? "clean" : "exact, with drift", worst->after, base, 100 * c->drift, room);
     else
         snprintf(c->verdict, sizeof c->verdict, "relaxed: %s is missed by %.2g %% of what it says (%.2g %% before "
-                 "merging); the base %s (drift %.2g %%)", worst->name, 100 * worst->after, 100 * worst->before, base,
-                 100 * c->drift);
+                 "merging); the base %s (drift %.2g %%)%s", worst->name, 100 * worst->after, 100 * worst->before, base,
+                 100 * c->drift, room);
     return 0;
 }
 
@@ -89,7 +92,7 @@ char *certificate_json(const certificate *c)
     o = json_pack("{s:s s:o s:s s:s s:i s:i s:o s:o s:o s:o s:o s:o s:o s:o s:s s:i s:i}", "verdict", c->verdict, "concepts",
                   list, "solve", c->reason == LSQ_RIDGED ? "ridge" : "exact", "bos", c->bos_fixed ? "fixed" : "free",
                   "rank_used", c->used, "rank_available", c->available, "condition", real(c->condition),
-                  "caption_condition", real(c->caption_condition), "miss", real(c->miss), "kkt_residual", real(c->kkt),
+                  "caption_condition", real(c->caption_condition), "miss", real(c->miss), "kkt_residual", c->reason == LSQ_SOLVED ? real(c->kkt) : json_null(),
                   "ridge", real(c->ridge), "drift", real(c->drift), "drift_held_out",
                   c->drift_held < 0 ? json_null() : real(c->drift_held), "drift_worst", real(c->drift_worst),
                   "drift_worst_matrix", c->worst ? c->worst : "", "captions", c->captions, "captions_held_out", c->held);
@@ -110,7 +113,7 @@ static const char *text_of(const json_t *o, const char *key)
 static void show_number(FILE *to, const char *what, const json_t *o, const char *key, const char *unit, double scale)
 {
     const json_t *v = json_object_get(o, key);
-    if (json_is_number(v))
+    if (json_is_number(v) && json_number_value(v) != 0)
         fprintf(to, "  %-34s %.3g%s\n", what, scale * json_number_value(v), unit);
 }
 

@@ -111,23 +111,7 @@ static double base_norm(const double *norm, int n)
     return sqrt(sum);
 }
 
-static int solve(job *j, err *e)
-{
-    const features *f = j->f;
-    lsq_problem in = {.s = j->r.s, .fixed = j->r.fixed, .k = j->r.k};
-    if (j->o->relax) {
-        double limit = j->o->drift_most * base_norm(f->keep_norm, f->matrices);
-        in.ridge = j->o->ridge;
-        if (in.ridge <= 0)
-            TRY(lsq_ridge_for(&in.ridge, &f->keep, &in, j->whole, limit, e));
-    }
-    j->ridge = in.ridge;
-    j->p = NEW_N(double, (size_t)j->r.n * (size_t)j->r.width);
-    TRY(lsq_solve(j->p, &j->report, &f->keep, &in, e));
-    return j->report.reason == LSQ_DEPENDENT ? refuse_dependent(j, e) : 0;
-}
-
-/* ---- figures ---- */
+/* ---- how far the base moves ---- */
 
 /* |(W - W0) R'|^2 of matrix m = trace(M_m H), H = Z Z', Z = P F' [n, d]. */
 static double *spread(const job *j, const lsq_factor *factor)
@@ -148,6 +132,42 @@ static double moved(const double *moment, const double *h, int n)
     return sqrt(fmax(sum, 0));
 }
 
+/* |(W - W0) R'| over all matrices */
+static double whole_drift(const job *j, const lsq_factor *factor)
+{
+    double *h = spread(j, factor), drift = moved(j->whole, h, j->r.n);
+    free(h);
+    return drift;
+}
+
+/* ---- the solve ---- */
+
+static int try_ridge(job *j, double ridge, err *e)
+{
+    lsq_problem in = {.s = j->r.s, .fixed = j->r.fixed, .k = j->r.k, .ridge = ridge};
+    lsq_report_free(&j->report);
+    j->ridge = ridge;
+    return lsq_solve(j->p, &j->report, &j->f->keep, &in, e);
+}
+
+/* Exactly where that is possible; where it is not, or moves the base too far, and relaxing is allowed, by a ridge. */
+static int solve(job *j, err *e)
+{
+    const features *f = j->f;
+    lsq_problem in = {.s = j->r.s, .fixed = j->r.fixed, .k = j->r.k};
+    double limit = j->o->drift_most * base_norm(f->keep_norm, f->matrices), ridge = j->o->relax ? j->o->ridge : 0;
+    j->p = NEW_N(double, (size_t)j->r.n * (size_t)j->r.width);
+    TRY(try_ridge(j, ridge, e));
+    if (ridge > 0 || (j->report.reason == LSQ_SOLVED && (!j->o->relax || whole_drift(j, &f->keep) <= limit)))
+        return 0;
+    if (!j->o->relax)
+        return refuse_dependent(j, e);
+    TRY(lsq_ridge_for(&ridge, &f->keep, &in, j->whole, limit, e));
+    return try_ridge(j, ridge, e);
+}
+
+/* ---- what the certificate tells ---- */
+
 static void find_drift(const job *j, certificate *c)
 {
     const features *f = j->f;
@@ -165,9 +185,7 @@ static void find_drift(const job *j, certificate *c)
     c->drift_held = -1;
     if (f->n_held == 0)
         return;
-    h = spread(j, &f->held);
-    c->drift_held = moved(j->whole, h, j->r.n) / base_norm(f->held_norm, f->matrices);
-    free(h);
+    c->drift_held = whole_drift(j, &f->held) / base_norm(f->held_norm, f->matrices);
 }
 
 /* miss [n, n] = K P' - I: row i says of which images, how much, target row i gets beyond its own. */

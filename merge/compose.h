@@ -13,8 +13,9 @@ typedef struct {
 typedef struct {
     bool bos_free;           /* as published; otherwise the first token keeps its keys and values */
     bool relax;              /* target rows may be missed where they conflict, or where the base would drift too far */
-    double ridge;            /* with relax: its weight; 0: the smallest that keeps the drift on the captions at most: */
-    double drift_most;       /* ... this share */
+    double ridge;            /* with relax: its weight; 0: none where the exact merge drifts by at most drift_most on the
+                                captions, else the smallest that keeps that */
+    double drift_most;       /* a share */
     bool accept_drift;       /* a drift beyond 100 % is told and not refused */
     const compose_name *names;
     int n_names;

@@ -150,6 +150,55 @@ static int write_diffusers_bin(const export_job *j, err *e)
     return rc;
 }
 
+/* ---- Textual Inversion ---- */
+
+/* How many tokens from i on are one word's rows: "<cat>", "<cat>_1", "<cat>_2". */
+static int vectors_of(const concept *c, int i)
+{
+    size_t n = strlen(c->tokens[i].word);
+    int more = 1;
+    char tail[16];
+    for (; i + more < c->n_tokens; more++) {
+        const char *word = c->tokens[i + more].word;
+        snprintf(tail, sizeof tail, "_%d", more);
+        if (strncmp(word, c->tokens[i].word, n) != 0 || strcmp(word + n, tail) != 0)
+            break;
+    }
+    return more;
+}
+
+static int write_vectors(const char *path, const concept *c, int first, int n, err *e)
+{
+    size_t width = (size_t)c->width;
+    float *rows = NEW_N(float, (size_t)n * width);
+    st_tensor all = {.name = c->tokens[first].word, .type = F32, .n = 2, .d = {n, c->width},
+                     .count = (uint64_t)n * (uint64_t)width, .data = rows};
+    for (int k = 0; k < n; k++)
+        memcpy(rows + (size_t)k * width, c->tokens[first + k].row, width * sizeof *rows);
+    int rc = st_write(path, &all, 1, (const char *const[]){NULL}, (const char *const[]){NULL}, e);
+    free(rows);
+    return rc;
+}
+
+/* learned_embeds.safetensors = {"<cat>": [vectors, width]}; where there are several words, one such file each. */
+static int write_embeds(const export_job *j, err *e)
+{
+    const concept *c = j->c;
+    char path[FS_PATH], name[300];
+    if (c->n_tensors > 0 || c->n_tokens == 0)
+        return err_set(e, ERR_INPUT, c->n_tokens == 0 ? "it has no words; --format model takes everything"
+                                                      : "it has weights beside its words; --format model takes everything");
+    TRY(fs_mkdirs(j->out, e));
+    for (int i = 0, n; i < c->n_tokens; i += n) {
+        n = vectors_of(c, i);
+        bool one = n == c->n_tokens;
+        snprintf(name, sizeof name, "learned_embeds%s%.250s.safetensors", one ? "" : "-", one ? "" : c->tokens[i].word);
+        TRY(fs_join(path, j->out, name, e));
+        TRY(write_vectors(path, c, i, n, e));
+    }
+    return 0;
+}
+
 /* ---- the authors' own ---- */
 
 /* delta.bin: {"unet": {...}, "modifier_token": {"<new1>": [width]}} */
@@ -204,6 +253,8 @@ const export_format export_formats[] = {
     {"model", "a whole model folder in the diffusers layout: the base with these weights and words in it", true,
      export_model},
     {"lora", "a folder with a LoRA in kohya's names (--rank) and an embedding file for each token", true, export_lora},
+    {"embeds", "a folder with learned_embeds.safetensors, what diffusers, A1111 and ComfyUI load of Textual Inversion", false,
+     write_embeds},
     {"delta-bin", "the authors' diffusers file, delta.bin", false, write_delta_bin},
     {"delta-ckpt", "the authors' own file, delta*.ckpt", true, write_delta_ckpt},
     {NULL, NULL, false, NULL},

@@ -1,5 +1,5 @@
-/* A whole model folder: everything of the base as it is, but for the changed matrices of the UNet, the token table of the
- * text encoder (one row more for each token, in f32), its config (vocab_size) and the tokenizer's added_tokens.json. It is
+/* A whole model folder: everything of the base as it is, but for the changed weights of UNet and text encoder, the latter's
+ * token table (one row more for each token, in f32), its config (vocab_size) and the tokenizer's added_tokens.json. It is
  * made beside its place and renamed, so it is there whole or not at all. */
 #include <errno.h>
 #include <stdio.h>
@@ -14,11 +14,13 @@
 #include "data/safetensors.h"
 #include "data/tokenizer.h"
 #include "merge/export.h"
+#include "merge/names.h"
 
 #define UNET "unet/diffusion_pytorch_model.safetensors"
 #define TEXT "text_encoder/model.safetensors"
 #define TEXT_CONFIG "text_encoder/config.json"
 #define TABLE "text_model.embeddings.token_embedding.weight"
+#define TEXT_PREFIX "text_encoder."
 #define ADDED "tokenizer/added_tokens.json"
 
 /* ---- copying ---- */
@@ -84,29 +86,45 @@ static int copy_tree(const char *dir, const char *base, const char *name, int de
 
 /* ---- weights ---- */
 
-/* The file's tensors, those of c in place of the base's. */
+static bool is_text(const concept_tensor *t)
+{
+    return str_starts(t->name, TEXT_PREFIX);
+}
+
+/* The file's tensors, those of c in place of the base's; prefix: what c has before their names. All of c's that are (or
+ * are not) of the text encoder must be among them. */
+static int list_tensors(st_tensor **out, const safetensors *f, const concept *c, const char *prefix, err *e)
+{
+    int left = 0;
+    *out = NEW_N(st_tensor, st_count(f));
+    for (int i = 0; i < c->n_tensors; i++)
+        left += is_text(&c->tensors[i]) == (prefix[0] != '\0');
+    for (size_t i = 0; i < st_count(f); i++) {
+        char name[NAME_ROOM];
+        snprintf(name, sizeof name, "%s%s", prefix, st_at(f, i)->name);
+        const concept_tensor *t = concept_find(c, name);
+        (*out)[i] = *st_at(f, i);
+        if (!t || (*out)[i].count != (uint64_t)t->rows * (uint64_t)(t->cols ? t->cols : 1))
+            continue;
+        (*out)[i].type = F32;
+        (*out)[i].data = t->data;
+        left--;
+    }
+    return left == 0 ? 0 : err_set(e, ERR_INPUT, "%d of %d tensors are not in the base model, or not with that shape", left,
+                                   c->n_tensors);
+}
+
 static int write_unet(const export_job *j, const char *dir, err *e)
 {
     char from[FS_PATH], to[FS_PATH];
     safetensors *f;
     st_tensor *list;
-    int rc, used = 0;
     TRY(fs_join(from, sd_dir(j->base), UNET, e));
     TRY(fs_join(to, dir, UNET, e));
     TRY(st_open(&f, from, e));
-    list = NEW_N(st_tensor, st_count(f));
-    for (size_t i = 0; i < st_count(f); i++) {
-        const concept_tensor *t = concept_find(j->c, st_at(f, i)->name);
-        list[i] = *st_at(f, i);
-        if (!t || list[i].count != (uint64_t)t->rows * (uint64_t)(t->cols ? t->cols : 1))
-            continue;
-        list[i].type = F32;
-        list[i].data = t->data;
-        used++;
-    }
-    rc = used == j->c->n_tensors ? st_write(to, list, st_count(f), (const char *const[]){NULL}, (const char *const[]){NULL}, e)
-                                 : err_set(e, ERR_INPUT, "%d of %d tensors are not in the base model's UNet, or not with "
-                                           "that shape", j->c->n_tensors - used, j->c->n_tensors);
+    int rc = list_tensors(&list, f, j->c, "", e);
+    if (rc == 0)
+        rc = st_write(to, list, st_count(f), (const char *const[]){NULL}, (const char *const[]){NULL}, e);
     free(list);
     st_close(f);
     return rc;
@@ -124,20 +142,27 @@ static int longer_table(float **out, const st_tensor *table, const concept *c, e
     return 0;
 }
 
+static st_tensor *table_in(st_tensor *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(list[i].name, TABLE) == 0)
+            return &list[i];
+    return NULL;
+}
+
 static int write_table(const export_job *j, const char *to, const safetensors *f, err *e)
 {
-    st_tensor *list = NEW_N(st_tensor, st_count(f));
-    const st_tensor *table = st_find(f, TABLE);
+    st_tensor *list;
     float *rows = NULL;
-    int rc = table ? longer_table(&rows, table, j->c, e) : err_set(e, ERR_INPUT, "%s has no " TABLE, st_path(f));
-    for (size_t i = 0; rc == 0 && i < st_count(f); i++) {
-        list[i] = *st_at(f, i);
-        if (st_at(f, i) != table)
-            continue;
-        list[i].type = F32;
-        list[i].data = rows;
-        list[i].d[0] += j->c->n_tokens;
-        list[i].count = (uint64_t)list[i].d[0] * (uint64_t)list[i].d[1];
+    int rc = list_tensors(&list, f, j->c, TEXT_PREFIX, e);
+    st_tensor *table = rc == 0 ? table_in(list, st_count(f)) : NULL;
+    if (rc == 0)
+        rc = table ? longer_table(&rows, table, j->c, e) : err_set(e, ERR_INPUT, "%s has no " TABLE, st_path(f));
+    if (rc == 0) {
+        table->type = F32;
+        table->data = rows;
+        table->d[0] += j->c->n_tokens;
+        table->count = (uint64_t)table->d[0] * (uint64_t)table->d[1];
     }
     if (rc == 0)
         rc = st_write(to, list, st_count(f), (const char *const[]){NULL}, (const char *const[]){NULL}, e);

@@ -90,7 +90,7 @@ static int open_solver(solver *v, const lsq_factor *f, const lsq_problem *in, er
 {
     size_t d = (size_t)f->d, s = (size_t)in->s;
     if (f->rank < f->d)
-        return err_set(e, ERR_INPUT, "the captions' features span %d of %d dimensions; give more captions, or a ridge",
+        return err_set(e, ERR_INPUT, "the captions' features span %d of %d dimensions; give more captions, more varied ones",
                        f->rank, f->d);
     *v = (solver){.f = f, .in = in, .d = f->d, .s = in->s, .n = in->s - in->fixed};
     v->m = v->d < v->s ? v->d : v->s;
