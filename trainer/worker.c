@@ -13,6 +13,7 @@
 #include "cluster/base/fault.h"
 #include "cluster/base/hash.h"
 #include "cluster/base/mem.h"
+#include "cluster/base/str.h"
 #include "cluster/wire/wire.h"
 #include "cluster/wire/worker.h"
 #include "configs/cfg_yaml.h"
@@ -145,6 +146,19 @@ static json_t *summary_of(const train_summary *s)
     return o;
 }
 
+/* One line for the farm's log: what was learned, as far as numbers say it. */
+static void say_learned(worker *w, const char *name, const train_summary *s)
+{
+    str line = {0};
+
+    str_add(&line, "concept %s: %d steps, mean loss %.5f over the first tenth and %.5f over the last", name, s->steps, s->first_loss,
+            s->last_loss);
+    if (isfinite(s->probe_before) && isfinite(s->probe_after))
+        str_add(&line, "; on the fixed draws %.6f before and %.6f after", s->probe_before, s->probe_after);
+    say(w, WORKER_LOG, json_pack("{s:s}", "text", line.at));
+    str_free(&line);
+}
+
 static int say_done(worker *w, const char *out, const train_summary *s, err *e)
 {
     json_t *o = about(w);
@@ -205,7 +219,9 @@ static int train(worker *w, const json_t *order, const char *name, const char *s
     }
     if (rc == 0 && sum.stopped)
         say(w, WORKER_STOPPED, about(w));
-    else if (rc == 0)
+    else if (rc == 0 && out)
+        say_learned(w, name, &sum);
+    if (rc == 0 && !sum.stopped)
         rc = say_done(w, out, &sum, e);
     free(ran);
     str_free(&title);
