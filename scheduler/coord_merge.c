@@ -1,5 +1,5 @@
 /* Merges: `cfarm-merge merge --out ASIDE --base=BASE [--KEY=VALUE ...] FILE...` as a child, whose last line on stderr
- * is the reason when it fails. Status 2: what it was given is wrong, and trying again would not help. */
+ * is the reason when it fails. A merge that says no says no again: only one that was killed is tried once more. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -16,7 +16,7 @@
 #include "scheduler/coord_impl.h"
 #include "scheduler/publish.h"
 
-enum { MERGE_BAD_INPUT = 2, LOG_MOST = 1 << 20 };
+enum { LOG_MOST = 1 << 20 };
 
 static void log_path(char out[FS_PATH], const coordinator *c, int job)
 {
@@ -199,13 +199,12 @@ static void on_success(coordinator *c)
 
 static void on_failure(coordinator *c, int status)
 {
-    bool wrong = WIFEXITED(status) && WEXITSTATUS(status) == MERGE_BAD_INPUT;
     char why[400], ending[96];
 
     last_line(c, why, sizeof why);
     child_ending(status, ending, sizeof ending);
     fs_discard(c->merge.aside);
-    fail(c, c->merge.job, c->merge.attempt, BLAME_JOB, !wrong, why[0] ? why : ending);
+    fail(c, c->merge.job, c->merge.attempt, BLAME_JOB, WIFSIGNALED(status), why[0] ? why : ending);
 }
 
 void merge_reap(coordinator *c)

@@ -25,7 +25,8 @@ typedef struct {
 static int usage(void)
 {
     fputs("usage: cfarm train FARM.yaml [--workers N] [--retry]\n"
-          "  --workers N   workers on each node (limits.workers); without it one for each rank of the launcher there\n"
+          "  --workers N   workers on each node (limits.workers); without it one for each rank of the launcher there,\n"
+          "                and without a launcher one for each two cores and 8 GiB\n"
           "  --retry       try quarantined and rejected concepts again\n",
           stderr);
     return FARM_BAD_INPUT;
@@ -142,6 +143,17 @@ static void prepare_or_tell(host *h, const train_options *o)
 
 /* ---- coordinator and agents ----------------------------------------------------------------------------------- */
 
+/* Settings that are understood and do nothing yet are not passed over in silence. */
+static void tell_ignored(logger *log, const farmfile *f)
+{
+    if (f->limits.pack_max > 1)
+        log_event(log, "without-effect", TEXT("setting", "limits.pack_max"));
+    if (f->limits.time_limit >= 0)
+        log_event(log, "without-effect", TEXT("setting", "limits.time_limit"));
+    if (f->notify.exec[0])
+        log_event(log, "without-effect", TEXT("setting", "notify.exec"));
+}
+
 static int coordinate(const host *h, const meet_place *place)
 {
     coordinator_options o = {.l = h->p.l, .name = h->p.f->name, .base = h->p.f->base, .listen = h->listen,
@@ -154,6 +166,7 @@ static int coordinate(const host *h, const meet_place *place)
         fprintf(stderr, "cfarm: %s\n", e.text);
         return FARM_BROKEN;
     }
+    tell_ignored(o.log, h->p.f);
     status = coordinator_run(&o);
     log_close(o.log);
     return status;
@@ -182,6 +195,18 @@ static int fork_coordinator(pid_t *pid, host *h, const meet_place *place, err *e
     return 0;
 }
 
+/* Where the launcher does not say it by its ranks: a worker for each two cores, as long as there is memory for its
+ * model (8 GiB hold Stable Diffusion 1.5 in f32 with its activations). */
+static int auto_slots(const meet_place *place, const node_facts *node)
+{
+    int by_cores = node->cores / 2, by_memory = (int)(node->memory_free >> 33);
+    int n = by_cores < by_memory ? by_cores : by_memory;
+
+    if (place->local_size > 1)
+        return place->local_size;
+    return n > 1 ? n : 1;
+}
+
 static int serve(const meet_notice *n, const meet_place *place, pid_t coordinator)
 {
     agent_options o = {.address = (const char (*)[NODE_ADDRESS])n->address, .addresses = n->addresses, .port = n->port,
@@ -193,7 +218,7 @@ static int serve(const meet_notice *n, const meet_place *place, pid_t coordinato
         fprintf(stderr, "cfarm: %s\n", e.text); /* slower, not wrong */
     node_look(&node);
     o.node = node.name;
-    o.slots = n->workers > 0 ? (int)n->workers : place->local_size;
+    o.slots = n->workers > 0 ? (int)n->workers : auto_slots(place, &node);
     o.threads = n->threads > 0 ? (int)n->threads : node.cores / o.slots;
     if (o.threads < 1)
         o.threads = 1;

@@ -1,0 +1,229 @@
+/* The coordinator, spoken to by hand: strangers, wrong words, late words, and the whole conversation of an agent. */
+#include <arpa/inet.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "cluster/base/fs.h"
+#include "cluster/wire/wire.h"
+#include "scheduler/coordinator.h"
+#include "scheduler/link.h"
+
+static const char TOKEN[] = "secret", SHA[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+static char root[] = "/tmp/link-XXXXXX";
+
+typedef struct { pid_t pid; int port; char dir[64]; } house;
+
+static _Noreturn void coordinate(const char *dir, int listen)
+{
+    sched_event ev = {.type = EV_SUBMIT, .spec = {.name = "rex", .settings = "{\"steps\":3}", .steps = 3, .batch = 1,
+                                                  .leaves = 1, .retries = 2}};
+    coordinator_options o = {.name = "pets", .base = "/base", .listen = listen, .token = TOKEN, .agents = 1};
+    sched_effects todo = {0};
+    int status;
+
+    if (ledger_open(&o.l, dir, (sched_options){.gang_max = 1}, NULL) != 0 || ledger_begin(o.l, "test", NULL) != 0 ||
+        ledger_step(o.l, &ev, &todo, NULL) != 0 || ledger_commit(o.l, NULL) != 0)
+        _exit(99);
+    status = coordinator_run(&o);
+    sched_effects_free(&todo);
+    ledger_close(o.l);
+    _exit(status);
+}
+
+static house open_house(void)
+{
+    static int n;
+    house h;
+    int listen;
+
+    snprintf(h.dir, sizeof h.dir, "%s/%d", root, n++);
+    assert_int_equal(coordinator_listen(&listen, &h.port, false, NULL), 0);
+    h.pid = fork();
+    if (h.pid == 0)
+        coordinate(h.dir, listen);
+    close(listen);
+    return h;
+}
+
+static wire *knock(const house *h)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)h->port),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    return wire_new(fd);
+}
+
+static void say(wire *w, int type, json_t *body) { assert_int_equal(wire_tell(w, (uint16_t)type, body, 5, NULL), 0); }
+
+static json_t *hear(wire *w, int type)
+{
+    wire_frame f;
+    json_t *o;
+    err e = {0};
+
+    if (wire_take(w, &f, 10, &e) != 0 || f.type != type)
+        fail_msg("frame %d, not %d (%s)", f.type, type, e.text);
+    assert_int_equal(wire_parse(&f, &o, NULL), 0);
+    return o;
+}
+
+static void expect_hung_up(wire *w)
+{
+    wire_frame f;
+
+    assert_int_equal(wire_take(w, &f, 10, NULL), ERR_PEER);
+    wire_free(w);
+}
+
+static json_t *hello(const char *token, int protocol)
+{
+    return json_pack("{s:i, s:s, s:s, s:i}", "protocol", protocol, "token", token, "node", "n0", "slots", 1);
+}
+
+static wire *join(const house *h)
+{
+    wire *w = knock(h);
+
+    say(w, LINK_HELLO, hello(TOKEN, LINK_PROTOCOL));
+    json_decref(hear(w, LINK_WELCOME));
+    say(w, LINK_SLOT, json_pack("{s:i, s:s}", "slot", 0, "state", "ready"));
+    return w;
+}
+
+static json_t *done(int attempt)
+{
+    return json_pack("{s:i, s:i, s:s, s:i}", "job", 0, "attempt", attempt, "sha256", SHA, "bytes", 3);
+}
+
+static int status_of(const house *h)
+{
+    int status;
+
+    assert_int_equal(waitpid(h->pid, &status, 0), h->pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* Ends the farm well, so that each test shows it still can. */
+static void finish(const house *h, wire *w, int attempt)
+{
+    say(w, LINK_DONE, done(attempt));
+    json_decref(hear(w, LINK_END));
+    wire_free(w);
+    assert_int_equal(status_of(h), FARM_DONE);
+}
+
+static void an_agent_is_welcomed_given_work_and_sent_home(void **unused)
+{
+    house h = open_house();
+    wire *w = join(&h);
+    json_t *run = hear(w, LINK_RUN);
+    (void)unused;
+    assert_string_equal(json_string_value(json_object_get(run, "name")), "rex");
+    assert_int_equal(json_integer_value(json_object_get(run, "attempt")), 1);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(run, "settings"), "steps")), 3);
+    json_decref(run);
+    finish(&h, w, 1);
+}
+
+static void strangers_are_sent_away_and_the_farm_goes_on(void **unused)
+{
+    house h = open_house();
+    wire *w;
+    (void)unused;
+    w = knock(&h);
+    say(w, LINK_HELLO, hello("guess", LINK_PROTOCOL));
+    expect_hung_up(w);
+    w = knock(&h);
+    say(w, LINK_HELLO, hello(TOKEN, LINK_PROTOCOL + 1));
+    expect_hung_up(w);
+    w = knock(&h);
+    say(w, LINK_DONE, done(1)); /* before hello */
+    expect_hung_up(w);
+    w = knock(&h);
+    assert_int_equal(send(wire_fd(w), "GET / HTTP/1.1\r\n\r\n", 18, MSG_NOSIGNAL), 18);
+    expect_hung_up(w);
+    w = join(&h);
+    json_decref(hear(w, LINK_RUN));
+    finish(&h, w, 1);
+}
+
+static void wrong_words_of_an_agent_cost_it_its_place(void **unused)
+{
+    static const struct { int type; const char *body; } row[] = {
+        {LINK_HELLO, "{}"}, {LINK_DONE, "{}"}, {LINK_DONE, "{\"job\":-1,\"attempt\":1}"}, {LINK_SLOT, "{\"slot\":\"x\"}"},
+        {LINK_PROGRESS, "{\"job\":0,\"attempt\":1,\"phase\":\"dreaming\"}"}, {LINK_RUN, "{}"}, {999, "{}"}, {LINK_LOG, "[]"},
+    };
+    (void)unused;
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
+        house h = open_house();
+        wire *w = join(&h);
+        json_decref(hear(w, LINK_RUN));
+        assert_int_equal(wire_send(w, (uint16_t)row[i].type, row[i].body, strlen(row[i].body), 5, NULL), 0);
+        expect_hung_up(w);
+        assert_int_equal(status_of(&h), FARM_BROKEN); /* its only agent is gone, and it says so */
+    }
+}
+
+static void late_and_impossible_news_change_nothing(void **unused)
+{
+    house h = open_house();
+    wire *w = join(&h);
+    (void)unused;
+    json_decref(hear(w, LINK_RUN));
+    say(w, LINK_FAILED, json_pack("{s:i, s:i, s:s, s:s}", "job", 0, "attempt", 1, "blame", "node", "text", "lost"));
+    json_decref(hear(w, LINK_RUN)); /* attempt 2 */
+    say(w, LINK_DONE, done(1));
+    say(w, LINK_DONE, done(3));
+    say(w, LINK_DONE, json_pack("{s:i, s:i, s:s, s:i}", "job", 7, "attempt", 1, "sha256", SHA, "bytes", 3));
+    say(w, LINK_STOPPED, json_pack("{s:i, s:i}", "job", 0, "attempt", 2));
+    say(w, LINK_PROGRESS, json_pack("{s:i, s:i, s:s, s:i}", "job", 0, "attempt", 2, "phase", "training", "step", 2));
+    say(w, LINK_PROGRESS, json_pack("{s:i, s:i, s:s, s:i}", "job", 0, "attempt", 2, "phase", "loading", "step", 1));
+    say(w, LINK_SLOT, json_pack("{s:i, s:s}", "slot", 9, "state", "ready"));
+    finish(&h, w, 2);
+}
+
+static void a_replaced_coordinator_stops(void **unused)
+{
+    house h = open_house();
+    wire *w = join(&h);
+    char path[FS_PATH];
+    (void)unused;
+    json_decref(hear(w, LINK_RUN));
+    snprintf(path, sizeof path, "%s/journal/000002.log", h.dir);
+    assert_int_equal(fs_write(path, "", 0, NULL), 0); /* epoch 2 has begun elsewhere */
+    say(w, LINK_DONE, done(1));
+    json_decref(hear(w, LINK_END));
+    wire_free(w);
+    assert_int_equal(status_of(&h), FARM_BROKEN);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_agent_is_welcomed_given_work_and_sent_home),
+        cmocka_unit_test(strangers_are_sent_away_and_the_farm_goes_on),
+        cmocka_unit_test(wrong_words_of_an_agent_cost_it_its_place),
+        cmocka_unit_test(late_and_impossible_news_change_nothing),
+        cmocka_unit_test(a_replaced_coordinator_stops),
+    };
+    int failed;
+
+    if (!mkdtemp(root))
+        return 1;
+    signal(SIGPIPE, SIG_IGN);
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    fs_remove_tree(root, NULL);
+    return failed;
+}
