@@ -67,7 +67,7 @@ static int take_text(reader *r, char **out)
 
 static int read_scalar(reader *r, cfg_node *into)
 {
-    char *text;
+    char *text = NULL;
     bool plain = r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     TRY(take_text(r, &text));
     bool none = plain && (!*text || strcmp(text, "~") == 0 || strcmp(text, "null") == 0);
@@ -118,7 +118,7 @@ static int read_key(reader *r, cfg_entry *into)
     if (r->event.type != YAML_SCALAR_EVENT)
         return cfg_fail(r->e, here(r), "a key must be a plain text");
     into->at = here(r);
-    char *text;
+    char *text = NULL;
     TRY(take_text(r, &text));
     into->key = text;
     if (!*text)
@@ -251,7 +251,7 @@ int cfg_yaml_parse(const cfg_node **out, cfg_doc *d, const char *text, size_t n,
 
 int cfg_yaml_read(const cfg_node **out, cfg_doc *d, const char *path, err *e)
 {
-    char *text;
+    char *text = NULL;
     size_t n;
     *out = NULL;
     TRY(fs_read(path, &text, &n, CFG_FILE_MOST, e));

@@ -66,7 +66,7 @@ static int connect_to(int *out, const char *address, int port, err *e)
 
 static int find_coordinator(agent *a, err *e)
 {
-    int fd, rc = err_set(e, ERR_PEER, "the coordinator has no address");
+    int fd = -1, rc = err_set(e, ERR_PEER, "the coordinator has no address");
 
     for (int i = 0; i < a->how->addresses && rc != 0; i++)
         rc = connect_to(&fd, a->how->address[i], a->how->port, e);

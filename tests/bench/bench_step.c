@@ -70,14 +70,14 @@ static int run(const options *o, err *e)
     stepper *s;
     const char **moves;
     int n;
-    train_cfg cfg = {.freeze = FREEZE_KV};
+    train_cfg how = {.freeze = FREEZE_KV};
 
     TRY(nn_cpu_open(&b, o->threads, false, e));
     TRY(sd_open(&m, o->dir, b, e));
     float *row = NEW_N(float, sd_text_shape(m)->width);
     TRY(sd_text_row(m, 0, row, e));
     TRY(sd_text_rows_set(m, row, 1, e));
-    TRY(train_moves(m, &method_custom_diffusion, &cfg, &moves, &n, e));
+    TRY(train_moves(m, &method_custom_diffusion, &how, &moves, &n, e));
     TRY(comm_self(&self, e));
     step_opts opts = {.moves = moves, .n_moves = n, .batch = o->batch, .micro = o->micro, .h = o->h, .w = o->w, .detach_first = true};
     TRY(step_new(&s, m, self, &opts, e));

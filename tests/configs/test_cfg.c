@@ -371,11 +371,11 @@ static void wrong_flags_are_told(void **state)
     }
 }
 
-static char *printed(void (*print)(FILE *to, const fixture *f), const fixture *f)
+/* What is printed; good until the next call. */
+static const char *printed(void (*print)(FILE *to, const fixture *f), const fixture *f)
 {
-    char *text = NULL;
-    size_t n;
-    FILE *to = open_memstream(&text, &n);
+    static char text[1 << 14];
+    FILE *to = fmemopen(text, sizeof text, "w");
     print(to, f);
     fclose(to);
     return text;
@@ -408,7 +408,7 @@ static void showing_tells_each_value_and_where_it_came_from(void **state)
     start(&f);
     assert_int_equal(args(&f, &flags, &argc, argv), 0);
     assert_int_equal(fill(&f, "name: rex\nlr: 8e-5\nsubjects:\n  - class: dog\n", flags), 0);
-    char *text = printed(print_show, &f);
+    const char *text = printed(print_show, &f);
     assert_line(text, "name                         rex                          # x.yaml:1:7\n");
     assert_line(text, "steps                        500                          # --steps\n");
     assert_line(text, "lr                           8e-05                        # x.yaml:2:5\n");
@@ -416,7 +416,6 @@ static void showing_tells_each_value_and_where_it_came_from(void **state)
     assert_line(text, "subjects[0].class            dog                          # x.yaml:4:12\n");
     assert_line(text, "subjects[0].n                3                            # default\n");
     assert_line(text, "moves                        [to_k, to_v]                 # default\n");
-    free(text);
     cfg_doc_free(f.d);
 }
 
@@ -425,7 +424,7 @@ static void help_comes_from_the_rows(void **state)
     (void)state;
     fixture f;
     start(&f);
-    char *text = printed(print_help, &f);
+    const char *text = printed(print_help, &f);
     assert_line(text, "train:\n");
     assert_line(text, "  --steps                      steps of training\n"
                       "                               a whole number from 1 to 1000000 steps; default 250\n");
@@ -434,7 +433,6 @@ static void help_comes_from_the_rows(void **state)
     assert_line(text, "  --regularisation.images      folder of class pictures\n"
                       "                               a text; default none\n");
     assert_line(text, "      class                    what it is\n");
-    free(text);
     cfg_doc_free(f.d);
 }
 

@@ -76,7 +76,7 @@ static void fill_betas(schedule *s, double from, double to, int how)
 int schedule_from(schedule *out, const json_t *config, err *e)
 {
     schedule s = {0};
-    int betas, prediction, spacing;
+    int betas = 0, prediction = 0, spacing = 0;
     int64_t steps, offset;
     double from, to;
 
