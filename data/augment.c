@@ -79,7 +79,7 @@ static void draw_target(augment_look *look, const augment_recipe *r, rng_stream 
 }
 
 /* torchvision's Resize (the longer side rounded down) and RandomCrop, or CenterCrop (halves to even). */
-static void draw_class_cut(augment_look *look, const augment_recipe *r, int h, int w, rng_stream s)
+static void draw_cut(augment_look *look, const augment_recipe *r, int h, int w, rng_stream s)
 {
     look->high = h <= w ? r->side : (int)((int64_t)r->side * h / w);
     look->wide = w <= h ? r->side : (int)((int64_t)r->side * w / h);
@@ -94,10 +94,10 @@ augment_look augment_draw(const augment_recipe *r, int h, int w, uint64_t seed, 
     augment_look look = {.high = r->side, .wide = r->side, .prefix = "", .counts = everything(r)};
 
     look.flip = r->flip && rng_below(rng_open(seed, "flip", step, sample), 0, 2) == 1;
-    if (r->target)
+    if (r->style == AUGMENT_CUT || (r->style == AUGMENT_DIFFUSERS && !r->target))
+        draw_cut(&look, r, h, w, crop);
+    else if (r->target && r->style != AUGMENT_SQUASH)
         draw_target(&look, r, crop, prefix);
-    else if (r->style == AUGMENT_DIFFUSERS)
-        draw_class_cut(&look, r, h, w, crop);
     return look;
 }
 
@@ -108,7 +108,7 @@ static resize_from source_of(const augment_recipe *r, const image *m)
     size_t stride = (size_t)m->w * 3;
     resize_from all = {m->rgb, m->h, m->w, stride};
 
-    if (r->style != AUGMENT_PAPER)
+    if (r->style != AUGMENT_PAPER && !(r->style == AUGMENT_SQUASH && r->middle))
         return all;
     int side = m->h < m->w ? m->h : m->w;
     return (resize_from){m->rgb + (size_t)((m->h - side) / 2) * stride + (size_t)((m->w - side) / 2) * 3, side, side,
@@ -155,11 +155,12 @@ int augment_render(float *to, const augment_recipe *r, const augment_look *look,
 {
     resize_from source = source_of(r, from);
     resize_to part = visible(r, look);
+    bool bicubic = r->style == AUGMENT_PAPER || r->style == AUGMENT_SQUASH;
     uint8_t *mirrored = NULL, *shown = NEW_N(uint8_t, part.h * part.w * 3);
     int rc = look->flip ? mirror(&mirrored, &source, e) : 0;
 
     if (rc == 0)
-        rc = resize(shown, part, source, r->style == AUGMENT_PAPER ? RESIZE_BICUBIC : RESIZE_BILINEAR, e);
+        rc = resize(shown, part, source, bicubic ? RESIZE_BICUBIC : RESIZE_BILINEAR, e);
     if (rc == 0)
         paste(to, r, look, shown, part);
     free(mirrored);

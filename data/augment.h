@@ -16,6 +16,10 @@
  *   not resized   shown at S, all of it counts                shown at S, but its outermost cells do not count
  *   class picture shown at S                                  its shorter side made S, cut at random or in the middle
  *
+ * Two ways for other methods, for pictures of subject and class alike; all of the square counts:
+ *   AUGMENT_CUT     as diffusers' class pictures above, bilinear (train_dreambooth.py)
+ *   AUGMENT_SQUASH  the whole picture made a square, bicubic (textual_inversion.py); `middle`: its largest centre square
+ *
  * A pasted picture lies on mid-grey (0), anywhere with equal chance; of it the latent cells count that lie inside it
  * by one cell. Where so little is left that none does (small S only), the one cell at its centre counts: a mask is
  * never empty. */
@@ -23,7 +27,7 @@
 
 #include "data/image.h"
 
-typedef enum { AUGMENT_PAPER, AUGMENT_DIFFUSERS } augment_style;
+typedef enum { AUGMENT_PAPER, AUGMENT_DIFFUSERS, AUGMENT_CUT, AUGMENT_SQUASH } augment_style;
 
 typedef struct {
     augment_style style;
@@ -32,7 +36,7 @@ typedef struct {
     bool target;       /* a picture of the subject; false: of its class */
     bool resize;       /* draw a size (of targets only) */
     bool flip;         /* mirror every second picture */
-    bool middle;       /* diffusers' class pictures: cut the middle out instead of a random part */
+    bool middle;       /* where a part is cut out at random: the middle instead */
 } augment_recipe;
 
 typedef struct {

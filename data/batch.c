@@ -54,8 +54,11 @@ static const subject_picture *picture_of(const batch_source *s, const batch_samp
 
 static augment_recipe recipe_of(const batch_source *s, bool prior)
 {
+    static const augment_style other[] = {[DATA_CUT] = AUGMENT_CUT, [DATA_SQUASHED] = AUGMENT_SQUASH};
+    augment_style resized = s->cfg->compat == COMPAT_PAPER ? AUGMENT_PAPER : AUGMENT_DIFFUSERS;
+
     return (augment_recipe){
-        .style = s->cfg->compat == COMPAT_PAPER ? AUGMENT_PAPER : AUGMENT_DIFFUSERS,
+        .style = s->cfg->manner.show == DATA_RESIZED ? resized : other[s->cfg->manner.show],
         .side = s->opts.side,
         .factor = s->opts.factor,
         .target = !prior,
@@ -78,6 +81,7 @@ static uint64_t key_of(const batch_source *s, const subject_picture *p, const au
 
     h = mixed(h, s->opts.side);
     h = mixed(h, s->cfg->compat);
+    h = mixed(h, s->cfg->manner.show);
     h = mixed(h, look->flip);
     h = mixed(h, look->high);
     h = mixed(h, look->wide);
@@ -87,13 +91,11 @@ static uint64_t key_of(const batch_source *s, const subject_picture *p, const au
 
 static double weight_of(const batch_source *s, const batch_sample *x)
 {
-    double cells = augment_cells(&x->look), channels = s->opts.channels;
+    bool port = s->cfg->compat == COMPAT_DIFFUSERS && s->cfg->manner.show == DATA_RESIZED;
+    double cells = augment_cells(&x->look), share = x->prior ? s->cfg->prior_weight : 1.0;
+    int among = !port && !s->cfg->manner.halves ? s->n : x->prior ? s->n - s->targets : s->targets;
 
-    if (s->cfg->compat == COMPAT_PAPER)
-        return (x->prior ? s->cfg->prior_weight : 1.0) / (s->n * channels * cells);
-    if (x->prior)
-        return s->cfg->prior_weight / ((s->n - s->targets) * channels * cells);
-    return 1.0 / (s->targets * cells);
+    return share / (among * cells * (port && !x->prior ? 1 : s->opts.channels));
 }
 
 static void tokenise(int32_t tokens[TOKENS], const tokenizer *t, const char *prefix, const char *caption)
@@ -103,6 +105,16 @@ static void tokenise(int32_t tokens[TOKENS], const tokenizer *t, const char *pre
     str_add(&s, "%s%s", prefix, caption);
     tokenizer_encode(t, s.at, tokens);
     str_free(&s);
+}
+
+static const char *caption_of(const batch_source *s, const batch_sample *x, const subject_picture *p, uint32_t step,
+                              uint32_t sample)
+{
+    const subject *from = &s->from.at[x->subject];
+
+    if (x->prior || from->forms.n == 0)
+        return p->caption;
+    return from->forms.at[rng_below(rng_open(s->opts.seed, "template", step, sample), 0, (uint32_t)from->forms.n)];
 }
 
 void batch_plan(const batch_source *s, uint32_t step, batch_sample out[])
@@ -117,7 +129,7 @@ void batch_plan(const batch_source *s, uint32_t step, batch_sample out[])
         augment_recipe r = recipe_of(s, x->prior);
         x->look = augment_draw(&r, p->h, p->w, s->opts.seed, step, (uint32_t)i);
         x->key = key_of(s, p, &x->look);
-        x->caption = p->caption;
+        x->caption = caption_of(s, x, p, step, (uint32_t)i);
         tokenise(x->tokens, s->words, x->look.prefix, x->caption);
         x->weight = (float)weight_of(s, x);
     }
@@ -168,10 +180,12 @@ static int check_cut(const batch_source *s, err *e)
     char words[SUBJECT_WORDS_MOST][SUBJECT_WORD];
     int32_t tokens[TOKENS];
 
-    for (int i = 0; i < s->from.n; i++) {
+    bool prefixed = s->cfg->augment && s->cfg->manner.show == DATA_RESIZED;
+
+    for (int i = 0; i < s->from.n && !s->cfg->manner.rare_words; i++) {
         const subject *from = &s->from.at[i];
         for (uint32_t p = 0; p < from->targets && subject_tokens(words, s->cfg, i) > 0; p++) {
-            tokenise(tokens, s->words, s->cfg->augment ? "a far away " : "", from->target[p].caption);
+            tokenise(tokens, s->words, prefixed ? "a far away " : "", from->target[p].caption);
             if (!holds_new_word(tokens, s->words))
                 return err_set(e, ERR_INPUT,
                                "%s: its caption has %s only after the %d tokens the model reads; shorten it",

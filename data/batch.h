@@ -1,7 +1,8 @@
 #ifndef BATCH_H
 #define BATCH_H
 /* A batch is a value: which pictures, words, sizes and crops follows from (settings, seed, step) alone, for any step
- * in any order, on any rank. Randomness is looked up in the streams "pick", "flip", "crop" and "prefix".
+ * in any order, on any rank. Randomness is looked up in the streams "pick", "flip", "crop",
+ * "prefix" and "template".
  *
  *   Half and half   of B samples the first B - B/2 are targets (an odd batch has one target more), the others class
  *                   pictures; without regularisation all are targets. The same in every step, not only on average.
@@ -11,6 +12,7 @@
  *                   over the C latent channels; weight has every mean, the mask's size and prior_weight inside:
  *                     paper       1 / (B C M),                     class pictures times prior_weight
  *                     diffusers   1 / (T M) of the T targets,      prior_weight / (R C h w) of the R class pictures
+ *                     in halves   1 / (T C M) and                  prior_weight / (R C M): data_manner, whatever compat says
  *                   with M the mask's cells. (diffusers divides by cells, not by cells and channels: its targets weigh
  *                   C times its class pictures.) */
 #include "data/augment.h"

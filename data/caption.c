@@ -14,6 +14,28 @@ enum { FILE_MOST = 64 << 20 };
 const char caption_object[] = "photo of a {}";
 const char caption_style[] = "painting in the style of {}";
 
+const char *const caption_object_forms[CAPTION_OBJECTS] = {
+    "a photo of a {}", "a photo of a clean {}", "a photo of a dirty {}", "a photo of a nice {}",
+    "a photo of a cool {}", "a photo of a small {}", "a photo of the {}", "a photo of the cool {}",
+    "a photo of the clean {}", "a photo of the nice {}", "a photo of the small {}", "a photo of the weird {}",
+    "a photo of the large {}", "a photo of my {}", "a photo of one {}", "the photo of a {}", "a rendering of a {}",
+    "a rendition of a {}", "a rendition of the {}", "a cropped photo of a {}", "a cropped photo of the {}",
+    "a close-up photo of a {}", "a close-up photo of the {}", "a good photo of a {}", "a good photo of the {}",
+    "a dark photo of the {}", "a bright photo of the {}",
+};
+
+const char *const caption_style_forms[CAPTION_STYLES] = {
+    "a painting in the style of {}", "a clean painting in the style of {}", "a dirty painting in the style of {}",
+    "a dark painting in the style of {}", "a cool painting in the style of {}",
+    "a bright painting in the style of {}", "a good painting in the style of {}",
+    "a nice painting in the style of {}", "a small painting in the style of {}",
+    "a weird painting in the style of {}", "a large painting in the style of {}",
+    "a cropped painting in the style of {}", "a cropped painting in the style of {}",
+    "a close-up painting in the style of {}", "a close-up painting in the style of {}",
+    "the painting in the style of {}", "a rendering in the style of {}", "a rendition in the style of {}",
+    "a picture in the style of {}",
+};
+
 int caption_fill(char **out, const char *form, const char *words, err *e)
 {
     const char *hole = strstr(form, "{}");

@@ -8,6 +8,11 @@
 extern const char caption_object[]; /* "photo of a {}" */
 extern const char caption_style[];  /* "painting in the style of {}" */
 
+/* What Textual Inversion draws from, as its authors and every script since: 27 of an object; 19 of a style, among them
+ * "cropped" and "close-up" twice, so that these count double. */
+enum { CAPTION_OBJECTS = 27, CAPTION_STYLES = 19 };
+extern const char *const caption_object_forms[CAPTION_OBJECTS], *const caption_style_forms[CAPTION_STYLES];
+
 /* `form` with its one {} replaced; free() it. ERR_INPUT if it has none, or two. */
 int caption_fill(char **out, const char *form, const char *words, err *e);
 

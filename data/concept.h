@@ -24,7 +24,8 @@
 typedef enum { CONCEPT_SINGLE, CONCEPT_MERGED } concept_kind;
 
 typedef struct {
-    char *name;          /* diffusers name: "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight" */
+    char *name;          /* diffusers name: "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"; of the text
+                          * encoder with "text_encoder." before it */
     int64_t rows, cols;  /* [rows, cols]; cols 0: a vector of rows (a bias) */
     float *data;
 } concept_tensor;

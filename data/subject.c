@@ -20,24 +20,43 @@ static int own_caption(char **out, const data_cfg *c, const subject_cfg *s, err 
 }
 
 /* "photo of a <new1> dog" */
-static int token_caption(char **out, const data_cfg *c, int i, err *e)
+static int token_caption(char **out, const char *form, const data_cfg *c, int i, err *e)
 {
     char words[SUBJECT_WORDS_MOST][SUBJECT_WORD];
     int n = subject_tokens(words, c, i);
     str s = {0};
 
     for (int k = 0; k < n; k++)
-        str_add(&s, "%s ", words[k]);
-    str_add(&s, "%s", data_subject(c, i)->class_word);
-    int rc = caption_fill(out, form_of(data_subject(c, i)), s.at, e);
+        str_add(&s, "%s%s", k ? " " : "", words[k]);
+    if (!c->manner.drawn_captions || n == 0)
+        str_add(&s, "%s%s", n ? " " : "", data_subject(c, i)->class_word);
+    int rc = caption_fill(out, form, s.at, e);
     str_free(&s);
     return rc;
 }
 
-/* Caption file (line i mod n, as the authors have it), else beside the pictures, else the template. */
-static int caption_targets(image_list *l, const data_cfg *c, int i, err *e)
+/* All that may be drawn for subject i; none where it has a template of its own. */
+static int fill_forms(caption_lines *out, const data_cfg *c, int i, err *e)
 {
-    const char *file = data_subject(c, i)->captions;
+    const subject_cfg *s = data_subject(c, i);
+    const char *const *forms = s->style ? caption_style_forms : caption_object_forms;
+    size_t n = s->style ? CAPTION_STYLES : CAPTION_OBJECTS;
+
+    if (!c->manner.drawn_captions || s->form[0])
+        return 0;
+    out->at = NEW_N(char *, n);
+    while (out->n < n) {
+        TRY(token_caption(&out->at[out->n], forms[out->n], c, i, e));
+        out->n++;
+    }
+    return 0;
+}
+
+/* Caption file (line i mod n, as the authors have it), else beside the pictures, else the template. */
+static int caption_targets(subject *s, const data_cfg *c, int i, err *e)
+{
+    image_list *l = &s->keep[0];
+    const char *file = s->cfg->captions;
     char path[FS_PATH], *own;
     caption_lines lines = {0};
 
@@ -48,7 +67,9 @@ static int caption_targets(image_list *l, const data_cfg *c, int i, err *e)
     } else {
         TRY(image_list_beside(l, e));
     }
-    int rc = token_caption(&own, c, i, e);
+    int rc = token_caption(&own, form_of(s->cfg), c, i, e);
+    if (rc == 0 && !lines.n && l->n && !l->at[0].caption)
+        rc = fill_forms(&s->forms, c, i, e);
     if (rc == 0 && lines.n > l->n)
         rc = err_set(e, ERR_INPUT, "captions: %s: %zu lines for %zu pictures; take the spare ones out", path, lines.n,
                      l->n);
@@ -95,6 +116,7 @@ static int take(subject_picture **out, uint32_t *n, const image_list *l, const o
 /* Targets name a token of theirs, class pictures none of anybody's. */
 static int check_captions(const subject *s, const data_cfg *c, int which, err *e)
 {
+    bool learned = !c->manner.rare_words; /* a word of the vocabulary may stand in other words and captions */
     char words[SUBJECT_WORDS_MOST][SUBJECT_WORD];
 
     for (int i = 0; i < data_subjects(c); i++) {
@@ -107,7 +129,7 @@ static int check_captions(const subject *s, const data_cfg *c, int which, err *e
                 return err_set(e, ERR_INPUT, "%s: its caption \"%.80s\" is without %s; write it in, or token: none",
                                s->target[p].path, s->target[p].caption, words[0]);
         }
-        for (uint32_t p = 0; p < s->priors; p++)
+        for (uint32_t p = 0; p < s->priors && learned; p++)
             for (int k = 0; k < n; k++)
                 if (strstr(s->prior[p].caption, words[k]))
                     return err_set(e, ERR_INPUT,
@@ -136,7 +158,7 @@ static int open_one(subject *s, const data_cfg *c, int i, const opening *how, er
     for (size_t k = 0; k < s->cfg->images.n; k++)
         if (image_list_add(mine, c->root, s->cfg->images.at[k], e) != 0)
             return err_wrap(e, "images");
-    TRY(caption_targets(mine, c, i, e));
+    TRY(caption_targets(s, c, i, e));
     TRY(own_caption(&own, c, s->cfg, e));
     const regset_cfg *reg = &s->cfg->reg;
     int rc = how->seen ? regset_look(class_list, &s->later, reg, c->root, own, e)
@@ -184,6 +206,7 @@ void subjects_close(subjects *s)
         free(s->at[i].prior);
         image_list_free(&s->at[i].keep[0]);
         image_list_free(&s->at[i].keep[1]);
+        caption_free(&s->at[i].forms);
     }
     free(s->at);
     *s = (subjects){0};

@@ -4,8 +4,10 @@
  * A concept has one subject, told at the top level of its settings, or several under `subjects:` that are trained
  * jointly. Everything a person can get wrong is found before any training. */
 #include "configs/cfg.h"
+#include "data/caption.h"
 #include "data/image_check.h"
 #include "data/image_list.h"
+#include "data/manner.h"
 #include "data/regset.h"
 #include "data/tokenizer.h"
 
@@ -15,6 +17,7 @@ typedef struct {
     const char *captions;     /* a file; "": beside the pictures where there, else the template */
     cfg_texts token;          /* empty: <new1>, of the second subject <new2>, ...; "none": no token */
     cfg_texts initializer;    /* per token: auto, an id, a word or a vocabulary entry */
+    int64_t vectors;          /* rows of each token: "<new1>", "<new1>_1", ... */
     bool style;
     const char *form;         /* "template": "photo of a {}"; "": by style */
     regset_cfg reg;
@@ -32,6 +35,7 @@ typedef struct data_cfg {
     int64_t batch;            /* CFG_WORD: 8, for compat diffusers 4 */
     double prior_weight;
     const char *root;         /* folder that relative paths start from */
+    data_manner manner;       /* the method's, no row */
 } data_cfg;
 extern const cfg_field data_fields[];
 
@@ -50,7 +54,8 @@ typedef struct {
     int32_t start;            /* the row it is a copy of before training */
     int subject;
 } subject_word;
-/* Adds every token to t and finds where each starts: out[0..*n-1]. */
+/* Adds every token to t and finds where each starts: out[0..*n-1]. None where tokens are words of the vocabulary; one
+ * that was not given must then be one piece of it. */
 int subject_words(subject_word out[SUBJECT_WORDS_MOST], int *n, const data_cfg *c, tokenizer *t, err *e);
 /* The tokens of subject i, without adding them anywhere; how many. */
 int subject_tokens(char out[SUBJECT_WORDS_MOST][SUBJECT_WORD], const data_cfg *c, int i);
@@ -68,6 +73,7 @@ typedef struct {
     const subject_cfg *cfg;
     subject_picture *target, *prior; /* prior: the class's; may be empty */
     uint32_t targets, priors;
+    caption_lines forms;             /* captions to draw from in place of the targets' own; n 0: none */
     uint32_t later;                  /* by subjects_look: class pictures still to be generated or chosen */
     image_list keep[2];              /* owns paths and captions */
 } subject;

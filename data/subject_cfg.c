@@ -16,10 +16,13 @@
     {.key = "captions", .type = CFG_TEXT, CFG_AT(subject_cfg, captions), .fallback = "",                               \
      .help = "file with a caption a line for them in their order; else X.txt beside X.jpg; else the template"},        \
     {.key = "token", .type = CFG_TEXTS, CFG_AT(subject_cfg, token), .fallback = "",                                    \
-     .help = "the new word, or several; empty: <new1>, of the second subject <new2>, ...; none: no new word"},         \
+     .help = "the new word, or several; empty: <new1>, of the second subject <new2>, ...; none: no new word. "            \
+             "Of dreambooth: a rare word that is there already; empty: ohwx, ..."},         \
     {.key = "initializer", .type = CFG_TEXTS, CFG_AT(subject_cfg, initializer), .fallback = "auto",                    \
      .help = "what each token starts as: an id, a word, a vocabulary entry; auto: ktn, pll, ucd</w> in turn, or the "  \
-             "class word where the vocabulary lacks these"},                                                           \
+             "class word where the vocabulary lacks these or the method starts from it"},                                                           \
+    {.key = "vectors", .type = CFG_INT, CFG_AT(subject_cfg, vectors), .fallback = "1", .least = 1, .most = 64,         \
+     .unit = "rows", .help = "rows each token has, all said one after the other: <new1> <new1>_1 <new1>_2"},           \
     {.key = "style", .type = CFG_BOOL, CFG_AT(subject_cfg, style), .fallback = "false",                                \
      .help = "the subject is a style: captions are \"painting in the style of ...\""},                                 \
     {.key = "template", .type = CFG_TEXT, CFG_AT(subject_cfg, form), .fallback = "",                                   \
@@ -37,6 +40,8 @@
     {.key = "regularisation.count", .type = CFG_INT, CFG_AT(subject_cfg, reg.count), .fallback = "0",                  \
      .most = 1000000, .unit = "pictures", .help = "how many are wanted; 0: all of images, 200 of index"}
 
+enum { VECTOR_ROOM = 5 }; /* "_63", a terminator and a byte to spare */
+
 static const cfg_field subject_fields[] = {SUBJECT_ROWS, CFG_END};
 
 static const char *const flip_names[] = {"auto", "yes", "no", NULL};
@@ -51,9 +56,9 @@ const cfg_field data_fields[] = {
     {.key = "augment", .type = CFG_BOOL, CFG_AT(data_cfg, augment), .fallback = "true",
      .help = "show the subject smaller and larger, with words for it before the caption"},
     {.key = "flip", .type = CFG_CHOICE, CFG_AT(data_cfg, flip), .fallback = "auto", .names = flip_names,
-     .help = "mirror every second picture; auto: yes, with compat diffusers no"},
+     .help = "mirror every second picture; auto: yes, with compat diffusers and of dreambooth no"},
     {.key = "center_crop", .type = CFG_BOOL, CFG_AT(data_cfg, center_crop), .fallback = "false",
-     .help = "compat diffusers: the middle of class pictures instead of a random part"},
+     .help = "where a part of a picture is cut out at random: the middle instead"},
     {.key = "resolution", .type = CFG_INT, CFG_AT(data_cfg, resolution), .fallback = "auto", .least = 32,
      .most = 4096, .unit = "pixels", .names = auto_word, .help = "side of the square trained on; auto: the model's"},
     {.key = "compat", .type = CFG_CHOICE, CFG_AT(data_cfg, compat), .fallback = "paper", .names = compat_names,
@@ -62,7 +67,7 @@ const cfg_field data_fields[] = {
      .most = 1000, .help = "weight of the regularisation part of the loss"},
     {.key = "batch", .type = CFG_INT, CFG_AT(data_cfg, batch), .fallback = "auto", .least = 1, .most = 4096,
      .unit = "pictures", .names = auto_word, .help = "pictures a step, half of the subject, half of its class; auto: "
-                                                      "8, with compat diffusers 4"},
+                                                      "as the method's recipe has it"},
     {.key = "root", .type = CFG_TEXT, CFG_AT(data_cfg, root), .fallback = "",
      .help = "folder that relative paths start from; set by the farm"},
     CFG_END};
@@ -70,8 +75,9 @@ const cfg_field data_fields[] = {
 bool data_flip(const data_cfg *c)
 {
     enum { AUTO, YES };
+    bool usual = c->manner.show == DATA_SQUASHED || (c->manner.show == DATA_RESIZED && c->compat == COMPAT_PAPER);
 
-    return c->flip == YES || (c->flip == AUTO && c->compat == COMPAT_PAPER);
+    return c->flip == YES || (c->flip == AUTO && usual);
 }
 
 int data_batch(const data_cfg *c)
@@ -92,29 +98,47 @@ const subject_cfg *data_subject(const data_cfg *c, int i)
     return c->subjects.n ? (const subject_cfg *)c->subjects.at + i : &c->one;
 }
 
+/* Words of CLIP's vocabulary that its training captions hardly have: entries that end a word, of few letters and high id
+ * (47993, 49370, 49288, 49053, 48565, 48563, 48314, 48151), as DreamBooth wants them. "sks" is a rifle. */
+static const char *const rare[] = {"ohwx", "rcn", "hmv", "wbo", "mwf", "eha", "bsf", "mth"};
+
+static void name_token(char out[SUBJECT_WORD], const data_cfg *c, int i)
+{
+    if (c->manner.rare_words)
+        snprintf(out, SUBJECT_WORD, "%s", rare[(size_t)i % (sizeof rare / sizeof *rare)]);
+    else
+        snprintf(out, SUBJECT_WORD, "<new%d>", i + 1);
+}
+
 int subject_tokens(char out[SUBJECT_WORDS_MOST][SUBJECT_WORD], const data_cfg *c, int i)
 {
-    const cfg_texts *t = &data_subject(c, i)->token;
+    const subject_cfg *s = data_subject(c, i);
+    int n = 0;
 
-    if (t->n == 1 && strcmp(t->at[0], "none") == 0)
+    if (s->token.n == 1 && strcmp(s->token.at[0], "none") == 0)
         return 0;
-    if (t->n == 0) {
-        snprintf(out[0], SUBJECT_WORD, "<new%d>", i + 1);
-        return 1;
+    for (size_t k = 0; k < (s->token.n ? s->token.n : 1); k++) {
+        char *first = out[n++];
+        if (s->token.n)
+            snprintf(first, SUBJECT_WORD, "%s", s->token.at[k]);
+        else
+            name_token(first, c, i);
+        for (uint8_t more = 1; more < s->vectors; more++) /* the names diffusers gives them */
+            snprintf(out[n++], SUBJECT_WORD, "%.*s_%hhu", SUBJECT_WORD - VECTOR_ROOM, first, more);
     }
-    for (size_t k = 0; k < t->n; k++)
-        snprintf(out[k], SUBJECT_WORD, "%s", t->at[k]);
-    return (int)t->n;
+    return n;
 }
 
 /* ---- what contradicts itself ---- */
 
-static int check_token(const char *word, err *e)
+static int check_token(const char *word, int64_t vectors, err *e)
 {
+    int room = SUBJECT_WORD - (vectors > 1 ? VECTOR_ROOM : 1);
+
     if (!*word)
         return err_set(e, ERR_INPUT, "token: empty; leave it out for <new1>, or write none");
-    if (strlen(word) >= SUBJECT_WORD)
-        return err_set(e, ERR_INPUT, "token %.20s...: longer than %d bytes", word, SUBJECT_WORD - 1);
+    if (strlen(word) > (size_t)room)
+        return err_set(e, ERR_INPUT, "token %.20s...: longer than %d bytes", word, room);
     if (strcmp(word, "none") == 0)
         return err_set(e, ERR_INPUT, "token: none stands beside others; it stands alone");
     for (const char *p = word; *p; p++)
@@ -132,10 +156,11 @@ static int check_tokens(const subject_cfg *s, err *e)
     size_t starts = s->initializer.n, tokens = none ? 0 : s->token.n ? s->token.n : 1;
     bool automatic = starts == 0 || (starts == 1 && strcmp(s->initializer.at[0], "auto") == 0);
 
-    if (tokens > SUBJECT_WORDS_MOST)
-        return err_set(e, ERR_INPUT, "token: %zu of them; at most %d can be", tokens, SUBJECT_WORDS_MOST);
+    if (tokens * (size_t)s->vectors > SUBJECT_WORDS_MOST)
+        return err_set(e, ERR_INPUT, "token: %zu of them; at most %d can be", tokens * (size_t)s->vectors,
+                       SUBJECT_WORDS_MOST);
     for (size_t k = 0; k < s->token.n && !none; k++)
-        TRY(check_token(s->token.at[k], e));
+        TRY(check_token(s->token.at[k], s->vectors, e));
     if (!automatic && starts != tokens)
         return err_set(e, ERR_INPUT, "initializer: %zu for %zu token%s; give one for each, or auto", starts, tokens,
                        tokens == 1 ? "" : "s");
@@ -168,7 +193,15 @@ static int check_subject(const subject_cfg *s, err *e)
     return regset_check(&s->reg, e);
 }
 
-/* A token inside another could not be told from it. */
+/* "<new1>_2" beside "<new1>": the tokenizer takes the longest word that fits, and nobody else writes such names. */
+static bool is_vector_of(const char *word, const char *first)
+{
+    size_t n = strlen(first);
+
+    return strncmp(word, first, n) == 0 && word[n] == '_' && strspn(word + n + 1, "0123456789") == strlen(word + n + 1);
+}
+
+/* A token inside another could not be told from it. Words of the vocabulary end where the word ends. */
 static int check_clashes(const data_cfg *c, err *e)
 {
     char(*words)[SUBJECT_WORD] = mem_new(2 * SUBJECT_WORDS_MOST, SUBJECT_WORD);
@@ -181,11 +214,11 @@ static int check_clashes(const data_cfg *c, err *e)
     }
     for (int i = 0; i < n && rc == 0; i++)
         for (int j = 0; j < n && rc == 0; j++) {
-            if (i == j || !strstr(words[i], words[j]))
+            if (i == j || !strstr(words[i], words[j]) || is_vector_of(words[i], words[j]))
                 continue;
             if (strcmp(words[i], words[j]) == 0)
                 rc = err_set(e, ERR_INPUT, "token %s twice; every one needs a word of its own", words[i]);
-            else
+            else if (!c->manner.rare_words)
                 rc = err_set(e, ERR_INPUT, "token %s has token %s in it; rename one", words[i], words[j]);
         }
     free(words);
@@ -197,7 +230,7 @@ int data_check(const data_cfg *c, err *e)
     if (c->subjects.n > 0 && (c->one.class_word[0] || c->one.images.n || c->one.token.n))
         return err_set(e, ERR_INPUT, "subjects beside %s; move it into the list of subjects",
                        c->one.class_word[0] ? "class" : c->one.images.n ? "images" : "token");
-    if (c->center_crop && c->compat == COMPAT_PAPER)
+    if (c->center_crop && c->manner.show == DATA_RESIZED && c->compat == COMPAT_PAPER)
         return err_set(e, ERR_INPUT,
                        "center_crop goes with compat: diffusers; the paper's recipe always cuts the middle");
     for (int i = 0; i < data_subjects(c); i++)

@@ -42,13 +42,29 @@ static int start_given(int32_t *out, const char *given, const tokenizer *t, err 
     return 0;
 }
 
-static int start_of(int32_t *out, const subject_cfg *s, int k, int nth, const tokenizer *t, err *e)
+static int start_of(int32_t *out, const data_cfg *c, int i, int k, int nth, const tokenizer *t, err *e)
 {
+    const subject_cfg *s = data_subject(c, i);
     const char *given = s->initializer.n > (size_t)k ? s->initializer.at[k] : "auto";
 
-    if (strcmp(given, "auto") == 0)
+    if (strcmp(given, "auto") != 0)
+        return start_given(out, given, t, e);
+    if (!c->manner.start_as_class)
         return start_automatic(out, nth, s->class_word, t, e);
-    return start_given(out, given, t, e);
+    return tokenizer_word(t, s->class_word, out, e) == 0 ? 0 : err_wrap(e, "give initializer, a word of one piece");
+}
+
+/* Identifiers that nobody gave must be one piece here, too: letters by themselves mean something else. */
+static int check_rare(const data_cfg *c, int i, const tokenizer *t, err *e)
+{
+    char words[SUBJECT_WORDS_MOST][SUBJECT_WORD];
+    int n = subject_tokens(words, c, i);
+    int32_t id;
+
+    for (int k = 0; k < n && data_subject(c, i)->token.n == 0; k++)
+        if (tokenizer_word(t, words[k], &id, e) != 0)
+            return err_wrap(e, "this vocabulary lacks the rare word %s; give token, a rare word that it has", words[k]);
+    return 0;
 }
 
 int subject_words(subject_word out[SUBJECT_WORDS_MOST], int *n, const data_cfg *c, tokenizer *t, err *e)
@@ -57,8 +73,12 @@ int subject_words(subject_word out[SUBJECT_WORDS_MOST], int *n, const data_cfg *
 
     *n = 0;
     TRY(data_check(c, e));
-    for (int i = 0; i < data_subjects(c); i++) {
-        int tokens = subject_tokens(words, c, i);
+    for (int i = 0, named = 0; i < data_subjects(c); i++) {
+        if (c->manner.rare_words) {
+            TRY(check_rare(c, i, t, e));
+            continue;
+        }
+        int tokens = subject_tokens(words, c, i), vectors = (int)data_subject(c, i)->vectors;
         for (int k = 0; k < tokens; k++) {
             subject_word *w = &out[*n];
             *w = (subject_word){.subject = i};
@@ -66,10 +86,11 @@ int subject_words(subject_word out[SUBJECT_WORDS_MOST], int *n, const data_cfg *
             if (tokenizer_word(t, w->word, &w->id, NULL) == 0)
                 return err_set(e, ERR_INPUT, "token %s: a word of the vocabulary already; take a new one, <%s>",
                                w->word, w->word);
-            if (start_of(&w->start, data_subject(c, i), k, *n, t, e) != 0)
+            if (start_of(&w->start, c, i, k / vectors, named, t, e) != 0)
                 return err_wrap(e, "token %s", w->word);
             TRY(tokenizer_add(t, w->word, &w->id, e));
             (*n)++;
+            named += (k + 1) % vectors == 0;
         }
     }
     return 0;

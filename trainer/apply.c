@@ -56,14 +56,14 @@ static int weight_of(const sd *m, const concept *c, const char *name, const char
     return rc;
 }
 
-/* name: as the file has it; the model knows it with "unet." in front. */
+/* name: as the file has it; the model knows the UNet's with "unet." in front. */
 static int override(sd *m, const concept *c, const char *name, err *e)
 {
     const concept_tensor *whole = concept_find(c, name);
     str full = {0};
     nn_shape s;
 
-    str_add(&full, "unet.%s", name);
+    str_add(&full, "%s%s", str_starts(name, "text_encoder.") ? "" : "unet.", name);
     int rc = sd_file_shape(m, full.at, &s, e);
     if (rc == 0 && whole)
         rc = sd_override(m, full.at, whole->data, (size_t)(whole->rows * (whole->cols ? whole->cols : 1)), e);

@@ -7,7 +7,8 @@
 #include "cluster/base/str.h"
 #include "trainer/card.h"
 
-/* What moved of the UNet, whole, in the names diffusers has for it. */
+/* What moved, whole: the UNet's in the names diffusers has for it, the text encoder's with the part's name before. New
+ * words' rows are tokens. */
 static int keep_weights(concept *c, const keep_job *k, err *e)
 {
     nn_params *p = sd_params(k->model);
@@ -17,13 +18,14 @@ static int keep_weights(concept *c, const keep_job *k, err *e)
     TRY(train_moves(k->model, k->how, &k->cfg->how, &moved, &n, e));
     for (int i = 0; i < n && rc == 0; i++) {
         nn_shape s;
-        if (!str_starts(moved[i], "unet."))
+        if (strcmp(moved[i], SD_MODIFIER) == 0)
             continue;
         rc = nn_params_shape(p, moved[i], &s, e);
         if (rc != 0)
             break;
         int64_t cols = s.n == 1 ? 0 : nn_count(s) / s.d[0];
-        concept_tensor *t = concept_add_tensor(c, moved[i] + strlen("unet."), s.d[0], cols, NULL);
+        const char *name = moved[i] + (str_starts(moved[i], "unet.") ? strlen("unet.") : 0);
+        concept_tensor *t = concept_add_tensor(c, name, s.d[0], cols, NULL);
         rc = nn_params_get(p, moved[i], t->data, (size_t)nn_count(s), e);
     }
     free(moved);

@@ -23,6 +23,7 @@ struct stepper {
     nn_tensor losses, judged, norm2, hyper;
     float *latents, *noise, *mask, *alpha, *sigma, *t, *weight; /* [micro, ...] as the plans want them */
     int32_t *ids;
+    float *only;                 /* [batch]: the losses of a step that is one leaf */
     float *level[MOST_LEVELS];   /* partial sums of 2^k leaves: [weights + batch], the tail being the losses */
     bool full[MOST_LEVELS];
 };
@@ -129,6 +130,7 @@ static void make_buffers(stepper *s)
     s->t = NEW_N(float, n);
     s->weight = NEW_N(float, n);
     s->ids = NEW_N(int32_t, n * TOKENS);
+    s->only = NEW_N(float, s->opts.batch);
 }
 
 int step_new(stepper **out, sd *model, comm *gang, const step_opts *opts, err *e)
@@ -158,7 +160,7 @@ void step_free(stepper *s)
         return;
     nn_plan *plans[] = {s->grad, s->judge, s->norm, s->update};
     nn_graph *graphs[] = {s->grad_graph, s->judge_graph, s->norm_graph, s->update_graph};
-    void *memory[] = {s->latents, s->noise, s->mask, s->alpha, s->sigma, s->t, s->weight, s->ids};
+    void *memory[] = {s->latents, s->noise, s->mask, s->alpha, s->sigma, s->t, s->weight, s->ids, s->only};
     for (size_t i = 0; i < 4; i++)
         nn_plan_free(plans[i]);
     for (size_t i = 0; i < 4; i++)
@@ -295,17 +297,29 @@ static int move(stepper *s, uint64_t t, const step_adamw *how, double norm, err 
     return nn_run(s->update, e);
 }
 
-int step_run(stepper *s, uint64_t t, const step_adamw *how, step_fill *fill, void *arg, step_result *out, err *e)
+/* train.g holds the whole gang's gradient then. A single leaf leaves it there by itself, and nothing passes the host. */
+static int gradient(stepper *s, step_fill *fill, void *arg, const float **losses, err *e)
 {
-    nn_params *p = sd_params(s->model);
-    float *sum = NULL, norm2 = 0;
+    float *sum = NULL;
     err mine = {0};
 
+    *losses = s->only;
+    if (s->opts.batch == s->opts.micro) {
+        TRY(fill_pass(s, 0, fill, arg, e));
+        return run_pass(s, s->grad, &s->in, s->losses, s->only, e);
+    }
     add_up(s, fill, arg, &sum, &mine);
     TRY(comm_agree(s->gang, &mine, e)); /* nobody leaves a step alone */
     TRY(comm_sum(s->gang, sum, s->weights + (size_t)s->opts.batch, e));
-    TRY(nn_params_state_write(p, "train.g", sum, s->weights, e));
-    out->losses = sum + s->weights;
+    *losses = sum + s->weights;
+    return nn_params_state_write(sd_params(s->model), "train.g", sum, s->weights, e);
+}
+
+int step_run(stepper *s, uint64_t t, const step_adamw *how, step_fill *fill, void *arg, step_result *out, err *e)
+{
+    float norm2 = 0;
+
+    TRY(gradient(s, fill, arg, &out->losses, e));
     out->loss = 0;
     for (int i = 0; i < s->opts.batch; i++)
         out->loss += (double)out->losses[i];

@@ -43,7 +43,7 @@ int train_moves(sd *model, const method *by, const train_cfg *how, const char **
     *n = 0;
     *names = NULL;
     for (size_t i = 0; (name = nn_params_name(p, i)) != NULL; i++)
-        if (by->moves(name, how)) {
+        if (by->moves && by->moves(name, how)) {
             *names = mem_grow(*names, (size_t)*n + 2, sizeof **names);
             (*names)[(*n)++] = name;
         }
@@ -122,7 +122,7 @@ static int open_stepper(training *t, err *e)
     TRY(train_moves(t->model, t->how, &t->job->cfg->how, &moves, &n, e));
     step_opts o = {.moves = moves, .n_moves = n, .batch = all, .micro = all / leaves, .h = cells, .w = cells,
                    .detach_first = t->how->detach_first,
-                   .table_decays = t->job->cfg->data.compat == COMPAT_DIFFUSERS};
+                   .table_decays = t->how->port_decays_table && t->job->cfg->data.compat == COMPAT_DIFFUSERS};
     int rc = step_new(&t->stepper, t->model, t->job->gang, &o, e);
     free(moves);
     return rc;

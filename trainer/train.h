@@ -23,8 +23,9 @@ typedef struct train_cfg {
     int lr_schedule;             /* index in lr_names */
 } train_cfg;
 extern const cfg_field train_fields[];
-/* Fills in what the recipe decides: rate and clipping of the paper, or of diffusers' port (compat). */
-void train_recipe(train_cfg *how, const data_cfg *data);
+/* Fills in what the method decides: its manner, and where auto was said its paper's numbers, or those of diffusers'
+ * port (compat). */
+void train_recipe(train_cfg *how, data_cfg *data);
 
 /* Passes a step is cut into, over the whole gang: as set, or the largest power of two that divides its samples. */
 int train_leaves(const train_cfg *how, const data_cfg *data);

@@ -10,13 +10,16 @@ const cfg_field train_fields[] = {
     {"method", CFG_CHOICE, CFG_AT(train_cfg, method), "custom-diffusion", .help = "how the concept is taught", .names = method_names},
     {"freeze", CFG_CHOICE, CFG_AT(train_cfg, freeze), "kv", .names = freezes,
      .help = "what of cross-attention moves: kv, keys and values; crossattn, queries and output, too (for faces)"},
-    {"steps", CFG_INT, CFG_AT(train_cfg, steps), "250", 1, 1e7, .help = "updates; the paper takes 250 for one subject, 500 for two at once"},
+    {"train_text_encoder", CFG_BOOL, CFG_AT(train_cfg, train_text_encoder), "false",
+     .help = "of dreambooth: every weight of the text encoder moves, too"},
+    {"steps", CFG_INT, CFG_AT(train_cfg, steps), "auto", 1, 1e7, .names = recipe,
+     .help = "updates; auto: as the method's recipe has it; custom-diffusion takes 250 for one subject, 500 for two at once"},
     {"accumulate", CFG_INT, CFG_AT(train_cfg, accumulate), "1", 1, 1024, .help = "batches added up for one update"},
-    {"lr", CFG_REAL, CFG_AT(train_cfg, lr), "auto", 0, 1, .help = "learning rate; auto: 8e-5, with compat: diffusers 1e-5", .names = recipe},
+    {"lr", CFG_REAL, CFG_AT(train_cfg, lr), "auto", 0, 1, .help = "learning rate; auto: the method's recipe (custom-diffusion: 8e-5, with compat: diffusers 1e-5)", .names = recipe},
     {"lr_schedule", CFG_CHOICE, CFG_AT(train_cfg, lr_schedule), "constant", .help = "how the rate changes over the steps", .names = lr_names},
     {"warmup", CFG_INT, CFG_AT(train_cfg, warmup), "0", 0, 1e7, .help = "steps in which the rate grows from 0; plain constant has none", .unit = "steps"},
     {"clip", CFG_REAL, CFG_AT(train_cfg, clip), "auto", 0, 1e6, .names = recipe,
-     .help = "most the gradient's norm may be, 0 for any; auto: 0, with compat: diffusers 1"},
+     .help = "most the gradient's norm may be, 0 for any; auto: the method's recipe (custom-diffusion: 0, with compat: diffusers 1)"},
     {"beta1", CFG_REAL, CFG_AT(train_cfg, beta1), "0.9", 0, 0.999999, .help = "AdamW: decay of the gradient's mean"},
     {"beta2", CFG_REAL, CFG_AT(train_cfg, beta2), "0.999", 0, 0.99999999, .help = "AdamW: decay of its square's mean"},
     {"epsilon", CFG_REAL, CFG_AT(train_cfg, eps), "1e-8", 1e-20, 1, .help = "AdamW: added to the root of the square's mean"},
@@ -28,14 +31,28 @@ const cfg_field train_fields[] = {
      .help = "passes a batch is cut into, a power of two; decides the order of sums and the widest gang; auto: the largest that divides it"},
     CFG_END};
 
-void train_recipe(train_cfg *how, const data_cfg *data)
+static bool regularised(const data_cfg *data)
 {
-    bool port = data->compat == COMPAT_DIFFUSERS;
+    for (int i = 0; i < data_subjects(data); i++)
+        if (regset_asked(&data_subject(data, i)->reg))
+            return true;
+    return false;
+}
 
+void train_recipe(train_cfg *how, data_cfg *data)
+{
+    const method *by = method_find(method_names[how->method]);
+    const method_recipe *r = data->compat == COMPAT_DIFFUSERS ? &by->port : &by->paper;
+
+    data->manner = by->manner;
     if (how->lr < 0)
-        how->lr = port ? 1e-5 : 8e-5;   /* the paper's 1e-5 times 2 GPUs times 4 samples: custom-diffusion 1.3 */
+        how->lr = how->train_text_encoder && r->lr_text > 0 ? r->lr_text : r->lr;
     if (how->clip < 0)
-        how->clip = port ? 1 : 0;
+        how->clip = r->clip;
+    if (how->steps < 0)
+        how->steps = r->steps;
+    if (data->batch < 0)
+        data->batch = r->batch * (by->in_pairs && regularised(data) ? 2 : 1);
 }
 
 int train_leaves(const train_cfg *how, const data_cfg *data)

@@ -33,19 +33,28 @@ static int start(void **state)
     return 0;
 }
 
-static batch_source *opened(const char *yaml, uint64_t seed)
+static batch_source *opened_as(data_manner manner, const char *yaml, uint64_t seed)
 {
-    const data_cfg *c = kit_cfg(yaml);
+    static data_cfg kept[64];
+    static int used;
+    data_cfg *c = &kept[used++ % 64];
     batch_opts o = {.side = SIDE, .factor = SIDE / CELLS, .channels = 4, .seed = seed};
     batch_source *s = NULL;
     int n;
     err e = {0};
 
+    *c = *kit_cfg(yaml);
+    c->manner = manner;
     tokenizer_close(words);
     words = kit_tokenizer(true);
     if (subject_words(added, &n, c, words, &e) != 0 || batch_open(&s, c, words, &o, &e) != 0)
         fail_msg("%s", e.text);
     return s;
+}
+
+static batch_source *opened(const char *yaml, uint64_t seed)
+{
+    return opened_as((data_manner){0}, yaml, seed);
 }
 
 static const char one[] = "{class: dog, images: rex, token: <rex>, regularisation: {images: dogs}}";
@@ -375,6 +384,67 @@ static void a_picture_that_vanishes_is_named(void **state)
     batch_close(s);
 }
 
+/* ---- other methods' manners ---- */
+
+static void drawn_captions_name_the_word_and_no_class(void **state)
+{
+    data_manner inversion = {.show = DATA_SQUASHED, .drawn_captions = true, .start_as_class = true};
+    batch_source *s = opened_as(inversion, "{class: dog, images: rex, token: <rex>, vectors: 2, batch: 4}", 3);
+    batch_sample b[MOST];
+    int seen = 0;
+
+    (void)state;
+    for (uint32_t k = 0; k < 40; k++) {
+        batch_plan(s, k, b);
+        for (int i = 0; i < 4; i++) {
+            assert_non_null(strstr(b[i].caption, "<rex> <rex>_1"));
+            assert_null(strstr(b[i].caption, "dog"));
+            seen += strcmp(b[i].caption, "a close-up photo of the <rex> <rex>_1") == 0;
+            assert_int_equal(augment_cells(&b[i].look), CELLS * CELLS);
+            assert_true(b[i].look.high == SIDE && b[i].look.wide == SIDE);
+            assert_true(fabs((double)b[i].weight * 4 * 4 * CELLS * CELLS - 1) < 1e-6);
+        }
+    }
+    assert_in_range(seen, 1, 20); /* 160 / 27 expected */
+    assert_int_equal(added[1].start, added[0].start);
+    batch_close(s);
+}
+
+static void a_template_of_ones_own_is_not_drawn_over(void **state)
+{
+    data_manner inversion = {.drawn_captions = true};
+    batch_source *s = opened_as(inversion, "{class: dog, images: rex, token: <rex>, template: 'my {} here'}", 3);
+    batch_sample b[MOST];
+
+    (void)state;
+    batch_plan(s, 0, b);
+    assert_string_equal(b[0].caption, "my <rex> here");
+    batch_close(s);
+}
+
+static void a_rare_word_is_said_and_gets_no_row(void **state)
+{
+    data_manner booth = {.show = DATA_CUT, .rare_words = true, .halves = true};
+    batch_source *s = opened_as(booth, "{class: dog, images: rex, token: dog, regularisation: {images: dogs}, batch: 3, "
+                                       "prior_weight: 0.5}", 3);
+    batch_sample b[MOST];
+
+    (void)state;
+    batch_plan(s, 0, b);
+    assert_string_equal(b[0].caption, "photo of a dog dog");
+    for (int p = 0; p < TOKENS; p++)
+        assert_true(b[0].tokens[p] < tokenizer_vocab(words));
+    for (int i = 0; i < 3; i++) {
+        double mean = (double)b[i].weight * 4 * CELLS * CELLS;
+        assert_true(fabs(mean - 0.5) < 1e-6); /* 1 / 2 targets, and 0.5 of 1 class picture */
+        assert_false(b[i].look.flip);
+        assert_int_equal(augment_cells(&b[i].look), CELLS * CELLS);
+        assert_true(b[i].look.high == SIDE || b[i].look.wide == SIDE);
+        assert_true(b[i].look.top <= 0 && b[i].look.left <= 0);
+    }
+    batch_close(s);
+}
+
 static void a_resolution_must_fit_the_latents(void **state)
 {
     const data_cfg *c = kit_cfg(one);
@@ -406,6 +476,9 @@ int main(void)
         cmocka_unit_test(captions_carry_the_prefix_and_the_token),
         cmocka_unit_test(equal_keys_are_equal_pixels_and_threads_do_not_matter),
         cmocka_unit_test(a_picture_that_vanishes_is_named),
+        cmocka_unit_test(drawn_captions_name_the_word_and_no_class),
+        cmocka_unit_test(a_template_of_ones_own_is_not_drawn_over),
+        cmocka_unit_test(a_rare_word_is_said_and_gets_no_row),
         cmocka_unit_test(a_resolution_must_fit_the_latents),
     };
     return cmocka_run_group_tests(tests, start, end);

@@ -217,6 +217,76 @@ static int put_weights(golden *g, sd *m, const trajectory *t, err *e)
     return rc;
 }
 
+/* Rows of the token table that the prompts name: which, and their final values. */
+static int put_used_rows(golden *g, sd *m, const trajectory *t, const drawn *d, err *e)
+{
+    int vocab = sd_text_shape(m)->vocab, width = sd_text_shape(m)->width;
+    size_t all = (size_t)vocab * (size_t)width, n = 0;
+    bool *used = NEW_N(bool, vocab);
+    int32_t *ids = NEW_N(int32_t, vocab);
+    float *table = NEW_N(float, all);
+    str name = {0};
+    int rc = nn_params_get(sd_params(m), "text_encoder.text_model.embeddings.token_embedding.weight", table, all, e);
+
+    for (int64_t i = 0; i < t->steps * 2 * TOKENS; i++)
+        if (d->ids[i] < vocab)
+            used[d->ids[i]] = true;
+    for (int32_t id = 0; id < vocab; id++)
+        if (used[id]) {
+            ids[n] = id;
+            memmove(table + n++ * (size_t)width, table + (size_t)id * (size_t)width, (size_t)width * sizeof *table);
+        }
+    str_add(&name, "%s/used_ids", t->name);
+    golden_put_i32(g, name.at, ids, n);
+    if (rc == 0)
+        put(g, t, "final_used_rows", table, n * (size_t)width);
+    str_free(&name);
+    free(used);
+    free(ids);
+    free(table);
+    return rc;
+}
+
+/* How far one of the UNet's parameters moved. */
+static int moved_by(float *out, sd *m, const char *param, err *e)
+{
+    str name = {0};
+    nn_shape s;
+
+    str_add(&name, "unet.%s", param);
+    int rc = sd_file_shape(m, name.at, &s, e);
+    if (rc == 0) {
+        size_t n = (size_t)nn_count(s);
+        float *now = NEW_N(float, n), *was = NEW_N(float, n);
+        double sum = 0;
+        rc = nn_params_get(sd_params(m), name.at, now, n, e);
+        if (rc == 0)
+            rc = sd_file_read(m, name.at, was, n, e);
+        for (size_t i = 0; i < n; i++)
+            sum += ((double)now[i] - (double)was[i]) * ((double)now[i] - (double)was[i]);
+        *out = (float)sqrt(sum);
+        free(now);
+        free(was);
+    }
+    str_free(&name);
+    return rc;
+}
+
+static int put_delta_norms(golden *g, sd *m, const trajectory *t, err *e)
+{
+    const json_t *order = json_object_get(golden_json(g, GOLDEN_TRAIN), "unet_parameter_order");
+    size_t n = json_array_size(order);
+    float *norms = NEW_N(float, n + 1);
+    int rc = 0;
+
+    for (size_t i = 0; i < n && rc == 0; i++)
+        rc = moved_by(&norms[i], m, json_string_value(json_array_get(order, i)), e);
+    if (rc == 0)
+        put(g, t, "delta_norms", norms, n);
+    free(norms);
+    return rc;
+}
+
 static int check_one(golden *g, const trajectory *t, err *e)
 {
     drawn d = {0};
@@ -242,7 +312,7 @@ static int check_one(golden *g, const trajectory *t, err *e)
     if (rc == 0) {
         step_opts o = {.moves = moves, .n_moves = n_moves, .batch = (int)(2 * t->accumulate), .micro = 1, .h = d.h, .w = d.w,
                        .detach_first = t->how->detach_first,
-                       .table_decays = t->row};
+                       .table_decays = t->row && t->how->port_decays_table};
         sd_forget_plans(m);
         comm_self(&self, e);
         rc = step_new(&s, m, self, &o, e);
@@ -257,6 +327,10 @@ static int check_one(golden *g, const trajectory *t, err *e)
         put(g, t, "grad_norms", to.norms, updates);
         put(g, t, "row", to.rows, updates * (size_t)width);
         rc = put_weights(g, m, t, e);
+        if (rc == 0)
+            rc = put_delta_norms(g, m, t, e);
+        if (rc == 0)
+            rc = put_used_rows(g, m, t, &d, e);
     }
     step_free(s);
     comm_free(self);

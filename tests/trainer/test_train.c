@@ -7,150 +7,28 @@
 
 #include <cmocka.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "cluster/base/fs.h"
-#include "cluster/base/hash.h"
-#include "cluster/base/mem.h"
-#include "cluster/base/str.h"
-#include "configs/cfg_yaml.h"
 #include "data/concept.h"
-#include "trainer/train.h"
-
-static char scratch[64], world[FS_PATH];
-
-typedef struct {
-    const char *more;        /* YAML beside the common settings */
-    int stop_after;          /* steps; 0: never */
-    const char *out;         /* in the scratch folder */
-} run_opts;
-
-static bool stop_at(void *arg, const train_progress *p)
-{
-    const run_opts *o = arg;
-
-    return o->stop_after > 0 && strcmp(p->phase, "training") == 0 && p->step >= o->stop_after;
-}
-
-static const char *in_scratch(const char *name)
-{
-    static char path[4][FS_PATH];
-    static int turn;
-
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], FS_PATH, "%s/%s", scratch, name);
-    return path[turn];
-}
-
-static int run(const run_opts *o, comm *gang, train_summary *sum, err *e)
-{
-    cfg_doc *d = cfg_doc_new();
-    const cfg_node *tree, *more;
-    concept_cfg c;
-    nn_backend *b;
-    sd *m;
-    str yaml = {0};
-
-    str_add(&yaml, "{root: %s/data/toyworld, class: mug, token: <mug>, images: subjects/mug, batch: 4, steps: 6}", world);
-    TRY(cfg_yaml_parse(&tree, d, yaml.at, yaml.n, "settings", e));
-    if (o->more) {
-        str_free(&yaml);
-        str_add(&yaml, "{%s}", o->more);
-        TRY(cfg_yaml_parse(&more, d, yaml.at, yaml.n, "more settings", e));
-        tree = cfg_join(d, tree, more);
-    }
-    TRY(concept_cfg_fill(&c, NULL, d, tree, e));
-    str model = {0};
-    str_add(&model, "%s/data/toyworld/model", world);
-    TRY(nn_cpu_open(&b, 1, false, e));
-    TRY(sd_open(&m, model.at, b, e));
-    train_job job = {.name = "mug", .cfg = &c, .settings = "{}", .gang = gang, .progress = stop_at, .arg = (void *)(uintptr_t)o,
-                     .out = comm_rank(gang) == 0 && o->out ? in_scratch(o->out) : NULL};
-    int rc = train_concept(m, &job, sum, e);
-    sd_close(m);
-    b->close(b);
-    cfg_doc_free(d);
-    str_free(&yaml);
-    str_free(&model);
-    return rc;
-}
-
-static train_summary alone(run_opts o)
-{
-    train_summary sum;
-    err e = {0};
-    comm *self;
-
-    assert_int_equal(comm_self(&self, &e), 0);
-    if (run(&o, self, &sum, &e) != 0)
-        fail_msg("%s", e.text);
-    comm_free(self);
-    return sum;
-}
-
-static void gang_of(int size, run_opts o)
-{
-    char path[64];
-    int bad = 0;
-
-    snprintf(path, sizeof path, "/dev/shm/cfarm-train-%d-%d", (int)getpid(), size);
-    for (int r = 0; r < size; r++) {
-        if (fork() != 0)
-            continue;
-        train_summary sum;
-        err e = {0};
-        comm *c;
-        int rc = comm_shm(&c, path, r, size, 1 << 20, 60, &e);
-        if (rc == 0)
-            rc = run(&o, c, &sum, &e);
-        if (rc != 0)
-            fprintf(stderr, "rank %d: %s\n", r, e.text);
-        _exit(rc != 0);
-    }
-    for (int r = 0; r < size; r++) {
-        int status = 0;
-        waitpid(-1, &status, 0);
-        bad |= !WIFEXITED(status) || WEXITSTATUS(status) != 0;
-    }
-    assert_int_equal(bad, 0);
-}
-
-static void digest(const char *name, char hex[HASH_HEX])
-{
-    err e = {0};
-
-    if (hash_file(in_scratch(name), hex, &e) != 0)
-        fail_msg("%s", e.text);
-}
-
-static void assert_same_file(const char *a, const char *b)
-{
-    char x[HASH_HEX], y[HASH_HEX];
-
-    digest(a, x);
-    digest(b, y);
-    assert_string_equal(x, y);
-}
+#include "tests/trainer/train_kit.h"
 
 static void a_training_repeated_gives_the_same_bytes(void **state)
 {
     (void)state;
-    alone((run_opts){.out = "first.h5"});
-    alone((run_opts){.out = "again.h5"});
-    assert_same_file("first.h5", "again.h5");
+    kit_train((kit_run){.out = "first.h5"});
+    kit_train((kit_run){.out = "again.h5"});
+    kit_assert_same("first.h5", "again.h5");
 }
 
 static void a_gang_of_any_width_gives_the_bytes_of_one(void **state)
 {
     (void)state;
-    gang_of(2, (run_opts){.out = "two.h5"});
-    assert_same_file("first.h5", "two.h5");
-    gang_of(4, (run_opts){.out = "four.h5"});
-    assert_same_file("first.h5", "four.h5");
+    kit_train_gang(2, (kit_run){.out = "two.h5"});
+    kit_assert_same("first.h5", "two.h5");
+    kit_train_gang(4, (kit_run){.out = "four.h5"});
+    kit_assert_same("first.h5", "four.h5");
 }
 
 static void another_seed_gives_other_bytes(void **state)
@@ -158,16 +36,16 @@ static void another_seed_gives_other_bytes(void **state)
     char x[HASH_HEX], y[HASH_HEX];
 
     (void)state;
-    alone((run_opts){.more = "seed: 2", .out = "seed.h5"});
-    digest("first.h5", x);
-    digest("seed.h5", y);
+    kit_train((kit_run){.more = "seed: 2", .out = "seed.h5"});
+    kit_digest("first.h5", x);
+    kit_digest("seed.h5", y);
     assert_string_not_equal(x, y);
 }
 
 static void the_loss_on_fixed_draws_falls(void **state)
 {
     (void)state;
-    train_summary s = alone((run_opts){.more = "steps: 40, lr: 2e-3, probe: 16"});
+    train_summary s = kit_train((kit_run){.more = "steps: 40, lr: 2e-3, probe: 16"});
     assert_true(isfinite(s.probe_before) && s.probe_after < s.probe_before);
     assert_int_equal(s.steps, 40);
 }
@@ -175,10 +53,10 @@ static void the_loss_on_fixed_draws_falls(void **state)
 static void a_stopped_training_leaves_no_file(void **state)
 {
     (void)state;
-    train_summary s = alone((run_opts){.stop_after = 2, .out = "stopped.h5"});
+    train_summary s = kit_train((kit_run){.stop_after = 2, .out = "stopped.h5"});
     assert_true(s.stopped);
     assert_int_equal(s.steps, 2);
-    assert_false(fs_exists(in_scratch("stopped.h5")));
+    assert_false(fs_exists(kit_path("stopped.h5")));
 }
 
 /* kv: two matrices a cross-attention; crossattn: five tensors of each. */
@@ -188,9 +66,9 @@ static void only_what_shall_move_is_kept(void **state)
     err e = {0};
 
     (void)state;
-    alone((run_opts){.more = "freeze: crossattn, steps: 1", .out = "crossattn.h5"});
-    assert_int_equal(concept_read(&kv, in_scratch("first.h5"), CONCEPT_ALL, &e), 0);
-    assert_int_equal(concept_read(&all, in_scratch("crossattn.h5"), CONCEPT_ALL, &e), 0);
+    kit_train((kit_run){.more = "freeze: crossattn, steps: 1", .out = "crossattn.h5"});
+    assert_int_equal(concept_read(&kv, kit_path("first.h5"), CONCEPT_ALL, &e), 0);
+    assert_int_equal(concept_read(&all, kit_path("crossattn.h5"), CONCEPT_ALL, &e), 0);
     assert_int_equal(all.n_tensors * 2, kv.n_tensors * 5);
     for (int i = 0; i < kv.n_tensors; i++)
         assert_true(concept_is_kv(kv.tensors[i].name));
@@ -209,10 +87,10 @@ static void several_subjects_are_trained_into_one(void **state)
     err e = {0};
 
     (void)state;
-    alone((run_opts){.more = "steps: 2, class: null, token: null, images: null, subjects: ["
+    kit_train((kit_run){.more = "steps: 2, class: null, token: null, images: null, subjects: ["
                              "{class: mug, token: <mug>, images: subjects/mug}, {class: creature, token: <pet>, images: subjects/creature}]",
                      .out = "joint.h5"});
-    assert_int_equal(concept_read(&c, in_scratch("joint.h5"), 0, &e), 0);
+    assert_int_equal(concept_read(&c, kit_path("joint.h5"), 0, &e), 0);
     assert_int_equal(c.n_tokens, 2);
     assert_string_equal(c.tokens[1].word, "<pet>");
     concept_free(&c);
@@ -221,7 +99,7 @@ static void several_subjects_are_trained_into_one(void **state)
 static void accumulation_is_a_larger_batch(void **state)
 {
     (void)state;
-    train_summary s = alone((run_opts){.more = "accumulate: 2, steps: 2, clip: 1"});
+    train_summary s = kit_train((kit_run){.more = "accumulate: 2, steps: 2, clip: 1"});
     assert_int_equal(s.steps, 2);
     assert_true(isfinite(s.last_loss));
 }
@@ -238,7 +116,6 @@ static void a_loss_that_is_no_number_is_an_error(void **state)
 {
     step_adamw adam = {.lr = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
     train_cfg how = {.freeze = FREEZE_KV};
-    str dir = {0};
     err e = {0};
     nn_backend *b;
     sd *m;
@@ -249,9 +126,8 @@ static void a_loss_that_is_no_number_is_an_error(void **state)
     int n;
 
     (void)state;
-    str_add(&dir, "%s/data/toyworld/model", world);
     assert_int_equal(nn_cpu_open(&b, 1, false, &e), 0);
-    assert_int_equal(sd_open(&m, dir.at, b, &e), 0);
+    assert_int_equal(sd_open(&m, kit_model(), b, &e), 0);
     assert_int_equal(comm_self(&self, &e), 0);
     assert_int_equal(train_moves(m, &method_custom_diffusion, &how, &moves, &n, &e), 0);
     step_opts o = {.moves = moves, .n_moves = n, .batch = 1, .micro = 1, .h = 8, .w = 8, .detach_first = true};
@@ -263,24 +139,6 @@ static void a_loss_that_is_no_number_is_an_error(void **state)
     sd_close(m);
     b->close(b);
     free(moves);
-    str_free(&dir);
-}
-
-static int make_scratch(void **state)
-{
-    (void)state;
-    const char *source = getenv("CFARM_SOURCE");
-    snprintf(world, sizeof world, "%s", source ? source : ".");
-    snprintf(scratch, sizeof scratch, "/tmp/cfarm-test-train-XXXXXX");
-    return mkdtemp(scratch) ? 0 : -1;
-}
-
-static int drop_scratch(void **state)
-{
-    err e = {0};
-
-    (void)state;
-    return fs_remove_tree(scratch, &e);
 }
 
 int main(void)
@@ -297,5 +155,5 @@ int main(void)
         cmocka_unit_test(a_loss_that_is_no_number_is_an_error),
     };
 
-    return cmocka_run_group_tests(tests, make_scratch, drop_scratch);
+    return cmocka_run_group_tests(tests, kit_open, kit_close);
 }

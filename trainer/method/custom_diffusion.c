@@ -19,12 +19,15 @@ static bool moves(const char *param, const train_cfg *how)
     return false;
 }
 
+/* paper: 1e-5 times 2 GPUs times 4 samples, as the authors run it. */
 const method method_custom_diffusion = {
     .name = "custom-diffusion",
     .help = "key and value matrices of cross-attention and one new word a subject (Kumari et al., CVPR 2023)",
+    .paper = {.lr = 8e-5, .steps = 250, .batch = 8},
+    .port = {.lr = 1e-5, .clip = 1, .steps = 250, .batch = 4},
     .detach_first = true,
     .learns_words = true,
-    .masked = true,
+    .port_decays_table = true,
     .merges = true,
     .moves = moves,
 };

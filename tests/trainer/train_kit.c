@@ -1,0 +1,148 @@
+#include "tests/trainer/train_kit.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cluster/base/fs.h"
+#include "cluster/base/str.h"
+#include "configs/cfg_yaml.h"
+
+static char scratch[64], world[FS_PATH];
+
+static bool stop_at(void *arg, const train_progress *p)
+{
+    const kit_run *o = arg;
+
+    return o->stop_after > 0 && strcmp(p->phase, "training") == 0 && p->step >= o->stop_after;
+}
+
+const char *kit_path(const char *name)
+{
+    static char path[4][FS_PATH];
+    static int turn;
+
+    turn = (turn + 1) % 4;
+    snprintf(path[turn], FS_PATH, "%s/%s", scratch, name);
+    return path[turn];
+}
+
+static int run(const kit_run *o, comm *gang, train_summary *sum, err *e)
+{
+    cfg_doc *d = cfg_doc_new();
+    const cfg_node *tree, *more;
+    concept_cfg c;
+    nn_backend *b;
+    sd *m;
+    str yaml = {0};
+
+    str_add(&yaml, "{root: %s/data/toyworld, class: mug, token: <mug>, images: subjects/mug, batch: 4, steps: 6}", world);
+    TRY(cfg_yaml_parse(&tree, d, yaml.at, yaml.n, "settings", e));
+    if (o->more) {
+        str_free(&yaml);
+        str_add(&yaml, "{%s}", o->more);
+        TRY(cfg_yaml_parse(&more, d, yaml.at, yaml.n, "more settings", e));
+        tree = cfg_join(d, tree, more);
+    }
+    TRY(concept_cfg_fill(&c, NULL, d, tree, e));
+    TRY(nn_cpu_open(&b, 1, false, e));
+    TRY(sd_open(&m, kit_model(), b, e));
+    train_job job = {.name = "mug", .cfg = &c, .settings = "{}", .gang = gang, .progress = stop_at, .arg = (void *)(uintptr_t)o,
+                     .out = comm_rank(gang) == 0 && o->out ? kit_path(o->out) : NULL};
+    int rc = train_concept(m, &job, sum, e);
+    sd_close(m);
+    b->close(b);
+    cfg_doc_free(d);
+    str_free(&yaml);
+    return rc;
+}
+
+train_summary kit_train(kit_run o)
+{
+    train_summary sum;
+    err e = {0};
+    comm *self;
+
+    assert_int_equal(comm_self(&self, &e), 0);
+    if (run(&o, self, &sum, &e) != 0)
+        fail_msg("%s", e.text);
+    comm_free(self);
+    return sum;
+}
+
+void kit_train_gang(int size, kit_run o)
+{
+    char path[64];
+    int bad = 0;
+
+    snprintf(path, sizeof path, "/dev/shm/cfarm-train-%d-%d", (int)getpid(), size);
+    for (int r = 0; r < size; r++) {
+        if (fork() != 0)
+            continue;
+        train_summary sum;
+        err e = {0};
+        comm *c;
+        int rc = comm_shm(&c, path, r, size, 1 << 20, 60, &e);
+        if (rc == 0)
+            rc = run(&o, c, &sum, &e);
+        if (rc != 0)
+            fprintf(stderr, "rank %d: %s\n", r, e.text);
+        _exit(rc != 0);
+    }
+    for (int r = 0; r < size; r++) {
+        int status = 0;
+        waitpid(-1, &status, 0);
+        bad |= !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    }
+    assert_int_equal(bad, 0);
+}
+
+void kit_digest(const char *name, char hex[HASH_HEX])
+{
+    err e = {0};
+
+    if (hash_file(kit_path(name), hex, &e) != 0)
+        fail_msg("%s", e.text);
+}
+
+void kit_assert_same(const char *a, const char *b)
+{
+    char x[HASH_HEX], y[HASH_HEX];
+
+    kit_digest(a, x);
+    kit_digest(b, y);
+    assert_string_equal(x, y);
+}
+
+const char *kit_model(void)
+{
+    static char path[FS_PATH + 32];
+
+    snprintf(path, sizeof path, "%s/data/toyworld/model", world);
+    return path;
+}
+
+int kit_open(void **state)
+{
+    (void)state;
+    const char *source = getenv("CFARM_SOURCE");
+    snprintf(world, sizeof world, "%s", source ? source : ".");
+    snprintf(scratch, sizeof scratch, "/tmp/cfarm-test-train-XXXXXX");
+    return mkdtemp(scratch) ? 0 : -1;
+}
+
+int kit_close(void **state)
+{
+    err e = {0};
+
+    (void)state;
+    return fs_remove_tree(scratch, &e);
+}
