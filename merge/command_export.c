@@ -17,13 +17,14 @@ typedef struct {
     int64_t rank;
 } export_settings;
 
-static const char *const FORMATS[] = {"diffusers", "diffusers-bin", "model", "lora", "delta-bin", "delta-ckpt", NULL};
+static const char *const FORMATS[] = {"diffusers", "diffusers-bin", "model", "lora", "embeds", "delta-bin", "delta-ckpt", NULL};
 
 static const cfg_field EXPORT_ROWS[] = {
     {"out", CFG_TEXT, CFG_AT(export_settings, out), NULL, 1, 4000, .help = "the file or folder to write; also -o"},
     {"format", CFG_CHOICE, CFG_AT(export_settings, format), "diffusers", .names = FORMATS, .help = "diffusers: custom-"
      "diffusion weights and token files; diffusers-bin: the same for diffusers 0.16 to 0.21; model: a whole model folder; "
-     "lora: kohya's names, and embedding files; delta-bin, delta-ckpt: the authors'"},
+     "lora: kohya's names, and embedding files; embeds: textual inversion's "
+     "learned_embeds.safetensors; delta-bin, delta-ckpt: the authors'"},
     {"base", CFG_TEXT, CFG_AT(export_settings, base), "", .help = "the base model's folder; left out: where the file says it "
      "was"},
     {"rank", CFG_INT, CFG_AT(export_settings, rank), "64", 1, 2048, .help = "of a LoRA"},
