@@ -110,6 +110,18 @@ const char *cpu_needs_f32(const struct nn_node *y)
     return all ? NULL : "needs f32";
 }
 
+int64_t cpu_place(int64_t i, const nn_shape *whole, const nn_shape *part)
+{
+    int64_t at = 0, stride = 1;
+
+    for (int k = part->n - 1, w = whole->n - 1; k >= 0; k--, w--) {
+        at += part->d[k] == 1 ? 0 : i % whole->d[w] * stride;
+        stride *= part->d[k];
+        i /= whole->d[w];
+    }
+    return at;
+}
+
 /* Waking threads costs some microseconds: as long as 20,000 simple element operations. */
 enum { WORTH_A_TEAM = 20000 };
 

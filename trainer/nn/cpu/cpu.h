@@ -17,6 +17,10 @@
 /* For takes(): NULL when the result and all float sources are F32, else the reason. */
 const char *cpu_needs_f32(const struct nn_node *y);
 
+/* For references: where element i of `whole` lies in `part`, whose dimensions, aligned at the right, are whole's, 1 or
+ * missing. */
+int64_t cpu_place(int64_t i, const nn_shape *whole, const nn_shape *part);
+
 /* Runs part(arg, from, to) over all of 0..n-1, on several threads when the whole is worth it. work: elements touched
  * by one of the n. What part does for one index may not depend on where the range is cut. */
 typedef void cpu_part(const void *arg, int64_t from, int64_t to);

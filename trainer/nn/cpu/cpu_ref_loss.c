@@ -23,10 +23,10 @@ static int run_error_grad(nn_backend *on, const nn_call *c)
 {
     nn_shape s = c->y->shape;
     const float *a = c->in[0], *b = c->in[1], *mask = c->in[2], *dy = c->in[3];
-    int64_t width = s.d[s.n - 1], sample = nn_count(s) / s.d[0];
+    int64_t width = s.d[s.n - 1], count = nn_count(s), sample = count / s.d[0];
 
     (void)on;
-    for (int64_t i = 0; i < nn_count(s); i++)
+    for (int64_t i = 0; i < count; i++)
         ((float *)c->out)[i] = 2.0f * (mask ? mask[i / width] : 1.0f) * (a[i] - b[i]) * dy[i / sample];
     return 0;
 }

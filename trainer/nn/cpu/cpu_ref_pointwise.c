@@ -3,28 +3,17 @@
 
 #include "trainer/nn/cpu/cpu.h"
 
-/* Where element i of a result lies in a source that is repeated to the result's shape. */
-static int64_t source_of(int64_t i, nn_shape whole, nn_shape part)
-{
-    int64_t at = 0, stride = 1;
-
-    for (int k = part.n - 1, w = whole.n - 1; k >= 0; k--, w--) {
-        at += part.d[k] == 1 ? 0 : i % whole.d[w] * stride;
-        stride *= part.d[k];
-        i /= whole.d[w];
-    }
-    return at;
-}
-
 #define BINARY(NAME, SIGN)                                                                                   \
     static int run_##NAME(nn_backend *b, const nn_call *c)                                                   \
     {                                                                                                        \
+        const nn_shape whole = c->y->shape, part = c->y->src[1]->shape;                                      \
+        const int64_t n = nn_count(whole);                                                                   \
         const float *p = c->in[0], *q = c->in[1];                                                            \
         float *out = c->out;                                                                                 \
                                                                                                              \
         (void)b;                                                                                             \
-        for (int64_t i = 0; i < nn_count(c->y->shape); i++)                                                  \
-            out[i] = p[i] SIGN q[source_of(i, c->y->shape, c->y->src[1]->shape)];                            \
+        for (int64_t i = 0; i < n; i++)                                                                      \
+            out[i] = p[i] SIGN q[cpu_place(i, &whole, &part)];                                               \
         return 0;                                                                                            \
     }                                                                                                        \
     const nn_kernel cpu_ref_##NAME = {                                                                       \
@@ -36,11 +25,12 @@ BINARY(mul, *)
 
 static int run_scale(nn_backend *b, const nn_call *c)
 {
+    const int64_t n = nn_count(c->y->shape);
     const float *x = c->in[0];
     float *out = c->out;
 
     (void)b;
-    for (int64_t i = 0; i < nn_count(c->y->shape); i++)
+    for (int64_t i = 0; i < n; i++)
         out[i] = x[i] * c->y->at.scale;
     return 0;
 }
@@ -102,21 +92,23 @@ static double quick_gelu_slope(double x)
 #define ACTIVATION(NAME)                                                                                     \
     static int run_##NAME(nn_backend *b, const nn_call *c)                                                   \
     {                                                                                                        \
+        const int64_t n = nn_count(c->y->shape);                                                             \
         const float *x = c->in[0];                                                                           \
         float *out = c->out;                                                                                 \
                                                                                                              \
         (void)b;                                                                                             \
-        for (int64_t i = 0; i < nn_count(c->y->shape); i++)                                                  \
+        for (int64_t i = 0; i < n; i++)                                                                      \
             out[i] = (float)NAME((double)x[i]);                                                              \
         return 0;                                                                                            \
     }                                                                                                        \
     static int run_##NAME##_grad(nn_backend *b, const nn_call *c)                                            \
     {                                                                                                        \
+        const int64_t n = nn_count(c->y->shape);                                                             \
         const float *x = c->in[0], *dy = c->in[1];                                                           \
         float *out = c->out;                                                                                 \
                                                                                                              \
         (void)b;                                                                                             \
-        for (int64_t i = 0; i < nn_count(c->y->shape); i++)                                                  \
+        for (int64_t i = 0; i < n; i++)                                                                      \
             out[i] = (float)((double)dy[i] * NAME##_slope((double)x[i]));                                    \
         return 0;                                                                                            \
     }                                                                                                        \

@@ -3,19 +3,6 @@
 
 #include "trainer/nn/cpu/cpu.h"
 
-/* Where element i of `whole` lies in `part`, which has its dimensions, 1 or nothing. */
-static int64_t place_in(int64_t i, nn_shape whole, nn_shape part)
-{
-    int64_t at = 0, stride = 1;
-
-    for (int k = part.n - 1, w = whole.n - 1; k >= 0; k--, w--) {
-        at += part.d[k] == 1 ? 0 : i % whole.d[w] * stride;
-        stride *= part.d[k];
-        i /= whole.d[w];
-    }
-    return at;
-}
-
 static int prepare_sum_to(nn_backend *b, nn_call *c, const bool frozen[], err *e)
 {
     (void)b;
@@ -27,36 +14,40 @@ static int prepare_sum_to(nn_backend *b, nn_call *c, const bool frozen[], err *e
 
 static int run_sum_to(nn_backend *b, const nn_call *c)
 {
-    nn_shape x = c->y->src[0]->shape;
+    const nn_shape x = c->y->src[0]->shape, y = c->y->shape;
+    const int64_t many = nn_count(x), few = nn_count(y);
     const float *in = c->in[0];
     double *sum = c->scratch;
 
     (void)b;
     memset(sum, 0, c->scratch_bytes);
-    for (int64_t i = 0; i < nn_count(x); i++)
-        sum[place_in(i, x, c->y->shape)] += (double)in[i];
-    for (int64_t i = 0; i < nn_count(c->y->shape); i++)
+    for (int64_t i = 0; i < many; i++)
+        sum[cpu_place(i, &x, &y)] += (double)in[i];
+    for (int64_t i = 0; i < few; i++)
         ((float *)c->out)[i] = (float)sum[i];
     return 0;
 }
 
 static int run_expand(nn_backend *b, const nn_call *c)
 {
+    const nn_shape x = c->y->src[0]->shape, y = c->y->shape;
+    const int64_t n = nn_count(y);
     const float *in = c->in[0];
 
     (void)b;
-    for (int64_t i = 0; i < nn_count(c->y->shape); i++)
-        ((float *)c->out)[i] = in[place_in(i, c->y->shape, c->y->src[0]->shape)];
+    for (int64_t i = 0; i < n; i++)
+        ((float *)c->out)[i] = in[cpu_place(i, &y, &x)];
     return 0;
 }
 
 static int run_sum_squares(nn_backend *b, const nn_call *c)
 {
+    const int64_t n = nn_count(c->y->src[0]->shape);
     const float *x = c->in[0];
     double sum = 0.0;
 
     (void)b;
-    for (int64_t i = 0; i < nn_count(c->y->src[0]->shape); i++)
+    for (int64_t i = 0; i < n; i++)
         sum += (double)x[i] * (double)x[i];
     *(float *)c->out = (float)sum;
     return 0;
