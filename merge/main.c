@@ -63,7 +63,7 @@ static int run_command(const command *c, int argc, char **argv)
     void *set = mem_new(1, c->bytes);
     logger *log = NULL;
     err e = {0};
-    int rc = read_settings(c, set, d, &argc, argv, &e);
+    int rc = read_settings(c, set, d, &argc, argv, &e), usage = rc;
     if (rc == 0)
         rc = log_open(&log, stderr, NULL, &e);
     if (rc == 0)
@@ -73,7 +73,7 @@ static int run_command(const command *c, int argc, char **argv)
     log_close(log);
     free(set);
     cfg_doc_free(d);
-    return rc == 0 ? 0 : 1;
+    return rc == 0 ? 0 : usage ? 2 : 1;
 }
 
 int main(int argc, char **argv)

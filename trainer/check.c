@@ -16,6 +16,7 @@ typedef struct {
     FILE *out, *wrong;
     int mistakes;
     bool base_ok;
+    int factor;                  /* of the base's VAE: pixels to one latent */
     json_t *list;                /* what will run, for programs */
     image_checks *seen;          /* pictures decoded so far: concepts share them */
 } checking;
@@ -40,6 +41,14 @@ static int check_words(const checking *c, const data_cfg *d, err *e)
     int rc = subject_words(word, &n, d, t, e);
     tokenizer_close(t);
     return rc;
+}
+
+static int check_side(const checking *c, const data_cfg *d, err *e)
+{
+    if (c->base_ok && d->resolution > 0 && d->resolution % c->factor != 0)
+        return err_set(e, ERR_INPUT, "resolution: %lld pixels are no multiple of the %d that this model's VAE makes one latent",
+                       (long long)d->resolution, c->factor);
+    return 0;
 }
 
 static int check_steps(const concept_cfg *of, err *e)
@@ -88,6 +97,7 @@ static int check_concept(checking *c, const farm_concept *f, cfg_doc *d, concept
 {
     TRY(concept_cfg_fill(of, NULL, d, f->settings, e));
     TRY(data_check(&of->data, e));
+    TRY(check_side(c, &of->data, e));
     TRY(check_steps(of, e));
     if (c->base_ok)
         TRY(check_words(c, &of->data, e));
@@ -112,6 +122,22 @@ static void check_tokens(checking *c, const concept_cfg *of)
                              c->farm->concepts[i].name, x.at[0], c->farm->concepts[k].name);
                     mistake(c, &e);
                 }
+}
+
+/* What of the base other settings must fit. */
+static int look_at_base(checking *c, err *e)
+{
+    char path[FS_PATH];
+    json_t *config;
+    vae_shape vae;
+
+    TRY(sd_check(c->farm->base, e));
+    TRY(fs_join(path, c->farm->base, "vae/config.json", e));
+    TRY(json_read(&config, path, e));
+    int rc = vae_shape_from(&vae, config, e);
+    json_decref(config);
+    c->factor = vae_factor(&vae);
+    return rc;
 }
 
 static void check_disk(checking *c)
@@ -142,7 +168,7 @@ int check_farm(const farmfile *farm, bool json, FILE *out, FILE *wrong)
     concept_cfg *all = NEW_N(concept_cfg, farm->concept_count + 1);
     err e = {0};
 
-    c.base_ok = sd_check(farm->base, &e) == 0;
+    c.base_ok = look_at_base(&c, &e) == 0;
     if (!c.base_ok)
         mistake(&c, &e);
     for (size_t i = 0; i < farm->concept_count; i++) {

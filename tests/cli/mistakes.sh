@@ -72,9 +72,8 @@ farm; printf '  - {name: [}\n' >>"$work/farm.yaml";             check 'YAML that
 farm; printf 'farm: again\n' >>"$work/farm.yaml";               check 'a key that stands twice' "farm.yaml:[0-9]+:[0-9]+: .*second"
 farm; printf '\tsteps: 3\n' >>"$work/farm.yaml";                check 'a tab for indentation' "farm.yaml:[0-9]+:[0-9]+: "
 farm; printf '  - from: none.tsv\n' >>"$work/farm.yaml";        check 'a table that is not there' 'none.tsv'
-printf 'farm: f\nbase: %s\nconcepts: []\n' "$toy/model" >"$work/farm.yaml"; check 'a farm without concepts' 'concepts'
 : >"$work/farm.yaml";                check 'an empty farm file' 'farm.yaml'
-wrong 'a farm file that is not there' 2 'none.yaml: No such file' cfarm-worker --check none.yaml
+wrong 'a farm file that is not there' 2 'none.yaml: .*no such file' cfarm-worker --check none.yaml
 wrong 'a folder for a farm file' 2 'small|folder|regular|directory' cfarm-worker --check /tmp
 
 # ---- pictures ----
@@ -89,7 +88,7 @@ pictures; f=$(first); rm "$f"; ln -s "$f" "$f"; bad_picture 'a link to itself' '
 pictures; printf '\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\x01\0\0\0\x01\0\0\x08\x02\0\0\0\xd2\x2c\x0b\x3c' >"$(first)"
                                      bad_picture 'a bomb of 65536 x 65536 pixels' '\.png: .*(pixels|large|CRC|damaged)'
 pictures; printf 'one\n' >"$work/captions.txt"; farm "captions: $work/captions.txt"
-                                     images=; check 'fewer captions than pictures' 'captions'
+                                     images=; check 'a caption without the token' 'without <mug>'
 farm "regularisation: {images: $work/nowhere}"; check 'class pictures that are not there' 'nowhere'
 farm "regularisation: {images: $toy/subjects/creature, index: $toy/subjects/creature}"; check 'two sources of class pictures' 'regularisation'
 printf 'a mug\n\xff\xfe\n' >"$work/captions.txt"; farm "captions: $work/captions.txt"; check 'captions that are not UTF-8' 'UTF-8'
@@ -100,19 +99,19 @@ model; rm "$base/unet/"*.safetensors; bad_model 'a model without UNet weights' '
 model; rm "$base/tokenizer/vocab.json"; bad_model 'a tokenizer without a vocabulary' 'vocab.json'
 model; echo '{"act_fn": ' >"$base/unet/config.json"; bad_model 'a config cut short' 'config.json:[0-9]+:[0-9]+'
 model; sed -i 's/"silu"/"mish"/' "$base/unet/config.json"; bad_model 'an activation that is not built' 'config.json.*act_fn.*mish'
-model; sed -i 's/"cross_attention_dim": *[0-9]*/"cross_attention_dim": 48/' "$base/unet/config.json"; bad_model 'a config of another model' 'safetensors.*\['
+model; sed -i 's/"cross_attention_dim": *[0-9]*/"cross_attention_dim": 48/' "$base/unet/config.json"; bad_model 'a config of another model' 'cross_attention_dim.*48.*64'
 model; truncate -s 1000 "$base/unet/"*.safetensors; bad_model 'weights cut short' 'safetensors: '
 model; truncate -s 4 "$base/vae/"*.safetensors; bad_model 'weights cut in their first bytes' 'safetensors: '
 model; flip "$(ls "$base"/unet/*.safetensors)" 9; bad_model 'one bit of a weights header' 'safetensors: '
 model; printf '\xff\xff\xff\xff\xff\xff\xff\x7f' | dd of="$(ls "$base"/text_encoder/*.safetensors)" conv=notrunc status=none
                                      bad_model 'a header longer than the file' 'safetensors: '
-model; echo 'not a merge' >>"$base/tokenizer/merges.txt"; bad_model 'a broken line of merges' 'merges.txt:[0-9]+'
+model; echo 'not a merge' >>"$base/tokenizer/merges.txt"; bad_model 'a broken line of merges' 'merges.txt: line [0-9]+'
 model; rm "$base/scheduler/scheduler_config.json"; bad_model 'a model without a noise schedule' 'scheduler'
 
 # ---- concept files, made once ----
 farm; (cd "$work" && cfarm-worker --train farm.yaml mug good.h5 >/dev/null 2>&1) || { echo "FAIL a good training did not train"; failed=$((failed + 1)); }
 half=$(($(stat -c %s "$work/good.h5") / 2))
-sample() { local name=$1 regex=$2; shift 2; wrong "$name" "${status:-1}" "$regex" cfarm-sample --model "$toy/model" --steps 1 --out pictures "$@"; }
+sample() { local name=$1 regex=$2; shift 2; wrong "$name" "${status:-1}" "$regex" cfarm-sample --model "$toy/model" "$@"; }
 cp "$work/good.h5" "$work/bad.h5"; truncate -s $half "$work/bad.h5"; sample 'a concept file cut short' 'bad.h5: ' --from bad.h5 --prompt x
 cp "$work/good.h5" "$work/bad.h5"; flip "$work/bad.h5" $half;        sample 'one bit of a concept file' 'bad.h5: ' --from bad.h5 --prompt x
 echo hello >"$work/bad.h5";          sample 'a text for a concept file' 'bad.h5: ' --from bad.h5 --prompt x
@@ -125,9 +124,9 @@ sample 'a file of prompts that is not there' 'none.txt' --prompts none.txt
 sample 'a folder below a file' 'farm.yaml' --prompt x --out farm.yaml/pictures
 wrong 'a result below a file' 1 'farm.yaml' cfarm-worker --train farm.yaml mug farm.yaml/out.h5
 wrong 'a merge with a broken file' 1 'bad.h5: ' cfarm-merge merge good.h5 bad.h5 -o both.h5 --base "$toy/model"
-wrong 'a merge without a result' 2 'o' cfarm-merge merge good.h5 good.h5 --base "$toy/model"
+wrong 'a merge without a result' 2 "'out' is missing" cfarm-merge merge good.h5 good.h5 --base "$toy/model"
 wrong 'a concept merged with itself' 1 'good' cfarm-merge merge good.h5 good.h5 -o both.h5 --base "$toy/model"
-wrong 'an export to nobody' 2 'kohya' cfarm-merge export good.h5 --to nobody --out x
+wrong 'an export to nobody' 2 'diffusers.*lora' cfarm-merge export good.h5 --format nobody --out x
 wrong 'a command there is not' 2 'trian.*train' cfarm trian farm.yaml
 
 # ---- the disk ----
