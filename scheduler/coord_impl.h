@@ -45,7 +45,7 @@ struct coordinator {
     bool stop;               /* now */
     bool ended;              /* END was said */
     int status;
-    int64_t started_ns, told_ns, shown_ns;
+    int64_t started_ns, told_ns, status_ns; /* begun; last line told; next status due */
     char slot_trouble[400];  /* why a slot is down */
 };
 

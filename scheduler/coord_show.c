@@ -2,12 +2,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "cluster/base/clock.h"
 #include "cluster/base/str.h"
 #include "scheduler/coord_impl.h"
 
-static const int64_t SECOND = 1000000000, STATUS_EVERY = 2 * SECOND, LINE_EVERY = 60 * SECOND;
+static const int64_t SECOND = 1000000000, LINE_EVERY = 60 * SECOND;
+enum { STATUS_SHARE = 50 }; /* at most a 50th of the time goes into the status file, however large the farm */
 static const double MEMORY_S = 60; /* of the pace: long enough to be steady, short enough to follow */
 
 /* ---- events --------------------------------------------------------------------------------------------------- */
@@ -104,6 +107,14 @@ static void add_running(const coordinator *c, str *line, size_t most)
     }
 }
 
+/* A line that wraps could not be overwritten. */
+static int line_width(void)
+{
+    struct winsize size;
+
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col - 1 : 79;
+}
+
 static void progress_line(coordinator *c)
 {
     const sched *s = c->s;
@@ -113,8 +124,8 @@ static void progress_line(coordinator *c)
     clock_text(time_left(c), left);
     str_add(&line, "%d/%d done  %d running  %.1f samples/s  left %s", s->count[JOB_DONE],
             s->jobs - s->count[JOB_CANCELLED], running(s), rate(c), left);
-    add_running(c, &line, 90);
-    log_progress(c->how->log, "%.118s", line.at);
+    add_running(c, &line, 200);
+    log_progress(c->how->log, "%.*s", line_width(), line.at);
     str_free(&line);
 }
 
@@ -196,9 +207,9 @@ void show_tick(coordinator *c)
 
     age_pace(&c->pace);
     progress_line(c);
-    if (t - c->shown_ns > STATUS_EVERY) {
-        c->shown_ns = t;
+    if (t >= c->status_ns) {
         write_status(c, c->interrupts > 0 ? "draining" : "running");
+        c->status_ns = clock_ns() + SECOND + STATUS_SHARE * (clock_ns() - t);
     }
     if (c->told_ns == 0)
         c->told_ns = t;
