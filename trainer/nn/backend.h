@@ -26,7 +26,7 @@ typedef struct nn_kernel {
      * may be reordered here once. NULL: nothing to prepare. */
     int (*prepare)(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e);
     int (*run)(nn_backend *b, const nn_call *c);             /* no allocation, no search; 0 or an err_code */
-    void (*done)(nn_call *c);                                /* once for each prepare, a failed one too; NULL: nothing */
+    void (*done)(nn_call *c); /* once for each prepare, a failed one too; NULL: nothing to free */
 } nn_kernel;
 
 struct nn_backend {

@@ -20,7 +20,7 @@ typedef union {
     struct { int groups, heads; float eps; bool causal; } norm;    /* norms and attention */
     struct { bool ta, tb; } mat;
     nn_conv conv;
-    struct { int dim; int64_t from, count; } part;                 /* slice, pad; view (from: elements); *_rows (count) */
+    struct { int dim; int64_t from, count; } part;                 /* slice, pad, view (from), *_rows (count) */
     struct { int64_t first, rows; } embed;
     struct { int64_t dim; bool flip; float shift; } wave;
 } nn_attr;
@@ -47,7 +47,7 @@ struct nn_op {
     void (*grad)(nn_graph *g, nn_tensor y, nn_tensor dy, const bool want[NN_MAX_SRC], nn_tensor dx[NN_MAX_SRC]);
     bool alias;                /* the result is src[0]'s memory (from + at.part.from): no kernel, no buffer */
     bool stops;                /* its value flows on and no gradient flows back (detach) */
-    bool in_place;             /* changes its states (adamw) and is src[0]'s memory; runs where it was written, always */
+    bool in_place;             /* changes its states (adamw), is src[0]'s memory, runs always, where it was written */
 };
 
 #define NN_OP(name) extern const nn_op nn_op_##name;

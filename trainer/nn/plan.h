@@ -30,7 +30,7 @@ size_t nn_plan_bytes(const nn_plan *p);
 int nn_plan_predict(size_t *bytes, const nn_graph *g, const nn_params *weights, const nn_tensor keep[], int n, err *e);
 /* How many calls a run makes. */
 int nn_plan_calls(const nn_plan *p);
-void nn_plan_show(const nn_plan *p, FILE *to);   /* each call: kernel, shape, bytes, and why the others were passed over */
+void nn_plan_show(const nn_plan *p, FILE *to); /* each call: kernel, shape, bytes, why others were passed over */
 /* Makes one run and writes the seconds of each call, in the order of nn_plan_show, as tab-separated rows. */
 int nn_plan_time(nn_plan *p, FILE *to, err *e);
 #endif

@@ -14,7 +14,7 @@ enum { ROW_INPUTS = 4 };
 typedef struct {
     nn_op_id op;               /* the operation this row is there for; test_grad sees that it is written */
     const char *name;
-    nn_shape in[ROW_INPUTS];   /* what gets a gradient: filled with numbers in -1..1; ends at a shape without dimensions */
+    nn_shape in[ROW_INPUTS];   /* what gets a gradient, filled with numbers in -1..1; a shape of no dimensions ends */
     nn_tensor (*write)(nn_graph *g, const nn_tensor x[]);
     /* The function whose true slope the rule gives, where that is not write's own (detach_rows). NULL: it is. */
     nn_tensor (*slope_of)(nn_graph *g, const nn_tensor x[]);

@@ -15,6 +15,7 @@ static nn_tensor w_masked(nn_graph *g, const nn_tensor x[])
 const nn_row rows_loss[] = {
     {NN_OP_squared_error, "squared error", {S(2, 2, 3, 2), S(2, 2, 3, 2)}, .write = w_plain},
     {NN_OP_squared_error, "squared error under a mask", {S(2, 2, 3, 2), S(2, 2, 3, 2)}, .write = w_masked},
-    {NN_OP_squared_error, "squared error, large", {S(3, 33, 65, 4), S(3, 33, 65, 4)}, .write = w_masked, .kernels_only = true},
+    {NN_OP_squared_error, "squared error, large", {S(3, 33, 65, 4), S(3, 33, 65, 4)}, .write = w_masked,
+     .kernels_only = true},
     {0},
 };

@@ -11,6 +11,7 @@ static nn_tensor w_scale(nn_graph *g, const nn_tensor x[]) { return nn_scale(g, 
 static nn_tensor w_silu(nn_graph *g, const nn_tensor x[]) { return nn_silu(g, nn_scale(g, x[0], 3.0f)); }
 static nn_tensor w_gelu(nn_graph *g, const nn_tensor x[]) { return nn_gelu(g, nn_scale(g, x[0], 3.0f)); }
 static nn_tensor w_quick(nn_graph *g, const nn_tensor x[]) { return nn_quick_gelu(g, nn_scale(g, x[0], 3.0f)); }
+static nn_tensor w_relu(nn_graph *g, const nn_tensor x[]) { return nn_relu(g, x[0]); }
 static nn_tensor w_geglu(nn_graph *g, const nn_tensor x[]) { return nn_geglu(g, nn_scale(g, x[0], 3.0f)); }
 
 /* Far out: where exponentials leave the range of f32. */
@@ -46,13 +47,15 @@ const nn_row rows_pointwise[] = {
     {NN_OP_silu, "silu", {S(5, 7)}, .write = w_silu},
     {NN_OP_gelu, "gelu", {S(5, 7)}, .write = w_gelu},
     {NN_OP_quick_gelu, "quick_gelu", {S(5, 7)}, .write = w_quick},
+    {NN_OP_relu, "relu", {S(5, 7)}, .write = w_relu},
     {NN_OP_geglu, "geglu", {S(3, 2, 10)}, .write = w_geglu},
     {NN_OP_cast, "cast to bf16 and back", {S(5, 7)}, .write = w_cast, .slope_of = w_cast_slope,
      .slope_tolerance = 1.0 / 256, .tolerance = 1e-9},
 
     {NN_OP_add, "add, 3 rows of 1021", {S(3, 1021), S(3, 1021)}, .write = w_add, .kernels_only = true},
     {NN_OP_add, "add, a bias over 77 rows of 321", {S(77, 321), S(321)}, .write = w_add, .kernels_only = true},
-    {NN_OP_add, "add, a vector per sample over 9x7x65", {S(2, 9, 7, 65), S(2, 1, 1, 65)}, .write = w_add, .kernels_only = true},
+    {NN_OP_add, "add, a vector per sample over 9x7x65", {S(2, 9, 7, 65), S(2, 1, 1, 65)}, .write = w_add,
+     .kernels_only = true},
     {NN_OP_add, "add, a column", {S(33, 130), S(33, 1)}, .write = w_add, .kernels_only = true},
     {NN_OP_sub, "sub, enough for two threads", {S(3, 131, 67), S(131, 67)}, .write = w_sub, .kernels_only = true},
     {NN_OP_mul, "mul, enough for two threads", {S(161, 131), S(161, 131)}, .write = w_mul, .kernels_only = true},
@@ -66,6 +69,7 @@ const nn_row rows_pointwise[] = {
     {NN_OP_gelu, "gelu, far out", {S(31, 31)}, .write = w_gelu_far, .kernels_only = true},
     {NN_OP_quick_gelu, "quick_gelu, far out", {S(31, 31)}, .write = w_quick_far, .kernels_only = true},
     {NN_OP_geglu, "geglu, far out", {S(31, 62)}, .write = w_geglu_far, .kernels_only = true},
-    {NN_OP_cast, "cast, enough for two threads", {S(161, 131)}, .write = w_cast, .kernels_only = true, .tolerance = 1e-9},
+    {NN_OP_cast, "cast, enough for two threads", {S(161, 131)}, .write = w_cast,
+     .kernels_only = true, .tolerance = 1e-9},
     {0},
 };

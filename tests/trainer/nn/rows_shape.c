@@ -81,7 +81,8 @@ const nn_row rows_shape[] = {
 
     {NN_OP_slice, "slice of rows, large", {S(3, 70, 201)}, .write = w_slice1, .kernels_only = true},
     {NN_OP_slice, "slice of channels, many rows", {S(90, 91, 7)}, .write = w_slice2, .kernels_only = true},
-    {NN_OP_concat, "concat of 31 and 66 channels", {S(11, 29, 31), S(11, 29, 66)}, .write = w_concat, .kernels_only = true},
+    {NN_OP_concat, "concat of 31 and 66 channels", {S(11, 29, 31), S(11, 29, 66)}, .write = w_concat,
+     .kernels_only = true},
     {NN_OP_concat, "concat of many narrow rows", {S(4501, 3), S(4501, 2)}, .write = w_concat, .kernels_only = true},
     {NN_OP_detach_rows, "detach_rows, large", {S(3, 77, 129)}, .write = w_detach_rows, .kernels_only = true},
     {NN_OP_upsample, "upsample by two, large", {S(2, 9, 8, 37)}, .write = w_double, .kernels_only = true},

@@ -1,5 +1,6 @@
 /* Laws: every kernel of every operation gives what the reference gives, also when its result is laid over a dying
- * source and when its weights are frozen; threads do not change a bit; a kernel that no row reaches fails by name.
+ * source and when its weights are frozen; threads do not change a bit; a kernel that no row reaches fails by name; none
+ * takes a type that it would misread.
  *
  * A row is run forward and backward with references only, then with each kernel of each of its operations put in place,
  * the preferred ones everywhere else. */
@@ -266,6 +267,51 @@ static void every_kernel_gives_what_the_reference_gives(void **unused)
     assert_int_equal(wrong, 0);
 }
 
+/* ---- types ---- */
+
+/* y, of sources rounded to bf16 and then left so, or made f32 again. False: refused when it was written or planned. */
+static bool run_rounded(trial *t, const nn_row *r, nn_backend *on, dtype as)
+{
+    nn_tensor x[ROW_INPUTS];
+    char name[] = "x0";
+    err e = {0};
+
+    *t = (trial){.g = nn_graph_new(), .w = nn_params_new(on), .n = 1};
+    for (int i = 0; i < row_inputs(r); i++, name[1]++)
+        x[i] = nn_cast(t->g, nn_cast(t->g, nn_input(t->g, name, F32, r->in[i]), BF16), as);
+    t->result[0] = nn_cast(t->g, r->write(t->g, x), F32);
+    if (nn_plan_new(&t->p, t->g, t->w, t->result, 1, &e) != 0) {
+        assert_true(nn_check(t->g, NULL) != 0 || strstr(e.text, "needs f32"));
+        return false;
+    }
+    write_inputs(t);
+    if (nn_run(t->p, &e) != 0)
+        fail_msg("%s: %s", r->name, e.text);
+    return true;
+}
+
+static void a_kernel_declines_types_it_cannot_read(void **unused)
+{
+    (void)unused;
+    for (const nn_row *const *f = nn_row_families; *f; f++)
+        for (const nn_row *r = *f; r->write; r++) {
+            trial half, full;
+            bool taken = !r->kernels_only && run_rounded(&half, r, best[1], BF16);
+            if (taken) {
+                assert_true(run_rounded(&full, r, plain, F32));
+                float *a = read_result(&half, 0), *b = read_result(&full, 0);
+                for (int64_t i = 0; i < nn_count(half.result[0]->shape); i++)
+                    if (!(fabsf(a[i] - b[i]) <= 0.02f * (1.0f + fabsf(b[i]))))
+                        fail_msg("%s: %g of bf16 and %g of f32", r->name, (double)a[i], (double)b[i]);
+                free(a);
+                free(b);
+                end(&full);
+            }
+            if (!r->kernels_only)
+                end(&half);
+        }
+}
+
 /* The states that adamw changes are no row's to write: test_plan holds it against a plain double loop. */
 static bool tested_elsewhere(int op)
 {
@@ -323,6 +369,7 @@ int main(void)
         cmocka_unit_test(a_list_ends_in_the_reference),
         cmocka_unit_test(every_kernel_gives_what_the_reference_gives),
         cmocka_unit_test(every_kernel_is_reached_by_a_row),
+        cmocka_unit_test(a_kernel_declines_types_it_cannot_read),
     };
 
     return cmocka_run_group_tests(tests, open_backends, close_backends);

@@ -105,5 +105,7 @@ static int prepare(nn_backend *on, nn_call *c, const bool frozen[NN_MAX_SRC], er
     return 0;
 }
 
-const nn_kernel cpu_ref_attention = {.name = "cpu.attention.ref", .prepare = prepare, .run = run};
-const nn_kernel cpu_ref_attention_grad = {.name = "cpu.attention_grad.ref", .prepare = prepare, .run = run_grad};
+const nn_kernel cpu_ref_attention = {
+    .name = "cpu.attention.ref", .takes = cpu_needs_f32, .prepare = prepare, .run = run};
+const nn_kernel cpu_ref_attention_grad = {
+    .name = "cpu.attention_grad.ref", .takes = cpu_needs_f32, .prepare = prepare, .run = run_grad};

@@ -99,6 +99,6 @@ static int run_grad_w(nn_backend *on, const nn_call *call)
     return 0;
 }
 
-const nn_kernel cpu_ref_conv2d = {.name = "cpu.conv2d.ref", .run = run_forward};
-const nn_kernel cpu_ref_conv2d_grad_x = {.name = "cpu.conv2d_grad_x.ref", .run = run_grad_x};
-const nn_kernel cpu_ref_conv2d_grad_w = {.name = "cpu.conv2d_grad_w.ref", .run = run_grad_w};
+const nn_kernel cpu_ref_conv2d = {.name = "cpu.conv2d.ref", .takes = cpu_needs_f32, .run = run_forward};
+const nn_kernel cpu_ref_conv2d_grad_x = {.name = "cpu.conv2d_grad_x.ref", .takes = cpu_needs_f32, .run = run_grad_x};
+const nn_kernel cpu_ref_conv2d_grad_w = {.name = "cpu.conv2d_grad_w.ref", .takes = cpu_needs_f32, .run = run_grad_w};

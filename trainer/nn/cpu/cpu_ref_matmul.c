@@ -21,4 +21,4 @@ static int run(nn_backend *on, const nn_call *c)
     return 0;
 }
 
-const nn_kernel cpu_ref_matmul = {.name = "cpu.matmul.ref", .run = run};
+const nn_kernel cpu_ref_matmul = {.name = "cpu.matmul.ref", .takes = cpu_needs_f32, .run = run};

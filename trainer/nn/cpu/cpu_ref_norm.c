@@ -103,9 +103,13 @@ static int run_grad_w(nn_backend *on, const nn_call *c)
     return 0;
 }
 
-const nn_kernel cpu_ref_group_norm = {.name = "cpu.group_norm.ref", .run = run};
-const nn_kernel cpu_ref_group_norm_grad_x = {.name = "cpu.group_norm_grad_x.ref", .run = run_grad_x};
-const nn_kernel cpu_ref_group_norm_grad_w = {.name = "cpu.group_norm_grad_w.ref", .run = run_grad_w};
-const nn_kernel cpu_ref_layer_norm = {.name = "cpu.layer_norm.ref", .run = run};
-const nn_kernel cpu_ref_layer_norm_grad_x = {.name = "cpu.layer_norm_grad_x.ref", .run = run_grad_x};
-const nn_kernel cpu_ref_layer_norm_grad_w = {.name = "cpu.layer_norm_grad_w.ref", .run = run_grad_w};
+const nn_kernel cpu_ref_group_norm = {.name = "cpu.group_norm.ref", .takes = cpu_needs_f32, .run = run};
+const nn_kernel cpu_ref_group_norm_grad_x = {
+    .name = "cpu.group_norm_grad_x.ref", .takes = cpu_needs_f32, .run = run_grad_x};
+const nn_kernel cpu_ref_group_norm_grad_w = {
+    .name = "cpu.group_norm_grad_w.ref", .takes = cpu_needs_f32, .run = run_grad_w};
+const nn_kernel cpu_ref_layer_norm = {.name = "cpu.layer_norm.ref", .takes = cpu_needs_f32, .run = run};
+const nn_kernel cpu_ref_layer_norm_grad_x = {
+    .name = "cpu.layer_norm_grad_x.ref", .takes = cpu_needs_f32, .run = run_grad_x};
+const nn_kernel cpu_ref_layer_norm_grad_w = {
+    .name = "cpu.layer_norm_grad_w.ref", .takes = cpu_needs_f32, .run = run_grad_w};
