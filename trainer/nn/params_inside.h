@@ -1,0 +1,50 @@
+#ifndef PARAMS_INSIDE_H
+#define PARAMS_INSIDE_H
+/* Weights and states as their own files see them: params.c knows names and values, params_train.c states and what is
+ * trained. A weight of a file stays in the file until somebody binds or trains it; a trained one lives in "train.w"
+ * from then on and nowhere else. */
+#include "data/safetensors.h"
+#include "trainer/nn/names.h"
+#include "trainer/nn/params.h"
+
+enum { NOT_TRAINED = -1 };
+
+typedef struct {
+    char *name;
+    const safetensors *file; /* NULL: only set by the caller */
+    const char *file_name;   /* the name without prefix */
+    nn_shape shape;          /* as in files */
+    void *mem;               /* in the backend, in the graph's layout; NULL: not loaded, or trained */
+    bool set;                /* the value is the caller's */
+    int64_t trained_at;      /* element of train.w */
+} weight;
+
+typedef struct {
+    char *name;
+    nn_shape shape;
+    void *mem;
+} state;
+
+struct nn_params {
+    nn_backend *on;
+    weight *weights;
+    int n, room;
+    nn_names index; /* name -> place in weights */
+    state *states;
+    int state_n;
+    size_t trained; /* elements of the trained block; 0: there is none */
+};
+
+weight *params_find(const nn_params *p, const char *name); /* NULL: unknown */
+int params_find_or_say(const nn_params *p, const char *name, weight **out, err *e);
+size_t params_count_of(const weight *w);
+void params_unload(nn_params *p, weight *w);
+/* The value the file has, into backend memory. */
+int params_load_into(nn_params *p, const weight *w, void *mem, err *e);
+/* Where its value lies in the backend: memory of its own or a piece of train.w; NULL: in the file only. */
+void *params_place_of(const nn_params *p, const weight *w);
+
+state *params_find_state(const nn_params *p, const char *name);
+int params_bind_state(nn_params *p, nn_tensor leaf, void **mem, err *e);
+void params_free_states(nn_params *p);
+#endif
