@@ -15,21 +15,23 @@ static const double MEMORY_S = 60; /* of the pace: long enough to be steady, sho
 
 /* ---- events --------------------------------------------------------------------------------------------------- */
 
+static const char *noun(const sched_job *j) { return j->spec.kind == JOB_MERGE ? "merge" : "concept"; }
+
 void show_event(coordinator *c, const sched_event *ev)
 {
     const sched_job *j = ev->job >= 0 && ev->job < c->s->jobs ? &c->s->job[ev->job] : NULL;
     logger *log = c->how->log;
 
     if (ev->type == EV_START && j->spec.kind == JOB_MERGE)
-        log_event(log, "merging", TEXT("name", j->spec.name), INT("attempt", ev->attempt));
+        log_event(log, "started", TEXT("merge", j->spec.name), INT("attempt", ev->attempt));
     else if (ev->type == EV_START)
         log_event(log, "started", TEXT("concept", j->spec.name), INT("attempt", ev->attempt), TEXT("node", ev->name),
                   INT("gang", ev->gang));
     else if (ev->type == EV_DONE)
-        log_event(log, "done", TEXT("concept", j->spec.name), REAL("seconds", ev->seconds),
+        log_event(log, "done", TEXT(noun(j), j->spec.name), REAL("seconds", ev->seconds),
                   INT("done", c->s->count[JOB_DONE]), INT("of", c->s->jobs - c->s->count[JOB_CANCELLED]));
     else if (ev->type == EV_FAILED)
-        log_event(log, "failed", TEXT("concept", j->spec.name), INT("attempt", ev->attempt), INT("step", ev->step),
+        log_event(log, "failed", TEXT(noun(j), j->spec.name), INT("attempt", ev->attempt), INT("step", ev->step),
                   TEXT("blame", job_blame_name(ev->blame)), TEXT("now", job_state_name(j->state)),
                   TEXT("why", ev->text));
 }
@@ -234,9 +236,9 @@ static void tell_unfinished(const coordinator *c)
     for (int i = 0; i < c->s->jobs; i++) {
         const sched_job *j = &c->s->job[i];
         if (j->state == JOB_QUARANTINED || j->state == JOB_REJECTED)
-            log_event(c->how->log, job_state_name(j->state), TEXT("concept", j->spec.name), TEXT("why", j->why));
+            log_event(c->how->log, job_state_name(j->state), TEXT(noun(j), j->spec.name), TEXT("why", j->why));
         else if (j->state == JOB_QUEUED && j->blocked)
-            log_event(c->how->log, "not-run", TEXT("concept", j->spec.name), TEXT("why", "what it needs is not done"));
+            log_event(c->how->log, "not-run", TEXT(noun(j), j->spec.name), TEXT("why", "what it needs is not done"));
     }
 }
 

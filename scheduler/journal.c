@@ -75,7 +75,7 @@ static int segment_open(segment *s, const journal *j, int64_t epoch, err *e)
         goto bad;
     if (s->head.epoch == epoch && s->head.prev < epoch && s->head.prev >= 0)
         return 0;
-    err_set(e, ERR_INPUT, "offset 16: epoch %lld after %lld in segment %lld", (long long)s->head.epoch,
+    err_set(e, ERR_IO, "offset 16: epoch %lld after %lld in segment %lld", (long long)s->head.epoch,
             (long long)s->head.prev, (long long)epoch);
 bad:
     fs_map_close(&s->map);
@@ -86,7 +86,7 @@ bad:
 static int check_seal(segment *s, const segment_head *by, err *e)
 {
     if (by->prev_length > s->map.n)
-        return err_set(e, ERR_INPUT, "offset %zu: cut short; it had %llu bytes", s->map.n,
+        return err_set(e, ERR_IO, "offset %zu: cut short; it had %llu bytes", s->map.n,
                        (unsigned long long)by->prev_length);
     s->map.n = by->prev_length;
     return 0;
@@ -97,7 +97,7 @@ static int tell_broken(journal *j, const segment *s, size_t at, err *e)
     str text = {0};
 
     if (!s->open || segment_was_durable(s->map.at, s->map.n, at))
-        return err_set(e, ERR_INPUT, "offset %zu: the journal is damaged; restore it from a copy", at);
+        return err_set(e, ERR_IO, "offset %zu: the journal is damaged; restore it from a copy", at);
     str_add(&text, "%s: the last run was cut short; %zu bytes from offset %zu on were never committed and are dropped",
             s->path, s->map.n - at, at);
     free(j->warning);
@@ -155,7 +155,7 @@ static int read_segment(journal *j, const segment *s, const segment_head *by, jo
     if (read_records(j, s, each, arg, e) != 0)
         return err_wrap(e, "%s", s->path);
     if (by && j->crc != by->prev_crc)
-        return err_set(e, ERR_INPUT, "%s: not the bytes that segment %lld sealed; restore it from a copy", s->path,
+        return err_set(e, ERR_IO, "%s: not the bytes that segment %lld sealed; restore it from a copy", s->path,
                        (long long)by->epoch);
     return 0;
 }

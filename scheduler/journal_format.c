@@ -41,13 +41,13 @@ void segment_put_head(str *to, const segment_head *h)
 int segment_get_head(segment_head *out, const unsigned char *at, size_t n, err *e)
 {
     if (n < JOURNAL_HEAD)
-        return err_set(e, ERR_INPUT, "offset 0: %zu bytes are too few for a journal's head", n);
+        return err_set(e, ERR_IO, "offset 0: %zu bytes are too few for a journal's head", n);
     if (memcmp(at, MAGIC, 8) != 0)
-        return err_set(e, ERR_INPUT, "offset 0: not a journal");
+        return err_set(e, ERR_IO, "offset 0: not a journal");
     if (hash_crc32(0, at, 44) != get(at + 44, 4))
-        return err_set(e, ERR_INPUT, "offset 0: the head is damaged");
+        return err_set(e, ERR_IO, "offset 0: the head is damaged");
     if (get(at + 8, 4) != JOURNAL_VERSION)
-        return err_set(e, ERR_INPUT, "a journal of format %u; this program reads format %d: update it",
+        return err_set(e, ERR_IO, "a journal of format %u; this program reads format %d: update it",
                        (unsigned)get(at + 8, 4), JOURNAL_VERSION);
     *out = (segment_head){.restated = get(at + 12, 4) & RESTATED, .epoch = (int64_t)get(at + 16, 8),
                           .prev = (int64_t)get(at + 24, 8), .prev_length = get(at + 32, 8),

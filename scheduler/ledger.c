@@ -69,10 +69,13 @@ static int on_record(void *arg, int type, const char *body, size_t n, err *e)
     sched_event ev;
     int rc;
 
-    TRY(sched_read_record(&ev, &owner, type, body, n, e));
-    rc = sched_replay(arg, &ev, e);
+    rc = sched_read_record(&ev, &owner, type, body, n, e);
+    if (rc == 0)
+        rc = sched_replay(arg, &ev, e);
     json_decref(owner);
-    return rc;
+    if (rc != 0 && e)
+        e->code = ERR_IO; /* not the user's mistake: the file does not say what was written */
+    return rc == 0 ? 0 : ERR_IO;
 }
 
 static int make_folders(const char *dir, err *e)

@@ -27,8 +27,13 @@ static const cfg_node *worker_flag(cfg_doc *d, int workers)
 
 int prepare_read(prepared *p, const char *path, int workers, err *e)
 {
+    int rc;
+
     *p = (prepared){.d = cfg_doc_new()};
-    return farm_read(&p->f, p->d, path, workers > 0 ? worker_flag(p->d, workers) : NULL, e);
+    rc = farm_read(&p->f, p->d, path, workers > 0 ? worker_flag(p->d, workers) : NULL, e);
+    if (rc != 0 && e)
+        e->code = ERR_INPUT; /* a file that cannot be read is a mistake in what was given */
+    return rc == 0 ? 0 : ERR_INPUT;
 }
 
 static int64_t backoff(void)

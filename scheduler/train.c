@@ -271,6 +271,8 @@ int command_train(int argc, char **argv)
         fprintf(stderr, "cfarm: %s\n", e.text);
         return FARM_BAD_INPUT;
     }
+    if (size > 1)
+        prctl(PR_SET_PDEATHSIG, SIGTERM); /* a launcher that is killed takes the farm along, as it does when it ends */
     if (rank == 0)
         prepare_or_tell(&h, &o);
     if (meet(&place, &h.notice, &e) != 0) {

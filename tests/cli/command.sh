@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# What `cfarm` says and answers: each row runs it and holds it to a status and to words on either stream. The programs
+# beside it are stand-ins (tests/scheduler), so that nothing here trains.
+#   tests/cli/command.sh BIN_DIR FAKE_DIR
+set -u
+bin=$(cd "$1" && pwd)
+fake=$(cd "$2" && pwd)
+work=$(mktemp -d /tmp/cfarm-command-XXXXXX)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+export CFARM_PROGRAMS=$fake CFARM_BACKOFF_MS=20
+passed=0 failed=0
+
+# row STATUS REGEX COMMAND...
+row() {
+    local status=$1 regex=$2 text got
+    shift 2
+    text=$(timeout -k 1 60 "$@" 2>&1 </dev/null)
+    got=$?
+    if [ "$got" = "$status" ] && grep -qE -- "$regex" <<<"$text"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        printf 'FAIL %s: status %s (wanted %s)\n  wanted: %s\n  got:    %s\n' "$*" "$got" "$status" "$regex" "$(head -n 5 <<<"$text")"
+    fi
+}
+
+cfarm=$bin/cfarm
+head='farm: pets\nbase: base\ndefaults: {images: x, class: dog, steps: 3}\nconcepts:\n'
+printf "$head - {name: a}\n - {name: b, depends: [a]}\nmerge:\n - {name: both, of: [a, b]}\n" >farm.yaml
+printf "$head - {name: a, broken: yes}\n" >broken.yaml
+printf "$head - {name: bad, fake: {at: 1, does: nan}}\nmerge:\n - {name: m, of: [bad, ./other.h5]}\n" >bad.yaml
+sed -i 's/farm: pets/farm: badpets/' bad.yaml
+printf "$head - {name: a, hold: yes}\n - {name: b}\n" | sed 's/farm: pets/farm: held/' >held.yaml
+
+row 2 'usage: cfarm COMMAND' "$cfarm"
+row 0 'exit status: 0 all done' "$cfarm" help
+row 0 '^cfarm [0-9]+\.[0-9]+' "$cfarm" --version
+row 2 'did you mean status' "$cfarm" statsu
+row 2 'did you mean train' "$cfarm" tarin farm.yaml
+row 2 'usage: cfarm train' "$cfarm" train
+row 2 'usage: cfarm train' "$cfarm" train farm.yaml --workers none
+row 2 'usage: cfarm train' "$cfarm" train farm.yaml other.yaml
+row 2 'nowhere.yaml' "$cfarm" train nowhere.yaml
+row 2 'usage: cfarm plan' "$cfarm" plan
+row 2 'a: broken' "$cfarm" plan broken.yaml
+row 2 'broken.yaml has mistakes; nothing was begun' "$cfarm" train broken.yaml
+row 1 '' test -e pets
+row 2 'pets: cannot open' "$cfarm" status pets
+row 0 'farm pets in .*: 2 concepts, 2 to train, 1 merges' "$cfarm" plan farm.yaml
+row 1 '' test -e pets
+row 0 '"concepts"' "$cfarm" plan farm.yaml --json
+row 0 'end done done 3 of 3' "$cfarm" train farm.yaml --workers 2
+row 0 'nothing to do: 3 of 3 done' "$cfarm" train farm.yaml
+row 0 '2 concepts, 0 to train' "$cfarm" plan farm.yaml
+row 0 'farm pets: done, 3 done' "$cfarm" status pets
+row 0 'farm pets: done, 3 done' "$cfarm" status farm.yaml
+row 0 '"state":"done"' "$cfarm" status pets --json
+row 0 '^0$' cat pets/exit
+row 1 'bad is quarantined|quarantined concept bad' "$cfarm" train bad.yaml
+row 1 'm waits for what is not done' "$cfarm" train bad.yaml
+row 1 'attempt 4' "$cfarm" train bad.yaml --retry
+row 0 'end done done 1 of 2' "$cfarm" train held.yaml
+row 0 'nothing to do: 1 of 2 done, 1 on hold' "$cfarm" train held.yaml
+sed -i 's/, hold: yes//' held.yaml
+row 0 'end done done 2 of 2' "$cfarm" train held.yaml
+sed -i 's/steps: 3/steps: 4/' farm.yaml
+row 2 'a is done, and its settings changed \(steps: 3 became 4\)' "$cfarm" train farm.yaml
+sed -i 's/steps: 4/steps: 3/' farm.yaml
+printf 'x' | dd of=pets/journal/000001.log bs=1 seek=60 conv=notrunc status=none
+row 3 '000001.log: offset 48: the journal is damaged' "$cfarm" train farm.yaml
+row 3 'cfarm-eval is not there; build or install it' "$cfarm" eval a.h5
+row 2 'what is export' "$cfarm" export a.h5
+mkdir alone && cp "$cfarm" alone/
+row 3 'MISSING.*alone/cfarm-sample' alone/cfarm doctor
+row 3 'cores +[0-9]+ of [0-9]+ may be used' alone/cfarm doctor
+
+printf '%d rows right, %d wrong\n' "$passed" "$failed"
+[ "$failed" = 0 ]
