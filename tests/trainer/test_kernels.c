@@ -13,6 +13,7 @@
 
 #include "cluster/base/mem.h"
 #include "cluster/base/rng.h"
+#include "trainer/nn/cpu/cpu_simd.h"
 #include "trainer/nn/plan.h"
 
 enum {
@@ -278,9 +279,8 @@ static void judge(const row *r, int pass, bool frozen, const answer *want)
     answer_free(&got);
 }
 
-static void a_kernel_means_what_its_reference_means(void **state)
+static void judge_table(void)
 {
-    (void)state;
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         answer want = compute(&table[i], REFERENCE, false, 1);
         for (int pass = 0; pass < preferred(&table[i]); pass++) {
@@ -289,6 +289,26 @@ static void a_kernel_means_what_its_reference_means(void **state)
         }
         answer_free(&want);
     }
+}
+
+static void a_kernel_means_what_its_reference_means(void **state)
+{
+    (void)state;
+    judge_table();
+}
+
+/* The loops of lesser processors than this one, too. */
+static void every_build_of_the_loops_means_the_same(void **state)
+{
+    const cpu_simd *builds[] = {&cpu_simd_plain, &cpu_simd_avx2};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof builds / sizeof *builds; i++)
+        if (cpu_simd_runs(builds[i])) {
+            cpu_simd_use(builds[i]);
+            judge_table();
+        }
+    cpu_simd_use(NULL);
 }
 
 static void same_bits(const row *r, int pass, int threads, const answer *one)
@@ -314,10 +334,29 @@ static void threads_do_not_change_a_bit(void **state)
         }
 }
 
+/* A NaN says that training went wrong; a kernel that lost it would hide that. */
+static void not_a_number_reaches_the_result(void **state)
+{
+    const cpu_simd *builds[] = {&cpu_simd_plain, &cpu_simd_avx2, &cpu_simd_avx512};
+
+    (void)state;
+    for (size_t b = 0; b < sizeof builds / sizeof *builds; b++) {
+        float s[3 * SIMD_LANES] = {0}, inverse[SIMD_LANES];
+        s[SIMD_LANES + 5] = NAN;
+        if (!cpu_simd_runs(builds[b]))
+            continue;
+        builds[b]->softmax(s, 3, 3, 1.0f, inverse);
+        for (int i = 0; i < SIMD_LANES; i++)
+            assert_int_equal(isnan(inverse[i]), i == 5);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_kernel_means_what_its_reference_means),
+        cmocka_unit_test(every_build_of_the_loops_means_the_same),
+        cmocka_unit_test(not_a_number_reaches_the_result),
         cmocka_unit_test(threads_do_not_change_a_bit),
     };
 

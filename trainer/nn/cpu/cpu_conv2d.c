@@ -15,7 +15,14 @@
 
 /* A map [n,h,w,c] inside one of [n,H,W,c] that is zero elsewhere: pixel (i,j) stands at (top + i * spread, left +
  * j * spread), or falls outside. */
-typedef struct { int64_t n, h, w, c, H, W, top, left, spread; } frame;
+typedef struct { int64_t n, h, w, c, H, W, top, left, spread, fit; } frame;   /* fit: columns of the map inside */
+
+static void frame_fit(frame *f)
+{
+    int64_t fit = f->left >= f->W ? 0 : (f->W - f->left + f->spread - 1) / f->spread;
+
+    f->fit = fit < f->w ? fit : f->w;
+}
 
 static int64_t frame_floats(const frame *f)
 {
@@ -30,27 +37,40 @@ static bool frame_idle(const frame *f)
 
 typedef struct { const frame *f; const float *x; float *to; } fill_job;
 
+/* One row of the frame: the map's row x, or NULL for a row of zeros. */
+static void fill_row(const frame *f, float *row, const float *x)
+{
+    const int64_t c = f->c, end = f->left + f->fit * f->spread;
+
+    if (!x || f->spread > 1)
+        memset(row, 0, (size_t)(f->W * c) * sizeof *row);
+    if (!x)
+        return;
+    if (f->spread > 1) {
+        for (int64_t k = 0; k < f->fit; k++)
+            memcpy(row + (f->left + k * f->spread) * c, x + k * c, (size_t)c * sizeof *row);
+        return;
+    }
+    memset(row, 0, (size_t)(f->left * c) * sizeof *row);
+    memcpy(row + f->left * c, x, (size_t)(f->fit * c) * sizeof *row);
+    memset(row + end * c, 0, (size_t)((f->W - end) * c) * sizeof *row);
+}
+
 /* Rows from..to-1 of the frame, of all samples' rows. */
 static void fill_part(const void *arg, int64_t from, int64_t to)
 {
     const fill_job *j = arg;
     const frame *f = j->f;
-    const size_t pixel = (size_t)f->c * sizeof(float);
+    int64_t n = from / f->H, y = from % f->H;
 
-    for (int64_t y = from; y < to; y++) {
-        float *row = j->to + y * f->W * f->c;
-        int64_t far = y % f->H - f->top, i = far / f->spread;
-        memset(row, 0, (size_t)f->W * pixel);
-        if (far < 0 || far % f->spread != 0 || i >= f->h)
-            continue;
-        const float *x = j->x + (y / f->H * f->h + i) * f->w * f->c;
-        int64_t fit = f->left >= f->W ? 0 : (f->W - f->left + f->spread - 1) / f->spread;
-        fit = fit < f->w ? fit : f->w;
-        if (f->spread == 1)
-            memcpy(row + f->left * f->c, x, (size_t)fit * pixel);
-        else
-            for (int64_t k = 0; k < fit; k++)
-                memcpy(row + (f->left + k * f->spread) * f->c, x + k * f->c, pixel);
+    for (int64_t r = from; r < to; r++) {
+        int64_t far = y - f->top, i = far >= 0 && f->spread > 1 ? far / f->spread : far;
+        bool there = far >= 0 && i * f->spread == far && i < f->h;
+        fill_row(f, j->to + r * f->W * f->c, there ? j->x + (n * f->h + i) * f->w * f->c : NULL);
+        if (++y == f->H) {
+            y = 0;
+            n++;
+        }
     }
 }
 
@@ -98,12 +118,13 @@ static void look_forward(conv *m)
     const conv_shape *v = &m->v;
 
     m->f = (frame){v->n, v->h, v->w, v->c, (v->oh - 1) * v->stride + v->kh, (v->ow - 1) * v->stride + v->kw, v->top,
-                   v->left, 1};
+                   v->left, 1, 0};
     /* A map that ends past the last pixel read is read in place: its own rows are the frame's. */
     if (v->top == 0 && v->left == 0 && m->f.H <= v->h && m->f.W <= v->w) {
         m->f.H = v->h;
         m->f.W = v->w;
     }
+    frame_fit(&m->f);
     m->t.n = v->o;
     m->t.m = v->n * v->oh * v->ow;
 }
@@ -113,7 +134,8 @@ static void look_back(conv *m)
     const conv_shape *v = &m->v;
 
     m->f = (frame){v->n, v->oh, v->ow, v->o, v->h + v->kh - 1, v->w + v->kw - 1, v->kh - 1 - v->top,
-                   v->kw - 1 - v->left, v->stride};
+                   v->kw - 1 - v->left, v->stride, 0};
+    frame_fit(&m->f);
     m->t.n = v->c;
     m->t.m = v->n * v->h * v->w;
 }
@@ -150,7 +172,7 @@ static int prepare(nn_backend *on, nn_call *c, const bool frozen[NN_MAX_SRC], er
     c->state = m;
     m->v = conv_shape_of(c->y);
     m->back = c->y->op->id == NN_OP_conv2d_grad_x;
-    m->t = (tiles){.simd = cpu_simd_best(), .taps = v->kh, .step = 1};
+    m->t = (tiles){.simd = cpu_simd_best(), .taps = v->kh, .step = 1, .out_next = SIMD_LANES};
     (m->back ? look_back : look_forward)(m);
     m->t.tap_step = m->f.W * m->f.c;
     m->t.depth = v->kw * m->f.c;
@@ -204,7 +226,7 @@ static int prepare_w(nn_backend *on, nn_call *c, const bool frozen[NN_MAX_SRC], 
     (void)on, (void)frozen, (void)e;
     c->state = m;
     m->v = conv_shape_of(c->y);
-    m->t = (tiles){.simd = cpu_simd_best()};
+    m->t = (tiles){.simd = cpu_simd_best(), .out_next = SIMD_LANES};
     look_forward(m);
     m->t.n = m->t.ld = v->o;
     m->t.m = v->kh * v->kw * v->c;

@@ -23,7 +23,8 @@ typedef struct {
     int64_t next;            /* from one panel to the one beside it */
     const float *start;      /* whole panels wide; NULL: 0 */
     float *out;
-    int64_t ld, columns;     /* between rows of out; 1..16 * panels of the tile */
+    int64_t ld, out_next;    /* in out: between rows, and from 16 columns to the 16 beside them */
+    int64_t columns;         /* 1..16 * panels of the tile */
     bool add;                /* to what is in out */
 } simd_tile;
 
@@ -38,10 +39,11 @@ typedef struct {
     int panels;                               /* 1 or 2: panels of the widest tile */
     simd_tile_fn *tile[4][SIMD_PANELS];       /* [size][panels - 1] */
 
-    /* x[0..n) becomes exp(scale * (x - max x)), x[n..padded) 0; padded is a multiple of 16. Returns 1 / sum. */
-    float (*softmax)(float *x, int64_t n, int64_t padded, float scale);
-    /* p *= inverse, then dp = p * (dp - less) * scale; n is a multiple of 16. */
-    void (*softmax_grad)(float *p, float *dp, int64_t n, float inverse, float less, float scale);
+    /* Attention's scores s [keys][16] are a panel whose columns are queries; the first of them sees keys 0..first, each
+     * further one a key more. s becomes exp(scale * (s - greatest)), 0 where hidden; inverse[16]: 1 / its sums. */
+    void (*softmax)(float *s, int64_t keys, int64_t first, float scale, float *inverse);
+    /* p *= inverse, then dp = p * (dp - less) * scale, columns and sizes as above. */
+    void (*softmax_grad)(float *p, float *dp, int64_t keys, const float *inverse, const float *less, float scale);
 
     /* The loops of the norms: cpu_simd_norm.h says what each computes. */
     void (*column_sums)(float *sum, const float *x, int64_t rows, int64_t ld, int64_t columns);
@@ -72,5 +74,7 @@ typedef struct {
 } cpu_simd;
 
 const cpu_simd *cpu_simd_best(void);          /* what this processor has */
+bool cpu_simd_runs(const cpu_simd *s);        /* whether this processor can */
+void cpu_simd_use(const cpu_simd *s);         /* for tests: what cpu_simd_best answers from now on; NULL: as ever */
 extern const cpu_simd cpu_simd_plain, cpu_simd_avx2, cpu_simd_avx512;
 #endif

@@ -9,10 +9,7 @@
 
 #include "trainer/nn/cpu/cpu_simd.h"
 
-enum { LANES = SIMD_BYTES / 4 };
-typedef float vec __attribute__((vector_size(SIMD_BYTES), aligned(4), may_alias));
-typedef int32_t ivec __attribute__((vector_size(SIMD_BYTES), aligned(4), may_alias));
-
+#include "trainer/nn/cpu/cpu_simd_lanes.h"
 #include "trainer/nn/cpu/cpu_simd_softmax.h"
 #include "trainer/nn/cpu/cpu_simd_norm.h"
 #include "trainer/nn/cpu/cpu_simd_pointwise.h"

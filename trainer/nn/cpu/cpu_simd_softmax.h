@@ -1,16 +1,11 @@
 /* Exponentials of several numbers at a time, and the two loops of attention that need them. */
 
-static inline vec lanes(float x)
-{
-    return (vec){0} + x;
-}
-
 /* exp(x) for x <= 0 to 2 ulp; 0 below -87, where f32 would lose its digits. x = n ln 2 + r, |r| <= ln 2 / 2; the series
  * of exp r ends after r^7 / 7!, which leaves 5e-9. */
 static inline vec exp_negative(vec x)
 {
     const float shift = 12582912.0f; /* 1.5 * 2^23: adding it rounds to the nearest integer, held in the low bits */
-    const ivec live = x > -87.0f;
+    const ivec live = ~(x <= -87.0f); /* not-a-number lives on */
     const vec safe = (vec)((ivec)x & live);
     const vec t = safe * 1.44269504f + shift, n = t - shift;
     const vec r = safe - n * 0.693359375f - n * -2.12194440e-4f; /* ln 2 in two parts: the first is exact times n */
@@ -26,49 +21,52 @@ static inline vec exp_negative(vec x)
     return (vec)(((ivec)e + ((ivec)t << 23)) & live); /* times 2^n: n added to the exponent */
 }
 
-static inline float lanes_sum(vec v)
+static inline vec larger(vec a, vec b)
 {
-    float s = 0.0f;
+    const ivec more = a > b;
+
+    return (vec)(((ivec)a & more) | ((ivec)b & ~more));
+}
+
+/* Column v .. v + LANES - 1 of a panel. Lane i sees keys 0..first+v+i; what it does not see becomes -inf, then 0. */
+static inline void softmax_lanes(float *s, int64_t v, int64_t keys, int64_t first, float scale, float *inverse)
+{
+    vec most = lanes(-INFINITY), sum = {0}, sees;
+    int64_t j = 0;
 
     for (int i = 0; i < LANES; i++)
-        s += v[i];
-    return s;
-}
-
-static inline float lanes_max(vec v)
-{
-    float m = v[0];
-
-    for (int i = 1; i < LANES; i++)
-        m = v[i] > m ? v[i] : m;
-    return m;
-}
-
-static float softmax(float *x, int64_t n, int64_t padded, float scale)
-{
-    vec most = lanes(-INFINITY), sum = {0};
-
-    for (int64_t i = n; i < padded; i++)
-        x[i] = -INFINITY;
-    for (int64_t i = 0; i < padded; i += LANES) {
-        vec v = *(const vec *)(x + i);
-        ivec more = v > most;
-        most = (vec)(((ivec)v & more) | ((ivec)most & ~more));
+        sees[i] = (float)(first + v + i);
+    for (; j < keys && j <= first + v; j++)
+        most = larger(*(const vec *)(s + j * SIMD_LANES + v), most);
+    for (; j < keys; j++) {
+        const ivec hidden = sees < (float)j;
+        vec *x = (vec *)(s + j * SIMD_LANES + v);
+        *x = (vec)(((ivec)*x & ~hidden) | ((ivec)lanes(-INFINITY) & hidden));
+        most = larger(*x, most);
     }
-    const float top = lanes_max(most);
-    for (int64_t i = 0; i < padded; i += LANES) {
-        vec e = exp_negative((*(const vec *)(x + i) - top) * scale);
-        *(vec *)(x + i) = e;
-        sum += e;
+    for (j = 0; j < keys; j++) {
+        vec *x = (vec *)(s + j * SIMD_LANES + v);
+        *x = exp_negative((*x - most) * scale);
+        sum += *x;
     }
-    return 1.0f / lanes_sum(sum);
+    *(vec *)(inverse + v) = 1.0f / sum;
 }
 
-static void softmax_grad(float *p, float *dp, int64_t n, float inverse, float less, float scale)
+static void softmax(float *s, int64_t keys, int64_t first, float scale, float *inverse)
 {
-    for (int64_t i = 0; i < n; i += LANES) {
-        vec v = *(const vec *)(p + i) * inverse;
-        *(vec *)(p + i) = v;
-        *(vec *)(dp + i) = v * (*(const vec *)(dp + i) - less) * scale;
+    for (int64_t v = 0; v < SIMD_LANES; v += LANES)
+        softmax_lanes(s, v, keys, first, scale, inverse);
+}
+
+static void softmax_grad(float *p, float *dp, int64_t keys, const float *inverse, const float *less, float scale)
+{
+    for (int64_t v = 0; v < SIMD_LANES; v += LANES) {
+        const vec by = *(const vec *)(inverse + v), minus = *(const vec *)(less + v);
+        for (int64_t j = 0; j < keys; j++) {
+            float *at_p = p + j * SIMD_LANES + v, *at_dp = dp + j * SIMD_LANES + v;
+            const vec w = *(const vec *)at_p * by;
+            *(vec *)at_p = w;
+            *(vec *)at_dp = w * (*(const vec *)at_dp - minus) * scale;
+        }
     }
 }

@@ -1,15 +1,6 @@
 /* The tile of cpu_simd.h, for each number of rows and panels: sums stay in registers over the whole depth. Included by
  * cpu_simd_*.c, which set the compiler's flags. At -O3 every loop over R and P below is unrolled. */
 
-/* Lanes 0..n-1, n < 16, in the fewest pieces. */
-static inline void put_part(float *to, const float *from, int64_t n)
-{
-    if (n & 8) { memcpy(to, from, 32); to += 8; from += 8; }
-    if (n & 4) { memcpy(to, from, 16); to += 4; from += 4; }
-    if (n & 2) { memcpy(to, from, 8); to += 2; from += 2; }
-    if (n & 1) *to = *from;
-}
-
 /* Lanes of v into n columns; a part of the columns, or none, may be left. */
 static inline void put_columns(float *to, vec v, int64_t n, bool add)
 {
@@ -17,17 +8,11 @@ static inline void put_columns(float *to, vec v, int64_t n, bool add)
         if (add)
             v += *(const vec *)to;
         *(vec *)to = v;
-        return;
+    } else if (n > 0) {
+        if (add)
+            v += load_lanes(to, n);
+        store_lanes(to, v, n);
     }
-    float part[LANES] = {0};
-    if (n <= 0)
-        return;
-    if (add) {
-        put_part(part, to, n);
-        v += *(vec *)part;
-    }
-    *(vec *)part = v;
-    put_part(to, part, n);
 }
 
 /* A tile of R rows and P panels is R times V sums of LANES columns each. */
@@ -55,5 +40,6 @@ static inline void put_columns(float *to, vec v, int64_t n, bool add)
         }                                                                                                    \
         for (int r = 0; r < (R); r++)                                                                        \
             for (int v = 0; v < V; v++)                                                                      \
-                put_columns(c->out + r * c->ld + v * LANES, sum[r][v], c->columns - v * LANES, c->add);      \
+                put_columns(c->out + r * c->ld + v / EACH * c->out_next + v % EACH * LANES, sum[r][v],       \
+                            c->columns - v * LANES, c->add);                                                 \
     }

@@ -83,7 +83,7 @@ static void run_slice(const tiles *t, const block *b, const simd_tile *slice_of,
             while (s->sizes[size] > b->m - i)
                 size++;
             c.rows = b->rows + i;
-            c.out = t->out + (b->first + i) * t->ld + p * SIMD_LANES;
+            c.out = t->out + (b->first + i) * t->ld + p * t->out_next;
             s->tile[size][wide - 1](&c);
         }
     }
@@ -93,7 +93,7 @@ void tiles_run(const tiles *t, int64_t row, int64_t row_end, int64_t panel, int6
 {
     const int64_t all = t->taps > 1 ? t->taps : t->depth, each = slice_size(t);
     block b;
-    simd_tile c = {.next = t->taps * t->depth * SIMD_LANES, .ld = t->ld};
+    simd_tile c = {.next = t->taps * t->depth * SIMD_LANES, .ld = t->ld, .out_next = t->out_next};
 
     for (b.first = row; b.first < row_end; b.first += TILES_BLOCK) {
         b.m = least(TILES_BLOCK, row_end - b.first);

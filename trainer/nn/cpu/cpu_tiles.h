@@ -22,7 +22,7 @@ typedef struct {
     const float *panels;
     const float *start;        /* n rounded up to whole panels, what the sums begin with; NULL: 0 */
     float *out;                /* [m][ld], n columns of it */
-    int64_t ld;
+    int64_t ld, out_next;      /* out_next: from 16 columns to the 16 beside them, SIMD_LANES where they touch */
     bool add;                  /* to what is in out */
 } tiles;
 
