@@ -1,0 +1,389 @@
+/* Merging from cards: what a merged model must say, and when there must be none. No model is needed: the cards and the
+ * captions' features are made up here. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "cluster/base/fs.h"
+#include "cluster/base/mem.h"
+#include "cluster/base/rng.h"
+#include "cluster/base/str.h"
+#include "merge/compose.h"
+
+enum { D = 24, OUT = 5, MATRICES = 3, ROWS = 3, MOST = 9 };
+
+static const char *const names[MATRICES] = {"a.attn2.to_k.weight", "a.attn2.to_v.weight", "b.attn2.to_k.weight"};
+static const char *const files[MOST] = {"/x/1.h5", "/x/2.h5", "/x/3.h5", "/x/4.h5", "/x/5.h5",
+                                        "/x/6.h5", "/x/7.h5", "/x/8.h5", "/x/9.h5"};
+
+static float *normals(const char *purpose, uint32_t which, size_t n, float scale)
+{
+    float *x = NEW_N(float, n);
+    rng_normal_fill(rng_open(11, purpose, which, 0), x, n);
+    for (size_t i = 0; i < n; i++)
+        x[i] *= scale;
+    return x;
+}
+
+static concept_matrix *matrices(void)
+{
+    concept_matrix *m = NEW_N(concept_matrix, MATRICES);
+    for (int i = 0; i < MATRICES; i++)
+        m[i] = (concept_matrix){mem_text(names[i]), OUT};
+    return m;
+}
+
+/* A base whose captions are n random rows and whose matrices have rows of length about 1. */
+static features make_base(int n)
+{
+    features f = {.base = "base", .captions = "captions", .width = D, .n_keep = n, .matrices = MATRICES,
+                  .bos = normals("bos", 0, D, 1), .keep_norm = NEW_N(double, MATRICES), .held_norm = NEW_N(double, MATRICES)};
+    float *rows = normals("captions", 0, (size_t)n * D, 1);
+    f.matrix = matrices();
+    for (int i = 0; i < MATRICES; i++)
+        f.keep_norm[i] = sqrt((double)n * OUT);
+    assert_int_equal(lsq_factor_new(&f.keep, D, NULL), 0);
+    assert_int_equal(lsq_factor_add(&f.keep, rows, n, NULL), 0);
+    assert_int_equal(lsq_factor_judge(&f.keep, NULL), 0);
+    free(rows);
+    return f;
+}
+
+/* A concept whose word `id` has ROWS random features and whose matrices moved by `scale`. */
+static concept make_concept(const features *f, uint32_t id, const char *word, float scale)
+{
+    concept c = {.base = mem_text("base"), .method = mem_text("custom-diffusion"), .width = D};
+    float *row = normals("token", id, D, 1);
+    concept_add_token(&c, word, "cat", 42170, row);
+    free(row);
+    c.card = (concept_card){.n = ROWS, .width = D, .matrices = MATRICES, .outs = MATRICES * OUT, .matrix = matrices(),
+                            .row = NEW_N(concept_row, ROWS), .bos = mem_copy(f->bos, D * sizeof(float)),
+                            .k = normals("k", id, ROWS * D, 1), .image = normals("image", id, ROWS * MATRICES * OUT, scale)};
+    for (int i = 0; i < ROWS; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "49406 %s%.*s", word, 2 * i, " 1 2 3");
+        c.card.row[i] = (concept_row){mem_text(text), mem_text(text), sqrt((double)D * MATRICES * OUT)};
+    }
+    return c;
+}
+
+static void free_all(concept *c, int n)
+{
+    for (int i = 0; i < n; i++)
+        concept_free(&c[i]);
+}
+
+/* What the merged update makes of a row: left (right k)  [MATRICES OUT] */
+static void say(double *out, const concept *merged, const float *k)
+{
+    const concept_factors *f = &merged->factors;
+    for (int o = 0; o < MATRICES * OUT; o++)
+        out[o] = 0;
+    for (int r = 0; r < f->rank; r++) {
+        double at = 0;
+        for (int j = 0; j < D; j++)
+            at += f->right[r * D + j] * (double)k[j];
+        for (int o = 0; o < MATRICES * OUT; o++)
+            out[o] += at * (double)f->left[o * f->rank + r];
+    }
+}
+
+static double distance_to(const concept *merged, const concept *c, int row)
+{
+    double out[MATRICES * OUT], sum = 0;
+    say(out, merged, c->card.k + row * D);
+    for (int o = 0; o < MATRICES * OUT; o++) {
+        double d = out[o] - (double)c->card.image[row * MATRICES * OUT + o];
+        sum += d * d;
+    }
+    return sqrt(sum);
+}
+
+/* ---- laws ---- */
+
+static void every_concept_says_what_it_said_alone(void **state)
+{
+    features f = make_base(200);
+    concept in[3], out;
+    certificate told;
+    double bos[MATRICES * OUT];
+    err e = {0};
+    (void)state;
+    for (uint32_t i = 0; i < 3; i++)
+        in[i] = make_concept(&f, i, "<new1>", 0.01F);
+    assert_int_equal(compose(&out, &told, in, files, 3, &f, &(compose_opts){0}, &e), 0);
+    for (int i = 0; i < 3; i++)
+        for (int r = 0; r < ROWS; r++)
+            assert_true(distance_to(&out, &in[i], r) < 1e-12);
+    say(bos, &out, f.bos);
+    for (int o = 0; o < MATRICES * OUT; o++)
+        assert_true(fabs(bos[o]) < 1e-12); /* the first token stays */
+    assert_int_equal(told.used, 3 * ROWS + 1);
+    assert_int_equal(told.available, D);
+    assert_true(told.drift > 0 && told.drift < 0.1 && told.concept[1].after < 1e-12 && told.concept[1].before > 1e-4);
+    assert_ptr_equal(strstr(told.verdict, "clean"), told.verdict);
+    assert_int_equal(out.n_sources, 3);
+    certificate_free(&told);
+    concept_free(&out);
+    free_all(in, 3);
+    features_free(&f);
+}
+
+static void words_that_clash_are_renamed_and_wishes_kept(void **state)
+{
+    features f = make_base(200);
+    concept in[3], out;
+    certificate told;
+    compose_name wish = {.old = "<new1>", .now = "<rex>", .from = 2};
+    err e = {0};
+    (void)state;
+    in[0] = make_concept(&f, 0, "<new1>", 0.01F);
+    in[1] = make_concept(&f, 1, "<new1>", 0.01F);
+    in[2] = make_concept(&f, 2, "<new1>", 0.01F);
+    assert_int_equal(compose(&out, &told, in, files, 3, &f, &(compose_opts){.names = &wish, .n_names = 1}, &e), 0);
+    assert_string_equal(out.tokens[0].word, "<new1>");
+    assert_string_equal(out.tokens[1].word, "<new2>");
+    assert_string_equal(out.tokens[2].word, "<rex>");
+    assert_memory_equal(out.tokens[1].row, in[1].tokens[0].row, D * sizeof(float));
+    assert_string_equal(out.sources[1].words, "<new1> as <new2>");
+    assert_string_equal(out.factors.label[2 * ROWS], "49406 <rex>");
+    certificate_free(&told);
+    concept_free(&out);
+    free_all(in, 3);
+    features_free(&f);
+}
+
+static void a_row_two_concepts_share_is_kept_as_the_first_has_it(void **state)
+{
+    features f = make_base(200);
+    concept in[2], out;
+    certificate told;
+    err e = {0};
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) { /* both begin with a prefix that has no word of theirs */
+        in[i] = make_concept(&f, i, "<new1>", 0.01F);
+        free(in[i].card.row[0].key);
+        in[i].card.row[0].key = mem_text("49406 320");
+    }
+    memcpy(in[1].card.k, in[0].card.k, D * sizeof(float));
+    assert_int_equal(compose(&out, &told, in, files, 2, &f, &(compose_opts){0}, &e), 0);
+    assert_int_equal(out.factors.rank, 2 * ROWS - 1);
+    assert_int_equal(told.concept[1].shared, 1);
+    assert_true(distance_to(&out, &in[0], 0) < 1e-12);
+    assert_true(distance_to(&out, &in[1], 0) > 1e-3);
+    certificate_free(&told);
+    concept_free(&out);
+    free_all(in, 2);
+    features_free(&f);
+}
+
+static void a_free_first_token_uses_one_dimension_less(void **state)
+{
+    features f = make_base(200);
+    concept in[2], out;
+    certificate told;
+    double bos[MATRICES * OUT];
+    err e = {0};
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++)
+        in[i] = make_concept(&f, i, "<new1>", 0.01F);
+    assert_int_equal(compose(&out, &told, in, files, 2, &f, &(compose_opts){.bos_free = true}, &e), 0);
+    assert_int_equal(told.used, 2 * ROWS);
+    say(bos, &out, f.bos);
+    assert_true(fabs(bos[0]) > 1e-6);
+    certificate_free(&told);
+    concept_free(&out);
+    free_all(in, 2);
+    features_free(&f);
+}
+
+/* ---- when there must be none ---- */
+
+typedef enum { BASE, NO_CARD, MERGED, WIDTH, NOT_FINITE, TEXT_ENCODER, FEATURE, SAME_WORDS, MATRIX, BREAKS } breakage;
+static const struct { const char *what, *says; } broken[BREAKS] = {
+    [BASE] = {"another base", "another base model"},
+    [NO_CARD] = {"no card", "no merge card"},
+    [MERGED] = {"a merged file", "is a merged file"},
+    [WIDTH] = {"another width", "text features have 7 numbers"},
+    [NOT_FINITE] = {"a NaN", "not finite"},
+    [TEXT_ENCODER] = {"another first token", "another text encoder"},
+    [FEATURE] = {"one prefix with two features", "another text encoder"},
+    [SAME_WORDS] = {"the same words", "the very words of an earlier concept"},
+    [MATRIX] = {"other matrices", "other matrices"},
+};
+
+static void spoil(concept *c, const concept *first, breakage how)
+{
+    switch (how) {
+    case BASE: c->base[0] = 'x'; break;
+    case NO_CARD: concept_card_free(&c->card); break;
+    case MERGED: c->kind = CONCEPT_MERGED; break;
+    case WIDTH: c->width = 7; break;
+    case NOT_FINITE: c->card.image[4] = NAN; break;
+    case TEXT_ENCODER: c->card.bos[0] += 1; break;
+    case MATRIX: c->card.matrix[1].name[0] = 'z'; break;
+    default: /* keys without words of their own, so that renaming leaves them alike */
+        for (int i = 0; i < ROWS; i++) {
+            free(c->card.row[i].key);
+            c->card.row[i].key = mem_text(first->card.row[i].key);
+        }
+        if (how == SAME_WORDS)
+            memcpy(c->card.k, first->card.k, ROWS * D * sizeof(float));
+    }
+}
+
+static void concepts_that_do_not_fit_are_refused_by_name(void **state)
+{
+    features f = make_base(200);
+    (void)state;
+    for (breakage how = 0; how < BREAKS; how++) {
+        concept in[2], out = {0};
+        certificate told;
+        err e = {0};
+        for (uint32_t i = 0; i < 2; i++) {
+            in[i] = make_concept(&f, i, i ? "<b>" : "<a>", 0.01F);
+            if (how == FEATURE || how == SAME_WORDS)
+                for (int r = 0; r < ROWS; r++)
+                    str_copy(in[i].card.row[r].key, 8, r == 0 ? "49406 1" : r == 1 ? "49406 2" : "49406 3");
+        }
+        spoil(&in[1], &in[0], how);
+        if (compose(&out, &told, in, files, 2, &f, &(compose_opts){0}, &e) == 0 || !strstr(e.text, broken[how].says) ||
+            !strstr(e.text, "2.h5"))
+            fail_msg("%s: \"%s\"", broken[how].what, e.text);
+        free_all(in, 2);
+    }
+    features_free(&f);
+}
+
+static void more_rows_than_dimensions_are_refused_or_relaxed(void **state)
+{
+    features f = make_base(400);
+    concept in[MOST], out;
+    certificate told;
+    err e = {0};
+    double worst = 0;
+    (void)state;
+    for (uint32_t i = 0; i < MOST; i++)
+        in[i] = make_concept(&f, i, "<new1>", 0.01F);
+    assert_int_equal(compose(&out, &told, in, files, MOST, &f, &(compose_opts){0}, &e), ERR_INPUT);
+    assert_non_null(strstr(e.text, "4 of 28 target rows depend"));
+    assert_non_null(strstr(e.text, "--relax ridge"));
+    assert_int_equal(compose(&out, &told, in, files, MOST, &f, &(compose_opts){.relax = true, .drift_most = 0.05}, &e), 0);
+    assert_int_equal(told.reason, LSQ_RIDGED);
+    assert_true(told.drift <= 0.05 * 1.001);
+    for (int i = 0; i < MOST; i++)
+        worst = fmax(worst, told.concept[i].after);
+    assert_true(worst > 1e-4); /* they cannot all be met, and it is said */
+    assert_ptr_equal(strstr(told.verdict, "relaxed"), told.verdict);
+    assert_non_null(strstr(told.verdict, "24 of 24 dimensions"));
+    certificate_free(&told);
+    concept_free(&out);
+    free_all(in, MOST);
+    features_free(&f);
+}
+
+static void a_merge_that_drowns_the_base_is_refused_unless_accepted(void **state)
+{
+    features f = make_base(200);
+    concept in[2], out;
+    certificate told;
+    err e = {0};
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++)
+        in[i] = make_concept(&f, i, "<new1>", 50);
+    assert_int_equal(compose(&out, &told, in, files, 2, &f, &(compose_opts){0}, &e), ERR_INPUT);
+    assert_non_null(strstr(e.text, "--accept-drift"));
+    assert_int_equal(compose(&out, &told, in, files, 2, &f, &(compose_opts){.accept_drift = true}, &e), 0);
+    assert_true(told.drift > 1);
+    certificate_free(&told);
+    concept_free(&out);
+    free_all(in, 2);
+    features_free(&f);
+}
+
+/* ---- features on disk, captions ---- */
+
+static void kept_features_are_what_they_were(void **state)
+{
+    char path[] = "/tmp/cf-features-XXXXXX";
+    features a = make_base(100), b;
+    err e = {0};
+    int fd = mkstemp(path);
+    (void)state;
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(lsq_factor_new(&a.held, D, NULL), 0);
+    assert_int_equal(features_write(path, &a, &e), 0);
+    assert_int_equal(features_read(&b, path, &e), 0);
+    assert_string_equal(b.base, "base");
+    assert_int_equal(b.n_keep, 100);
+    assert_int_equal(b.keep.rank, D);
+    assert_memory_equal(a.keep.f, b.keep.f, D * D * sizeof(double));
+    assert_memory_equal(a.keep_norm, b.keep_norm, MATRICES * sizeof(double));
+    assert_string_equal(b.matrix[2].name, names[2]);
+    features_free(&a);
+    features_free(&b);
+    unlink(path);
+}
+
+static void the_captions_carried_along_are_many_and_each_once(void **state)
+{
+    char **list, hex[HASH_HEX], again[HASH_HEX];
+    int n;
+    err e = {0};
+    (void)state;
+    assert_int_equal(captions_read(&list, &n, NULL, &e), 0);
+    assert_true(n >= 1000);
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < i; k++)
+            assert_string_not_equal(list[i], list[k]);
+    captions_hash(hex, list, n);
+    captions_hash(again, list, n - 1);
+    assert_string_not_equal(hex, again);
+    captions_free(list);
+}
+
+static void a_users_captions_are_trimmed_lines(void **state)
+{
+    char path[] = "/tmp/cf-captions-XXXXXX", **list;
+    int n, fd = mkstemp(path);
+    err e = {0};
+    (void)state;
+    assert_int_equal(write(fd, "  a cat \r\n\n\tdog\n \nlast", 23), 23);
+    close(fd);
+    assert_int_equal(captions_read(&list, &n, path, &e), 0);
+    assert_int_equal(n, 3);
+    assert_string_equal(list[0], "a cat");
+    assert_string_equal(list[1], "dog");
+    assert_string_equal(list[2], "last");
+    captions_free(list);
+    assert_int_equal(truncate(path, 0), 0);
+    assert_int_equal(captions_read(&list, &n, path, &e), ERR_INPUT);
+    captions_free(list);
+    unlink(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_concept_says_what_it_said_alone),
+        cmocka_unit_test(words_that_clash_are_renamed_and_wishes_kept),
+        cmocka_unit_test(a_row_two_concepts_share_is_kept_as_the_first_has_it),
+        cmocka_unit_test(a_free_first_token_uses_one_dimension_less),
+        cmocka_unit_test(concepts_that_do_not_fit_are_refused_by_name),
+        cmocka_unit_test(more_rows_than_dimensions_are_refused_or_relaxed),
+        cmocka_unit_test(a_merge_that_drowns_the_base_is_refused_unless_accepted),
+        cmocka_unit_test(kept_features_are_what_they_were),
+        cmocka_unit_test(the_captions_carried_along_are_many_and_each_once),
+        cmocka_unit_test(a_users_captions_are_trimmed_lines),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
