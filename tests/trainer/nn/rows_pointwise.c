@@ -11,8 +11,15 @@ static nn_tensor w_scale(nn_graph *g, const nn_tensor x[]) { return nn_scale(g, 
 static nn_tensor w_silu(nn_graph *g, const nn_tensor x[]) { return nn_silu(g, nn_scale(g, x[0], 3.0f)); }
 static nn_tensor w_gelu(nn_graph *g, const nn_tensor x[]) { return nn_gelu(g, nn_scale(g, x[0], 3.0f)); }
 static nn_tensor w_quick(nn_graph *g, const nn_tensor x[]) { return nn_quick_gelu(g, nn_scale(g, x[0], 3.0f)); }
-static nn_tensor w_relu(nn_graph *g, const nn_tensor x[]) { return nn_relu(g, x[0]); }
 static nn_tensor w_geglu(nn_graph *g, const nn_tensor x[]) { return nn_geglu(g, nn_scale(g, x[0], 3.0f)); }
+
+/* Away from 0, where nudging would reach over the bend. */
+static nn_tensor w_relu(nn_graph *g, const nn_tensor x[])
+{
+    nn_tensor up = nn_fill(g, NN_SHAPE(5, 3), 0.5f), down = nn_fill(g, NN_SHAPE(5, 4), -0.5f);
+
+    return nn_relu(g, nn_add(g, nn_scale(g, x[0], 0.4f), nn_concat(g, up, down)));
+}
 
 /* Far out: where exponentials leave the range of f32. */
 static nn_tensor w_silu_far(nn_graph *g, const nn_tensor x[]) { return nn_silu(g, nn_scale(g, x[0], 200.0f)); }
