@@ -1,7 +1,7 @@
 #ifndef CHILD_H
 #define CHILD_H
-/* Other programs, started so that none can outlive us: each leads a process group of its own and is killed by the kernel
- * when we die. They inherit nothing but what is named here. */
+/* Other programs, started so that none can outlive us: each leads a process group of its own and is killed by the
+ * kernel when we die. They inherit nothing but what is named here. */
 #include <sys/types.h>
 
 #include "cluster/base/err.h"
@@ -14,7 +14,8 @@ typedef struct {
     int threads;              /* for OpenMP and BLAS; 0: leave alone */
 } child_spec;
 
-/* The program beside our own: "cfarm-worker". First in $CFARM_PROGRAMS, where that is set. ERR_INPUT: it is not there. */
+/* The program beside our own: "cfarm-worker". First in $CFARM_PROGRAMS, where that is set. ERR_INPUT: it is not
+ * there. */
 int child_program(char out[FS_PATH], const char *name, err *e);
 int child_start(pid_t *pid, const child_spec *c, err *e);
 /* How it ended, as people say it: "signal 11 (Segmentation fault)", "exit status 3". */

@@ -1,7 +1,7 @@
 #ifndef COORDINATOR_H
 #define COORDINATOR_H
-/* The farm's one voice: turns what agents say into events, makes the records durable, then acts. One thread, no tensors;
- * it opens no file that a worker wrote.
+/* The farm's one voice: turns what agents say into events, makes the records durable, then acts. One thread, no
+ * tensors; it opens no file that a worker wrote.
  *
  * Exit statuses of a farm, which are also those of `cfarm train`. */
 #include "cluster/base/log.h"
@@ -26,7 +26,7 @@ typedef struct {
 
 /* A socket agents can reach: on loopback alone, or on all addresses. */
 int coordinator_listen(int *fd, int *port, bool everywhere, err *e);
-/* Until nothing is left to do, or it is told to stop by signals: INT or USR1 once drains (what runs ends, nothing starts),
- * twice, or TERM, stops now. Returns the farm's exit status. */
+/* Until nothing is left to do, or it is told to stop by signals: INT or USR1 once drains (what runs ends, nothing
+ * starts), twice, or TERM, stops now. Returns the farm's exit status. */
 int coordinator_run(const coordinator_options *o);
 #endif

@@ -290,7 +290,8 @@ static bool needs_are_there(const ledger *l, const intake_change *c, const farmf
     return true;
 }
 
-/* Nobody before those he needs: rounds over what is left, until a round brings nothing (the farm file has no circles). */
+/* Nobody before those he needs: rounds over what is left, until a round brings nothing (the farm file has no
+ * circles). */
 int intake_apply(const intake *in, ledger *l, const farmfile *f, const json_t *checked, err *e)
 {
     bool *applied = NEW_N(bool, in->n + 1);

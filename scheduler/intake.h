@@ -18,9 +18,9 @@ typedef struct {
     size_t trainings;             /* concepts to be submitted: they must be checked first */
 } intake;
 
-/* New concepts and merges, changed ones that are not done, released ones; what is no longer asked for is cancelled. retry:
- * quarantined and rejected ones are tried again. ERR_INPUT: one that is done has other settings now; the difference is
- * named. */
+/* New concepts and merges, changed ones that are not done, released ones; what is no longer asked for is cancelled.
+ * retry: quarantined and rejected ones are tried again. ERR_INPUT: one that is done has other settings now; the
+ * difference is named. */
 int intake_compare(intake *out, const ledger *l, const farmfile *f, bool retry, err *e);
 void intake_free(intake *i);
 /* checked: what `cfarm-worker --check --json` said (worker.h); NULL when there are no trainings. Appends to the ledger;

@@ -1,12 +1,12 @@
 #ifndef JOURNAL_H
 #define JOURNAL_H
-/* The farm's memory: an append-only log in DIR/journal, one segment per epoch (000001.log, 000002.log, ...), one writer.
- * It asks of the file system no more than that a synced file stays, and works on NFS and Lustre.
+/* The farm's memory: an append-only log in DIR/journal, one segment per epoch (000001.log, 000002.log, ...), one
+ * writer. It asks of the file system no more than that a synced file stays, and works on NFS and Lustre.
  *
  * Promises. What journal_commit() has answered for is read again, whole and in order. A log cut short at its end is a
- * crash: what was not committed is dropped, with a warning. One broken in the middle is damage: an error that names file
- * and offset, and nothing is repaired or skipped. A new epoch seals the old segment: what a coordinator that should be
- * dead still appends there is never read, and its next commit fails. The bytes are described in README.md. */
+ * crash: what was not committed is dropped, with a warning. One broken in the middle is damage: an error that names
+ * file and offset, and nothing is repaired or skipped. A new epoch seals the old segment: what a coordinator that
+ * should be dead still appends there is never read, and its next commit fails. The bytes are described in README.md. */
 #include <stddef.h>
 #include <stdint.h>
 

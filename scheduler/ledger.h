@@ -1,7 +1,8 @@
 #ifndef LEDGER_H
 #define LEDGER_H
-/* A farm on the disk: its mind (sched.h) and its memory (journal.h) held together, so that what the one decides the other
- * has on the disk before anyone acts on it. One process at a time: a lock for the careful, the epoch for the rest. */
+/* A farm on the disk: its mind (sched.h) and its memory (journal.h) held together, so that what the one decides the
+ * other has on the disk before anyone acts on it. One process at a time: a lock for the careful, the epoch for the
+ * rest. */
 #include "scheduler/journal.h"
 #include "scheduler/sched.h"
 

@@ -17,7 +17,8 @@
  *   END      {}                                                      workers are ended, the agent leaves
  *
  * Every RUN ends in exactly one of DONE, FAILED, STOPPED. Before that answer the agent has told, by SLOT, which of its
- * slots will not be ready at once: a slot is free before it is promised again. (job, attempt) as in worker.h, rule 2. */
+ * slots will not be ready at once: a slot is free before it is promised again. (job, attempt) as in worker.h, rule
+ * 2. */
 
 enum { LINK_PROTOCOL = 1 };
 

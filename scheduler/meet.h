@@ -1,8 +1,8 @@
 #ifndef MEET_H
 #define MEET_H
-/* How the ranks of a launcher find each other, once, at the start: MPI is begun, used for two messages, and ended. After
- * that no MPI call can hang on a dead rank, and a rank's death is only that agent's. Without a launcher MPI is not
- * touched at all. */
+/* How the ranks of a launcher find each other, once, at the start: MPI is begun, used for two messages, and ended.
+ * After that no MPI call can hang on a dead rank, and a rank's death is only that agent's. Without a launcher MPI is
+ * not touched at all. */
 #include "cluster/base/err.h"
 #include "cluster/node/node.h"
 
@@ -26,8 +26,8 @@ typedef struct {
     node_cores cores;          /* of all ranks of this node together */
 } meet_place;
 
-/* Has a launcher started this process? Then also which rank it is, before MPI is begun (-1: it does not say). ERR_INPUT:
- * a launcher that MPI does not know of (srun without --mpi=pmix). */
+/* Has a launcher started this process? Then also which rank it is, before MPI is begun (-1: it does not say).
+ * ERR_INPUT: a launcher that MPI does not know of (srun without --mpi=pmix). */
 int meet_launched(int *rank, int *size, err *e);
 /* Are all ranks on one machine, as far as the launcher tells beforehand? */
 bool meet_one_node(void);

@@ -1,7 +1,7 @@
 #ifndef PUBLISH_H
 #define PUBLISH_H
-/* A result gets its name exactly once: FARM/obj/<aa>/<sha256>.h5 holds the bytes, FARM/out/<name>.h5 is a hard link to it.
- * Content address (same bits, same place) + link (one name, one winner) make doing it twice harmless. */
+/* A result gets its name exactly once: FARM/obj/<aa>/<sha256>.h5 holds the bytes, FARM/out/<name>.h5 is a hard link to
+ * it. Content address (same bits, same place) + link (one name, one winner) make doing it twice harmless. */
 #include "cluster/base/err.h"
 #include "cluster/base/fs.h"
 #include "cluster/base/hash.h"

@@ -58,7 +58,7 @@
  * `cfarm-worker --check FARM.yaml [--json]` tells what `cfarm plan` shows: it reads the settings, the pictures and the
  * model's files and prints what would run; status 0, or 2 with one line per mistake on stderr. It trains nothing and
  * writes nothing. With --json it prints one object instead, which `cfarm train` reads before it accepts a concept:
- *   {concepts: [{name, steps, batch, leaves}]}       steps * batch orders the queue; leaves is the widest gang (rule 6) */
+ *   {concepts: [{name, steps, batch, leaves}]}     steps * batch orders the queue; leaves: the widest gang (rule 6) */
 
 enum { WORKER_PROTOCOL = 1, WORKER_SILENCE_S = 600, WORKER_SILENCE_STEPS = 20 };
 

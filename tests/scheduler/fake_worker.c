@@ -24,7 +24,13 @@
 #include "cluster/wire/worker.h"
 #include "configs/farmfile.h"
 
-typedef struct { wire *w; json_int_t job, attempt, rank, size; const json_t *fake; atomic_int *meet; bool stop; } training;
+typedef struct {
+    wire *w;
+    json_int_t job, attempt, rank, size;
+    const json_t *fake;
+    atomic_int *meet;
+    bool stop;
+} training;
 
 static void say(wire *w, int type, json_t *body)
 {
@@ -43,7 +49,8 @@ static json_int_t number(const json_t *o, const char *key, json_int_t otherwise)
 static void say_failed(const training *t, const char *blame, bool retry, const char *text)
 {
     json_t *o = about(t);
-    json_object_update_new(o, json_pack("{s:s, s:b, s:s, s:s}", "blame", blame, "retry", retry, "code", "fake", "text", text));
+    json_object_update_new(o, json_pack("{s:s, s:b, s:s, s:s}", "blame", blame, "retry", retry, "code", "fake", "text",
+                                        text));
     say(t->w, WORKER_FAILED, o);
 }
 
@@ -116,7 +123,8 @@ static void write_result(const training *t, const char *out, const char *setting
             exit(8);
         }
         hash_bytes(settings, strlen(settings), sha);
-        json_object_update_new(o, json_pack("{s:s, s:s, s:i}", "file", out, "sha256", sha, "bytes", (int)strlen(settings)));
+        json_object_update_new(o, json_pack("{s:s, s:s, s:i}", "file", out, "sha256", sha, "bytes",
+                                            (int)strlen(settings)));
     }
     json_object_update_new(o, json_pack("{s:f, s:{}}", "seconds", 0.5, "summary"));
     say(t->w, WORKER_DONE, o);
@@ -182,8 +190,8 @@ static int serve(int fd)
             exit(1);
         }
         if (f.type == WORKER_LOAD)
-            say(w, WORKER_READY, json_pack("{s:i, s:i, s:s, s:s, s:i}", "protocol", WORKER_PROTOCOL, "pid", (int)getpid(),
-                                           "version", "fake", "backend", "none", "memory", 0));
+            say(w, WORKER_READY, json_pack("{s:i, s:i, s:s, s:s, s:i}", "protocol", WORKER_PROTOCOL, "pid",
+                                           (int)getpid(), "version", "fake", "backend", "none", "memory", 0));
         else if (f.type == WORKER_START)
             on_start(w, o);
         else if (f.type == WORKER_STOP)

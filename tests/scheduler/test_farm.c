@@ -30,6 +30,8 @@ static int farms;
 
 typedef struct { char dir[64], file[128], said[128]; } farm;
 
+static const char HEAD[] = "farm: pets\nbase: base\ndefaults: {images: x, class: dog, steps: 10}\nconcepts:\n";
+
 /* concepts: lines of the YAML list; more: any other top-level keys. */
 static farm farm_new(const char *concepts, const char *more)
 {
@@ -40,7 +42,7 @@ static farm farm_new(const char *concepts, const char *more)
     snprintf(f.file, sizeof f.file, "%s/farm.yaml", f.dir);
     snprintf(f.said, sizeof f.said, "%s/said", f.dir);
     fs_mkdirs(f.dir, NULL);
-    str_add(&text, "farm: pets\nbase: base\ndefaults: {images: x, class: dog, steps: 10}\nconcepts:\n%s\n%s\n", concepts, more);
+    str_add(&text, "%s%s\n%s\n", HEAD, concepts, more);
     assert_int_equal(fs_write(f.file, text.at, text.n, NULL), 0);
     str_free(&text);
     return f;
@@ -49,7 +51,7 @@ static farm farm_new(const char *concepts, const char *more)
 static void farm_rewrite(const farm *f, const char *concepts)
 {
     str text = {0};
-    str_add(&text, "farm: pets\nbase: base\ndefaults: {images: x, class: dog, steps: 10}\nconcepts:\n%s\n", concepts);
+    str_add(&text, "%s%s\n", HEAD, concepts);
     assert_int_equal(fs_write(f->file, text.at, text.n, NULL), 0);
     str_free(&text);
 }
@@ -90,14 +92,14 @@ static int end_of(const farm *f, pid_t pid)
 {
     int status;
 
-    for (int i = 0; i < 3000; i++) {
+    for (int i = 0; i < 6000; i++) {
         if (waitpid(pid, &status, WNOHANG) == pid)
             return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
         usleep(10000);
     }
     kill(pid, SIGKILL);
     waitpid(pid, &status, 0);
-    fail_msg("the farm did not end in 30 s:\n%s", said(f));
+    fail_msg("the farm did not end in 60 s:\n%s", said(f));
     return -1;
 }
 
@@ -598,8 +600,8 @@ static void four_ranks_are_four_slots(void **unused)
 static void set_environment(void)
 {
     static const char *const pair[][2] = {{"OMPI_ALLOW_RUN_AS_ROOT", "1"}, {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"},
-        {"OMPI_MCA_rmaps_base_oversubscribe", "1"}, {"OMPI_MCA_hwloc_base_binding_policy", "none"}, {"OMPI_MCA_pml", "ob1"},
-        {"OMPI_MCA_plm", "isolated"}, {"CFARM_BACKOFF_MS", "50"}, {"CFARM_SILENCE_S", "30"}};
+        {"OMPI_MCA_rmaps_base_oversubscribe", "1"}, {"OMPI_MCA_hwloc_base_binding_policy", "none"},
+        {"OMPI_MCA_pml", "ob1"}, {"OMPI_MCA_plm", "isolated"}, {"CFARM_BACKOFF_MS", "50"}, {"CFARM_SILENCE_S", "30"}};
     const char *bin = getenv("CFARM_BIN");
     char fake[FS_PATH];
 

@@ -162,8 +162,9 @@ static void strangers_are_sent_away_and_the_farm_goes_on(void **unused)
 static void wrong_words_of_an_agent_cost_it_its_place(void **unused)
 {
     static const struct { int type; const char *body; } row[] = {
-        {LINK_HELLO, "{}"}, {LINK_DONE, "{}"}, {LINK_DONE, "{\"job\":-1,\"attempt\":1}"}, {LINK_SLOT, "{\"slot\":\"x\"}"},
-        {LINK_PROGRESS, "{\"job\":0,\"attempt\":1,\"phase\":\"dreaming\"}"}, {LINK_RUN, "{}"}, {999, "{}"}, {LINK_LOG, "[]"},
+        {LINK_HELLO, "{}"}, {LINK_DONE, "{}"}, {LINK_DONE, "{\"job\":-1,\"attempt\":1}"},
+        {LINK_SLOT, "{\"slot\":\"x\"}"}, {LINK_PROGRESS, "{\"job\":0,\"attempt\":1,\"phase\":\"dreaming\"}"},
+        {LINK_RUN, "{}"}, {999, "{}"}, {LINK_LOG, "[]"},
     };
     (void)unused;
     for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
