@@ -17,13 +17,13 @@ typedef struct {
     int64_t rank;
 } export_settings;
 
-static const char *const FORMATS[] = {"diffusers", "diffusers-bin", "model", "lora", "embeds", "delta-bin", "delta-ckpt", NULL};
+static const char *const FORMATS[] = {"diffusers", "diffusers-bin", "model", "lora", "peft", "embeds", "delta-bin", "delta-ckpt", NULL};
 
 static const cfg_field EXPORT_ROWS[] = {
     {"out", CFG_TEXT, CFG_AT(export_settings, out), NULL, 1, 4000, .help = "the file or folder to write; also -o"},
     {"format", CFG_CHOICE, CFG_AT(export_settings, format), "diffusers", .names = FORMATS, .help = "diffusers: custom-"
      "diffusion weights and token files; diffusers-bin: the same for diffusers 0.16 to 0.21; model: a whole model folder; "
-     "lora: kohya's names, and embedding files; embeds: textual inversion's "
+     "lora: kohya's names, and embedding files; peft: the same in diffusers' names; embeds: textual inversion's "
      "learned_embeds.safetensors; delta-bin, delta-ckpt: the authors'"},
     {"base", CFG_TEXT, CFG_AT(export_settings, base), "", .help = "the base model's folder; left out: where the file says it "
      "was"},
@@ -44,9 +44,9 @@ static int export_concept(concept *c, const export_settings *s, logger *log, err
 {
     const export_format *f = format_of(s->format);
     base_model base = {0};
-    bool factors = c->n_tensors == 0 && c->factors.rank > 0;
-    int rc = f->needs_base || factors ? base_open(&base, s->base, c->base_path, c->base, e) : 0;
-    if (rc == 0)
+    bool whole = export_needs_base(c) && !(f->as_is && f->as_is(c));
+    int rc = f->needs_base || whole ? base_open(&base, s->base, c->base_path, c->base, e) : 0;
+    if (rc == 0 && whole)
         rc = export_full(c, base.model, e);
     if (rc == 0)
         rc = f->write(&(export_job){c, base.model, (int)s->rank, s->out}, e);

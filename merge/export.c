@@ -10,16 +10,14 @@
 #include "cluster/base/str.h"
 #include "merge/names.h"
 #include "merge/torch.h"
+#include "trainer/method/method.h"
 
-int export_full(concept *c, const sd *base, err *e)
+static int multiply(concept *full, const concept *c, const sd *base, err *e)
 {
-    concept full = {0};
     int rc = 0;
-    if (c->n_tensors > 0 || c->factors.rank == 0)
-        return 0;
     for (int i = 0; rc == 0 && i < c->factors.matrices; i++) {
         const concept_matrix *m = &c->factors.matrix[i];
-        concept_tensor *t = concept_add_tensor(&full, m->name, m->rows, c->width, NULL);
+        concept_tensor *t = concept_add_tensor(full, m->name, m->rows, c->width, NULL);
         float *w0 = NEW_N(float, (size_t)m->rows * (size_t)c->width);
         char name[NAME_ROOM];
         bool changed;
@@ -29,13 +27,39 @@ int export_full(concept *c, const sd *base, err *e)
             rc = concept_weight(c, m->name, w0, m->rows, c->width, t->data, &changed, e);
         free(w0);
     }
-    if (rc != 0) {
+    return rc;
+}
+
+static void take_tensors(concept *c, concept *from)
+{
+    concept old = {.tensors = c->tensors, .n_tensors = c->n_tensors};
+    c->tensors = from->tensors;
+    c->n_tensors = from->n_tensors;
+    concept_free(&old);
+}
+
+bool export_needs_base(const concept *c)
+{
+    const method *by = method_find(c->method);
+    return (by && by->whole) || (c->n_tensors == 0 && c->factors.rank > 0);
+}
+
+int export_full(concept *c, const sd *base, err *e)
+{
+    const method *by = method_find(c->method);
+    concept full = {0};
+    int rc = 0;
+    if (by && by->whole)
+        rc = by->whole(&full, c, base, e);
+    else if (c->n_tensors > 0 || c->factors.rank == 0)
+        return 0;
+    else
+        rc = multiply(&full, c, base, e);
+    if (rc == 0)
+        take_tensors(c, &full);
+    else
         concept_free(&full);
-        return rc;
-    }
-    c->tensors = full.tensors;
-    c->n_tensors = full.n_tensors;
-    return 0;
+    return rc;
 }
 
 /* ---- lists of tensors for a writer ---- */
@@ -247,15 +271,18 @@ static int write_delta_ckpt(const export_job *j, err *e)
 }
 
 const export_format export_formats[] = {
-    {"diffusers", "a folder with pytorch_custom_diffusion_weights.safetensors and a file for each token", false,
-     write_diffusers},
-    {"diffusers-bin", "the same as torch files (.bin), which diffusers 0.16 to 0.21 loads", false, write_diffusers_bin},
-    {"model", "a whole model folder in the diffusers layout: the base with these weights and words in it", true,
-     export_model},
-    {"lora", "a folder with a LoRA in kohya's names (--rank) and an embedding file for each token", true, export_lora},
-    {"embeds", "a folder with learned_embeds.safetensors, what diffusers, A1111 and ComfyUI load of Textual Inversion", false,
-     write_embeds},
-    {"delta-bin", "the authors' diffusers file, delta.bin", false, write_delta_bin},
-    {"delta-ckpt", "the authors' own file, delta*.ckpt", true, write_delta_ckpt},
-    {NULL, NULL, false, NULL},
+    {"diffusers", "a folder with pytorch_custom_diffusion_weights.safetensors and a file for each token",
+     .write = write_diffusers},
+    {"diffusers-bin", "the same as torch files (.bin), which diffusers 0.16 to 0.21 loads", .write = write_diffusers_bin},
+    {"model", "a whole model folder in the diffusers layout: the base with these weights and words in it", .needs_base = true,
+     .write = export_model},
+    {"lora", "a folder with a LoRA in kohya's names (--rank) and an embedding file for each token", .needs_base = true,
+     .as_is = export_has_factors, .write = export_lora},
+    {"peft", "the same in the names of PEFT, which diffusers loads", .needs_base = true, .as_is = export_has_factors,
+     .write = export_peft},
+    {"embeds", "a folder with learned_embeds.safetensors, what diffusers, A1111 and ComfyUI load of Textual Inversion",
+     .write = write_embeds},
+    {"delta-bin", "the authors' diffusers file, delta.bin", .write = write_delta_bin},
+    {"delta-ckpt", "the authors' own file, delta*.ckpt", .needs_base = true, .write = write_delta_ckpt},
+    {.name = NULL},
 };

@@ -1,6 +1,7 @@
-/* W - W0 = up down by a truncated SVD, each matrix for itself, in the names kohya's scripts gave LoRA files and every user
- * interface reads: lora_unet_..._attn2_to_k.{lora_down,lora_up}.weight and .alpha = rank, so that a reader's factor
- * alpha/rank is 1. The square root of each singular value goes to either side. */
+/* LoRA files. A concept that was taught as factors hands in those. Of any other, W - W0 = up down by a truncated SVD, each
+ * matrix for itself, with alpha = rank, so that a reader's factor alpha/rank is 1; the square root of each singular value
+ * goes to either side. In kohya's names, which every user interface reads (lora_unet_..._attn2_to_k.lora_down.weight and
+ * .alpha), or in PEFT's (unet....attn2.to_k.lora_A.weight), which have no alpha: there the factor goes into lora_B. */
 #include <cblas.h>
 #include <lapacke.h>
 #include <math.h>
@@ -13,6 +14,7 @@
 #include "data/safetensors.h"
 #include "merge/export.h"
 #include "merge/names.h"
+#include "trainer/method/factors.h"
 
 enum { PARTS = 3 };
 
@@ -21,8 +23,19 @@ typedef struct {
     char **name;
     float **data;
     size_t n;
+    const struct layout *as;
+    float alpha;
+    int rank;
     double lost, all;        /* |.|^2 of what the rank leaves out, and of everything */
 } lora;
+
+typedef struct layout {
+    const char *file, *down, *up;
+    bool (*module)(char out[NAME_ROOM], const char *weight);
+    bool has_alpha;
+} layout;
+static const layout KOHYA = {"lora.safetensors", "lora_down.weight", "lora_up.weight", names_to_kohya, true};
+static const layout PEFT = {"pytorch_lora_weights.safetensors", "lora_A.weight", "lora_B.weight", names_to_peft, false};
 
 static void free_lora(lora *l)
 {
@@ -68,11 +81,23 @@ static int decompose(svd *out, double *a, int rows, int cols, err *e)
     return err_set(e, ERR_INPUT, "its singular values do not converge; are there numbers that are not finite?");
 }
 
+/* Takes down [rank, cols] and up [rows, rank]. */
+static void push_pair(lora *l, const char *module, float *down, float *up, int64_t rows, int64_t rank, int64_t cols, float alpha)
+{
+    if (!l->as->has_alpha)
+        for (int64_t i = 0; i < rows * rank; i++)
+            up[i] *= alpha / (float)rank;
+    push(l, module, l->as->down, 2, rank, cols, down);
+    push(l, module, l->as->up, 2, rows, rank, up);
+    if (l->as->has_alpha)
+        push(l, module, "alpha", 0, 0, 0, mem_copy(&alpha, sizeof alpha));
+    l->rank = (int)rank;
+    l->alpha = alpha;
+}
+
 static void push_factors(lora *l, const char *module, const svd *s, int rank)
 {
     float *up = NEW_N(float, (size_t)s->rows * (size_t)rank), *down = NEW_N(float, (size_t)rank * (size_t)s->cols);
-    float *alpha = NEW(float);
-    *alpha = (float)rank;
     for (int r = 0; r < rank; r++) {
         double root = sqrt(s->sigma[r]);
         for (int i = 0; i < s->rows; i++)
@@ -84,9 +109,7 @@ static void push_factors(lora *l, const char *module, const svd *s, int rank)
         l->all += s->sigma[r] * s->sigma[r];
         l->lost += r < rank ? 0 : s->sigma[r] * s->sigma[r];
     }
-    push(l, module, "lora_down.weight", 2, rank, s->cols, down);
-    push(l, module, "lora_up.weight", 2, s->rows, rank, up);
-    push(l, module, "alpha", 0, 0, 0, alpha);
+    push_pair(l, module, down, up, s->rows, rank, s->cols, (float)rank);
 }
 
 static int add_matrix(lora *l, const concept_tensor *t, const sd *base, int rank, err *e)
@@ -104,7 +127,7 @@ static int add_matrix(lora *l, const concept_tensor *t, const sd *base, int rank
     if (rc == 0)
         rc = decompose(&s, change, (int)t->rows, (int)t->cols, e);
     if (rc == 0) {
-        names_to_kohya(module, t->name);
+        l->as->module(module, t->name);
         push_factors(l, module, &s, rank < most ? rank : most);
         free(s.u);
         free(s.sigma);
@@ -121,9 +144,35 @@ static int add_all(lora *l, const export_job *j, err *e)
     char module[NAME_ROOM];
     for (int i = 0; i < j->c->n_tensors; i++) {
         const concept_tensor *t = &j->c->tensors[i];
-        if (t->cols == 0 || !names_to_kohya(module, t->name))
+        if (t->cols == 0 || !l->as->module(module, t->name))
             return err_set(e, ERR_INPUT, "%s has no place in a LoRA; --format model takes everything", t->name);
         TRY(add_matrix(l, t, j->base, j->rank, e));
+    }
+    return 0;
+}
+
+bool export_has_factors(const concept *c)
+{
+    factors f;
+    for (int i = 0; i < c->n_tensors; i++)
+        if (factors_find(&f, c, i))
+            return true;
+    return false;
+}
+
+static int add_given(lora *l, const concept *c, err *e)
+{
+    factors f;
+    for (int i = 0; i < c->n_tensors; i++) {
+        char weight[FACTORS_NAME + 8], module[NAME_ROOM];
+        if (!factors_find(&f, c, i))
+            continue;
+        snprintf(weight, sizeof weight, "%s.weight", f.layer);
+        if (!l->as->module(module, weight))
+            return err_set(e, ERR_INPUT, "%s is too long a name", weight);
+        size_t down = (size_t)(f.down->rows * f.down->cols), up = (size_t)(f.up->rows * f.up->cols);
+        push_pair(l, module, mem_copy(f.down->data, down * sizeof(float)), mem_copy(f.up->data, up * sizeof(float)), f.up->rows,
+                  f.up->cols, f.down->cols, f.alpha);
     }
     return 0;
 }
@@ -132,23 +181,35 @@ static int write_lora(const lora *l, const export_job *j, err *e)
 {
     static const char *const keys[] = {"ss_network_module", "ss_network_dim", "ss_network_alpha", "ss_output_name",
                                        "base_fingerprint", "share_left_out", NULL};
-    char path[FS_PATH], rank[16], left_out[32];
-    const char *values[] = {"networks.lora", rank, rank, "concept", j->c->base, left_out, NULL};
-    snprintf(rank, sizeof rank, "%d", j->rank);
+    char path[FS_PATH], rank[16], alpha[32], left_out[32];
+    const char *values[] = {"networks.lora", rank, alpha, "concept", j->c->base, left_out, NULL};
+    snprintf(rank, sizeof rank, "%d", l->rank);
+    snprintf(alpha, sizeof alpha, "%g", (double)l->alpha);
     snprintf(left_out, sizeof left_out, "%.3g", l->all > 0 ? sqrt(l->lost / l->all) : 0);
     TRY(fs_mkdirs(j->out, e));
-    TRY(fs_join(path, j->out, "lora.safetensors", e));
+    TRY(fs_join(path, j->out, l->as->file, e));
     TRY(st_write(path, l->at, l->n, keys, values, e));
-    printf("rank %d leaves out %s of the change of the weights\n", j->rank, left_out);
+    if (l->all > 0)
+        printf("rank %d leaves out %s of the change of the weights\n", j->rank, left_out);
     return export_tokens(j->c, j->out, false, e);
 }
 
-int export_lora(const export_job *j, err *e)
+static int export_as(const layout *as, const export_job *j, err *e)
 {
-    lora l = {0};
-    int rc = add_all(&l, j, e);
+    lora l = {.as = as};
+    int rc = export_has_factors(j->c) ? add_given(&l, j->c, e) : add_all(&l, j, e);
     if (rc == 0)
         rc = write_lora(&l, j, e);
     free_lora(&l);
     return rc;
+}
+
+int export_lora(const export_job *j, err *e)
+{
+    return export_as(&KOHYA, j, e);
+}
+
+int export_peft(const export_job *j, err *e)
+{
+    return export_as(&PEFT, j, e);
 }

@@ -70,12 +70,23 @@ bool names_from_compvis(char out[NAME_ROOM], const char *key, int per_level)
 
 bool names_to_kohya(char out[NAME_ROOM], const char *name)
 {
-    if (!replace_tail(out, name, ".weight", "") || strlen(out) + strlen("lora_unet_") >= NAME_ROOM)
+    bool text = strncmp(name, "text_encoder.", strlen("text_encoder.")) == 0;
+    const char *front = text ? "lora_te_" : "lora_unet_";
+    size_t n = strlen(front);
+    if (!replace_tail(out, text ? name + strlen("text_encoder.") : name, ".weight", "") || strlen(out) + n >= NAME_ROOM)
         return false;
-    memmove(out + strlen("lora_unet_"), out, strlen(out) + 1);
-    memcpy(out, "lora_unet_", strlen("lora_unet_"));
+    memmove(out + n, out, strlen(out) + 1);
+    memcpy(out, front, n);
     for (char *at = out; *at; at++)
         if (*at == '.')
             *at = '_';
     return true;
+}
+
+bool names_to_peft(char out[NAME_ROOM], const char *name)
+{
+    char module[NAME_ROOM];
+    bool text = strncmp(name, "text_encoder.", strlen("text_encoder.")) == 0;
+    return replace_tail(module, name, ".weight", "") &&
+           snprintf(out, NAME_ROOM, "%s%s", text ? "" : "unet.", module) < NAME_ROOM;
 }

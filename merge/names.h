@@ -15,6 +15,8 @@ bool names_from_processor(char out[NAME_ROOM], const char *key);
 bool names_to_compvis(char out[NAME_ROOM], const char *name, int per_level);
 bool names_from_compvis(char out[NAME_ROOM], const char *key, int per_level);
 
-/* kohya's LoRA modules: "lora_unet_down_blocks_0_..._attn2_to_k", without ".weight". */
+/* kohya's LoRA modules: "lora_unet_down_blocks_0_..._attn2_to_k", "lora_te_text_model_...", without ".weight". */
 bool names_to_kohya(char out[NAME_ROOM], const char *name);
+/* PEFT's as diffusers has them: "unet.down_blocks.0....attn2.to_k", "text_encoder.text_model....". */
+bool names_to_peft(char out[NAME_ROOM], const char *name);
 #endif

@@ -6,6 +6,7 @@
 
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
+#include "trainer/method/method.h"
 
 static int check_base(const sd *m, const concept *c, err *e)
 {
@@ -56,14 +57,13 @@ static int weight_of(const sd *m, const concept *c, const char *name, const char
     return rc;
 }
 
-/* name: as the file has it; the model knows the UNet's with "unet." in front. */
 static int override(sd *m, const concept *c, const char *name, err *e)
 {
     const concept_tensor *whole = concept_find(c, name);
     str full = {0};
     nn_shape s;
 
-    str_add(&full, "%s%s", str_starts(name, "text_encoder.") ? "" : "unet.", name);
+    method_param(&full, name);
     int rc = sd_file_shape(m, full.at, &s, e);
     if (rc == 0 && whole)
         rc = sd_override(m, full.at, whole->data, (size_t)(whole->rows * (whole->cols ? whole->cols : 1)), e);
@@ -78,16 +78,30 @@ static int override(sd *m, const concept *c, const char *name, err *e)
     return rc;
 }
 
-static int apply(sd *m, tokenizer *t, const concept *c, err *e)
+static int override_all(sd *m, const concept *c, err *e)
 {
-    TRY(check_base(m, c, e));
-    TRY(add_words(m, t, c, e));
     for (int i = 0; i < c->n_tensors; i++)
         TRY(override(m, c, c->tensors[i].name, e));
     for (int i = 0; i < c->factors.matrices; i++)
         if (!concept_find(c, c->factors.matrix[i].name))
             TRY(override(m, c, c->factors.matrix[i].name, e));
     return 0;
+}
+
+static int apply(sd *m, tokenizer *t, const concept *c, err *e)
+{
+    const method *by = method_find(c->method);
+    concept whole = {0};
+
+    TRY(check_base(m, c, e));
+    TRY(add_words(m, t, c, e));
+    if (!by || !by->whole)
+        return override_all(m, c, e);
+    int rc = by->whole(&whole, c, m, e);
+    if (rc == 0)
+        rc = override_all(m, &whole, e);
+    concept_free(&whole);
+    return rc;
 }
 
 int apply_concept(sd *m, tokenizer *t, const concept *c, err *e)

@@ -7,29 +7,23 @@
 #include "cluster/base/str.h"
 #include "trainer/card.h"
 
-/* What moved, whole: the UNet's in the names diffusers has for it, the text encoder's with the part's name before. New
+/* What moved: the UNet's in the names diffusers has for it, the text encoder's with the part's name before. New
  * words' rows are tokens. */
 static int keep_weights(concept *c, const keep_job *k, err *e)
 {
     nn_params *p = sd_params(k->model);
-    const char **moved;
-    int n, rc = 0;
+    const char *name;
 
-    TRY(train_moves(k->model, k->how, &k->cfg->how, &moved, &n, e));
-    for (int i = 0; i < n && rc == 0; i++) {
+    for (size_t i = 0; (name = nn_params_name(p, i)) != NULL; i++) {
         nn_shape s;
-        if (strcmp(moved[i], SD_MODIFIER) == 0)
+        bool moved = k->how->moves && k->how->moves(name, &k->cfg->how);
+        if (!moved && !(k->how->kept && k->how->kept(name)))
             continue;
-        rc = nn_params_shape(p, moved[i], &s, e);
-        if (rc != 0)
-            break;
-        int64_t cols = s.n == 1 ? 0 : nn_count(s) / s.d[0];
-        const char *name = moved[i] + (str_starts(moved[i], "unet.") ? strlen("unet.") : 0);
-        concept_tensor *t = concept_add_tensor(c, name, s.d[0], cols, NULL);
-        rc = nn_params_get(p, moved[i], t->data, (size_t)nn_count(s), e);
+        TRY(nn_params_shape(p, name, &s, e));
+        concept_tensor *t = concept_add_tensor(c, method_tensor(name), s.d[0], s.n == 1 ? 0 : nn_count(s) / s.d[0], NULL);
+        TRY(nn_params_get(p, name, t->data, (size_t)nn_count(s), e));
     }
-    free(moved);
-    return rc;
+    return 0;
 }
 
 static int keep_words(concept *c, const keep_job *k, err *e)

@@ -14,6 +14,7 @@ struct stepper {
     sd *model;
     comm *gang;
     step_opts opts;
+    nn_adapter adapter;
     int64_t channels;
     size_t weights;              /* trained floats */
     double table;                /* what decay has left of the vocabulary's rows */
@@ -35,6 +36,7 @@ static nn_tensor write_losses(nn_graph *g, inputs *in, const stepper *s)
 {
     int64_t n = s->opts.micro, h = s->opts.h, w = s->opts.w, c = s->channels;
 
+    nn_adapt(g, s->opts.adapter);
     *in = (inputs){
         .latents = nn_input(g, "latents", F32, NN_SHAPE(n, h, w, c)),
         .noise = nn_input(g, "noise", F32, NN_SHAPE(n, h, w, c)),
@@ -138,6 +140,9 @@ int step_new(stepper **out, sd *model, comm *gang, const step_opts *opts, err *e
     TRY(check_opts(opts, gang, e));
     stepper *s = NEW(stepper);
     *s = (stepper){.model = model, .gang = gang, .opts = *opts, .channels = sd_latent_channels(model), .table = 1};
+    if (opts->adapter)
+        s->adapter = *opts->adapter;
+    s->opts.adapter = &s->adapter;
     make_buffers(s);
     int rc = nn_params_train(sd_params(model), opts->moves, opts->n_moves, e);
     if (rc == 0) {

@@ -16,6 +16,7 @@ typedef struct {
     int batch;                  /* samples of one update, accumulation included, over the whole gang */
     int micro;                  /* samples a pass; divides batch */
     int64_t h, w;               /* latents */
+    const nn_adapter *adapter;  /* what a method writes beside the weights; NULL: nothing */
     bool detach_first;          /* Custom Diffusion: no gradient through K and V of the first token */
     bool table_decays;          /* the vocabulary's rows feel the weight decay of the modifier tokens' (diffusers' port) */
 } step_opts;

@@ -120,8 +120,10 @@ static int open_stepper(training *t, err *e)
         return err_set(e, ERR_INPUT, "a step of %d samples cannot be cut into %d equal passes; choose leaves or batch so that it can",
                        all, leaves);
     TRY(train_moves(t->model, t->how, &t->job->cfg->how, &moves, &n, e));
+    nn_adapter adapter = t->how->adapter;
+    adapter.arg = &t->job->cfg->how;
     step_opts o = {.moves = moves, .n_moves = n, .batch = all, .micro = all / leaves, .h = cells, .w = cells,
-                   .detach_first = t->how->detach_first,
+                   .adapter = &adapter, .detach_first = t->how->detach_first,
                    .table_decays = t->how->port_decays_table && t->job->cfg->data.compat == COMPAT_DIFFUSERS};
     int rc = step_new(&t->stepper, t->model, t->job->gang, &o, e);
     free(moves);
@@ -264,6 +266,8 @@ static int prepare(training *t, err *e)
     TRY(open_words(t, e));
     TRY(regset_make(t->model, t->words, &t->job->cfg->data, t->job->gang, e));
     TRY(open_data(t, e));
+    if (t->how->prepare)
+        TRY(t->how->prepare(t->model, &t->job->cfg->how, e));
     return open_stepper(t, e);
 }
 

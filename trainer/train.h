@@ -12,12 +12,17 @@
 
 typedef enum { FREEZE_KV, FREEZE_CROSSATTN } train_freeze; /* named after what is left free, as the authors do */
 
+typedef enum { LORA_ATTENTION, LORA_CROSS } lora_layers; /* all attention of the UNet, or cross-attention alone */
+
 /* What of a concept's settings concerns the training itself; data_cfg has the rest. CFG_WORD: as the recipe has it. */
 typedef struct train_cfg {
     const char *base;            /* the base model's folder: one for the whole farm */
     int method;                  /* index in method_names */
     int freeze;                  /* a train_freeze */
-    bool train_text_encoder;     /* methods that move the whole UNet may move the text encoder, too */
+    bool train_text_encoder;     /* methods that can move the text encoder do */
+    int64_t lora_rank;
+    double lora_alpha;           /* CFG_WORD: the rank */
+    int lora_layers;             /* a lora_layers */
     int64_t steps, accumulate, warmup, probe, seed, leaves;
     double lr, clip, beta1, beta2, eps, weight_decay;
     int lr_schedule;             /* index in lr_names */

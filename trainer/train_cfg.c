@@ -3,6 +3,7 @@
 #include "trainer/train.h"
 
 static const char *const freezes[] = {"kv", "crossattn", NULL};
+static const char *const lora_names[] = {"attention", "cross", NULL};
 static const char *const recipe[] = {"auto", NULL};
 
 const cfg_field train_fields[] = {
@@ -11,7 +12,12 @@ const cfg_field train_fields[] = {
     {"freeze", CFG_CHOICE, CFG_AT(train_cfg, freeze), "kv", .names = freezes,
      .help = "what of cross-attention moves: kv, keys and values; crossattn, queries and output, too (for faces)"},
     {"train_text_encoder", CFG_BOOL, CFG_AT(train_cfg, train_text_encoder), "false",
-     .help = "of dreambooth: every weight of the text encoder moves, too"},
+     .help = "of dreambooth and lora: the text encoder is taught, too"},
+    {"lora.rank", CFG_INT, CFG_AT(train_cfg, lora_rank), "4", 1, 1024, .help = "of lora: rows of its factors"},
+    {"lora.alpha", CFG_REAL, CFG_AT(train_cfg, lora_alpha), "auto", 0, 1e6, .names = recipe,
+     .help = "of lora: alpha/rank scales what the factors add; auto: the rank"},
+    {"lora.layers", CFG_CHOICE, CFG_AT(train_cfg, lora_layers), "attention", .names = lora_names,
+     .help = "of lora: all attention of the UNet, or cross-attention alone; with train_text_encoder the text encoder's, too"},
     {"steps", CFG_INT, CFG_AT(train_cfg, steps), "auto", 1, 1e7, .names = recipe,
      .help = "updates; auto: as the method's recipe has it; custom-diffusion takes 250 for one subject, 500 for two at once"},
     {"accumulate", CFG_INT, CFG_AT(train_cfg, accumulate), "1", 1, 1024, .help = "batches added up for one update"},

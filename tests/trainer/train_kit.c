@@ -54,7 +54,7 @@ static int run(const kit_run *o, comm *gang, train_summary *sum, err *e)
     }
     TRY(concept_cfg_fill(&c, NULL, d, tree, e));
     TRY(nn_cpu_open(&b, 1, false, e));
-    TRY(sd_open(&m, kit_model(), b, e));
+    TRY(sd_open(&m, o->model ? o->model : kit_model(), b, e));
     train_job job = {.name = "mug", .cfg = &c, .settings = "{}", .gang = gang, .progress = stop_at, .arg = (void *)(uintptr_t)o,
                      .out = comm_rank(gang) == 0 && o->out ? kit_path(o->out) : NULL};
     int rc = train_concept(m, &job, sum, e);

@@ -6,6 +6,7 @@
 
 typedef struct {
     const char *more;        /* YAML beside the common settings: a mug, batch 4, 6 steps */
+    const char *model;       /* its folder; NULL: the embedded one */
     int stop_after;          /* steps; 0: never */
     const char *out;         /* in the scratch folder */
 } kit_run;

@@ -3,10 +3,9 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "cluster/base/str.h"
-
-static const method *const methods[] = {&method_custom_diffusion, &method_dreambooth, &method_textual_inversion};
-const char *const method_names[] = {"custom-diffusion", "dreambooth", "textual-inversion", NULL};
+static const method *const methods[] = {&method_custom_diffusion, &method_dreambooth, &method_fine_tune_all, &method_lora,
+                                        &method_textual_inversion};
+const char *const method_names[] = {"custom-diffusion", "dreambooth", "fine-tune-all", "lora", "textual-inversion", NULL};
 
 const method *method_find(const char *name)
 {
@@ -14,6 +13,16 @@ const method *method_find(const char *name)
         if (strcmp(methods[i]->name, name) == 0)
             return methods[i];
     return NULL;
+}
+
+void method_param(str *out, const char *tensor)
+{
+    str_add(out, "%s%s", str_starts(tensor, "text_encoder.") ? "" : "unet.", tensor);
+}
+
+const char *method_tensor(const char *param)
+{
+    return str_starts(param, "unet.") ? param + strlen("unet.") : param;
 }
 
 bool method_of_unet(const char *param)

@@ -4,7 +4,10 @@
  * a row in method.c, a YAML in configs/. */
 #include <stdbool.h>
 
+#include "cluster/base/str.h"
+#include "data/concept.h"
 #include "data/manner.h"
+#include "trainer/model/sd.h"
 
 struct train_cfg;
 
@@ -27,13 +30,25 @@ typedef struct {
     bool learns_words;          /* modifier tokens' rows move ("text_encoder.modifier") */
     bool port_decays_table;     /* compat: diffusers lets the vocabulary's other rows feel the weight decay */
     bool merges;                /* K/V alone move, so the closed-form merge applies and a card is made */
-    /* Whether this UNet or text-encoder parameter moves; names as in nn_params. NULL: none of them. */
+    /* Whether this parameter moves; names as in nn_params. NULL: none. */
     bool (*moves)(const char *param, const struct train_cfg *how);
+
+    /* For methods that train something beside the weights; all NULL for the others. prepare puts it into the model's
+     * parameters, and the adapter (its arg is the train_cfg) writes how it acts. A file keeps what moves and what `kept`
+     * names; `whole` makes whole weights of the base's names from that, for whoever lays a concept over its base. */
+    int (*prepare)(sd *model, const struct train_cfg *how, err *e);
+    nn_adapter adapter;
+    bool (*kept)(const char *param);
+    int (*whole)(concept *out, const concept *c, const sd *base, err *e);
 } method;
 
 const method *method_find(const char *name); /* NULL: none; method_names for the message */
 extern const char *const method_names[];     /* ended by NULL */
-extern const method method_custom_diffusion, method_dreambooth, method_textual_inversion;
+extern const method method_custom_diffusion, method_dreambooth, method_fine_tune_all, method_lora, method_textual_inversion;
+
+/* What the model's parameters call a tensor of a concept ("unet." + its name), and back. */
+void method_param(str *out, const char *tensor);
+const char *method_tensor(const char *param);
 
 /* For several methods' `moves`. */
 bool method_of_unet(const char *param);         /* any weight of the UNet */

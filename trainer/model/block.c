@@ -12,9 +12,9 @@ int64_t block_dim(nn_tensor x, int i)
 nn_tensor block_linear(nn_graph *g, const char *name, nn_tensor x, int64_t out, bool bias)
 {
     nn_enter(g, "%s", name);
-    nn_tensor w = nn_param(g, "weight", NN_SHAPE(out, block_dim(x, -1)));
+    nn_tensor w = nn_weight(g, "weight", NN_SHAPE(out, block_dim(x, -1)));
     nn_tensor b = bias ? nn_param(g, "bias", NN_SHAPE(out)) : NULL;
-    nn_tensor y = nn_linear(g, x, w, b);
+    nn_tensor y = nn_beside(g, nn_linear(g, x, w, b), x);
     nn_leave(g);
     return y;
 }
@@ -22,7 +22,7 @@ nn_tensor block_linear(nn_graph *g, const char *name, nn_tensor x, int64_t out, 
 nn_tensor block_conv_at(nn_graph *g, const char *name, nn_tensor x, int64_t out, int k, nn_conv at)
 {
     nn_enter(g, "%s", name);
-    nn_tensor w = nn_param(g, "weight", NN_SHAPE(out, k, k, block_dim(x, -1)));
+    nn_tensor w = nn_weight(g, "weight", NN_SHAPE(out, k, k, block_dim(x, -1)));
     nn_tensor b = nn_param(g, "bias", NN_SHAPE(out));
     nn_tensor y = nn_conv2d(g, x, w, b, at);
     nn_leave(g);
@@ -41,7 +41,7 @@ nn_tensor block_group_norm(nn_graph *g, const char *name, nn_tensor x, int group
     nn_shape c = NN_SHAPE(block_dim(x, -1));
 
     nn_enter(g, "%s", name);
-    nn_tensor y = nn_group_norm(g, x, nn_param(g, "weight", c), nn_param(g, "bias", c), groups, eps);
+    nn_tensor y = nn_group_norm(g, x, nn_weight(g, "weight", c), nn_param(g, "bias", c), groups, eps);
     nn_leave(g);
     return y;
 }
@@ -51,7 +51,7 @@ nn_tensor block_layer_norm(nn_graph *g, const char *name, nn_tensor x, float eps
     nn_shape c = NN_SHAPE(block_dim(x, -1));
 
     nn_enter(g, "%s", name);
-    nn_tensor y = nn_layer_norm(g, x, nn_param(g, "weight", c), nn_param(g, "bias", c), eps);
+    nn_tensor y = nn_layer_norm(g, x, nn_weight(g, "weight", c), nn_param(g, "bias", c), eps);
     nn_leave(g);
     return y;
 }

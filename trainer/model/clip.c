@@ -43,8 +43,8 @@ static nn_tensor embed(nn_graph *g, const clip_shape *c, nn_tensor ids, int modi
     int64_t tokens = block_dim(ids, 1);
 
     nn_enter(g, "text_model.embeddings");
-    nn_tensor table = nn_param(g, "token_embedding.weight", NN_SHAPE(c->vocab, c->width));
-    nn_tensor places = nn_param(g, "position_embedding.weight", NN_SHAPE(c->positions, c->width));
+    nn_tensor table = nn_weight(g, "token_embedding.weight", NN_SHAPE(c->vocab, c->width));
+    nn_tensor places = nn_weight(g, "position_embedding.weight", NN_SHAPE(c->positions, c->width));
     nn_leave(g);
     nn_tensor x = nn_embedding(g, table, ids, 0);
     if (scale)

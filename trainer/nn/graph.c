@@ -21,6 +21,7 @@ struct nn_graph {
     nn_names leaves; /* "OP NAME" -> node id */
     char **keys;     /* the keys of leaves */
     int key_n, key_room;
+    nn_adapter adapter; /* all NULL: none */
     err why;            /* the first mistake, or ERR_NONE */
     struct nn_node bad; /* what a mistake returns */
 };
@@ -218,4 +219,23 @@ int nn_node_count(const nn_graph *g)
 nn_tensor nn_node_at(const nn_graph *g, int i)
 {
     return g->node[i];
+}
+
+/* ---- adapters ---- */
+
+void nn_adapt(nn_graph *g, const nn_adapter *by)
+{
+    g->adapter = by ? *by : (nn_adapter){0};
+}
+
+nn_tensor nn_weight(nn_graph *g, const char *name, nn_shape s)
+{
+    nn_tensor w = nn_param(g, name, s);
+
+    return g->adapter.weight && w->name ? g->adapter.weight(g->adapter.arg, g, w, w->name) : w;
+}
+
+nn_tensor nn_beside(nn_graph *g, nn_tensor y, nn_tensor x)
+{
+    return g->adapter.linear ? g->adapter.linear(g->adapter.arg, g, y, x, nn_scope(g)) : y;
 }

@@ -28,7 +28,8 @@ nn_shape nn_shape_get(nn_tensor t);
 
 nn_graph *nn_graph_new(void);
 void nn_graph_free(nn_graph *g);
-int nn_check(const nn_graph *g, err *e);                 /* the first mistake: "unet.mid_block.attn2: [4,320] times [768,320]" */
+/* The first mistake: "unet.mid_block.attn2: matmul: [4,320] times [768,320]". */
+int nn_check(const nn_graph *g, err *e);
 /* A mistake of the writer's own (a size the config gives that no block can have); kept like any other. */
 nn_tensor nn_mistake(nn_graph *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -41,10 +42,21 @@ void nn_leave(nn_graph *g);
  * (no scope), which adamw may change. */
 nn_tensor nn_input(nn_graph *g, const char *name, dtype t, nn_shape s);
 nn_tensor nn_param(nn_graph *g, const char *name, nn_shape s);
-nn_tensor nn_param_find(const nn_graph *g, const char *name); /* a param already written, by its full name; NULL: none */
+nn_tensor nn_param_find(const nn_graph *g, const char *name); /* one already written, by its full name; NULL: none */
 nn_tensor nn_state(nn_graph *g, const char *name, nn_shape s);
 nn_tensor nn_fill(nn_graph *g, nn_shape s, float value); /* a constant, f32 */
 nn_tensor nn_zeros(nn_graph *g, nn_shape s);
+
+/* Methods that train something beside a model's weights (low-rank factors, shifts of singular values) change what a
+ * model's code writes, not the code: while an adapter is set, its layers ask it. What it adds stands in the layer's scope. */
+typedef struct {
+    const void *arg;
+    nn_tensor (*weight)(const void *arg, nn_graph *g, nn_tensor w, const char *name);  /* what stands for w; NULL: w */
+    nn_tensor (*linear)(const void *arg, nn_graph *g, nn_tensor y, nn_tensor x, const char *layer); /* for y = W x + b */
+} nn_adapter;
+void nn_adapt(nn_graph *g, const nn_adapter *by);        /* copied; NULL: none */
+nn_tensor nn_weight(nn_graph *g, const char *name, nn_shape s); /* nn_param of a weight, or what stands for it */
+nn_tensor nn_beside(nn_graph *g, nn_tensor y, nn_tensor x);     /* y = W x + b of the layer whose scope is open, or more */
 
 /* Pointwise. b's dimensions, aligned at the right, are a's or 1 (or missing). */
 nn_tensor nn_add(nn_graph *g, nn_tensor a, nn_tensor b);
@@ -54,6 +66,7 @@ nn_tensor nn_scale(nn_graph *g, nn_tensor x, float by);
 nn_tensor nn_silu(nn_graph *g, nn_tensor x);             /* x * sigmoid(x) */
 nn_tensor nn_gelu(nn_graph *g, nn_tensor x);             /* x * Phi(x), the erf form */
 nn_tensor nn_quick_gelu(nn_graph *g, nn_tensor x);       /* x * sigmoid(1.702 x) */
+nn_tensor nn_relu(nn_graph *g, nn_tensor x);             /* x where positive, else 0 (slope 0 at 0) */
 nn_tensor nn_geglu(nn_graph *g, nn_tensor x);            /* [..., 2c] -> [..., c]: first half * gelu(second half) */
 
 /* Matrix products. linear: x [..., in], w [out, in], bias [out] or NULL -> [..., out].
@@ -78,7 +91,7 @@ nn_tensor nn_detach_rows(nn_graph *g, nn_tensor x, int rows);         /* x [n,t,
 nn_tensor nn_slice(nn_graph *g, nn_tensor x, int dim, int64_t from, int64_t count);
 nn_tensor nn_concat(nn_graph *g, nn_tensor a, nn_tensor b);           /* along the last dimension */
 nn_tensor nn_upsample(nn_graph *g, nn_tensor x, int64_t h, int64_t w); /* nearest: source row = y * h_in / h (floor) */
-nn_tensor nn_sum_to(nn_graph *g, nn_tensor x, nn_shape s);            /* sums every dimension where s has 1 or nothing */
+nn_tensor nn_sum_to(nn_graph *g, nn_tensor x, nn_shape s);            /* sums where s has 1 or nothing */
 nn_tensor nn_expand(nn_graph *g, nn_tensor x, nn_shape s);            /* repeats where x has 1 or nothing */
 
 /* table [rows, c], ids I32 [n,t] -> [n,t,c]; id i reads row i - first, and gives zeros outside 0..rows-1: the sum of
@@ -94,7 +107,17 @@ nn_tensor nn_sum_squares(nn_graph *g, nn_tensor x);      /* -> [1], in a fixed o
 
 /* AdamW (Loshchilov, Hutter 2019) in place on states w, m, v [p, count] (p: concepts of a pack) with gradient d.
  * hyper F32 [p, NN_ADAMW_HYPER]. base [p, count] or NULL: decay pulls toward it instead of toward 0. Returns w. */
-enum { ADAMW_LR, ADAMW_BETA1, ADAMW_BETA2, ADAMW_EPS, ADAMW_DECAY, ADAMW_CORRECT1, ADAMW_CORRECT2, ADAMW_GRAD_SCALE, NN_ADAMW_HYPER };
+enum {
+    ADAMW_LR,
+    ADAMW_BETA1,
+    ADAMW_BETA2,
+    ADAMW_EPS,
+    ADAMW_DECAY,
+    ADAMW_CORRECT1,   /* 1 - beta1^t, t counted from 1 */
+    ADAMW_CORRECT2,   /* 1 - beta2^t */
+    ADAMW_GRAD_SCALE, /* multiplies d first: a clipping coefficient, or 1 */
+    NN_ADAMW_HYPER
+};
 nn_tensor nn_adamw(nn_graph *g, nn_tensor w, nn_tensor m, nn_tensor v, nn_tensor d, nn_tensor hyper, nn_tensor base);
 
 nn_tensor nn_cast(nn_graph *g, nn_tensor x, dtype t);

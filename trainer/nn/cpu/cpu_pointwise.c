@@ -182,6 +182,10 @@ ACTIVATION(silu)
 ACTIVATION(gelu)
 ACTIVATION(quick_gelu)
 
+/* Of singular values only: a few numbers. */
+const nn_kernel *const cpu_relu[] = {&cpu_ref_relu, NULL};
+const nn_kernel *const cpu_relu_grad[] = {&cpu_ref_relu_grad, NULL};
+
 /* ---- geglu: rows [a | b] -> a gelu(b) ---- */
 
 static int64_t half_of(nn_tensor wide)

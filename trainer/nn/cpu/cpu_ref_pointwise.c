@@ -89,6 +89,16 @@ static double quick_gelu_slope(double x)
     return s + 1.702 * x * s * (1.0 - s);
 }
 
+static double relu(double x)
+{
+    return x > 0 ? x : 0;
+}
+
+static double relu_slope(double x)
+{
+    return x > 0 ? 1 : 0;
+}
+
 #define ACTIVATION(NAME)                                                                                     \
     static int run_##NAME(nn_backend *b, const nn_call *c)                                                   \
     {                                                                                                        \
@@ -120,6 +130,7 @@ static double quick_gelu_slope(double x)
 ACTIVATION(silu)
 ACTIVATION(gelu)
 ACTIVATION(quick_gelu)
+ACTIVATION(relu)
 
 /* ---- geglu: rows [a | b] -> a gelu(b) ---- */
 

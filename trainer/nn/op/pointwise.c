@@ -104,6 +104,7 @@ nn_tensor nn_scale(nn_graph *g, nn_tensor x, float by)
 ACTIVATION(silu)
 ACTIVATION(gelu)
 ACTIVATION(quick_gelu)
+ACTIVATION(relu)
 
 /* ---- geglu (Shazeer 2020): half as wide as its source ---- */
 

@@ -1,0 +1,153 @@
+/* What a method leaves behind, in other programs' forms: a whole model folder must say of fixed draws what the training said
+ * at its end, so its weights are those that were trained. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/fs.h"
+#include "cluster/base/mem.h"
+#include "data/safetensors.h"
+#include "merge/export.h"
+#include "tests/trainer/train_kit.h"
+
+typedef struct {
+    const char *name, *settings, *lr;
+} row;
+
+static const row rows[] = {
+    {"dreambooth", "method: dreambooth, token: rare, train_text_encoder: yes", "1e-4"},
+    {"lora", "method: lora, token: rare, lora: {rank: 2, alpha: 3}, train_text_encoder: yes", "5e-3"},
+};
+enum { ROWS = sizeof rows / sizeof *rows };
+
+static concept read_one(const char *name)
+{
+    concept c;
+    err e = {0};
+
+    if (concept_read(&c, kit_path(name), CONCEPT_TENSORS, &e) != 0)
+        fail_msg("%s", e.text);
+    return c;
+}
+
+static void export_to(const char *file, const char *format, const char *out)
+{
+    const export_format *f = export_formats;
+    concept c = read_one(file);
+    err e = {0};
+    nn_backend *b;
+    sd *m;
+
+    while (strcmp(f->name, format) != 0)
+        f++;
+    assert_int_equal(nn_cpu_open(&b, 1, false, &e), 0);
+    assert_int_equal(sd_open(&m, kit_model(), b, &e), 0);
+    int rc = export_needs_base(&c) && !(f->as_is && f->as_is(&c)) ? export_full(&c, m, &e) : 0;
+    if (rc == 0)
+        rc = f->write(&(export_job){&c, m, 4, kit_path(out)}, &e);
+    if (rc != 0)
+        fail_msg("%s", e.text);
+    concept_free(&c);
+    sd_close(m);
+    b->close(b);
+}
+
+static void a_model_folder_says_what_the_training_said(void **state)
+{
+    const row *r = *state;
+    char more[256], file[64];
+
+    snprintf(file, sizeof file, "%s.h5", r->name);
+    snprintf(more, sizeof more, "%s, lr: %s, steps: 4, batch: 2, probe: 4", r->settings, r->lr);
+    train_summary taught = kit_train((kit_run){.more = more, .out = file});
+    export_to(file, "model", r->name);
+    snprintf(more, sizeof more, "method: dreambooth, token: rare, lr: 0, steps: 1, batch: 2, probe: 4");
+    train_summary exported = kit_train((kit_run){.more = more, .model = kit_path(r->name)});
+    assert_true(fabs(taught.probe_after - taught.probe_before) > 1e-3);
+    assert_true(fabs(exported.probe_before - taught.probe_after) < 1e-5);
+}
+
+static float *tensor(const char *path, const char *name, uint64_t count)
+{
+    safetensors *f;
+    err e = {0};
+
+    assert_int_equal(st_open(&f, path, &e), 0);
+    const st_tensor *t = st_find(f, name);
+    assert_non_null(t);
+    assert_int_equal(t->count, count);
+    float *x = NEW_N(float, count);
+    assert_int_equal(st_read_f32(f, name, x, count, &e), 0);
+    st_close(f);
+    return x;
+}
+
+/* The factors as they were taught, alpha beside them in one form and inside lora_B in the other. */
+static void both_forms_of_a_lora_have_its_factors(void **state)
+{
+    concept c = read_one("lora.h5");
+    const concept_tensor *up = NULL;
+    char name[512], path[FS_PATH + 64];
+
+    (void)state;
+    for (int i = 0; i < c.n_tensors && !up; i++)
+        if (strstr(c.tensors[i].name, "mid_block") && strstr(c.tensors[i].name, "attn2.to_k.lora_B"))
+            up = &c.tensors[i];
+    assert_non_null(up);
+    uint64_t count = (uint64_t)(up->rows * up->cols);
+    export_to("lora.h5", "lora", "as-kohya");
+    export_to("lora.h5", "peft", "as-peft");
+    snprintf(path, sizeof path, "%s/lora.safetensors", kit_path("as-kohya"));
+    float *kohya = tensor(path, "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_up.weight", count);
+    float *alpha = tensor(path, "lora_te_text_model_encoder_layers_0_self_attn_q_proj.alpha", 1);
+    snprintf(path, sizeof path, "%s/pytorch_lora_weights.safetensors", kit_path("as-peft"));
+    snprintf(name, sizeof name, "unet.%s", up->name);
+    float *peft = tensor(path, name, count);
+    assert_memory_equal(kohya, up->data, count * sizeof(float));
+    assert_true(alpha[0] == 3);
+    for (uint64_t i = 0; i < count; i++)
+        assert_true(peft[i] == up->data[i] * 1.5f);
+    free(kohya);
+    free(alpha);
+    free(peft);
+    concept_free(&c);
+}
+
+static void vectors_of_a_word_are_one_tensor(void **state)
+{
+    char path[FS_PATH + 64];
+
+    (void)state;
+    kit_train((kit_run){.more = "method: textual-inversion, initializer: a, vectors: 3, steps: 2, batch: 1", .out = "ti.h5"});
+    export_to("ti.h5", "embeds", "ti");
+    concept c = read_one("ti.h5");
+    size_t width = (size_t)c.width;
+    snprintf(path, sizeof path, "%s/learned_embeds.safetensors", kit_path("ti"));
+    float *rows_of = tensor(path, "<mug>", 3 * width);
+    for (size_t k = 0; k < 3; k++)
+        assert_memory_equal(rows_of + k * width, c.tokens[k].row, width * sizeof(float));
+    free(rows_of);
+    concept_free(&c);
+}
+
+int main(void)
+{
+    struct CMUnitTest tests[ROWS + 2];
+    char names[ROWS][128];
+
+    for (int i = 0; i < ROWS; i++) {
+        snprintf(names[i], sizeof names[i], "%s: a model folder says what the training said", rows[i].name);
+        tests[i] = (struct CMUnitTest){.name = names[i], .test_func = a_model_folder_says_what_the_training_said,
+                                       .initial_state = (void *)(uintptr_t)&rows[i]};
+    }
+    tests[ROWS] = (struct CMUnitTest)cmocka_unit_test(both_forms_of_a_lora_have_its_factors);
+    tests[ROWS + 1] = (struct CMUnitTest)cmocka_unit_test(vectors_of_a_word_are_one_tensor);
+    return cmocka_run_group_tests(tests, kit_open, kit_close);
+}
