@@ -444,7 +444,7 @@ static void test_long_words_take_no_long_time(void **state)
 
 static void check_golden(const char *dir, const char *model)
 {
-    char path[FS_PATH];
+    char path[2 * FS_PATH];
     tokenizer *t;
     json_t *root, *row;
     json_error_t where;
