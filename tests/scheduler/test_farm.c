@@ -62,6 +62,7 @@ static pid_t launch(const farm *f, const char *const *argv)
 
     if (pid == 0) {
         int fd = open(f->said, O_WRONLY | O_CREAT | O_APPEND, 0644), null = open("/dev/null", O_RDONLY);
+        setenv("CFARM_TEST", f->file, 1);
         setpgid(0, 0);
         dup2(null, 0);
         dup2(fd, 1);
@@ -178,48 +179,90 @@ static char *result(const farm *f, const char *name)
     return text;
 }
 
-/* Processes whose command line names our programs' folder for this run. */
-static int running(const char *what)
-{
-    str cmd = {0};
-    FILE *p;
-    int n = 0;
+/* For every process there is: its number, and its parent's (0 when it has ended but was not reaped). */
+typedef void process_fn(void *arg, pid_t pid, pid_t parent);
 
-    str_add(&cmd, "pgrep -f '%s' | wc -l", what);
-    p = popen(cmd.at, "r"); /* the shell itself matches as well, and pgrep leaves only itself out */
-    if (!p || fscanf(p, "%d", &n) != 1)
-        n = 1000;
-    if (p)
-        pclose(p);
-    str_free(&cmd);
-    return n - 1;
+static void each_process(process_fn *fn, void *arg)
+{
+    char **names, path[64];
+    size_t n;
+
+    assert_int_equal(fs_list(&names, &n, "/proc", NULL), 0);
+    for (size_t i = 0; i < n; i++) {
+        int parent = 0;
+        char state = 0;
+        FILE *f = NULL;
+        if (strspn(names[i], "0123456789") == strlen(names[i])) {
+            snprintf(path, sizeof path, "/proc/%.20s/stat", names[i]);
+            f = fopen(path, "r");
+        }
+        if (f && fscanf(f, "%*d (%*[^)]) %c %d", &state, &parent) == 2)
+            fn(arg, atoi(names[i]), state == 'Z' ? 0 : parent);
+        if (f)
+            fclose(f);
+    }
+    fs_list_free(names);
+}
+
+typedef struct { const char *mark; pid_t parent; int signal, n; } search;
+
+/* Everything a farm starts inherits the mark that launch() leaves in its environment. */
+static void count_marked(void *arg, pid_t pid, pid_t parent)
+{
+    search *s = arg;
+    char path[64], *text;
+    size_t n, at = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
+    text = mem_new(1 << 16, 1);
+    FILE *f = fopen(path, "r");
+    n = f ? fread(text, 1, (1 << 16) - 1, f) : 0;
+    if (f)
+        fclose(f);
+    for (; parent > 0 && at < n; at += strlen(text + at) + 1)
+        s->n += strcmp(text + at, s->mark) == 0;
+    free(text);
+}
+
+static int running(const farm *f)
+{
+    char mark[200];
+    search s = {.mark = mark};
+
+    snprintf(mark, sizeof mark, "CFARM_TEST=%s", f->file);
+    each_process(count_marked, &s);
+    return s.n;
+}
+
+static void on_child(void *arg, pid_t pid, pid_t parent)
+{
+    search *s = arg;
+
+    if (parent != s->parent)
+        return;
+    s->n++;
+    if (s->signal)
+        kill(pid, s->signal);
+}
+
+/* Sends it to all of them; 0: only counts. */
+static int children(pid_t parent, int signal)
+{
+    search s = {.parent = parent, .signal = signal};
+
+    each_process(on_child, &s);
+    return s.n;
 }
 
 static void nothing_is_left(const farm *f)
 {
-    char aside[256], cmd[400];
-
-    for (int i = 0; i < 300 && running(f->file) > 0; i++)
-        usleep(10000);
-    assert_int_equal(running(f->file), 0);
-    snprintf(aside, sizeof aside, "%s/pets/obj", f->dir);
-    snprintf(cmd, sizeof cmd, "! find '%s' -name '.aside-*' | grep -q .", aside);
-    assert_int_equal(system(cmd), 0);
-}
-
-static int workers_alive(pid_t farm_pid)
-{
     char cmd[200];
-    FILE *p;
-    int n = -1;
 
-    snprintf(cmd, sizeof cmd, "pgrep -P %d -f cfarm-worker | wc -l", (int)farm_pid);
-    p = popen(cmd, "r");
-    if (!p || fscanf(p, "%d", &n) != 1)
-        n = -1;
-    if (p)
-        pclose(p);
-    return n;
+    for (int i = 0; i < 300 && running(f) > 0; i++)
+        usleep(10000);
+    assert_int_equal(running(f), 0);
+    snprintf(cmd, sizeof cmd, "! find '%s/pets/obj' -name '.aside-*' | grep -q .", f->dir);
+    assert_int_equal(system(cmd), 0);
 }
 
 static void wait_for_words(const farm *f, const char *words)
@@ -422,12 +465,8 @@ static const char SLOW[] = " - {name: a, fake: {step_ms: 20}}\n - {name: b, fake
 
 static void kill_everything(pid_t pid)
 {
-    char cmd[100];
-
     kill(pid, SIGSTOP); /* its children are found before they are orphans */
-    snprintf(cmd, sizeof cmd, "pkill -KILL -P %d", (int)pid);
-    if (system(cmd) == -1)
-        fail();
+    children(pid, SIGKILL);
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
 }
@@ -447,32 +486,19 @@ static void killed_at_any_moment_it_goes_on(void **unused)
     }
 }
 
-static void no_worker_outlives_its_agent(void **unused)
+static void nobody_outlives_the_agent(void **unused)
 {
     farm f = farm_new(" - {name: a, fake: {step_ms: 1000}}", "");
-    char pids[1000] = "", cmd[100];
     pid_t pid = train_begin(&f, "2");
-    FILE *p;
     (void)unused;
     wait_for_words(&f, "started");
-    assert_int_equal(workers_alive(pid), 2);
-    snprintf(cmd, sizeof cmd, "pgrep -P %d", (int)pid);
-    p = popen(cmd, "r");
-    pids[fread(pids, 1, sizeof pids - 1, p)] = 0;
-    pclose(p);
+    assert_int_equal(children(pid, 0), 3); /* two workers and the coordinator */
+    assert_int_equal(running(&f), 4);
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
-    usleep(300000);
-    for (char *rest = pids, *word; (word = strtok_r(rest, "\n", &rest));) {
-        char path[64], state = 0;
-        FILE *stat;
-        snprintf(path, sizeof path, "/proc/%s/stat", word);
-        stat = fopen(path, "r");
-        if (stat && fscanf(stat, "%*d (%*[^)]) %c", &state) == 1 && state != 'Z')
-            fail_msg("process %s lives on", word);
-        if (stat)
-            fclose(stat);
-    }
+    for (int i = 0; i < 300 && running(&f) > 0; i++)
+        usleep(10000);
+    assert_int_equal(running(&f), 0);
 }
 
 static void one_interrupt_drains(void **unused)
@@ -564,18 +590,22 @@ static void a_result_whose_news_was_lost_is_adopted(void **unused)
 
 /* ---- under a launcher ----------------------------------------------------------------------------------------- */
 
+static void need_mpirun(void)
+{
+    setenv("ASAN_OPTIONS", "detect_leaks=0", 1); /* Open MPI keeps what it has allocated: no news */
+    if (system("command -v mpirun >/dev/null") != 0) {
+        fprintf(stderr, "mpirun is not installed: not tried\n");
+        skip();
+    }
+}
+
 static void under_mpirun(const char *np)
 {
     farm f = farm_new(" - {name: a}\n - {name: b}\n - {name: c, fake: {at: 3, does: crash, times: 1}}", "");
     const char *argv[] = {"mpirun", "-np", np, cfarm, "train", f.file, NULL};
     tally t;
 
-    /* Open MPI keeps what it has allocated: no news. */
-    setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
-    if (system("command -v mpirun >/dev/null") != 0) {
-        fprintf(stderr, "mpirun is not installed: not tried\n");
-        skip();
-    }
+    need_mpirun();
     expect_end(&f, launch(&f, argv), 0);
     t = journal_of(&f);
     assert_int_equal(t.dones, 3);
@@ -595,6 +625,22 @@ static void four_ranks_are_four_slots(void **unused)
 {
     (void)unused;
     under_mpirun("4");
+}
+
+static void a_launcher_that_is_killed_takes_the_farm_along(void **unused)
+{
+    farm f = farm_new(SLOW, "");
+    const char *argv[] = {"mpirun", "-np", "2", cfarm, "train", f.file, NULL};
+    pid_t pid;
+    (void)unused;
+    need_mpirun();
+    pid = launch(&f, argv);
+    wait_for_words(&f, "started");
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    nothing_is_left(&f);
+    expect_end(&f, launch(&f, argv), 0);
+    assert_int_equal(journal_of(&f).dones, 4);
 }
 
 static void set_environment(void)
@@ -629,7 +675,7 @@ int main(void)
         cmocka_unit_test(a_merge_that_fails_says_why_and_harms_nobody),
         cmocka_unit_test(no_worker_means_an_end_with_its_reason),
         cmocka_unit_test(killed_at_any_moment_it_goes_on),
-        cmocka_unit_test(no_worker_outlives_its_agent),
+        cmocka_unit_test(nobody_outlives_the_agent),
         cmocka_unit_test(one_interrupt_drains),
         cmocka_unit_test(two_interrupts_stop),
         cmocka_unit_test(a_farm_that_runs_is_not_started_twice),
@@ -637,6 +683,7 @@ int main(void)
         cmocka_unit_test(a_result_whose_news_was_lost_is_adopted),
         cmocka_unit_test(two_ranks_are_two_slots),
         cmocka_unit_test(four_ranks_are_four_slots),
+        cmocka_unit_test(a_launcher_that_is_killed_takes_the_farm_along),
     };
     int failed;
 
