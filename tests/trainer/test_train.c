@@ -7,8 +7,10 @@
 
 #include <cmocka.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cluster/base/fs.h"
 #include "data/concept.h"
@@ -96,6 +98,38 @@ static void several_subjects_are_trained_into_one(void **state)
     concept_free(&c);
 }
 
+/* Made once, found the second time; a picture is a function of the model, the prompt and its number. */
+static void missing_class_pictures_are_made_once(void **state)
+{
+    char more[FS_PATH + 128], made[FS_PATH + 16], x[HASH_HEX], y[HASH_HEX];
+    err e = {0};
+
+    (void)state;
+    snprintf(made, sizeof made, "%s/00001.png", kit_path("made"));
+    snprintf(more, sizeof more, "steps: 1, batch: 2, regularisation: {generate: 2, images: %s}", kit_path("made"));
+    kit_train((kit_run){.more = more});
+    assert_int_equal(hash_file(made, x, &e), 0);
+    assert_int_equal(unlink(made), 0);
+    kit_train((kit_run){.more = more});
+    assert_int_equal(hash_file(made, y, &e), 0);
+    assert_string_equal(x, y);
+}
+
+/* From a captioned collection those most like the class's own caption; too few is an error with the choices. */
+static void an_index_too_small_is_refused_with_the_choices(void **state)
+{
+    train_summary sum;
+    err e = {0};
+    kit_run o = {.more = "steps: 1, regularisation: {index: regularisation/mug, captions: regularisation/mug/captions.txt, "
+                          "count: 4, similarity: 0.9999}"};
+
+    (void)state;
+    kit_train((kit_run){.more = "steps: 1, regularisation: {index: regularisation/mug, captions: regularisation/mug/captions.txt, "
+                             "count: 4, similarity: 0}"});
+    assert_int_equal(kit_try(o, &sum, &e), ERR_INPUT);
+    assert_non_null(strstr(e.text, "similarity"));
+}
+
 static void accumulation_is_a_larger_batch(void **state)
 {
     (void)state;
@@ -151,6 +185,8 @@ int main(void)
         cmocka_unit_test(a_stopped_training_leaves_no_file),
         cmocka_unit_test(only_what_shall_move_is_kept),
         cmocka_unit_test(several_subjects_are_trained_into_one),
+        cmocka_unit_test(missing_class_pictures_are_made_once),
+        cmocka_unit_test(an_index_too_small_is_refused_with_the_choices),
         cmocka_unit_test(accumulation_is_a_larger_batch),
         cmocka_unit_test(a_loss_that_is_no_number_is_an_error),
     };

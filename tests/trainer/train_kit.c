@@ -65,16 +65,23 @@ static int run(const kit_run *o, comm *gang, train_summary *sum, err *e)
     return rc;
 }
 
+int kit_try(kit_run o, train_summary *sum, err *e)
+{
+    comm *self;
+
+    TRY(comm_self(&self, e));
+    int rc = run(&o, self, sum, e);
+    comm_free(self);
+    return rc;
+}
+
 train_summary kit_train(kit_run o)
 {
     train_summary sum;
     err e = {0};
-    comm *self;
 
-    assert_int_equal(comm_self(&self, &e), 0);
-    if (run(&o, self, &sum, &e) != 0)
+    if (kit_try(o, &sum, &e) != 0)
         fail_msg("%s", e.text);
-    comm_free(self);
     return sum;
 }
 
