@@ -80,7 +80,8 @@ static int choose_kernel(plan_step *step, nn_backend *on, err *e)
         why = reason;
         name = (*list)->name;
     }
-    return err_set(e, ERR_DEVICE, "%s: %s: %s %s", step->y->scope, step->y->op->name, name, why);
+    const char *scope = step->y->scope;
+    return err_set(e, ERR_DEVICE, "%s%s%s: %s %s", scope, scope[0] ? ": " : "", step->y->op->name, name, why);
 }
 
 static int list_steps(plan_scheme *s, nn_backend *on, err *e)

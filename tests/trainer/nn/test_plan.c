@@ -330,6 +330,98 @@ static void a_plan_shows_its_kernels_and_why_not_others(void **unused)
     nn_graph_free(g);
 }
 
+/* ---- things that fail ---- */
+
+static int allocations_left;
+
+static int scarce_alloc(nn_backend *b, void **mem, size_t bytes, err *e)
+{
+    if (allocations_left-- > 0)
+        return cpu->alloc(b, mem, bytes, e);
+    return err_set(e, ERR_MEMORY, "none left");
+}
+
+static void begin_cpu(nn_backend *b)
+{
+    (void)b;
+    cpu->begin(cpu);
+}
+
+/* Everything a step makes, with `left` allocations: what was made before the one refused is given back. */
+static int make_with(int left, err *e)
+{
+    nn_backend scarce = *cpu;
+    nn_graph *g = nn_graph_new();
+    nn_params *w;
+    nn_plan *p = NULL;
+    nn_tensor x = nn_input(g, "x", F32, NN_SHAPE(1, 9, 7, 6)), wrt = nn_param(g, "conv", NN_SHAPE(6, 3, 3, 6)), keep[2];
+
+    scarce.alloc = scarce_alloc;
+    scarce.begin = begin_cpu;
+    w = nn_params_new(&scarce);
+    allocations_left = 100;
+    keep[0] = small_model(g, w, x);
+    ok(nn_backward(g, nn_sum_squares(g, keep[0]), NULL, &wrt, keep + 1, 1, e), e);
+    allocations_left = left;
+    int rc = nn_params_train(w, (const char *[]){"conv", "norm"}, 2, e);
+    if (rc == 0)
+        rc = nn_plan_new(&p, g, w, keep, 2, e);
+    nn_plan_free(p);
+    nn_params_free(w);
+    nn_graph_free(g);
+    return rc;
+}
+
+static void memory_refused_leaves_nothing_behind(void **unused)
+{
+    err e;
+    int left = 0;
+
+    (void)unused;
+    for (; make_with(left, &e) != 0; left++)
+        assert_int_equal(e.code, ERR_MEMORY);
+    assert_true(left >= 7); /* four states, arena, two kept; scratch where a kernel asks for some */
+}
+
+static int give_up(nn_backend *b, const nn_call *c)
+{
+    (void)b;
+    (void)c;
+    return ERR_DEVICE;
+}
+
+static const nn_kernel broken = {.name = "cpu.silu.broken", .run = give_up};
+
+static const nn_kernel *const *broken_kernels(nn_op_id op)
+{
+    static const nn_kernel *const list[] = {&broken, NULL};
+
+    return op == NN_OP_silu ? list : cpu->kernels(op);
+}
+
+static void a_call_that_fails_says_where(void **unused)
+{
+    nn_backend b = *cpu;
+    nn_graph *g = nn_graph_new();
+    nn_params *w;
+    nn_tensor x = nn_input(g, "x", F32, NN_SHAPE(4)), y;
+    err e = {0};
+
+    (void)unused;
+    b.kernels = broken_kernels;
+    b.begin = begin_cpu;
+    w = nn_params_new(&b);
+    nn_enter(g, "unet.mid_block");
+    y = nn_scale(g, nn_silu(g, nn_scale(g, x, 2.0f)), 3.0f);
+    nn_plan *p = plan_of(g, w, &y, 1);
+    write_numbers(p, x, 1);
+    assert_int_equal(nn_run(p, &e), ERR_DEVICE);
+    assert_string_equal(e.text, "unet.mid_block: silu: cpu.silu.broken gave up");
+    nn_plan_free(p);
+    nn_params_free(w);
+    nn_graph_free(g);
+}
+
 /* ---- keeping in a state ---- */
 
 static void a_result_kept_in_a_state_is_there(void **unused)
@@ -528,6 +620,8 @@ int main(void)
         cmocka_unit_test(a_plan_says_what_does_not_fit),
         cmocka_unit_test(what_is_predicted_is_what_is_used),
         cmocka_unit_test(a_plan_shows_its_kernels_and_why_not_others),
+        cmocka_unit_test(memory_refused_leaves_nothing_behind),
+        cmocka_unit_test(a_call_that_fails_says_where),
         cmocka_unit_test(a_result_kept_in_a_state_is_there),
         cmocka_unit_test(a_state_can_be_added_to),
         cmocka_unit_test(adamw_is_adamw),
