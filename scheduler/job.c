@@ -143,6 +143,7 @@ static int check_spec(const sched *s, const job_spec *p, err *e)
 /* A name that is there already may come again with other settings while nothing depends on the old ones. */
 int job_submit(sched *s, const sched_event *ev, err *e)
 {
+    bool changed;
     int at;
 
     TRY(check_spec(s, &ev->spec, e));
@@ -153,7 +154,8 @@ int job_submit(sched *s, const sched_event *ev, err *e)
         return err_set(e, ERR_INPUT, "%s is done", ev->spec.name);
     if (at >= 0 && s->job[at].spec.kind != ev->spec.kind)
         return err_set(e, ERR_INPUT, "%s is a %s", ev->spec.name, job_kind_name(s->job[at].spec.kind));
-    if (at < 0) {
+    changed = at >= 0;
+    if (!changed) {
         at = new_job(s);
         json_object_set_new(s->by_name, ev->spec.name, json_integer(at));
         if (ev->spec.kind == JOB_MERGE)
@@ -165,7 +167,8 @@ int job_submit(sched *s, const sched_event *ev, err *e)
     }
     spec_own(s, &s->job[at], &ev->spec);
     s->job[at].failures = s->job[at].mishaps = 0;
-    queue_rebuild(s);
+    if (changed)
+        queue_rebuild(s);
     if (ev->spec.hold)
         wait_until(s, at, JOB_HOLD, INT64_MAX);
     else
