@@ -204,11 +204,18 @@ static int check_settings(const settings *s, err *e)
     return 0;
 }
 
+static int read_base(void *model, const char *name, float *out, size_t count, err *e)
+{
+    char full[512];
+    snprintf(full, sizeof full, "unet.%.500s", name);
+    return sd_file_read(model, full, out, count, e);
+}
+
 static int write_merged(job *j, err *e)
 {
     if (!j->set->factors_only) {
         TRY(need_base(j, e));
-        TRY(fuse(&j->merged, j->in, j->n, j->base.model, e));
+        TRY(fuse(&j->merged, j->in, j->n, read_base, j->base.model, e));
     }
     return concept_write(j->set->out, &j->merged, e);
 }

@@ -28,7 +28,10 @@ typedef struct {
 int compose(concept *out, certificate *told, const concept in[], const char *const file[], int n, const features *f,
             const compose_opts *o, err *e);
 
+/* The base's value of a matrix, by its diffusers name. */
+typedef int fuse_base(void *arg, const char *name, float *out, size_t count, err *e);
+
 /* The merged K/V matrices in full: W0 + left right for every K/V matrix of the base, checked again after rounding to
  * f32 against the cards' rows. Appends to out->tensors. */
-int fuse(concept *out, const concept in[], int n, sd *base, err *e);
+int fuse(concept *out, const concept in[], int n, fuse_base *base, void *arg, err *e);
 #endif

@@ -2,29 +2,12 @@
 #include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "cluster/base/mem.h"
 #include "merge/compose.h"
 
+enum { BLOCK = 64 };
 static const double ROUNDED = 1e-4; /* what rounding to f32 may add to a row's miss, as a share of what it says */
-
-/* out = (float)(w0 + left right) */
-static void add_update(float *out, const float *w0, const concept_factors *f, int64_t at, int64_t rows)
-{
-    size_t count = (size_t)rows * (size_t)f->width, n = (size_t)rows * (size_t)f->rank;
-    double *sum = NEW_N(double, count), *left = NEW_N(double, n);
-    for (size_t i = 0; i < n; i++)
-        left[i] = f->left[(size_t)at * (size_t)f->rank + i];
-    for (size_t i = 0; i < count; i++)
-        sum[i] = w0[i];
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, f->width, f->rank, 1.0, left, f->rank, f->right,
-                f->width, 1.0, sum, f->width);
-    for (size_t i = 0; i < count; i++)
-        out[i] = (float)sum[i];
-    free(sum);
-    free(left);
-}
 
 /* What became of the target rows of all cards: their coordinates in the factors, and how far rounding moved them. */
 typedef struct {
@@ -61,61 +44,78 @@ static void close_watch(watch *w)
     free(w->off);
 }
 
-/* off_i += |(W - W0) k_i - left at_i|^2 over the rows of one matrix */
-static void look(watch *w, const float *fused, const float *w0, const concept_factors *f, int64_t first, int64_t rows)
+/* Rows are done some at a time, so that the doubles stay in the cache. */
+typedef struct {
+    double *left;         /* [BLOCK, rank] */
+    double *w;            /* [BLOCK, width] the update, then what of it f32 kept */
+    double *gap;          /* [BLOCK, n] */
+} block;
+
+/* w = left right; fused = (float)(w0 + w); w = fused - w0 */
+static void fuse_rows(block *b, float *fused, const float *w0, const concept_factors *f, int64_t first, int rows)
 {
-    size_t width = (size_t)f->width, rank = (size_t)f->rank, n = (size_t)w->n;
-    double *change = NEW_N(double, (size_t)rows * width), *gap = NEW_N(double, (size_t)rows * n);
-    double *left = NEW_N(double, (size_t)rows * rank);
-    for (size_t i = 0; i < (size_t)rows * width; i++)
-        change[i] = (double)fused[i] - (double)w0[i];
-    for (size_t i = 0; i < (size_t)rows * rank; i++)
-        left[i] = f->left[(size_t)first * rank + i];
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, w->n, f->rank, -1.0, left, f->rank, w->at, f->rank, 0.0,
-                gap, w->n);
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, w->n, f->width, 1.0, change, f->width, w->k, f->width,
-                1.0, gap, w->n);
-    for (size_t r = 0; r < (size_t)rows; r++)
-        for (size_t i = 0; i < n; i++)
-            w->off[i] += gap[r * n + i] * gap[r * n + i];
-    free(change);
-    free(gap);
-    free(left);
+    size_t count = (size_t)rows * (size_t)f->width, n = (size_t)rows * (size_t)f->rank;
+    for (size_t i = 0; i < n; i++)
+        b->left[i] = f->left[(size_t)first * (size_t)f->rank + i];
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, f->width, f->rank, 1.0, b->left, f->rank, f->right, f->width,
+                0.0, b->w, f->width);
+    for (size_t i = 0; i < count; i++) {
+        fused[i] = (float)((double)w0[i] + b->w[i]);
+        b->w[i] = (double)fused[i] - (double)w0[i];
+    }
 }
 
-static int fuse_matrix(concept *out, watch *w, int m, int64_t at, sd *base, err *e)
+/* off_i += |w k_i - left at_i|^2 */
+static void look(watch *w, const block *b, const concept_factors *f, int rows)
+{
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, w->n, f->rank, -1.0, b->left, f->rank, w->at, f->rank, 0.0,
+                b->gap, w->n);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, w->n, f->width, 1.0, b->w, f->width, w->k, f->width, 1.0,
+                b->gap, w->n);
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < w->n; i++)
+            w->off[i] += b->gap[r * w->n + i] * b->gap[r * w->n + i];
+}
+
+static int fuse_matrix(concept *out, watch *w, block *b, int m, int64_t at, fuse_base *base, void *arg, err *e)
 {
     const concept_factors *f = &out->factors;
     const concept_matrix *x = &f->matrix[m];
     size_t count = (size_t)x->rows * (size_t)f->width;
-    float *w0 = NEW_N(float, count);
-    char name[256];
+    concept_tensor *t = concept_add_tensor(out, x->name, x->rows, f->width, NULL);
+    void *w0;
     int rc;
-    snprintf(name, sizeof name, "unet.%s", x->name);
-    rc = sd_file_read(base, name, w0, count, e);
-    if (rc == 0) {
-        concept_tensor *t = concept_add_tensor(out, x->name, x->rows, f->width, NULL);
-        add_update(t->data, w0, f, at, x->rows);
-        look(w, t->data, w0, f, at, x->rows);
+    TRY(mem_big(&w0, count * sizeof(float), x->name, e));
+    rc = base(arg, x->name, w0, count, e);
+    for (int64_t r = 0; rc == 0 && r < x->rows; r += BLOCK) {
+        int rows = (int)(x->rows - r < BLOCK ? x->rows - r : BLOCK);
+        fuse_rows(b, t->data + r * f->width, (float *)w0 + r * f->width, f, at + r, rows);
+        look(w, b, f, rows);
     }
     free(w0);
     return rc;
 }
 
-int fuse(concept *out, const concept in[], int n, sd *base, err *e)
+int fuse(concept *out, const concept in[], int n, fuse_base *base, void *arg, err *e)
 {
+    const concept_factors *f = &out->factors;
     watch w = {0};
+    block b = {NEW_N(double, BLOCK * f->rank), NEW_N(double, BLOCK * f->width), NULL};
     int64_t at = 0;
     int rc = 0;
-    open_watch(&w, &out->factors, in, n);
-    for (int m = 0; rc == 0 && m < out->factors.matrices; m++) {
-        rc = fuse_matrix(out, &w, m, at, base, e);
-        at += out->factors.matrix[m].rows;
+    open_watch(&w, f, in, n);
+    b.gap = NEW_N(double, BLOCK * w.n);
+    for (int m = 0; rc == 0 && m < f->matrices; m++) {
+        rc = fuse_matrix(out, &w, &b, m, at, base, arg, e);
+        at += f->matrix[m].rows;
     }
     for (int i = 0; rc == 0 && i < w.n; i++)
         if (!(sqrt(w.off[i]) <= ROUNDED * w.wanted[i]))
             rc = err_set(e, ERR_INPUT, "rounded to f32 the full matrices would miss a target row by %.2g of what it says; "
                          "write the factors instead (--factors-only)", sqrt(w.off[i]) / w.wanted[i]);
+    free(b.left);
+    free(b.w);
+    free(b.gap);
     close_watch(&w);
     return rc;
 }

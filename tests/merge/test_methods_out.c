@@ -23,6 +23,8 @@ typedef struct {
 
 static const row rows[] = {
     {"dreambooth", "method: dreambooth, token: rare, train_text_encoder: yes", "1e-4"},
+    {"svdiff", "method: svdiff, token: rare, train_text_encoder: yes", "5e-2"},
+    {"svdiff_scalar", "method: svdiff, token: rare, svdiff: {norms: scalar}", "5e-2"},
     {"lora", "method: lora, token: rare, lora: {rank: 2, alpha: 3}, train_text_encoder: yes", "5e-3"},
 };
 enum { ROWS = sizeof rows / sizeof *rows };

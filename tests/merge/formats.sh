@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# A concept of another program goes through every format and comes back as the same bytes; two concepts are merged and the
+# merged file is read by h5dump and, where Debian's python3 has h5py and torch, by those.
+#   formats.sh BIN MODEL SAVED    MODEL: a base model; SAVED: custom-diffusion weights for it, as diffusers saves them
+# Status 77: nothing to work on.
+set -euo pipefail
+bin=$1 model=$2 saved=$3
+[ -d "$model" ] && [ -d "$saved" ] || { echo "no model at $model: skipped"; exit 77; }
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export XDG_CACHE_HOME=$work/cache
+cd "$work"
+merge=$bin/cfarm-merge
+
+fail() { echo "formats.sh: $*" >&2; exit 1; }
+contents() { "$merge" inspect --json "$1" | sed -n 's/^  "sha256": "\(.*\)",$/\1/p' | head -n 1; }
+
+"$merge" import "$saved" --base "$model" --class cat -o a.h5
+for format in diffusers diffusers-bin delta-bin delta-ckpt; do
+    "$merge" export a.h5 --format "$format" -o "x-$format"
+    "$merge" import "x-$format" --base "$model" --class cat -o "b-$format.h5"
+    [ "$(contents a.h5)" = "$(contents "b-$format.h5")" ] || fail "$format does not give the concept back"
+    cmp a.h5 "b-$format.h5" || fail "$format gives other bytes"
+done
+"$merge" export a.h5 --format lora --rank 4 -o x-lora >told
+grep -q 'rank 4 leaves out 0\.' told || fail "a LoRA does not tell what it lost"
+"$merge" export a.h5 --format model -o x-model
+"$merge" export a.h5 --format model -o x-model 2>err && fail "an existing folder was overwritten"
+grep -q 'is there already' err || fail "no sentence for an existing folder: $(cat err)"
+# The exported folder is a base model that knows the word and has the concept's matrices.
+"$merge" import "$saved" --base x-model --class cat -o again.h5 2>err && fail "a word was taught twice"
+grep -q '<new1>' err || fail "the word known already is not named: $(cat err)"
+
+mv x-diffusers/'<new1>.safetensors' x-diffusers/'<keep>.safetensors'
+token=x-diffusers/'<keep>.safetensors'
+sed -i 's/<new1>/<keep>/' "$token" # both words have six letters
+# Another word needs another embedding: any floats will do, here the last ones of the weights.
+bytes=$(grep -ao '"data_offsets":\[0,[0-9]*' "$token" | grep -o '[0-9]*$')
+{ head -c -"$bytes" "$token"; tail -c "$bytes" x-diffusers/pytorch_custom_diffusion_weights.safetensors; } >t && mv t "$token"
+"$merge" import x-diffusers --base "$model" --class dog -o c.h5
+"$merge" merge a.h5 c.h5 -o m.h5 >told
+grep -q '^clean' told || fail "the merge is not clean: $(cat told)"
+"$merge" merge a.h5 c.h5 -o m2.h5 >/dev/null
+cmp m.h5 m2.h5 || fail "the same merge gives other bytes"
+"$merge" merge a.h5 c.h5 --factors-only -o f.h5 >/dev/null
+for file in m f; do # full matrices and factors are one model
+    "$merge" export "$file.h5" --format diffusers -o "w-$file"
+done
+cmp w-m/pytorch_custom_diffusion_weights.safetensors w-f/pytorch_custom_diffusion_weights.safetensors ||
+    fail "factors and full matrices differ"
+"$merge" merge a.h5 a.h5 -o no.h5 2>err && fail "one concept twice was merged"
+[ ! -e no.h5 ] || fail "a refused merge left a file"
+"$merge" inspect m.h5 >told
+grep -q 'rank used' told || fail "inspect tells no certificate"
+if command -v h5dump >/dev/null; then
+    h5dump -H m.h5 >told
+    grep -q to_k told || fail "h5dump cannot read a merged file"
+fi
+
+if /usr/bin/python3 -c 'import torch, h5py, numpy' 2>/dev/null; then
+    /usr/bin/python3 "$here/../reference/torch_files.py" "$work" "$model" "$saved"
+    for file in t-delta.bin t-delta.ckpt t-diffusers.bin; do # written by torch itself, in its many manners
+        token=()
+        [ "$file" = t-diffusers.bin ] && token=(x-diffusers-bin/'<new1>.bin')
+        "$merge" import "$file" "${token[@]}" --base "$model" --class cat -o "$file.h5"
+        cmp a.h5 "$file.h5" || fail "$file, written by torch, gives another concept"
+    done
+else
+    echo "no torch or h5py: their part is skipped"
+fi
