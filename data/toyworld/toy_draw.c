@@ -121,13 +121,37 @@ static ink colour(const paint *with, const shape *s, spot p)
     return ink_mix(with->a, with->b, fminf(fmaxf(t, 0), 1));
 }
 
+static spot far_corner(const shape *s)
+{
+    const float to = length(s->to.x - s->at.x, s->to.y - s->at.y);
+    const float third = s->kind == TRIANGLE ? length(s->third.x - s->at.x, s->third.y - s->at.y) : 0;
+
+    return s->kind == LINE || s->kind == TRIANGLE ? (spot){fmaxf(to, third), 0} : (spot){s->rx, s->ry};
+}
+
+/* Pixels a shape can touch: rows and columns around its middle, first and end. */
+static void bounds(const canvas *c, pose p, const shape *s, float sine, float cosine, float soft, int rows[2], int columns[2])
+{
+    const spot corner = far_corner(s);
+    const float reach = (length(corner.x, corner.y) + s->width + s->width_to + soft) * p.size + 1;
+    const float x = p.mirror ? -s->at.x : s->at.x;
+    const float middle_x = p.x + p.size * (cosine * x - sine * s->at.y), middle_y = p.y + p.size * (sine * x + cosine * s->at.y);
+
+    rows[0] = (int)fmaxf(middle_y - reach, 0);
+    rows[1] = (int)fminf(fmaxf(middle_y + reach + 1, 0), (float)c->h);
+    columns[0] = (int)fmaxf(middle_x - reach, 0);
+    columns[1] = (int)fminf(fmaxf(middle_x + reach + 1, 0), (float)c->w);
+}
+
 static void draw(canvas *c, pose p, const shape *s, paint with)
 {
     const float cosine = 1 / sqrtf(1 + p.tilt * p.tilt), sine = p.tilt * cosine;
     const float soft = fmaxf(with.soft, 1 / p.size);
+    int rows[2], columns[2];
 
-    for (int i = 0; i < c->h; i++)
-        for (int k = 0; k < c->w; k++) {
+    bounds(c, p, s, sine, cosine, soft, rows, columns);
+    for (int i = rows[0]; i < rows[1]; i++)
+        for (int k = columns[0]; k < columns[1]; k++) {
             const float dx = ((float)k + 0.5F - p.x) / p.size, dy = ((float)i + 0.5F - p.y) / p.size;
             const float x = cosine * dx + sine * dy;
             const spot at = {p.mirror ? -x : x, cosine * dy - sine * dx};

@@ -346,10 +346,9 @@ static int write_configs(const char *dir, int vocabulary, err *e)
     return rc;
 }
 
-int toy_model(const char *dir, err *e)
+int toy_model(const char *dir, int vocabulary, err *e)
 {
     static const char *const FOLDERS[] = {"scheduler", "text_encoder", "unet", "vae"};
-    const int vocabulary = toy_vocabulary();
     char model[FS_PATH], folder[FS_PATH];
     weights w = {0};
 
@@ -366,4 +365,13 @@ int toy_model(const char *dir, err *e)
     encoder(&w);
     decoder(&w);
     return save(&w, model, "vae/diffusion_pytorch_model.safetensors", e);
+}
+
+int toy_world(const char *dir, err *e)
+{
+    int vocabulary;
+
+    TRY(toy_pictures(dir, e));
+    TRY(toy_tokenizer(&vocabulary, dir, e));
+    return toy_model(dir, vocabulary, e);
 }

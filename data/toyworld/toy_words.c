@@ -180,7 +180,7 @@ static int put(const char *dir, const char *name, const char *text, err *e)
     return fs_write(path, text, strlen(text), e);
 }
 
-static int write_vocabulary(const char *dir, const learner *l, err *e)
+static int write_vocabulary(int *entries, const char *dir, const learner *l, err *e)
 {
     str vocab = {0}, merges = {0};
     int id = 0, rc;
@@ -199,6 +199,7 @@ static int write_vocabulary(const char *dir, const learner *l, err *e)
     add_entry(&vocab, "<|startoftext|>", &id);
     add_entry(&vocab, "<|endoftext|>", &id);
     str_add(&vocab, "}\n");
+    *entries = id;
     rc = put(dir, "vocab.json", vocab.at, e);
     if (rc == 0)
         rc = put(dir, "merges.txt", merges.at, e);
@@ -207,25 +208,7 @@ static int write_vocabulary(const char *dir, const learner *l, err *e)
     return rc;
 }
 
-static learner *learnt(void)
-{
-    learner *l = NEW(learner);
-
-    read_words(l, TEXT);
-    learn(l);
-    return l;
-}
-
-int toy_vocabulary(void)
-{
-    learner *l = learnt();
-    const int n = 512 + l->merges + 2;
-
-    free(l);
-    return n;
-}
-
-int toy_tokenizer(const char *dir, err *e)
+int toy_tokenizer(int *entries, const char *dir, err *e)
 {
     static const char SPECIAL[] = "{\n  \"bos_token\": \"<|startoftext|>\",\n  \"eos_token\": \"<|endoftext|>\",\n"
                                   "  \"pad_token\": \"<|endoftext|>\",\n  \"unk_token\": \"<|endoftext|>\"\n}\n";
@@ -234,13 +217,15 @@ int toy_tokenizer(const char *dir, err *e)
                                  "  \"model_max_length\": 77,\n  \"pad_token\": \"<|endoftext|>\",\n"
                                  "  \"tokenizer_class\": \"CLIPTokenizer\",\n  \"unk_token\": \"<|endoftext|>\"\n}\n";
     char folder[FS_PATH];
-    learner *l = learnt();
-    int rc = fs_join(folder, dir, "model/tokenizer", e);
+    learner *l;
+    int rc;
 
-    if (rc == 0)
-        rc = fs_mkdirs(folder, e);
-    if (rc == 0)
-        rc = write_vocabulary(folder, l, e);
+    TRY(fs_join(folder, dir, "model/tokenizer", e));
+    TRY(fs_mkdirs(folder, e));
+    l = NEW(learner);
+    read_words(l, TEXT);
+    learn(l);
+    rc = write_vocabulary(entries, folder, l, e);
     free(l);
     TRY(rc);
     TRY(put(folder, "special_tokens_map.json", SPECIAL, e));

@@ -18,8 +18,10 @@ typedef struct { ink body, second; int eyes; bool ears, spots, tall; } creature;
 void mug_draw(canvas *c, pose p, const mug *m);
 void creature_draw(canvas *c, pose p, const creature *m);
 
-int toy_pictures(const char *dir, err *e);  /* subjects/, regularisation/ */
-int toy_tokenizer(const char *dir, err *e); /* model/tokenizer/ */
-int toy_model(const char *dir, err *e);     /* the rest of model/ */
-int toy_vocabulary(void);                   /* entries of its vocabulary */
+int toy_pictures(const char *dir, err *e); /* subjects/, regularisation/ */
+/* model/tokenizer/; how many entries it has. */
+int toy_tokenizer(int *entries, const char *dir, err *e);
+int toy_model(const char *dir, int vocabulary, err *e); /* the rest of model/ */
+/* All of it. */
+int toy_world(const char *dir, err *e);
 #endif

@@ -11,7 +11,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: toyworld DIR\n");
         return 2;
     }
-    if (toy_pictures(argv[1], &e) != 0 || toy_tokenizer(argv[1], &e) != 0 || toy_model(argv[1], &e) != 0) {
+    if (toy_world(argv[1], &e) != 0) {
         fprintf(stderr, "toyworld: %s\n", e.text);
         return 1;
     }
