@@ -265,10 +265,23 @@ static int prepare(training *t, err *e)
     sd_restore(t->model);
     TRY(open_words(t, e));
     TRY(regset_make(t->model, t->words, &t->job->cfg->data, t->job->gang, e));
-    TRY(open_data(t, e));
-    if (t->how->prepare)
-        TRY(t->how->prepare(t->model, &t->job->cfg->how, e));
-    return open_stepper(t, e);
+    return open_data(t, e);
+}
+
+/* Rank 0 first: what it keeps on disk the others find there. */
+static int prepare_method(training *t, err *e)
+{
+    bool first = comm_rank(t->job->gang) == 0;
+    err mine = {0};
+
+    if (!t->how->prepare)
+        return 0;
+    if (first)
+        t->how->prepare(t->model, &t->job->cfg->how, &mine);
+    TRY(comm_agree(t->job->gang, &mine, e));
+    if (!first)
+        t->how->prepare(t->model, &t->job->cfg->how, &mine);
+    return comm_agree(t->job->gang, &mine, e);
 }
 
 static int publish(training *t, err *e)
@@ -289,6 +302,9 @@ static int live(training *t, train_summary *out, err *e)
     tell(t, "loading", NULL, 0, 0);
     prepare(t, &mine);
     TRY(comm_agree(t->job->gang, &mine, e)); /* a picture only one rank could not read fails them all, with its name */
+    TRY(prepare_method(t, e));
+    open_stepper(t, &mine);
+    TRY(comm_agree(t->job->gang, &mine, e));
     out->load_seconds = clock_s() - t->started;
     TRY(probe(t, &out->probe_before, e));
     TRY(all_steps(t, out, e));

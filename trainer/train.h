@@ -14,6 +14,8 @@ typedef enum { FREEZE_KV, FREEZE_CROSSATTN } train_freeze; /* named after what i
 
 typedef enum { LORA_ATTENTION, LORA_CROSS } lora_layers; /* all attention of the UNet, or cross-attention alone */
 
+typedef enum { SVDIFF_ELEMENTWISE, SVDIFF_SCALAR, SVDIFF_OFF } svdiff_norms; /* shifts a norm's gain has */
+
 /* What of a concept's settings concerns the training itself; data_cfg has the rest. CFG_WORD: as the recipe has it. */
 typedef struct train_cfg {
     const char *base;            /* the base model's folder: one for the whole farm */
@@ -23,6 +25,7 @@ typedef struct train_cfg {
     int64_t lora_rank;
     double lora_alpha;           /* CFG_WORD: the rank */
     int lora_layers;             /* a lora_layers */
+    int svdiff_norms;            /* a svdiff_norms */
     int64_t steps, accumulate, warmup, probe, seed, leaves;
     double lr, clip, beta1, beta2, eps, weight_decay;
     int lr_schedule;             /* index in lr_names */

@@ -4,6 +4,7 @@
 
 static const char *const freezes[] = {"kv", "crossattn", NULL};
 static const char *const lora_names[] = {"attention", "cross", NULL};
+static const char *const norm_names[] = {"elementwise", "scalar", "off", NULL};
 static const char *const recipe[] = {"auto", NULL};
 
 const cfg_field train_fields[] = {
@@ -12,12 +13,14 @@ const cfg_field train_fields[] = {
     {"freeze", CFG_CHOICE, CFG_AT(train_cfg, freeze), "kv", .names = freezes,
      .help = "what of cross-attention moves: kv, keys and values; crossattn, queries and output, too (for faces)"},
     {"train_text_encoder", CFG_BOOL, CFG_AT(train_cfg, train_text_encoder), "false",
-     .help = "of dreambooth and lora: the text encoder is taught, too"},
+     .help = "of dreambooth, lora and svdiff: the text encoder is taught, too"},
     {"lora.rank", CFG_INT, CFG_AT(train_cfg, lora_rank), "4", 1, 1024, .help = "of lora: rows of its factors"},
     {"lora.alpha", CFG_REAL, CFG_AT(train_cfg, lora_alpha), "auto", 0, 1e6, .names = recipe,
      .help = "of lora: alpha/rank scales what the factors add; auto: the rank"},
     {"lora.layers", CFG_CHOICE, CFG_AT(train_cfg, lora_layers), "attention", .names = lora_names,
      .help = "of lora: all attention of the UNet, or cross-attention alone; with train_text_encoder the text encoder's, too"},
+    {"svdiff.norms", CFG_CHOICE, CFG_AT(train_cfg, svdiff_norms), "elementwise", .names = norm_names,
+     .help = "of svdiff: a shift for each channel of a norm's gain (the paper), one for all (the public program), or none"},
     {"steps", CFG_INT, CFG_AT(train_cfg, steps), "auto", 1, 1e7, .names = recipe,
      .help = "updates; auto: as the method's recipe has it; custom-diffusion takes 250 for one subject, 500 for two at once"},
     {"accumulate", CFG_INT, CFG_AT(train_cfg, accumulate), "1", 1, 1024, .help = "batches added up for one update"},

@@ -31,12 +31,16 @@ static bool anything(const char *name) { return name != NULL; }
 
 static const char *const factors[] = {".lora_A.weight", ".lora_B.weight", ".alpha", NULL};
 
+static const char *const shifts[] = {".shift", NULL};
+
 static const row rows[] = {
     {"dreambooth", "method: dreambooth, token: rare", "1e-4", 0, of_unet, NULL},
     {"dreambooth_text", "method: dreambooth, token: rare, train_text_encoder: yes", "1e-4", 0, anything, NULL},
     {"fine-tune-all", "method: fine-tune-all, initializer: a", "1e-4", 1, of_unet, NULL},
     {"lora", "method: lora, token: rare, lora: {rank: 2, alpha: 3}, train_text_encoder: yes", "1e-3", 0, NULL, factors},
     {"lora_cross", "method: lora, token: rare, lora: {layers: cross}", "1e-3", 0, NULL, factors},
+    {"svdiff", "method: svdiff, token: rare", "1e-2", 0, NULL, shifts},
+    {"svdiff_scalar", "method: svdiff, token: rare, svdiff: {norms: scalar}, train_text_encoder: yes", "1e-2", 0, NULL, shifts},
     {"textual-inversion", "method: textual-inversion, initializer: a, vectors: 2", "5e-2", 2, NULL, NULL},
 };
 enum { ROWS = sizeof rows / sizeof *rows };

@@ -16,7 +16,7 @@
 #include "cluster/base/str.h"
 #include "configs/cfg_yaml.h"
 
-static char scratch[64], world[FS_PATH];
+static char scratch[64], world[FS_PATH]; /* FS_PATH is at least PATH_MAX */
 
 static bool stop_at(void *arg, const train_progress *p)
 {
@@ -131,9 +131,9 @@ void kit_assert_same(const char *a, const char *b)
 
 const char *kit_model(void)
 {
-    static char path[FS_PATH + 32];
+    static char path[FS_PATH];
 
-    snprintf(path, sizeof path, "%s/data/toyworld/model", world);
+    snprintf(path, sizeof path, "%s/model", scratch);
     return path;
 }
 
@@ -141,9 +141,14 @@ int kit_open(void **state)
 {
     (void)state;
     const char *source = getenv("CFARM_SOURCE");
-    snprintf(world, sizeof world, "%s", source ? source : ".");
+    if (!realpath(source ? source : ".", world))
+        return -1;
     snprintf(scratch, sizeof scratch, "/tmp/cfarm-test-train-XXXXXX");
-    return mkdtemp(scratch) ? 0 : -1;
+    if (!mkdtemp(scratch))
+        return -1;
+    char model[FS_PATH + 32];
+    snprintf(model, sizeof model, "%s/data/toyworld/model", world);
+    return symlink(model, kit_model());
 }
 
 int kit_close(void **state)

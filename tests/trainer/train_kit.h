@@ -14,7 +14,7 @@ typedef struct {
 int kit_open(void **state);
 int kit_close(void **state);
 const char *kit_path(const char *name);      /* in the scratch folder; good for four more calls */
-const char *kit_model(void);                 /* the embedded model's folder */
+const char *kit_model(void);                 /* the embedded model, as a folder of the scratch folder */
 train_summary kit_train(kit_run o);          /* an error fails the test */
 int kit_try(kit_run o, train_summary *sum, err *e);
 void kit_train_gang(int size, kit_run o);    /* of processes */

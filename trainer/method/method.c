@@ -4,8 +4,9 @@
 #include <string.h>
 
 static const method *const methods[] = {&method_custom_diffusion, &method_dreambooth, &method_fine_tune_all, &method_lora,
-                                        &method_textual_inversion};
-const char *const method_names[] = {"custom-diffusion", "dreambooth", "fine-tune-all", "lora", "textual-inversion", NULL};
+                                        &method_svdiff, &method_textual_inversion};
+const char *const method_names[] = {"custom-diffusion", "dreambooth", "fine-tune-all", "lora", "svdiff",
+                                    "textual-inversion", NULL};
 
 const method *method_find(const char *name)
 {

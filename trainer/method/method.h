@@ -44,7 +44,8 @@ typedef struct {
 
 const method *method_find(const char *name); /* NULL: none; method_names for the message */
 extern const char *const method_names[];     /* ended by NULL */
-extern const method method_custom_diffusion, method_dreambooth, method_fine_tune_all, method_lora, method_textual_inversion;
+extern const method method_custom_diffusion, method_dreambooth, method_fine_tune_all, method_lora, method_svdiff,
+    method_textual_inversion;
 
 /* What the model's parameters call a tensor of a concept ("unet." + its name), and back. */
 void method_param(str *out, const char *tensor);
