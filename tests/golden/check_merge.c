@@ -18,7 +18,7 @@ typedef struct {
     tokenizer *t;
     int vocab, n_words;
     const char *words[64];
-    char spelled[64][16];
+    char spelled[64][24];
     features f;                 /* of the golden's C_reg; every norm 1, for no drift is asked */
 } merge_check;
 
