@@ -20,9 +20,9 @@ const cfg_field farm_fields[] = {
     {"base", CFG_TEXT, CFG_AT(farmfile, base), NULL, 1, 4095,
      .help = "the base model: a folder in the diffusers layout, or one .safetensors"},
     {"backend", CFG_CHOICE, CFG_AT(farmfile, backend), "auto", WORDS("auto", "cpu", "cuda"),
-     .help = "what trains; auto: GPUs where there are any"},
+     .help = "what trains; auto: what this build has"},
     {"limits.workers", CFG_INT, CFG_AT(farmfile, limits.workers), "auto", 1, 1e5, "workers on each node; auto: one "
-     "per GPU, or one per two cores", .unit = "workers", WORDS("auto")},
+     "per two cores and 8 GiB, or as many as the launcher has ranks there", .unit = "workers", WORDS("auto")},
     {"limits.threads", CFG_INT, CFG_AT(farmfile, limits.threads), "auto", 1, 4096,
      "threads of a worker; auto: the cores shared out", .unit = "threads", WORDS("auto")},
     {"limits.pack_max", CFG_INT, CFG_AT(farmfile, limits.pack_max), "auto", 1, 64,

@@ -146,6 +146,8 @@ static void prepare_or_tell(host *h, const train_options *o)
 /* Settings that are understood and do nothing yet are not passed over in silence. */
 static void tell_ignored(logger *log, const farmfile *f)
 {
+    if (f->limits.memory < 0.9)
+        log_event(log, "without-effect", TEXT("setting", "limits.memory"));
     if (f->limits.pack_max > 1)
         log_event(log, "without-effect", TEXT("setting", "limits.pack_max"));
     if (f->limits.time_limit >= 0)

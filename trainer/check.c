@@ -140,6 +140,17 @@ static int look_at_base(checking *c, err *e)
     return rc;
 }
 
+/* What the farm asks of the machines and this build cannot give. */
+static void check_backend(checking *c)
+{
+    err e = {0};
+
+    if (c->farm->backend != FARM_BACKEND_CUDA)
+        return;
+    err_set(&e, ERR_DEVICE, "%s: backend: cuda: workers do not train on GPUs yet; use cpu or auto", c->farm->path);
+    mistake(c, &e);
+}
+
 static void check_disk(checking *c)
 {
     uint64_t free_bytes;
@@ -180,6 +191,7 @@ int check_farm(const farmfile *farm, bool json, FILE *out, FILE *wrong)
     }
     if (c.mistakes == 0)
         check_tokens(&c, all);
+    check_backend(&c);
     check_disk(&c);
     json_t *o = json_pack("{s:o}", "concepts", c.list);
     if (json) {

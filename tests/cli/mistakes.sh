@@ -63,6 +63,7 @@ farm 'token: mug';                   check 'a token that is a word of the vocabu
 farm 'initializer: qqqqzzzz';        check 'an initializer that is no word' 'initializer'
 farm '' 'limits: {gang_max: 99999}'; check 'a limit out of range' "farm.yaml:[0-9]+:[0-9]+: .*gang_max"
 farm '' 'limits: {time_limit: 5 parsecs}'; check 'a time in parsecs' "farm.yaml:[0-9]+:[0-9]+: .*time_limit"
+farm '' 'backend: cuda';              check 'a backend that is not there yet' 'backend: cuda'
 farm '' 'merge: [{name: m, of: [mug, cup]}]'; check 'a merge of a concept there is not' "farm.yaml:[0-9]+:[0-9]+: .*cup"
 farm; sed -i 's/name: mug/name: ..\/mug/' "$work/farm.yaml";    check 'a name that leaves the folder' "farm.yaml:[0-9]+:[0-9]+: .*name"
 farm; printf '  - {name: mug, class: mug, images: x}\n' >>"$work/farm.yaml"; check 'two concepts of one name' "farm.yaml:[0-9]+:[0-9]+: .*mug"

@@ -5,21 +5,11 @@
 #include "cluster/base/rng.h"
 #include "cluster/comm/comm.h"
 #include "cluster/comm/comm_mpi.h"
+#include "tests/cluster/tree.h"
 
 enum { N = 1500000 }; /* more than one message */
 
 static float leaf(int rank, int i) { return rng_uniform(rng_open(1, "leaf", (uint32_t)rank, 0), (uint64_t)i) - 0.5f; }
-
-static float tree(int from, int size, int i)
-{
-    int half = 1;
-
-    if (size == 1)
-        return leaf(from, i);
-    while (half * 2 < size)
-        half *= 2;
-    return tree(from, half, i) + tree(from + half, size - half, i);
-}
 
 int main(int argc, char **argv)
 {
@@ -36,7 +26,7 @@ int main(int argc, char **argv)
         buf[i] = leaf(comm_rank(c), i);
     bad |= comm_sum(c, buf, N, &e) != 0;
     for (int i = 0; i < N; i += 997)
-        bad |= buf[i] != tree(0, comm_size(c), i);
+        bad |= buf[i] != tree_sum(leaf, 0, comm_size(c), i);
     if (comm_rank(c) == comm_size(c) - 1)
         err_set(&mine, ERR_INPUT, "the last rank objects");
     bad |= comm_agree(c, &mine, &e) != ERR_INPUT;

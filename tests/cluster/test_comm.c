@@ -15,21 +15,11 @@
 
 #include "cluster/base/rng.h"
 #include "cluster/comm/comm.h"
+#include "tests/cluster/tree.h"
 
 enum { N = 10007, SLOT = 4096 }; /* several pieces and a tail */
 
 static float leaf(int rank, int i) { return rng_normal(rng_open(1, "leaf", (uint32_t)rank, 0), (uint64_t)i); }
-
-static float tree(int from, int size, int i)
-{
-    int half = 1;
-
-    if (size == 1)
-        return leaf(from, i);
-    while (half * 2 < size)
-        half *= 2;
-    return tree(from, half, i) + tree(from + half, size - half, i);
-}
 
 typedef int member(comm *c); /* what a forked rank does; 0: as it should be */
 
@@ -44,7 +34,7 @@ static int sums_in_the_tree(comm *c)
         if (comm_sum(c, buf, N, &e) != 0)
             return 1;
         for (int i = 0; i < N; i++)
-            if (buf[i] != tree(0, comm_size(c), i))
+            if (buf[i] != tree_sum(leaf, 0, comm_size(c), i))
                 return 2;
     }
     return 0;
