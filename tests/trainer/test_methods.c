@@ -1,5 +1,5 @@
 /* The laws every method keeps, on the embedded model: repeated or in a gang of two it gives the same bytes; what was
- * learned lowers the loss on fixed draws; what moves is what the method says, and a concept lies over its base as it was
+ * learned lowers the loss on fixed draws; gradients are slopes; what moves is what the method says, and a concept lies over its base as it was
  * left. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "cluster/base/mem.h"
+#include "cluster/base/rng.h"
 #include "cluster/base/str.h"
 #include "data/concept.h"
 #include "tests/trainer/train_kit.h"
@@ -190,6 +191,105 @@ static void a_concept_lies_over_its_base_as_it_was_left(void **state)
     b->close(b);
 }
 
+/* ---- gradients, against differences ---- */
+
+static int fill_fixed(void *arg, int i, step_sample *x, err *e)
+{
+    enum { CELLS = 8 * 8 };
+    (void)arg, (void)e;
+    rng_normal_fill(rng_open(7, "latents", 0, (uint32_t)i), x->latents, CELLS * 4);
+    rng_normal_fill(rng_open(7, "noise", 0, (uint32_t)i), x->noise, CELLS * 4);
+    for (int p = 0; p < CELLS; p++)
+        x->mask[p] = 1;
+    for (int p = 0; p < TOKENS; p++)
+        x->ids[p] = 300 + 5 * p + i;
+    x->timestep = 400 + 100 * i;
+    x->weight = 1.0f / (2 * CELLS * 4);
+    return 0;
+}
+
+/* Away from where the factors begin: with B = 0 no gradient would reach A. */
+static void stir(nn_params *p, const char *const names[], int n)
+{
+    for (int i = 0; i < n; i++) {
+        nn_shape s;
+        err e = {0};
+        assert_int_equal(nn_params_shape(p, names[i], &s, &e), 0);
+        size_t count = (size_t)nn_count(s);
+        float *x = NEW_N(float, count), *more = NEW_N(float, count);
+        assert_int_equal(nn_params_get(p, names[i], x, count, &e), 0);
+        rng_normal_fill(rng_open(8, "stir", 0, (uint32_t)i), more, count);
+        for (size_t k = 0; k < count; k++)
+            x[k] += 0.02f * more[k];
+        assert_int_equal(nn_params_set(p, names[i], s, x, &e), 0);
+        free(x);
+        free(more);
+    }
+}
+
+/* The loss at w + by d, d of length 1. */
+static double loss_at(stepper *s, nn_params *p, const float *w, const float *d, size_t n, double by)
+{
+    float losses[2], *x = NEW_N(float, n);
+    err e = {0};
+
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)((double)w[i] + by * (double)d[i]);
+    assert_int_equal(nn_params_state_write(p, "train.w", x, n, &e), 0);
+    assert_int_equal(step_judge(s, 2, fill_fixed, NULL, losses, &e), 0);
+    free(x);
+    return (double)losses[0] + (double)losses[1];
+}
+
+/* What moves by a method's adapter, in a stepper of its own. */
+static void check_slope(const char *name, train_cfg how)
+{
+    const method *by = method_find(name);
+    nn_backend *b;
+    sd *m = model_open(&b);
+    nn_params *p = sd_params(m);
+    nn_adapter adapter = by->adapter;
+    step_adamw still = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
+    step_result r;
+    const char **moves;
+    stepper *s;
+    comm *self;
+    err e = {0};
+    int n;
+
+    adapter.arg = &how;
+    assert_int_equal(by->prepare(m, &how, &e), 0);
+    assert_int_equal(train_moves(m, by, &how, &moves, &n, &e), 0);
+    stir(p, moves, n);
+    assert_int_equal(comm_self(&self, &e), 0);
+    step_opts o = {.moves = moves, .n_moves = n, .batch = 2, .micro = 2, .h = 8, .w = 8, .adapter = &adapter};
+    assert_int_equal(step_new(&s, m, self, &o, &e), 0);
+    assert_int_equal(step_run(s, 1, &still, fill_fixed, NULL, &r, &e), 0);
+    size_t count = nn_params_trained_count(p);
+    float *w = NEW_N(float, count), *d = NEW_N(float, count);
+    assert_int_equal(nn_params_state_read(p, "train.w", w, count, &e), 0);
+    assert_int_equal(nn_params_state_read(p, "train.g", d, count, &e), 0);
+    for (size_t i = 0; i < count; i++)
+        d[i] /= (float)r.grad_norm;
+    double h = 1e-2, slope = (loss_at(s, p, w, d, count, h) - loss_at(s, p, w, d, count, -h)) / (2 * h);
+    assert_true(r.grad_norm > 1e-3 && fabs(slope - r.grad_norm) < 0.01 * r.grad_norm);
+    free(w);
+    free(d);
+    free(moves);
+    step_free(s);
+    comm_free(self);
+    sd_close(m);
+    b->close(b);
+}
+
+static void the_gradient_is_the_slope_along_itself(void **state)
+{
+    (void)state;
+    check_slope("lora", (train_cfg){.train_text_encoder = true, .lora_rank = 3, .lora_alpha = 2, .seed = 1});
+    check_slope("svdiff", (train_cfg){.train_text_encoder = true, .svdiff_norms = SVDIFF_ELEMENTWISE});
+    check_slope("svdiff", (train_cfg){.svdiff_norms = SVDIFF_SCALAR});
+}
+
 typedef struct {
     const char *name;
     void (*test)(void **state);
@@ -205,7 +305,7 @@ enum { LAWS = sizeof laws / sizeof *laws };
 
 int main(void)
 {
-    struct CMUnitTest tests[ROWS * LAWS];
+    struct CMUnitTest tests[ROWS * LAWS + 1];
     char names[ROWS * LAWS][128];
 
     for (int i = 0; i < ROWS * LAWS; i++) {
@@ -213,5 +313,6 @@ int main(void)
         tests[i] = (struct CMUnitTest){.name = names[i], .test_func = laws[i % LAWS].test,
                                        .initial_state = (void *)(uintptr_t)&rows[i / LAWS]};
     }
+    tests[ROWS * LAWS] = (struct CMUnitTest)cmocka_unit_test(the_gradient_is_the_slope_along_itself);
     return cmocka_run_group_tests(tests, kit_open, kit_close);
 }
