@@ -20,15 +20,16 @@
 #include "trainer/nn/cpu/cpu_tiles.h"
 
 enum {
-    QUERIES = 32,        /* of a tile: two panels */
-    MANY_KEYS = 2048,    /* from here on one panel of scores fills half of L2, and a tile is one panel */
+    QUERIES = 128,       /* the most of a tile */
+    FEW_QUERIES = 64,    /* the least, scores in L2 or not: K and V (and dK, dV) are read (and written) once a tile */
+    SCORES = 65536,      /* numbers in a tile of scores, 256 KiB, which stay in L2 */
 };
 
 typedef struct {
     att_shape s;
     const cpu_simd *simd;
     float scale;
-    int64_t queries;     /* of a tile: 16 or 32 */
+    int64_t queries;     /* of a tile, whole panels */
     int64_t parts, items, lanes, lane_floats;
 } att;
 
@@ -265,6 +266,13 @@ static int run(nn_backend *on, const nn_call *c)
     return 0;
 }
 
+static int64_t queries_of(const att_shape *s)
+{
+    int64_t fit = SCORES / s->tk / SIMD_LANES * SIMD_LANES;
+
+    return least(fit < FEW_QUERIES ? FEW_QUERIES : least(fit, QUERIES), up(s->tq, SIMD_LANES));
+}
+
 static int prepare(nn_backend *on, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
 {
     att *m = NEW(att);
@@ -277,7 +285,7 @@ static int prepare(nn_backend *on, nn_call *c, const bool frozen[NN_MAX_SRC], er
     m->s = att_shape_of(c->y);
     m->simd = cpu_simd_best();
     m->scale = (float)(1.0 / sqrt((double)s->d));
-    m->queries = s->tk < MANY_KEYS ? QUERIES : SIMD_LANES;
+    m->queries = queries_of(s);
     heads = s->n * s->heads;
     all = (s->tq + m->queries - 1) / m->queries;
     /* Too few heads for all threads: a head's queries are shared out too; the sums over queries, in dK and dV, cannot. */

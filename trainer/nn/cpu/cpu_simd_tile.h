@@ -1,5 +1,6 @@
 /* The tile of cpu_simd.h, for each number of rows and panels: sums stay in registers over the whole depth. Included by
- * cpu_simd_*.c, which set the compiler's flags. At -O3 every loop over R and P below is unrolled. */
+ * cpu_simd_*.c, which set the compiler's flags. Loops over rows and columns of a tile must be unrolled, or gcc lays its sums
+ * in memory. */
 
 /* Lanes of v into n columns; a part of the columns, or none, may be left. */
 static inline void put_columns(float *to, vec v, int64_t n, bool add)
@@ -15,6 +16,8 @@ static inline void put_columns(float *to, vec v, int64_t n, bool add)
     }
 }
 
+#define UNROLL _Pragma("GCC unroll 16")
+
 /* A tile of R rows and P panels is R times V sums of LANES columns each. */
 #define TILE(R, P)                                                                                           \
     static void tile_##R##_##P(const simd_tile *c)                                                           \
@@ -24,22 +27,22 @@ static inline void put_columns(float *to, vec v, int64_t n, bool add)
         const float *panel = c->panel;                                                                       \
         const int64_t next = c->next, step = c->step, depth = c->depth;                                      \
                                                                                                              \
-        for (int v = 0; v < V; v++)                                                                          \
-            for (int r = 0; r < (R); r++)                                                                    \
+        UNROLL for (int v = 0; v < V; v++)                                                                   \
+            UNROLL for (int r = 0; r < (R); r++)                                                             \
                 sum[r][v] = c->start ? *(const vec *)(c->start + v * LANES) : (vec){0};                      \
         for (int64_t t = 0; t < c->taps; t++) {                                                              \
             const float *a[R];                                                                               \
-            for (int r = 0; r < (R); r++)                                                                    \
+            UNROLL for (int r = 0; r < (R); r++)                                                             \
                 a[r] = c->rows[r] + t * c->tap_step;                                                         \
             for (int64_t k = 0; k < depth; k++, panel += SIMD_LANES)                                         \
-                for (int v = 0; v < V; v++) {                                                                \
+                UNROLL for (int v = 0; v < V; v++) {                                                         \
                     const vec w = *(const vec *)(panel + v / EACH * next + v % EACH * LANES);                \
-                    for (int r = 0; r < (R); r++)                                                            \
+                    UNROLL for (int r = 0; r < (R); r++)                                                     \
                         sum[r][v] += a[r][k * step] * w;                                                     \
                 }                                                                                            \
         }                                                                                                    \
-        for (int r = 0; r < (R); r++)                                                                        \
-            for (int v = 0; v < V; v++)                                                                      \
+        UNROLL for (int r = 0; r < (R); r++)                                                                 \
+            UNROLL for (int v = 0; v < V; v++)                                                               \
                 put_columns(c->out + r * c->ld + v / EACH * c->out_next + v % EACH * LANES, sum[r][v],       \
                             c->columns - v * LANES, c->add);                                                 \
     }

@@ -5,7 +5,10 @@
 
 #include "trainer/nn/cpu/cpu.h"
 
-enum { DEEP = 192 };         /* numbers of a slice: two panels' slices are 24 KiB and stay in L1 */
+enum {
+    DEEP = 192,      /* numbers of a slice: two panels' slices are 24 KiB and stay in L1 */
+    APART = 512,     /* numbers of a row this far apart (half a page) are first laid side by side */
+};
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -56,7 +59,7 @@ static void aim(simd_tile *c, const tiles *t, block *b, slice s)
     for (int64_t r = 0; r < b->m; r++)
         b->rows[r] = t->a + (t->at ? t->at[b->first + r] : (b->first + r) * t->row)
                      + (t->taps > 1 ? s.from * t->tap_step : s.from * t->step);
-    if (t->step == 1 || t->taps > 1)
+    if (t->step < APART || t->taps > 1)
         return;
     for (int64_t k = 0; k < c->depth; k++)
         for (int64_t r = 0; r < b->m; r++)
