@@ -7,7 +7,7 @@
 
 enum {
     DEEP = 192,      /* numbers of a slice: two panels' slices are 24 KiB and stay in L1 */
-    APART = 512,     /* numbers of a row this far apart (half a page) are first laid side by side */
+    APART = 512,     /* from here on (half a page) a turned factor is brought together first */
 };
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -35,7 +35,7 @@ void tiles_pack(float *panels, const float *b, int64_t k, int64_t n, int64_t row
 typedef struct {
     const float *rows[TILES_BLOCK];  /* where each begins */
     int64_t first, m;
-    float turned[TILES_BLOCK][DEEP]; /* a piece of rows whose numbers lie apart, side by side */
+    float near[TILES_BLOCK / SIMD_LANES][DEEP][SIMD_LANES]; /* a slice of a turned factor, 16 rows side by side */
 } block;
 
 /* Taps from..to-1 (of several), or numbers from..to-1 of the only run, of every row: what a panel's slice is for. */
@@ -44,6 +44,18 @@ typedef struct { int64_t from, to; } slice;
 static int64_t slice_size(const tiles *t)
 {
     return t->taps > 1 ? (DEEP + t->depth - 1) / t->depth : DEEP;
+}
+
+/* A turned factor's numbers lie a row apart, each on a page of its own: brings a slice of them together. */
+static void gather(simd_tile *c, const tiles *t, block *b)
+{
+    for (int64_t k = 0; k < c->depth; k++)
+        for (int64_t r = 0; r < b->m; r += SIMD_LANES)
+            memcpy(b->near[r / SIMD_LANES][k], b->rows[r] + k * t->step,
+                   (size_t)least(SIMD_LANES, b->m - r) * sizeof(float));
+    for (int64_t r = 0; r < b->m; r++)
+        b->rows[r] = &b->near[r / SIMD_LANES][0][r % SIMD_LANES];
+    c->step = SIMD_LANES;
 }
 
 /* Where tile c reads the slice of its rows and panels. */
@@ -59,14 +71,8 @@ static void aim(simd_tile *c, const tiles *t, block *b, slice s)
     for (int64_t r = 0; r < b->m; r++)
         b->rows[r] = t->a + (t->at ? t->at[b->first + r] : (b->first + r) * t->row)
                      + (t->taps > 1 ? s.from * t->tap_step : s.from * t->step);
-    if (t->step < APART || t->taps > 1)
-        return;
-    for (int64_t k = 0; k < c->depth; k++)
-        for (int64_t r = 0; r < b->m; r++)
-            b->turned[r][k] = b->rows[r][k * t->step];
-    for (int64_t r = 0; r < b->m; r++)
-        b->rows[r] = b->turned[r];
-    c->step = 1;
+    if (t->step >= APART && t->taps == 1 && !t->at && t->row == 1)
+        gather(c, t, b);
 }
 
 /* All rows of a block, with one slice of their numbers, through panels panel..panel_end-1. */
