@@ -11,9 +11,12 @@
 #include "data/concept_impl.h"
 
 const concept_text concept_texts[] = {
-    {"method", offsetof(concept, method)},   {"base", offsetof(concept, base)},
-    {"base_path", offsetof(concept, base_path)}, {"created", offsetof(concept, created)},
-    {"recipe", offsetof(concept, recipe)},   {"settings", offsetof(concept, settings)},
+    {"method", offsetof(concept, method)},
+    {"base", offsetof(concept, base)},
+    {"base_path", offsetof(concept, base_path)},
+    {"created", offsetof(concept, created)},
+    {"recipe", offsetof(concept, recipe)},
+    {"settings", offsetof(concept, settings)},
     {NULL, 0},
 };
 

@@ -24,43 +24,43 @@
 typedef enum { CONCEPT_SINGLE, CONCEPT_MERGED } concept_kind;
 
 typedef struct {
-    char *name;          /* diffusers name: "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"; of the text
-                          * encoder with "text_encoder." before it */
-    int64_t rows, cols;  /* [rows, cols]; cols 0: a vector of rows (a bias) */
+    char *name; /* diffusers name: "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"; of the text
+                 * encoder with "text_encoder." before it */
+    int64_t rows, cols; /* [rows, cols]; cols 0: a vector of rows (a bias) */
     float *data;
 } concept_tensor;
 
 typedef struct {
-    char *word;          /* "<new1>" */
-    char *class_word;    /* "cat", "wooden pot"; may be "" */
-    int32_t initial_id;  /* vocabulary id its row began as; -1: unknown */
-    float *row;          /* [width] */
+    char *word;         /* "<new1>" */
+    char *class_word;   /* "cat", "wooden pot"; may be "" */
+    int32_t initial_id; /* vocabulary id its row began as; -1: unknown */
+    float *row;         /* [width] */
 } concept_token;
 
 /* One target row of a merge: the text feature of one position of one prompt. */
 typedef struct {
-    char *label;         /* for people: "photo of a <new1> cat: <new1>" */
-    char *key;           /* its token prefix, modifier words spelled: "49406 1125 539 320 <new1>". Same key, same row */
-    double wanted;       /* |W k| over all matrices: what a residual is measured against */
+    char *label;   /* for people: "photo of a <new1> cat: <new1>" */
+    char *key;     /* its token prefix, modifier words spelled: "49406 1125 539 320 <new1>". Same key, same row */
+    double wanted; /* |W k| over all matrices: what a residual is measured against */
 } concept_row;
 
 typedef struct {
-    char *name;          /* as concept_tensor.name */
+    char *name; /* as concept_tensor.name */
     int64_t rows;
 } concept_matrix;
 
 /* The merge card: the images dW k of the target rows under the concept's own change dW = W - W0, instead of W itself
  * (facts: 0.7 MB for SD 1.5 against 77). n == 0: the file has none. */
 typedef struct {
-    int n;               /* target rows */
-    int width;           /* of the text features */
+    int n;     /* target rows */
+    int width; /* of the text features */
     int matrices;
-    int64_t outs;        /* sum of matrix[].rows */
-    concept_row *row;    /* [n] */
+    int64_t outs;           /* sum of matrix[].rows */
+    concept_row *row;       /* [n] */
     concept_matrix *matrix; /* [matrices] */
-    float *bos;          /* [width]: the feature of the first token, the same for every prompt of a text encoder */
-    float *k;            /* [n, width] */
-    float *image;        /* [n, outs]: dW k, matrix after matrix in the order of matrix[] */
+    float *bos;             /* [width]: the feature of the first token, the same for every prompt of a text encoder */
+    float *k;               /* [n, width] */
+    float *image;           /* [n, outs]: dW k, matrix after matrix in the order of matrix[] */
 } concept_card;
 
 typedef struct {
@@ -69,7 +69,7 @@ typedef struct {
 } concept_history;
 
 typedef struct {
-    char *name;          /* "0.png" */
+    char *name; /* "0.png" */
     unsigned char *png;
     size_t bytes;
 } concept_sample;
@@ -79,38 +79,38 @@ typedef struct {
     int rank, width, matrices;
     int64_t outs;
     concept_matrix *matrix; /* [matrices] */
-    char **label;        /* [rank]: which target row each factor answers for */
-    float *left;         /* [outs, rank] */
-    double *right;       /* [rank, width] */
+    char **label;           /* [rank]: which target row each factor answers for */
+    float *left;            /* [outs, rank] */
+    double *right;          /* [rank, width] */
 } concept_factors;
 
 typedef struct {
-    char *name;          /* file name without folders */
-    char *sha256;        /* root digest of the file's contents (store_digest) */
-    char *words;         /* "<new1>" or "<new1> as <new2>", joined by ", " */
+    char *name;   /* file name without folders */
+    char *sha256; /* root digest of the file's contents (store_digest) */
+    char *words;  /* "<new1>" or "<new1> as <new2>", joined by ", " */
 } concept_source;
 
 typedef struct {
     concept_kind kind;
-    char *method;        /* "custom-diffusion" */
-    char *base;          /* fingerprint of the base model, 64 hexadecimal digits (concept_fingerprint) */
-    char *base_path;     /* where it stood when this was made: a hint, never trusted without the fingerprint */
-    char *created;       /* "2026-11-22T21:00:00Z"; given by the caller, so that the same run gives the same bytes */
-    char *recipe;        /* JSON: what decided the numbers */
-    char *settings;      /* YAML: the settings as run */
+    char *method;    /* "custom-diffusion" */
+    char *base;      /* fingerprint of the base model, 64 hexadecimal digits (concept_fingerprint) */
+    char *base_path; /* where it stood when this was made: a hint, never trusted without the fingerprint */
+    char *created;   /* "2026-11-22T21:00:00Z"; given by the caller, so that the same run gives the same bytes */
+    char *recipe;    /* JSON: what decided the numbers */
+    char *settings;  /* YAML: the settings as run */
     uint64_t seed;
-    int width;           /* of the text encoder */
+    int width; /* of the text encoder */
 
     int n_tensors, n_tokens, n_samples, n_sources;
-    concept_tensor *tensors;   /* a merged file made with --factors-only has none */
+    concept_tensor *tensors; /* a merged file made with --factors-only has none */
     concept_token *tokens;
     concept_card card;
     concept_history history;
     concept_sample *samples;
-    concept_factors factors;   /* rank 0: none */
+    concept_factors factors; /* rank 0: none */
     concept_source *sources;
-    char *certificate;         /* JSON; merged only */
-    char digest[HASH_HEX];     /* of the file it was read from (store_digest); concept_write passes over it */
+    char *certificate;     /* JSON; merged only */
+    char digest[HASH_HEX]; /* of the file it was read from (store_digest); concept_write passes over it */
 } concept;
 
 /* Parts of a file; attributes and tokens are always read. */
@@ -119,7 +119,7 @@ enum {
     CONCEPT_CARD = 2,
     CONCEPT_HISTORY = 4,
     CONCEPT_SAMPLES = 8,
-    CONCEPT_FACTORS = 16,  /* with sources and certificate */
+    CONCEPT_FACTORS = 16, /* with sources and certificate */
     CONCEPT_ALL = 31
 };
 
@@ -128,9 +128,9 @@ enum {
 int concept_read(concept *out, const char *path, unsigned parts, err *e);
 /* Atomic; the same struct gives the same bytes. NULL texts are written as "". */
 int concept_write(const char *path, const concept *c, err *e);
-void concept_free(concept *c);             /* everything it points to, and zeroes it; {0} is fine */
+void concept_free(concept *c); /* everything it points to, and zeroes it; {0} is fine */
 
-const concept_tensor *concept_find(const concept *c, const char *name);   /* NULL: none */
+const concept_tensor *concept_find(const concept *c, const char *name); /* NULL: none */
 /* Grow the lists; text and data are copied (data may be NULL: zeroes). */
 concept_tensor *concept_add_tensor(concept *c, const char *name, int64_t rows, int64_t cols, const float *data);
 concept_token *concept_add_token(concept *c, const char *word, const char *class_word, int32_t initial_id,
@@ -144,6 +144,6 @@ int concept_weight(const concept *c, const char *name, const float *w0, int64_t 
 /* sha256 over name, shape and f32 values of all cross-attention K/V matrices among kv, in order of name. Two files of
  * the same model (f16 values stored as f32 included) have one fingerprint. Other tensors are passed over. */
 void concept_fingerprint(const concept_tensor *kv, int n, char hex[HASH_HEX]);
-bool concept_is_kv(const char *name);      /* ends in attn2.to_k.weight or attn2.to_v.weight */
+bool concept_is_kv(const char *name); /* ends in attn2.to_k.weight or attn2.to_v.weight */
 void concept_card_free(concept_card *c);
 #endif

@@ -8,8 +8,11 @@
 enum { CONCEPT_VERSION = 1, CONCEPT_PATH = 1024 };
 
 /* The texts among the attributes of "/". */
-typedef struct { const char *name; size_t at; } concept_text;
-extern const concept_text concept_texts[];       /* ended by a NULL name */
+typedef struct {
+    const char *name;
+    size_t at;
+} concept_text;
+extern const concept_text concept_texts[]; /* ended by a NULL name */
 static inline char **concept_text_at(const concept *c, const concept_text *t)
 {
     return (char **)((char *)(uintptr_t)c + t->at);

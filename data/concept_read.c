@@ -26,7 +26,8 @@ static int get_head(store *s, concept *c, err *e)
     bool ours = store_get_text(s, "/", "format", &format, e) == 0 && strcmp(format, CONCEPT_FORMAT) == 0;
     free(format);
     if (!ours)
-        return err_set(e, ERR_INPUT, "an HDF5 file, but not one of a concept (attribute format is not " CONCEPT_FORMAT ")");
+        return err_set(e, ERR_INPUT,
+                       "an HDF5 file, but not one of a concept (attribute format is not " CONCEPT_FORMAT ")");
     TRY(store_get_int(s, "/", "version", &version, e));
     if (version < 1 || version > CONCEPT_VERSION)
         return err_set(e, ERR_INPUT, "written in version %lld; this program reads up to %d", (long long)version,

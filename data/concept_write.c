@@ -50,7 +50,8 @@ static int put_token(store *s, const concept *c, int i, err *e)
     const concept_token *t = &c->tokens[i];
     char path[CONCEPT_PATH];
     if (!t->word[0] || strchr(t->word, '/') || strlen(t->word) > 255)
-        return err_set(e, ERR_INPUT, "\"%.60s\" cannot name a token in a file; it may have no / and 255 bytes", t->word);
+        return err_set(e, ERR_INPUT, "\"%.60s\" cannot name a token in a file; it may have no / and 255 bytes",
+                       t->word);
     snprintf(path, sizeof path, "/tokens/%s", t->word);
     TRY(store_put(s, path, shape1(F32, c->width), t->row, e));
     TRY(store_attr_text(s, path, "class", text_or_empty(t->class_word), e));

@@ -20,8 +20,8 @@
 enum { STORE_DIMS = 4 };
 typedef struct store store;
 typedef struct {
-    dtype type;                /* F32, F64, F16, BF16 (read back as stored), I32, I64, U8 */
-    int n;                     /* dimensions; 0: a scalar */
+    dtype type; /* F32, F64, F16, BF16 (read back as stored), I32, I64, U8 */
+    int n;      /* dimensions; 0: a scalar */
     int64_t d[STORE_DIMS];
 } store_shape;
 
@@ -34,13 +34,13 @@ int store_put_texts(store *s, const char *path, const char *const text[], int64_
 int store_attr_text(store *s, const char *path, const char *name, const char *value, err *e);
 int store_attr_int(store *s, const char *path, const char *name, int64_t value, err *e);
 int store_attr_real(store *s, const char *path, const char *name, double value, err *e);
-int store_commit(store *s, err *e);        /* frees s, whatever happens */
-void store_drop(store *s);                 /* instead of commit: nothing is left; NULL is fine */
+int store_commit(store *s, err *e); /* frees s, whatever happens */
+void store_drop(store *s);          /* instead of commit: nothing is left; NULL is fine */
 
 /* Reading. */
 int store_open(store **out, const char *path, err *e);
 void store_close(store *s);
-const char *store_digest(const store *s);  /* the root's sha256: names the whole contents */
+const char *store_digest(const store *s); /* the root's sha256: names the whole contents */
 bool store_has(store *s, const char *path);
 int store_shape_of(store *s, const char *path, store_shape *out, err *e);
 /* ERR_SHAPE unless type and dimensions are these; a dimension of -1 takes any. */
@@ -48,8 +48,8 @@ int store_get(store *s, const char *path, store_shape want, void *to, err *e);
 /* Allocates: free(*to). *shape is what was found; `want` restricts as above (type too). */
 int store_load(store *s, const char *path, store_shape want, void **to, store_shape *shape, err *e);
 int store_load_text(store *s, const char *path, char **text, err *e);
-int store_load_texts(store *s, const char *path, char ***text, int64_t *n, err *e);      /* free with store_names_free */
-int store_get_text(store *s, const char *path, const char *name, char **text, err *e);   /* attributes */
+int store_load_texts(store *s, const char *path, char ***text, int64_t *n, err *e);    /* free with store_names_free */
+int store_get_text(store *s, const char *path, const char *name, char **text, err *e); /* attributes */
 int store_get_int(store *s, const char *path, const char *name, int64_t *value, err *e);
 int store_get_real(store *s, const char *path, const char *name, double *value, err *e);
 bool store_has_attr(store *s, const char *path, const char *name);
@@ -60,5 +60,5 @@ void store_names_free(char **names);
 /* Reads and checks everything. */
 int store_check(store *s, err *e);
 
-size_t store_count(store_shape shape);     /* elements */
+size_t store_count(store_shape shape); /* elements */
 #endif

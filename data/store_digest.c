@@ -5,7 +5,7 @@
 #include "cluster/base/mem.h"
 #include "data/store_impl.h"
 
-enum { ATTR_MOST = 64 << 20 };     /* bytes of one attribute: a farm's settings may be long, but not this long */
+enum { ATTR_MOST = 64 << 20 }; /* bytes of one attribute: a farm's settings may be long, but not this long */
 
 /* Length first, so that no two sequences of fields run into the same bytes. */
 static void add_field(hash *h, const void *bytes, size_t n)

@@ -6,30 +6,30 @@
 #include "cluster/base/fs.h"
 #include "data/store.h"
 
-enum { STORE_DEPTH = 8 };                /* of groups within groups: a file that goes deeper is not ours */
-#define STORE_DIGEST "sha256"            /* the attribute that carries a node's digest */
+enum { STORE_DEPTH = 8 };     /* of groups within groups: a file that goes deeper is not ours */
+#define STORE_DIGEST "sha256" /* the attribute that carries a node's digest */
 
 struct store {
     hid_t file;
     bool writing;
-    uint64_t file_bytes;                 /* reading: no dataset is larger than its file */
+    uint64_t file_bytes; /* reading: no dataset is larger than its file */
     char path[FS_PATH], aside[FS_PATH];
     char root[HASH_HEX];
-    char **entered;                      /* groups already checked */
+    char **entered; /* groups already checked */
     size_t n_entered;
 };
 
 /* ERR_IO or ERR_INPUT with HDF5's innermost message: "FILE: PATH: <what>: <what HDF5 said>". Call it before any other
  * HDF5 call clears the stack. */
 int store_fail(const store *s, const char *path, const char *what, err *e);
-int store_damage(const store *s, const char *path, const char *what, err *e);   /* ERR_INPUT, HDF5 has no part in it */
+int store_damage(const store *s, const char *path, const char *what, err *e); /* ERR_INPUT, HDF5 has no part in it */
 
 /* Our element types as HDF5 has them; < 0 when HDF5 refuses. Close with H5Tclose. */
 hid_t store_h5_type(dtype t);
-hid_t store_h5_text(size_t bytes);       /* fixed length, zero-terminated, UTF-8 */
+hid_t store_h5_text(size_t bytes); /* fixed length, zero-terminated, UTF-8 */
 /* Which of ours a file's type is; false: none. */
 bool store_our_type(hid_t type, dtype *out);
-hid_t store_access(void);                /* file access properties of readers and writers */
+hid_t store_access(void); /* file access properties of readers and writers */
 
 /* The digest tree (store_digest.c). A dataset's attribute sha256 covers type, shape and values; a group's covers its
  * attributes and, child by child in order of name, either the child group's sha256 or all the child dataset's
@@ -37,7 +37,7 @@ hid_t store_access(void);                /* file access properties of readers an
 void store_values_digest(char hex[HASH_HEX], store_shape shape, size_t text_bytes, const void *data, size_t bytes);
 int store_group_digest(const store *s, hid_t group, const char *path, char hex[HASH_HEX], err *e);
 int store_check_groups(store *s, err *e); /* every group, entered or not */
-int store_seal(store *s, err *e);        /* writes every group's digest, leaves first */
+int store_seal(store *s, err *e);         /* writes every group's digest, leaves first */
 /* Checks every group on the way to the object at path, itself if it is one, each only once. */
 int store_enter(store *s, const char *path, err *e);
 

@@ -9,8 +9,8 @@
 typedef struct {
     hid_t set, type;
     store_shape shape;
-    size_t text;       /* bytes of one text; 0: numbers */
-    size_t bytes;      /* of all values */
+    size_t text;  /* bytes of one text; 0: numbers */
+    size_t bytes; /* of all values */
 } opened;
 
 static void close_dataset(opened *o)
@@ -332,7 +332,8 @@ int store_names(store *s, const char *group, char ***names, size_t *n, err *e)
     *names = mem_grow(*names, info.nlinks + 1, sizeof **names);
     for (; *n < info.nlinks; (*n)++) {
         char name[512];
-        ssize_t len = H5Lget_name_by_idx(s->file, group, H5_INDEX_NAME, H5_ITER_INC, *n, name, sizeof name, H5P_DEFAULT);
+        ssize_t len =
+            H5Lget_name_by_idx(s->file, group, H5_INDEX_NAME, H5_ITER_INC, *n, name, sizeof name, H5P_DEFAULT);
         (*names)[*n] = NULL;
         if (len < 0 || (size_t)len >= sizeof name)
             return store_fail(s, group, "its list of children cannot be read", e);

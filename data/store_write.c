@@ -5,7 +5,7 @@
 #include "cluster/base/mem.h"
 #include "data/store_impl.h"
 
-enum { CHUNK = 1 << 20 };          /* bytes; larger ones waste space at the tail, smaller ones cost time */
+enum { CHUNK = 1 << 20 }; /* bytes; larger ones waste space at the tail, smaller ones cost time */
 
 /* Rows are kept whole: the last dimension is filled first. A dimension that is cut is cut evenly, for every chunk is
  * stored at full size. */

@@ -7,8 +7,8 @@
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
 
-static const double MET = 1e-4;     /* a concept whose rows are missed by less says what it said alone */
-static const double SMALL = 0.10;   /* a drift nobody sees in pictures */
+static const double MET = 1e-4;   /* a concept whose rows are missed by less says what it said alone */
+static const double SMALL = 0.10; /* a drift nobody sees in pictures */
 
 void certificate_free(certificate *c)
 {
@@ -28,7 +28,7 @@ static const certificate_concept *worst_concept(const certificate *c)
     const certificate_concept *worst = &c->concept[0];
     for (int i = 1; i < c->n; i++)
         if (c->concept[i].after > worst->after)
-            worst = &c->concept[i];
+    worst = &c->concept[i];
     return worst;
 }
 
@@ -43,12 +43,15 @@ static int refuse(const certificate *c, bool accept_drift, err *e)
     if (is_bad(c->drift) || is_bad(worst->after))
         return err_set(e, ERR_INPUT, "the solution is not finite; nothing is written");
     if (c->reason == LSQ_SOLVED && worst->after > MET)
-        return err_set(e, ERR_INPUT, "%s would be missed by %.2g of what it says (the target rows' condition is %.2g); "
-                       "merge fewer concepts, or --relax ridge", worst->name, worst->after, c->condition);
+        return err_set(e, ERR_INPUT,
+                       "%s would be missed by %.2g of what it says (the target rows' condition is %.2g); "
+                       "merge fewer concepts, or --relax ridge",
+                       worst->name, worst->after, c->condition);
     if (c->drift > 1 && !accept_drift)
-        return err_set(e, ERR_INPUT, "the merge would change the base model's other words by %.0f %% (%d of %d dimensions "
-                       "are spoken for); merge fewer concepts, --relax ridge, or --accept-drift", 100 * c->drift, c->used,
-                       c->available);
+        return err_set(e, ERR_INPUT,
+                       "the merge would change the base model's other words by %.0f %% (%d of %d dimensions "
+                       "are spoken for); merge fewer concepts, --relax ridge, or --accept-drift",
+                       100 * c->drift, c->used, c->available);
     return 0;
 }
 
@@ -58,15 +61,19 @@ int certificate_judge(certificate *c, bool accept_drift, err *e)
     const char *base = c->drift <= SMALL ? "keeps its other words" : "changes in its other words";
     char room[80] = "";
     TRY(refuse(c, accept_drift, e));
-    if (4 * c->used > 3 * c->available) /* what is left to minimise over is little: the next concept may be one too many */
+    if (4 * c->used >
+        3 * c->available) /* what is left to minimise over is little: the next concept may be one too many */
         snprintf(room, sizeof room, "; %d of %d dimensions are spoken for", c->used, c->available);
     if (worst->after <= MET)
-        snprintf(c->verdict, sizeof c->verdict, "%s: every concept says what it said alone (to %.1g); the base %s (drift "
-                 "%.2g %%)%s", c->drift <= SMALL ? "clean" : "exact, with drift", worst->after, base, 100 * c->drift, room);
+        snprintf(c->verdict, sizeof c->verdict,
+                 "%s: every concept says what it said alone (to %.1g); the base %s (drift "
+                 "%.2g %%)%s",
+                 c->drift <= SMALL ? "clean" : "exact, with drift", worst->after, base, 100 * c->drift, room);
     else
-        snprintf(c->verdict, sizeof c->verdict, "relaxed: %s is missed by %.2g %% of what it says (%.2g %% before "
-                 "merging); the base %s (drift %.2g %%)%s", worst->name, 100 * worst->after, 100 * worst->before, base,
-                 100 * c->drift, room);
+        snprintf(c->verdict, sizeof c->verdict,
+                 "relaxed: %s is missed by %.2g %% of what it says (%.2g %% before "
+                 "merging); the base %s (drift %.2g %%)%s",
+                 worst->name, 100 * worst->after, 100 * worst->before, base, 100 * c->drift, room);
     return 0;
 }
 
@@ -79,8 +86,8 @@ static json_t *real(double x)
 
 static json_t *json_of_concept(const certificate_concept *p)
 {
-    return json_pack("{s:s s:s s:i s:i s:o s:o}", "name", p->name, "words", p->words, "rows", p->rows, "shared", p->shared,
-                     "residual_before", real(p->before), "residual_after", real(p->after));
+    return json_pack("{s:s s:s s:i s:i s:o s:o}", "name", p->name, "words", p->words, "rows", p->rows, "shared",
+                     p->shared, "residual_before", real(p->before), "residual_after", real(p->after));
 }
 
 char *certificate_json(const certificate *c)
@@ -89,13 +96,14 @@ char *certificate_json(const certificate *c)
     char *text;
     for (int i = 0; i < c->n; i++)
         json_array_append_new(list, json_of_concept(&c->concept[i]));
-    o = json_pack("{s:s s:o s:s s:s s:i s:i s:o s:o s:o s:o s:o s:o s:o s:o s:s s:i s:i}", "verdict", c->verdict, "concepts",
-                  list, "solve", c->reason == LSQ_RIDGED ? "ridge" : "exact", "bos", c->bos_fixed ? "fixed" : "free",
-                  "rank_used", c->used, "rank_available", c->available, "condition", real(c->condition),
-                  "caption_condition", real(c->caption_condition), "miss", real(c->miss), "kkt_residual", c->reason == LSQ_SOLVED ? real(c->kkt) : json_null(),
-                  "ridge", real(c->ridge), "drift", real(c->drift), "drift_held_out",
-                  c->drift_held < 0 ? json_null() : real(c->drift_held), "drift_worst", real(c->drift_worst),
-                  "drift_worst_matrix", c->worst ? c->worst : "", "captions", c->captions, "captions_held_out", c->held);
+    o = json_pack("{s:s s:o s:s s:s s:i s:i s:o s:o s:o s:o s:o s:o s:o s:o s:s s:i s:i}", "verdict", c->verdict,
+                  "concepts", list, "solve", c->reason == LSQ_RIDGED ? "ridge" : "exact", "bos",
+                  c->bos_fixed ? "fixed" : "free", "rank_used", c->used, "rank_available", c->available, "condition",
+                  real(c->condition), "caption_condition", real(c->caption_condition), "miss", real(c->miss),
+                  "kkt_residual", c->reason == LSQ_SOLVED ? real(c->kkt) : json_null(), "ridge", real(c->ridge),
+                  "drift", real(c->drift), "drift_held_out", c->drift_held < 0 ? json_null() : real(c->drift_held),
+                  "drift_worst", real(c->drift_worst), "drift_worst_matrix", c->worst ? c->worst : "", "captions",
+                  c->captions, "captions_held_out", c->held);
     CHECK(o);
     text = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     json_decref(o);
@@ -123,11 +131,11 @@ void certificate_show(FILE *to, const json_t *c)
     size_t i;
     fprintf(to, "%s\n", text_of(c, "verdict"));
     fprintf(to, "  %-24s %-24s %5s %7s %10s %10s\n", "concept", "words", "rows", "shared", "before", "after");
-    json_array_foreach(list, i, p)
-        fprintf(to, "  %-24s %-24s %5d %7d %10.2e %10.2e\n", text_of(p, "name"), text_of(p, "words"),
-                (int)json_integer_value(json_object_get(p, "rows")), (int)json_integer_value(json_object_get(p, "shared")),
-                json_number_value(json_object_get(p, "residual_before")),
-                json_number_value(json_object_get(p, "residual_after")));
+    json_array_foreach(list, i, p) fprintf(to, "  %-24s %-24s %5d %7d %10.2e %10.2e\n", text_of(p, "name"),
+                                           text_of(p, "words"), (int)json_integer_value(json_object_get(p, "rows")),
+                                           (int)json_integer_value(json_object_get(p, "shared")),
+                                           json_number_value(json_object_get(p, "residual_before")),
+                                           json_number_value(json_object_get(p, "residual_after")));
     fprintf(to, "  %-34s %d of %d\n", "rank used", (int)json_integer_value(json_object_get(c, "rank_used")),
             (int)json_integer_value(json_object_get(c, "rank_available")));
     show_number(to, "drift on the captions", c, "drift", " %", 100);

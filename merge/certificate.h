@@ -7,10 +7,10 @@
 #include "merge/lsq.h"
 
 typedef struct {
-    char *name;              /* of the concept's file */
-    char *words;             /* "<new1>" or "<new1> as <new2>" */
-    int rows, shared;        /* target rows; of them those an earlier concept already asks for, kept as that one has them */
-    double before, after;    /* |W k - v| / |v| over its own rows: of the base model, and of the merged one */
+    char *name;       /* of the concept's file */
+    char *words;      /* "<new1>" or "<new1> as <new2>" */
+    int rows, shared; /* target rows; of them those an earlier concept already asks for, kept as that one has them */
+    double before, after; /* |W k - v| / |v| over its own rows: of the base model, and of the merged one */
 } certificate_concept;
 
 typedef struct {
@@ -18,12 +18,12 @@ typedef struct {
     certificate_concept *concept;
     lsq_reason reason;
     bool bos_fixed;
-    int used, available;     /* rank: target rows of the dimensions of the text features */
+    int used, available; /* rank: target rows of the dimensions of the text features */
     double condition, caption_condition;
     double miss, kkt, ridge;
-    double drift, drift_held;     /* |(W - W0) R'| / |W0 R'| over all matrices; held: < 0 where nothing was held out */
+    double drift, drift_held; /* |(W - W0) R'| / |W0 R'| over all matrices; held: < 0 where nothing was held out */
     double drift_worst;
-    char *worst;                  /* the matrix with the largest drift */
+    char *worst; /* the matrix with the largest drift */
     int captions, held;
     char verdict[400];
 } certificate;
@@ -32,6 +32,6 @@ void certificate_free(certificate *c);
 /* Fills in the verdict. ERR_INPUT where the merge does not do what it says, or changes the base by more than all it had
  * (unless accept_drift): the text says what would help. */
 int certificate_judge(certificate *c, bool accept_drift, err *e);
-char *certificate_json(const certificate *c);             /* free() it */
+char *certificate_json(const certificate *c);               /* free() it */
 void certificate_show(FILE *to, const json_t *certificate); /* as a table */
 #endif

@@ -8,8 +8,8 @@
 typedef struct {
     const char *name, *args, *help;
     const cfg_field *rows;
-    size_t bytes;                  /* of the struct the rows fill */
-    int least, most;               /* arguments that are no flags; most -1: any number */
+    size_t bytes;    /* of the struct the rows fill */
+    int least, most; /* arguments that are no flags; most -1: any number */
     /* settings: filled from the flags. file[n]: the arguments. */
     int (*run)(const void *settings, char *const file[], int n, logger *log, err *e);
 } command;

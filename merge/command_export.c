@@ -17,16 +17,21 @@ typedef struct {
     int64_t rank;
 } export_settings;
 
-static const char *const FORMATS[] = {"diffusers", "diffusers-bin", "model", "lora", "peft", "embeds", "delta-bin", "delta-ckpt", NULL};
+static const char *const FORMATS[] = {"diffusers", "diffusers-bin", "model",      "lora", "peft",
+                                      "embeds",    "delta-bin",     "delta-ckpt", NULL};
 
 static const cfg_field EXPORT_ROWS[] = {
     {"out", CFG_TEXT, CFG_AT(export_settings, out), NULL, 1, 4000, .help = "the file or folder to write; also -o"},
-    {"format", CFG_CHOICE, CFG_AT(export_settings, format), "diffusers", .names = FORMATS, .help = "diffusers: custom-"
-     "diffusion weights and token files; diffusers-bin: the same for diffusers 0.16 to 0.21; model: a whole model folder; "
-     "lora: kohya's names, and embedding files; peft: the same in diffusers' names; embeds: textual inversion's "
-     "learned_embeds.safetensors; delta-bin, delta-ckpt: the authors'"},
-    {"base", CFG_TEXT, CFG_AT(export_settings, base), "", .help = "the base model's folder; left out: where the file says it "
-     "was"},
+    {"format", CFG_CHOICE, CFG_AT(export_settings, format), "diffusers", .names = FORMATS,
+     .help = "diffusers: custom-"
+             "diffusion weights and token files; diffusers-bin: the same for diffusers 0.16 to 0.21; model: a whole "
+             "model folder; "
+             "lora: kohya's names, and embedding files; peft: the same in diffusers' names; embeds: textual "
+             "inversion's "
+             "learned_embeds.safetensors; delta-bin, delta-ckpt: the authors'"},
+    {"base", CFG_TEXT, CFG_AT(export_settings, base), "",
+     .help = "the base model's folder; left out: where the file says it "
+             "was"},
     {"rank", CFG_INT, CFG_AT(export_settings, rank), "64", 1, 2048, .help = "of a LoRA"},
     CFG_END,
 };
@@ -67,8 +72,8 @@ static int run_export(const void *set, char *const file[], int n, logger *log, e
     return rc;
 }
 
-const command command_export = {"export", "FILE.h5 -o OUT", "for other programs", EXPORT_ROWS, sizeof(export_settings), 1, 1,
-                                run_export};
+const command command_export = {
+    "export", "FILE.h5 -o OUT", "for other programs", EXPORT_ROWS, sizeof(export_settings), 1, 1, run_export};
 
 /* ---- import ---- */
 
@@ -79,9 +84,11 @@ typedef struct {
 
 static const cfg_field IMPORT_ROWS[] = {
     {"out", CFG_TEXT, CFG_AT(import_settings, out), NULL, 1, 4000, .help = "the concept file to write; also -o"},
-    {"base", CFG_TEXT, CFG_AT(import_settings, base), NULL, 1, 4000, .help = "the folder of the base model it was trained on"},
-    {"class", CFG_TEXTS, CFG_AT(import_settings, class_words), "", .help = "class word of each token, in their order: cat; "
-     "what a merge ties the token to"},
+    {"base", CFG_TEXT, CFG_AT(import_settings, base), NULL, 1, 4000,
+     .help = "the folder of the base model it was trained on"},
+    {"class", CFG_TEXTS, CFG_AT(import_settings, class_words), "",
+     .help = "class word of each token, in their order: cat; "
+             "what a merge ties the token to"},
     CFG_END,
 };
 
@@ -105,8 +112,8 @@ static int check_tensors(const concept *c, const sd *m, err *e)
 static int give_classes(concept *c, const cfg_texts *words, err *e)
 {
     if (words->n != 0 && words->n != (size_t)(c->n_tokens ? c->n_tokens : 1))
-        return err_set(e, ERR_INPUT, "%zu class words for %d tokens; give one for each, in this order: --class cat", words->n,
-                       c->n_tokens);
+        return err_set(e, ERR_INPUT, "%zu class words for %d tokens; give one for each, in this order: --class cat",
+                       words->n, c->n_tokens);
     for (int i = 0; words->n > 0 && i < c->n_tokens; i++) {
         free(c->tokens[i].class_word);
         c->tokens[i].class_word = mem_text(words->at[i]);
@@ -117,7 +124,7 @@ static int give_classes(concept *c, const cfg_texts *words, err *e)
 static int give_card(concept *c, sd *m, const cfg_texts *words, err *e)
 {
     card_opts o = {.rows = CARD_RELEASED, .class_word = c->n_tokens == 0 && words->n ? words->at[0] : NULL};
-    float *rows = NEW_N(float, (size_t)c->n_tokens * (size_t)c->width + 1);
+    float *rows = NEW_N(float, (size_t)c->n_tokens *(size_t)c->width + 1);
     int rc;
     for (int i = 0; i < c->n_tokens; i++)
         memcpy(rows + (size_t)i * (size_t)c->width, c->tokens[i].row, (size_t)c->width * sizeof *rows);
@@ -166,5 +173,11 @@ static int run_import(const void *set, char *const file[], int n, logger *log, e
     return rc;
 }
 
-const command command_import = {"import", "FILE... --base DIR -o OUT.h5", "other programs' concepts into a concept file",
-                                IMPORT_ROWS, sizeof(import_settings), 1, -1, run_import};
+const command command_import = {"import",
+                                "FILE... --base DIR -o OUT.h5",
+                                "other programs' concepts into a concept file",
+                                IMPORT_ROWS,
+                                sizeof(import_settings),
+                                1,
+                                -1,
+                                run_import};

@@ -9,7 +9,9 @@
 #include "merge/certificate.h"
 #include "merge/command.h"
 
-typedef struct { bool json; } settings;
+typedef struct {
+    bool json;
+} settings;
 
 static const cfg_field ROWS[] = {
     {"json", CFG_BOOL, CFG_AT(settings, json), "false", .help = "as JSON"},
@@ -36,8 +38,9 @@ static json_t *json_tokens(const concept *c)
     json_t *list = json_array();
     for (int i = 0; i < c->n_tokens; i++) {
         const concept_token *t = &c->tokens[i];
-        json_array_append_new(list, json_pack("{s:s s:s s:i s:f}", "word", t->word, "class", t->class_word, "initial_id",
-                                              (int)t->initial_id, "norm", norm(t->row, (size_t)c->width)));
+        json_array_append_new(list,
+                              json_pack("{s:s s:s s:i s:f}", "word", t->word, "class", t->class_word, "initial_id",
+                                        (int)t->initial_id, "norm", norm(t->row, (size_t)c->width)));
     }
     return list;
 }
@@ -49,8 +52,8 @@ static json_t *json_tensors(const concept *c)
         const concept_tensor *t = &c->tensors[i];
         json_t *shape = t->cols ? json_pack("[I,I]", (json_int_t)t->rows, (json_int_t)t->cols)
                                 : json_pack("[I]", (json_int_t)t->rows);
-        json_array_append_new(list, json_pack("{s:s s:o s:f}", "name", t->name, "shape", shape, "norm",
-                                              norm(t->data, count(t))));
+        json_array_append_new(
+            list, json_pack("{s:s s:o s:f}", "name", t->name, "shape", shape, "norm", norm(t->data, count(t))));
     }
     return list;
 }
@@ -59,9 +62,9 @@ static json_t *json_card(const concept_card *c)
 {
     json_t *rows = json_array();
     for (int i = 0; i < c->n; i++)
-        json_array_append_new(rows, json_pack("{s:s s:s s:f s:f}", "at", c->row[i].label, "key", c->row[i].key, "says",
-                                              c->row[i].wanted, "moved_by",
-                                              norm(c->image + i * c->outs, (size_t)c->outs)));
+        json_array_append_new(rows,
+                              json_pack("{s:s s:s s:f s:f}", "at", c->row[i].label, "key", c->row[i].key, "says",
+                                        c->row[i].wanted, "moved_by", norm(c->image + i * c->outs, (size_t)c->outs)));
     return rows;
 }
 
@@ -75,8 +78,8 @@ static json_t *json_sources(const concept *c)
 {
     json_t *list = json_array();
     for (int i = 0; i < c->n_sources; i++)
-        json_array_append_new(list, json_pack("{s:s s:s s:s}", "name", c->sources[i].name, "sha256", c->sources[i].sha256,
-                                              "words", c->sources[i].words));
+        json_array_append_new(list, json_pack("{s:s s:s s:s}", "name", c->sources[i].name, "sha256",
+                                              c->sources[i].sha256, "words", c->sources[i].words));
     return list;
 }
 
@@ -90,10 +93,10 @@ static json_t *json_or_text(const char *text)
 static json_t *describe(const concept *c)
 {
     json_t *o = json_pack("{s:s s:s s:s s:s s:I s:i s:s s:o s:o s:o s:o}", "kind",
-                          c->kind == CONCEPT_MERGED ? "merged" : "concept", "method", c->method, "base", c->base, "base_path",
-                          c->base_path, "seed", (json_int_t)c->seed, "width", c->width, "sha256", c->digest, "recipe",
-                          json_or_text(c->recipe), "settings", json_or_text(c->settings), "tokens", json_tokens(c), "tensors",
-                          json_tensors(c));
+                          c->kind == CONCEPT_MERGED ? "merged" : "concept", "method", c->method, "base", c->base,
+                          "base_path", c->base_path, "seed", (json_int_t)c->seed, "width", c->width, "sha256",
+                          c->digest, "recipe", json_or_text(c->recipe), "settings", json_or_text(c->settings), "tokens",
+                          json_tokens(c), "tensors", json_tensors(c));
     CHECK(o);
     if (c->card.n > 0)
         json_object_set_new(o, "card", json_card(&c->card));
@@ -207,5 +210,12 @@ static int run(const void *set, char *const file[], int n, logger *log, err *e)
     return rc;
 }
 
-const command command_inspect = {"inspect", "FILE.h5", "what is in a concept file or a merged file; all of it is read and "
-                                 "checked against its sha256", ROWS, sizeof(settings), 1, 1, run};
+const command command_inspect = {"inspect",
+                                 "FILE.h5",
+                                 "what is in a concept file or a merged file; all of it is read and "
+                                 "checked against its sha256",
+                                 ROWS,
+                                 sizeof(settings),
+                                 1,
+                                 1,
+                                 run};

@@ -23,26 +23,36 @@ static const char *const AUTO[] = {"auto", NULL};
 
 static const cfg_field ROWS[] = {
     {"out", CFG_TEXT, CFG_AT(settings, out), NULL, 1, 4000, .help = "the merged file; also -o"},
-    {"base", CFG_TEXT, CFG_AT(settings, base), "", .help = "the base model's folder; left out: where the concepts say it "
-     "was. Not needed with --factors-only once its captions' features are kept"},
-    {"rename", CFG_TEXTS, CFG_AT(settings, rename), "", .help = "FILE:<old>=<new>: another word for a token; may be given "
-     "again. Words that clash are renamed anyway, to the next free <newN>"},
-    {"bos", CFG_CHOICE, CFG_AT(settings, bos), "fixed", .names = BOS, .help = "whether the first token, the same in every "
-     "prompt, keeps its keys and values; free: as published"},
-    {"relax", CFG_CHOICE, CFG_AT(settings, relax), "no", .names = RELAX, .help = "ridge: concepts that conflict may be "
-     "missed a little; the file says by how much"},
-    {"ridge", CFG_REAL, CFG_AT(settings, ridge), "auto", 1e-12, 1e12, .names = AUTO, .help = "weight of the ridge; auto: "
-     "the smallest that keeps the drift"},
-    {"drift", CFG_PERCENT, CFG_AT(settings, drift), "10%", 1e-6, 10, .help = "how far --relax ridge may move what the base "
-     "says of its captions"},
-    {"accept-drift", CFG_BOOL, CFG_AT(settings, accept_drift), "false", .help = "write even where the base changes by more "
-     "than all it had"},
-    {"factors-only", CFG_BOOL, CFG_AT(settings, factors_only), "false", .help = "without the full matrices: lossless and "
-     "small, for readers that know factors (cfarm does)"},
-    {"captions", CFG_TEXT, CFG_AT(settings, captions), "", .help = "a file with a caption a line, whose features are to "
-     "stay; left out: 1,250 of our own"},
-    {"features", CFG_TEXT, CFG_AT(settings, features), "", .help = "where the captions' features are kept; left out: in "
-     "the cache folder"},
+    {"base", CFG_TEXT, CFG_AT(settings, base), "",
+     .help = "the base model's folder; left out: where the concepts say it "
+             "was. Not needed with --factors-only once its captions' features are kept"},
+    {"rename", CFG_TEXTS, CFG_AT(settings, rename), "",
+     .help = "FILE:<old>=<new>: another word for a token; may be given "
+             "again. Words that clash are renamed anyway, to the next free <newN>"},
+    {"bos", CFG_CHOICE, CFG_AT(settings, bos), "fixed", .names = BOS,
+     .help = "whether the first token, the same in every "
+             "prompt, keeps its keys and values; free: as published"},
+    {"relax", CFG_CHOICE, CFG_AT(settings, relax), "no", .names = RELAX,
+     .help = "ridge: concepts that conflict may be "
+             "missed a little; the file says by how much"},
+    {"ridge", CFG_REAL, CFG_AT(settings, ridge), "auto", 1e-12, 1e12, .names = AUTO,
+     .help = "weight of the ridge; auto: "
+             "the smallest that keeps the drift"},
+    {"drift", CFG_PERCENT, CFG_AT(settings, drift), "10%", 1e-6, 10,
+     .help = "how far --relax ridge may move what the base "
+             "says of its captions"},
+    {"accept-drift", CFG_BOOL, CFG_AT(settings, accept_drift), "false",
+     .help = "write even where the base changes by more "
+             "than all it had"},
+    {"factors-only", CFG_BOOL, CFG_AT(settings, factors_only), "false",
+     .help = "without the full matrices: lossless and "
+             "small, for readers that know factors (cfarm does)"},
+    {"captions", CFG_TEXT, CFG_AT(settings, captions), "",
+     .help = "a file with a caption a line, whose features are to "
+             "stay; left out: 1,250 of our own"},
+    {"features", CFG_TEXT, CFG_AT(settings, features), "",
+     .help = "where the captions' features are kept; left out: in "
+             "the cache folder"},
     {"json", CFG_BOOL, CFG_AT(settings, json), "false", .help = "the certificate as JSON on the standard output"},
     CFG_END,
 };
@@ -96,7 +106,8 @@ static int file_of(const job *j, const char *name, size_t n, const char *word)
     int found = -1, count = 0;
     for (int i = 0; i < j->n; i++) {
         const char *path = j->file[i], *base = fs_base(path);
-        bool named = (strlen(path) == n && memcmp(path, name, n) == 0) || (strlen(base) == n && memcmp(base, name, n) == 0);
+        bool named =
+            (strlen(path) == n && memcmp(path, name, n) == 0) || (strlen(base) == n && memcmp(base, name, n) == 0);
         if (n > 0 ? named : has_word(&j->in[i], word)) {
             found = i;
             count++;
@@ -120,7 +131,8 @@ static int read_rename(job *j, const char *text, err *e)
     name->from = file_of(j, text, colon ? (size_t)(colon - text) : 0, word);
     if (name->from < 0)
         return err_set(e, ERR_INPUT, "--rename %s: %s", text,
-                       colon ? "no file of that name is merged" : "not exactly one file has that word; put FILE: in front");
+                       colon ? "no file of that name is merged"
+                             : "not exactly one file has that word; put FILE: in front");
     return 0;
 }
 
@@ -132,8 +144,9 @@ static int read_concepts(job *j, err *e)
     for (int i = 0; i < j->n; i++) {
         TRY(concept_read(&j->in[i], j->file[i], CONCEPT_CARD, e));
         if (strcmp(j->in[i].base, j->in[0].base) != 0)
-            return err_set(e, ERR_INPUT, "%s and %s were trained on different base models (fingerprints %.12s and %.12s)",
-                           j->file[0], j->file[i], j->in[0].base, j->in[i].base);
+            return err_set(e, ERR_INPUT,
+                           "%s and %s were trained on different base models (fingerprints %.12s and %.12s)", j->file[0],
+                           j->file[i], j->in[0].base, j->in[i].base);
     }
     for (size_t i = 0; i < j->set->rename.n; i++)
         TRY(read_rename(j, j->set->rename.at[i], e));
@@ -165,7 +178,8 @@ static int make_features(job *j, const char *path, err *e)
     if ((dir[0] && fs_mkdirs(dir, &late) != 0) || features_write(path, &j->f, &late) != 0)
         log_event(j->log, "warning", TEXT("text", "the captions' features are not kept"), TEXT("why", late.text));
     else
-        log_event(j->log, "features", INT("captions", j->n_captions), TEXT("kept", path), REAL("seconds", clock_s() - start));
+        log_event(j->log, "features", INT("captions", j->n_captions), TEXT("kept", path),
+                  REAL("seconds", clock_s() - start));
     return 0;
 }
 
@@ -238,8 +252,11 @@ static int merge(job *j, err *e)
 {
     const settings *s = j->set;
     double start = clock_s();
-    compose_opts o = {.bos_free = s->bos == 1, .relax = s->relax == 1, .ridge = s->ridge > 0 ? s->ridge : 0,
-                      .drift_most = s->drift, .accept_drift = s->accept_drift};
+    compose_opts o = {.bos_free = s->bos == 1,
+                      .relax = s->relax == 1,
+                      .ridge = s->ridge > 0 ? s->ridge : 0,
+                      .drift_most = s->drift,
+                      .accept_drift = s->accept_drift};
     TRY(check_settings(s, e));
     TRY(read_concepts(j, e));
     TRY(open_features(j, e));
@@ -258,5 +275,5 @@ static int run(const void *set, char *const file[], int n, logger *log, err *e)
     return rc;
 }
 
-const command command_merge = {"merge", "A.h5 B.h5 ... -o OUT.h5", "several concepts into one model", ROWS,
-                               sizeof(settings), 2, -1, run};
+const command command_merge = {
+    "merge", "A.h5 B.h5 ... -o OUT.h5", "several concepts into one model", ROWS, sizeof(settings), 2, -1, run};

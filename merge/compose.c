@@ -17,7 +17,7 @@
 static void add_moment(double *moment, const rows *r, const concept in[], int64_t at, int64_t width)
 {
     size_t n = (size_t)r->n, w = (size_t)width;
-    double *e = NEW_N(double, n * w);
+    double *e = NEW_N(double, n *w);
     for (size_t i = 0; i < n; i++) {
         const concept_card *card = &in[r->from[i]].card;
         const float *image = card->image + r->at[i] * card->outs + at;
@@ -51,9 +51,9 @@ typedef struct {
     const compose_opts *o;
     words w;
     rows r;
-    double **moment;         /* [matrices] each [n, n] */
-    double *whole;           /* their sum */
-    double *p;               /* [rows, width] */
+    double **moment; /* [matrices] each [n, n] */
+    double *whole;   /* their sum */
+    double *p;       /* [rows, width] */
     lsq_report report;
     double ridge;
 } job;
@@ -96,9 +96,11 @@ static int refuse_dependent(const job *j, err *e)
             continue;
         str_add(&list, "%s%s (%s)", told++ ? ", " : "", j->r.label[row], fs_base(j->file[j->r.from[row]]));
     }
-    err_set(e, ERR_INPUT, "%d of %d target rows depend on the others (the text features have %d dimensions): %s%s; merge "
-            "fewer concepts, use other class words, or --relax ridge", q->n_dependent, j->r.s, j->f->width,
-            list.at ? list.at : "the first token", q->n_dependent > 3 ? ", ..." : "");
+    err_set(e, ERR_INPUT,
+            "%d of %d target rows depend on the others (the text features have %d dimensions): %s%s; merge "
+            "fewer concepts, use other class words, or --relax ridge",
+            q->n_dependent, j->r.s, j->f->width, list.at ? list.at : "the first token",
+            q->n_dependent > 3 ? ", ..." : "");
     str_free(&list);
     return ERR_INPUT;
 }
@@ -117,7 +119,7 @@ static double base_norm(const double *norm, int n)
 static double *spread(const job *j, const lsq_factor *factor)
 {
     int n = j->r.n, d = j->r.width;
-    double *z = NEW_N(double, (size_t)n * (size_t)d), *h = NEW_N(double, (size_t)n * (size_t)n);
+    double *z = NEW_N(double, (size_t)n *(size_t)d), *h = NEW_N(double, (size_t)n *(size_t)n);
     lsq_factor_apply(factor, j->p, n, z);
     cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, d, 1.0, z, d, z, d, 0.0, h, n);
     free(z);
@@ -156,7 +158,7 @@ static int solve(job *j, err *e)
     const features *f = j->f;
     lsq_problem in = {.s = j->r.s, .fixed = j->r.fixed, .k = j->r.k};
     double limit = j->o->drift_most * base_norm(f->keep_norm, f->matrices), ridge = j->o->relax ? j->o->ridge : 0;
-    j->p = NEW_N(double, (size_t)j->r.n * (size_t)j->r.width);
+    j->p = NEW_N(double, (size_t)j->r.n *(size_t)j->r.width);
     TRY(try_ridge(j, ridge, e));
     if (ridge > 0 || (j->report.reason == LSQ_SOLVED && (!j->o->relax || whole_drift(j, &f->keep) <= limit)))
         return 0;
@@ -192,7 +194,7 @@ static void find_drift(const job *j, certificate *c)
 static double *misses(const job *j)
 {
     int n = j->r.n, d = j->r.width;
-    double *t = NEW_N(double, (size_t)n * (size_t)n);
+    double *t = NEW_N(double, (size_t)n *(size_t)n);
     const double *k = j->r.k + (size_t)j->r.fixed * (size_t)d;
     cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, d, 1.0, k, d, j->p, d, 0.0, t, n);
     for (size_t i = 0; i < (size_t)n; i++)
@@ -277,7 +279,7 @@ static void fill_factors(const job *j, concept_factors *f)
     for (int m = 0; m < f->matrices; m++)
         f->outs += f->matrix[m].rows;
     f->label = NEW_N(char *, n);
-    f->left = NEW_N(float, (size_t)f->outs * n);
+    f->left = NEW_N(float, (size_t)f->outs *n);
     f->right = mem_copy(j->p, sizeof(double) * n * (size_t)f->width);
     for (size_t i = 0; i < n; i++) {
         const concept_card *card = &j->in[j->r.from[i]].card;
@@ -289,9 +291,9 @@ static void fill_factors(const job *j, concept_factors *f)
 
 static char *recipe(const job *j)
 {
-    json_t *o = json_pack("{s:s s:s s:s s:b s:f s:s}", "program", "conceptfarm " CFARM_VERSION, "operation", "merge", "bos",
-                          j->r.fixed ? "fixed" : "free", "relaxed", j->o->relax, "ridge", j->ridge, "captions",
-                          j->f->captions);
+    json_t *o =
+        json_pack("{s:s s:s s:s s:b s:f s:s}", "program", "conceptfarm " CFARM_VERSION, "operation", "merge", "bos",
+                  j->r.fixed ? "fixed" : "free", "relaxed", j->o->relax, "ridge", j->ridge, "captions", j->f->captions);
     char *text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
     json_decref(o);
     return text;

@@ -6,17 +6,17 @@
 #include "merge/features.h"
 
 typedef struct {
-    const char *old, *now;   /* "<new1>" becomes "<rex>" */
-    int from;                /* in which of the files */
+    const char *old, *now; /* "<new1>" becomes "<rex>" */
+    int from;              /* in which of the files */
 } compose_name;
 
 typedef struct {
-    bool bos_free;           /* as published; otherwise the first token keeps its keys and values */
-    bool relax;              /* target rows may be missed where they conflict, or where the base would drift too far */
-    double ridge;            /* with relax: its weight; 0: none where the exact merge drifts by at most drift_most on the
-                                captions, else the smallest that keeps that */
-    double drift_most;       /* a share */
-    bool accept_drift;       /* a drift beyond 100 % is told and not refused */
+    bool bos_free;     /* as published; otherwise the first token keeps its keys and values */
+    bool relax;        /* target rows may be missed where they conflict, or where the base would drift too far */
+    double ridge;      /* with relax: its weight; 0: none where the exact merge drifts by at most drift_most on the
+                          captions, else the smallest that keeps that */
+    double drift_most; /* a share */
+    bool accept_drift; /* a drift beyond 100 % is told and not refused */
     const compose_name *names;
     int n_names;
 } compose_opts;

@@ -16,12 +16,12 @@ char *words_in(const words *w, const concept in[], int i, const char *text);
 
 /* Target rows of all concepts behind each other, the fixed first token in front. */
 typedef struct {
-    int s, fixed, width;     /* s rows in all */
-    double *k;               /* [s, width] */
-    int n;                   /* s - fixed */
-    int *from, *at;          /* [n] which concept's which card row */
-    char **label, **key;     /* [n] with the new words */
-    int *shared;             /* [concepts] rows left out because an earlier concept asks for them */
+    int s, fixed, width; /* s rows in all */
+    double *k;           /* [s, width] */
+    int n;               /* s - fixed */
+    int *from, *at;      /* [n] which concept's which card row */
+    char **label, **key; /* [n] with the new words */
+    int *shared;         /* [concepts] rows left out because an earlier concept asks for them */
 } rows;
 int rows_gather(rows *out, const concept in[], const char *const file[], int n, const words *w, const features *f,
                 const compose_opts *o, err *e);

@@ -18,7 +18,7 @@ static int multiply(concept *full, const concept *c, const sd *base, err *e)
     for (int i = 0; rc == 0 && i < c->factors.matrices; i++) {
         const concept_matrix *m = &c->factors.matrix[i];
         concept_tensor *t = concept_add_tensor(full, m->name, m->rows, c->width, NULL);
-        float *w0 = NEW_N(float, (size_t)m->rows * (size_t)c->width);
+        float *w0 = NEW_N(float, (size_t)m->rows *(size_t)c->width);
         char name[NAME_ROOM];
         bool changed;
         snprintf(name, sizeof name, "unet.%s", m->name);
@@ -75,8 +75,12 @@ static void push(tensor_list *l, const char *name, int dims, int64_t a, int64_t 
     l->at = mem_grow(l->at, l->n + 1, sizeof *l->at);
     l->name = mem_grow(l->name, l->n + 1, sizeof *l->name);
     l->name[l->n] = mem_text(name);
-    l->at[l->n] = (st_tensor){.name = l->name[l->n], .type = F32, .n = dims, .d = {a, dims > 1 ? b : 0},
-                              .count = (uint64_t)(a * (dims > 1 ? b : 1)), .data = data};
+    l->at[l->n] = (st_tensor){.name = l->name[l->n],
+                              .type = F32,
+                              .n = dims,
+                              .d = {a, dims > 1 ? b : 0},
+                              .count = (uint64_t)(a * (dims > 1 ? b : 1)),
+                              .data = data};
     l->n++;
 }
 
@@ -124,8 +128,12 @@ int export_tokens(const concept *c, const char *dir, bool flat, err *e)
     char path[FS_PATH], name[300];
     for (int i = 0; i < c->n_tokens; i++) {
         const concept_token *t = &c->tokens[i];
-        st_tensor row = {.name = t->word, .type = F32, .n = flat ? 1 : 2, .d = {flat ? c->width : 1, flat ? 0 : c->width},
-                         .count = (uint64_t)c->width, .data = t->row};
+        st_tensor row = {.name = t->word,
+                         .type = F32,
+                         .n = flat ? 1 : 2,
+                         .d = {flat ? c->width : 1, flat ? 0 : c->width},
+                         .count = (uint64_t)c->width,
+                         .data = t->row};
         snprintf(name, sizeof name, "%.255s.safetensors", t->word);
         TRY(fs_join(path, dir, name, e));
         TRY(st_write(path, &row, 1, (const char *const[]){NULL}, (const char *const[]){NULL}, e));
@@ -194,9 +202,13 @@ static int vectors_of(const concept *c, int i)
 static int write_vectors(const char *path, const concept *c, int first, int n, err *e)
 {
     size_t width = (size_t)c->width;
-    float *rows = NEW_N(float, (size_t)n * width);
-    st_tensor all = {.name = c->tokens[first].word, .type = F32, .n = 2, .d = {n, c->width},
-                     .count = (uint64_t)n * (uint64_t)width, .data = rows};
+    float *rows = NEW_N(float, (size_t)n *width);
+    st_tensor all = {.name = c->tokens[first].word,
+                     .type = F32,
+                     .n = 2,
+                     .d = {n, c->width},
+                     .count = (uint64_t)n * (uint64_t)width,
+                     .data = rows};
     for (int k = 0; k < n; k++)
         memcpy(rows + (size_t)k * width, c->tokens[first + k].row, width * sizeof *rows);
     int rc = st_write(path, &all, 1, (const char *const[]){NULL}, (const char *const[]){NULL}, e);
@@ -210,8 +222,9 @@ static int write_embeds(const export_job *j, err *e)
     const concept *c = j->c;
     char path[FS_PATH], name[300];
     if (c->n_tensors > 0 || c->n_tokens == 0)
-        return err_set(e, ERR_INPUT, c->n_tokens == 0 ? "it has no words; --format model takes everything"
-                                                      : "it has weights beside its words; --format model takes everything");
+        return err_set(e, ERR_INPUT,
+                       c->n_tokens == 0 ? "it has no words; --format model takes everything"
+                                        : "it has weights beside its words; --format model takes everything");
     TRY(fs_mkdirs(j->out, e));
     for (int i = 0, n; i < c->n_tokens; i += n) {
         n = vectors_of(c, i);
@@ -249,7 +262,7 @@ static int write_delta_ckpt(const export_job *j, err *e)
 {
     tensor_list l = {0};
     size_t width = (size_t)j->c->width, n = (size_t)j->c->n_tokens;
-    float *embed = NEW_N(float, n * width + 1);
+    float *embed = NEW_N(float, n *width + 1);
     char name[NAME_ROOM + 16] = "state_dict/";
     char *tail = name + strlen("state_dict/");
     int rc = 0;
@@ -273,9 +286,10 @@ static int write_delta_ckpt(const export_job *j, err *e)
 const export_format export_formats[] = {
     {"diffusers", "a folder with pytorch_custom_diffusion_weights.safetensors and a file for each token",
      .write = write_diffusers},
-    {"diffusers-bin", "the same as torch files (.bin), which diffusers 0.16 to 0.21 loads", .write = write_diffusers_bin},
-    {"model", "a whole model folder in the diffusers layout: the base with these weights and words in it", .needs_base = true,
-     .write = export_model},
+    {"diffusers-bin", "the same as torch files (.bin), which diffusers 0.16 to 0.21 loads",
+     .write = write_diffusers_bin},
+    {"model", "a whole model folder in the diffusers layout: the base with these weights and words in it",
+     .needs_base = true, .write = export_model},
     {"lora", "a folder with a LoRA in kohya's names (--rank) and an embedding file for each token", .needs_base = true,
      .as_is = export_has_factors, .write = export_lora},
     {"peft", "the same in the names of PEFT, which diffusers loads", .needs_base = true, .as_is = export_has_factors,

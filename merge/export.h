@@ -5,9 +5,9 @@
 #include "trainer/model/sd.h"
 
 typedef struct {
-    const concept *c;        /* with whole weights (export_full) but where the format takes them as they are */
-    sd *base;                /* NULL unless the format asks for it */
-    int rank;                /* of a LoRA */
+    const concept *c; /* with whole weights (export_full) but where the format takes them as they are */
+    sd *base;         /* NULL unless the format asks for it */
+    int rank;         /* of a LoRA */
     const char *out;
 } export_job;
 
@@ -17,7 +17,7 @@ typedef struct {
     bool (*as_is)(const concept *c); /* whether it takes c without whole weights being made; NULL: no */
     int (*write)(const export_job *j, err *e);
 } export_format;
-extern const export_format export_formats[];   /* ended by a NULL name */
+extern const export_format export_formats[]; /* ended by a NULL name */
 
 /* Whole weights for a file that has factors or shifts only; does nothing where they are there. */
 bool export_needs_base(const concept *c);
@@ -25,14 +25,14 @@ int export_full(concept *c, const sd *base, err *e);
 
 /* The parts, for each other: <word>.safetensors = {"<word>": [1, width]} or, where flat, [width]. */
 int export_tokens(const concept *c, const char *dir, bool flat, err *e);
-int export_model(const export_job *j, err *e);      /* export_model.c */
-int export_lora(const export_job *j, err *e);       /* export_lora.c: kohya's names */
-int export_peft(const export_job *j, err *e);       /* and those of PEFT, as diffusers has them */
+int export_model(const export_job *j, err *e); /* export_model.c */
+int export_lora(const export_job *j, err *e);  /* export_lora.c: kohya's names */
+int export_peft(const export_job *j, err *e);  /* and those of PEFT, as diffusers has them */
 bool export_has_factors(const concept *c);
 
 /* Adds what a file or folder of another program holds to out: tensors under diffusers names, and tokens. Known by their
- * keys: diffusers' custom-diffusion weights and token files (.safetensors and .bin), learned_embeds of Textual Inversion,
- * the authors' delta.bin and delta*.ckpt. per_level as names.h. Keys that mean nothing here are an error that lists them.
- * out->width is set by the first tensor. */
+ * keys: diffusers' custom-diffusion weights and token files (.safetensors and .bin), learned_embeds of Textual
+ * Inversion, the authors' delta.bin and delta*.ckpt. per_level as names.h. Keys that mean nothing here are an error
+ * that lists them. out->width is set by the first tensor. */
 int import_read(concept *out, const char *path, int per_level, err *e);
 #endif

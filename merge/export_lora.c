@@ -1,7 +1,8 @@
-/* LoRA files. A concept that was taught as factors hands in those. Of any other, W - W0 = up down by a truncated SVD, each
- * matrix for itself, with alpha = rank, so that a reader's factor alpha/rank is 1; the square root of each singular value
- * goes to either side. In kohya's names, which every user interface reads (lora_unet_..._attn2_to_k.lora_down.weight and
- * .alpha), or in PEFT's (unet....attn2.to_k.lora_A.weight), which have no alpha: there the factor goes into lora_B. */
+/* LoRA files. A concept that was taught as factors hands in those. Of any other, W - W0 = up down by a truncated SVD,
+ * each matrix for itself, with alpha = rank, so that a reader's factor alpha/rank is 1; the square root of each
+ * singular value goes to either side. In kohya's names, which every user interface reads
+ * (lora_unet_..._attn2_to_k.lora_down.weight and .alpha), or in PEFT's (unet....attn2.to_k.lora_A.weight), which have
+ * no alpha: there the factor goes into lora_B. */
 #include <cblas.h>
 #include <lapacke.h>
 #include <math.h>
@@ -26,7 +27,7 @@ typedef struct {
     const struct layout *as;
     float alpha;
     int rank;
-    double lost, all;        /* |.|^2 of what the rank leaves out, and of everything */
+    double lost, all; /* |.|^2 of what the rank leaves out, and of everything */
 } lora;
 
 typedef struct layout {
@@ -58,21 +59,29 @@ static void push(lora *l, const char *module, const char *part, int dims, int64_
     l->data = mem_grow(l->data, l->n + 1, sizeof *l->data);
     l->name[l->n] = mem_text(name);
     l->data[l->n] = data;
-    l->at[l->n] = (st_tensor){.name = l->name[l->n], .type = F32, .n = dims, .d = {a, b},
-                              .count = (uint64_t)(dims ? a * b : 1), .data = data};
+    l->at[l->n] = (st_tensor){.name = l->name[l->n],
+                              .type = F32,
+                              .n = dims,
+                              .d = {a, b},
+                              .count = (uint64_t)(dims ? a * b : 1),
+                              .data = data};
     l->n++;
 }
 
 typedef struct {
     int rows, cols, m;
-    double *u, *sigma, *vt;  /* row-major [rows, m], [m], [m, cols] */
+    double *u, *sigma, *vt; /* row-major [rows, m], [m], [m, cols] */
 } svd;
 
 static int decompose(svd *out, double *a, int rows, int cols, err *e)
 {
     int m = rows < cols ? rows : cols;
-    *out = (svd){rows, cols, m, NEW_N(double, (size_t)rows * (size_t)m), NEW_N(double, m),
-                 NEW_N(double, (size_t)m * (size_t)cols)};
+    *out = (svd){rows,
+                 cols,
+                 m,
+                 NEW_N(double, (size_t)rows *(size_t)m),
+                 NEW_N(double, m),
+                 NEW_N(double, (size_t)m *(size_t)cols)};
     if (LAPACKE_dgesdd(LAPACK_ROW_MAJOR, 'S', rows, cols, a, cols, out->sigma, out->u, m, out->vt, cols) == 0)
         return 0;
     free(out->u);
@@ -82,7 +91,8 @@ static int decompose(svd *out, double *a, int rows, int cols, err *e)
 }
 
 /* Takes down [rank, cols] and up [rows, rank]. */
-static void push_pair(lora *l, const char *module, float *down, float *up, int64_t rows, int64_t rank, int64_t cols, float alpha)
+static void push_pair(lora *l, const char *module, float *down, float *up, int64_t rows, int64_t rank, int64_t cols,
+                      float alpha)
 {
     if (!l->as->has_alpha)
         for (int64_t i = 0; i < rows * rank; i++)
@@ -97,13 +107,14 @@ static void push_pair(lora *l, const char *module, float *down, float *up, int64
 
 static void push_factors(lora *l, const char *module, const svd *s, int rank)
 {
-    float *up = NEW_N(float, (size_t)s->rows * (size_t)rank), *down = NEW_N(float, (size_t)rank * (size_t)s->cols);
+    float *up = NEW_N(float, (size_t)s->rows *(size_t)rank), *down = NEW_N(float, (size_t)rank *(size_t)s->cols);
     for (int r = 0; r < rank; r++) {
         double root = sqrt(s->sigma[r]);
         for (int i = 0; i < s->rows; i++)
             up[(size_t)i * (size_t)rank + (size_t)r] = (float)(root * s->u[(size_t)i * (size_t)s->m + (size_t)r]);
         for (int j = 0; j < s->cols; j++)
-            down[(size_t)r * (size_t)s->cols + (size_t)j] = (float)(root * s->vt[(size_t)r * (size_t)s->cols + (size_t)j]);
+            down[(size_t)r * (size_t)s->cols + (size_t)j] =
+                (float)(root * s->vt[(size_t)r * (size_t)s->cols + (size_t)j]);
     }
     for (int r = 0; r < s->m; r++) {
         l->all += s->sigma[r] * s->sigma[r];
@@ -171,16 +182,21 @@ static int add_given(lora *l, const concept *c, err *e)
         if (!l->as->module(module, weight))
             return err_set(e, ERR_INPUT, "%s is too long a name", weight);
         size_t down = (size_t)(f.down->rows * f.down->cols), up = (size_t)(f.up->rows * f.up->cols);
-        push_pair(l, module, mem_copy(f.down->data, down * sizeof(float)), mem_copy(f.up->data, up * sizeof(float)), f.up->rows,
-                  f.up->cols, f.down->cols, f.alpha);
+        push_pair(l, module, mem_copy(f.down->data, down * sizeof(float)), mem_copy(f.up->data, up * sizeof(float)),
+                  f.up->rows, f.up->cols, f.down->cols, f.alpha);
     }
     return 0;
 }
 
 static int write_lora(const lora *l, const export_job *j, err *e)
 {
-    static const char *const keys[] = {"ss_network_module", "ss_network_dim", "ss_network_alpha", "ss_output_name",
-                                       "base_fingerprint", "share_left_out", NULL};
+    static const char *const keys[] = {"ss_network_module",
+                                       "ss_network_dim",
+                                       "ss_network_alpha",
+                                       "ss_output_name",
+                                       "base_fingerprint",
+                                       "share_left_out",
+                                       NULL};
     char path[FS_PATH], rank[16], alpha[32], left_out[32];
     const char *values[] = {"networks.lora", rank, alpha, "concept", j->c->base, left_out, NULL};
     snprintf(rank, sizeof rank, "%d", l->rank);

@@ -1,6 +1,6 @@
-/* A whole model folder: everything of the base as it is, but for the changed weights of UNet and text encoder, the latter's
- * token table (one row more for each token, in f32), its config (vocab_size) and the tokenizer's added_tokens.json. It is
- * made beside its place and renamed, so it is there whole or not at all. */
+/* A whole model folder: everything of the base as it is, but for the changed weights of UNet and text encoder, the
+ * latter's token table (one row more for each token, in f32), its config (vocab_size) and the tokenizer's
+ * added_tokens.json. It is made beside its place and renamed, so it is there whole or not at all. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,12 +16,12 @@
 #include "merge/export.h"
 #include "merge/names.h"
 
-#define UNET "unet/diffusion_pytorch_model.safetensors"
-#define TEXT "text_encoder/model.safetensors"
+#define UNET        "unet/diffusion_pytorch_model.safetensors"
+#define TEXT        "text_encoder/model.safetensors"
 #define TEXT_CONFIG "text_encoder/config.json"
-#define TABLE "text_model.embeddings.token_embedding.weight"
+#define TABLE       "text_model.embeddings.token_embedding.weight"
 #define TEXT_PREFIX "text_encoder."
-#define ADDED "tokenizer/added_tokens.json"
+#define ADDED       "tokenizer/added_tokens.json"
 
 /* ---- copying ---- */
 
@@ -110,8 +110,9 @@ static int list_tensors(st_tensor **out, const safetensors *f, const concept *c,
         (*out)[i].data = t->data;
         left--;
     }
-    return left == 0 ? 0 : err_set(e, ERR_INPUT, "%d of %d tensors are not in the base model, or not with that shape", left,
-                                   c->n_tensors);
+    return left == 0 ? 0
+                     : err_set(e, ERR_INPUT, "%d of %d tensors are not in the base model, or not with that shape", left,
+                               c->n_tensors);
 }
 
 static int write_unet(const export_job *j, const char *dir, err *e)

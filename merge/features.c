@@ -135,8 +135,8 @@ static int open_words(tokenizer **t, const sd *m, err *e)
     return tokenizer_open(t, dir, e);
 }
 
-int features_make(features *out, sd *m, char *const captions[], int n, void (*told)(void *arg, int done, int n), void *arg,
-                  err *e)
+int features_make(features *out, sd *m, char *const captions[], int n, void (*told)(void *arg, int done, int n),
+                  void *arg, err *e)
 {
     row_list rows[2] = {{0}, {0}};
     tokenizer *t;

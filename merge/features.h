@@ -1,22 +1,23 @@
 #ifndef FEATURES_H
 #define FEATURES_H
-/* What a merge shall leave as it was: the base model's text features of ordinary captions, as two factors (merge/lsq.h),
- * one of the captions that are kept and one of captions held out, to see what happens to words nobody asked for. They
- * depend on the base model and the captions alone, so they are made once and kept in a checksummed HDF5 file (5 MB). */
+/* What a merge shall leave as it was: the base model's text features of ordinary captions, as two factors
+ * (merge/lsq.h), one of the captions that are kept and one of captions held out, to see what happens to words nobody
+ * asked for. They depend on the base model and the captions alone, so they are made once and kept in a checksummed HDF5
+ * file (5 MB). */
 #include "cluster/base/fs.h"
 #include "data/concept.h"
 #include "merge/lsq.h"
 #include "trainer/model/sd.h"
 
 typedef struct {
-    char base[HASH_HEX];         /* fingerprint of the base model */
-    char captions[HASH_HEX];     /* of the list they were made from (captions_hash) */
-    int width, n_keep, n_held;   /* of the features; captions kept and held out */
+    char base[HASH_HEX];       /* fingerprint of the base model */
+    char captions[HASH_HEX];   /* of the list they were made from (captions_hash) */
+    int width, n_keep, n_held; /* of the features; captions kept and held out */
     lsq_factor keep, held;
-    float *bos;                  /* [width]: the first token's feature */
+    float *bos; /* [width]: the first token's feature */
     int matrices;
-    concept_matrix *matrix;      /* K/V matrices of the base */
-    double *keep_norm;           /* [matrices] |W0 R'|_F: what a drift is measured against */
+    concept_matrix *matrix; /* K/V matrices of the base */
+    double *keep_norm;      /* [matrices] |W0 R'|_F: what a drift is measured against */
     double *held_norm;
 } features;
 

@@ -22,8 +22,8 @@ static void open_watch(watch *w, const concept_factors *f, const concept in[], i
     size_t width = (size_t)f->width, row = 0;
     for (int i = 0; i < n; i++)
         w->n += in[i].card.n;
-    w->k = NEW_N(double, (size_t)w->n * width);
-    w->at = NEW_N(double, (size_t)w->n * (size_t)f->rank);
+    w->k = NEW_N(double, (size_t)w->n *width);
+    w->at = NEW_N(double, (size_t)w->n *(size_t)f->rank);
     w->wanted = NEW_N(double, w->n);
     w->off = NEW_N(double, w->n);
     for (int i = 0; i < n; i++)
@@ -32,8 +32,8 @@ static void open_watch(watch *w, const concept_factors *f, const concept in[], i
             for (size_t j = 0; j < width; j++)
                 w->k[row * width + j] = in[i].card.k[(size_t)a * width + j];
         }
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, w->n, f->rank, f->width, 1.0, w->k, f->width, f->right, f->width,
-                0.0, w->at, f->rank);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, w->n, f->rank, f->width, 1.0, w->k, f->width, f->right,
+                f->width, 0.0, w->at, f->rank);
 }
 
 static void close_watch(watch *w)
@@ -46,9 +46,9 @@ static void close_watch(watch *w)
 
 /* Rows are done some at a time, so that the doubles stay in the cache. */
 typedef struct {
-    double *left;         /* [BLOCK, rank] */
-    double *w;            /* [BLOCK, width] the update, then what of it f32 kept */
-    double *gap;          /* [BLOCK, n] */
+    double *left; /* [BLOCK, rank] */
+    double *w;    /* [BLOCK, width] the update, then what of it f32 kept */
+    double *gap;  /* [BLOCK, n] */
 } block;
 
 /* w = left right; fused = (float)(w0 + w); w = fused - w0 */
@@ -57,8 +57,8 @@ static void fuse_rows(block *b, float *fused, const float *w0, const concept_fac
     size_t count = (size_t)rows * (size_t)f->width, n = (size_t)rows * (size_t)f->rank;
     for (size_t i = 0; i < n; i++)
         b->left[i] = f->left[(size_t)first * (size_t)f->rank + i];
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, f->width, f->rank, 1.0, b->left, f->rank, f->right, f->width,
-                0.0, b->w, f->width);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, f->width, f->rank, 1.0, b->left, f->rank, f->right,
+                f->width, 0.0, b->w, f->width);
     for (size_t i = 0; i < count; i++) {
         fused[i] = (float)((double)w0[i] + b->w[i]);
         b->w[i] = (double)fused[i] - (double)w0[i];
@@ -68,8 +68,8 @@ static void fuse_rows(block *b, float *fused, const float *w0, const concept_fac
 /* off_i += |w k_i - left at_i|^2 */
 static void look(watch *w, const block *b, const concept_factors *f, int rows)
 {
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, w->n, f->rank, -1.0, b->left, f->rank, w->at, f->rank, 0.0,
-                b->gap, w->n);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, w->n, f->rank, -1.0, b->left, f->rank, w->at, f->rank,
+                0.0, b->gap, w->n);
     cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, w->n, f->width, 1.0, b->w, f->width, w->k, f->width, 1.0,
                 b->gap, w->n);
     for (int r = 0; r < rows; r++)
@@ -104,15 +104,17 @@ int fuse(concept *out, const concept in[], int n, fuse_base *base, void *arg, er
     int64_t at = 0;
     int rc = 0;
     open_watch(&w, f, in, n);
-    b.gap = NEW_N(double, BLOCK * w.n);
+    b.gap = NEW_N(double, BLOCK *w.n);
     for (int m = 0; rc == 0 && m < f->matrices; m++) {
         rc = fuse_matrix(out, &w, &b, m, at, base, arg, e);
         at += f->matrix[m].rows;
     }
     for (int i = 0; rc == 0 && i < w.n; i++)
         if (!(sqrt(w.off[i]) <= ROUNDED * w.wanted[i]))
-            rc = err_set(e, ERR_INPUT, "rounded to f32 the full matrices would miss a target row by %.2g of what it says; "
-                         "write the factors instead (--factors-only)", sqrt(w.off[i]) / w.wanted[i]);
+            rc = err_set(e, ERR_INPUT,
+                         "rounded to f32 the full matrices would miss a target row by %.2g of what it says; "
+                         "write the factors instead (--factors-only)",
+                         sqrt(w.off[i]) / w.wanted[i]);
     free(b.left);
     free(b.w);
     free(b.gap);

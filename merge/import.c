@@ -1,5 +1,5 @@
-/* Other programs' files into a concept. Every format is a list of named tensors once it is read; what a tensor is follows
- * from its key. */
+/* Other programs' files into a concept. Every format is a list of named tensors once it is read; what a tensor is
+ * follows from its key. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +16,7 @@ enum { TELL_UNKNOWN = 4, WIDTH_MOST = 1 << 16 };
 typedef struct {
     concept *out;
     int per_level;
-    str unknown;             /* keys that mean nothing here */
+    str unknown; /* keys that mean nothing here */
     size_t n_unknown;
 } importer;
 
@@ -32,8 +32,9 @@ static int set_width(concept *c, int64_t width, err *e)
         return err_set(e, ERR_SHAPE, "text features of %lld numbers", (long long)width);
     if (c->width == 0)
         c->width = (int)width;
-    return c->width == width ? 0
-                             : err_set(e, ERR_SHAPE, "text features of %lld numbers beside some of %d", (long long)width, c->width);
+    return c->width == width
+               ? 0
+               : err_set(e, ERR_SHAPE, "text features of %lld numbers beside some of %d", (long long)width, c->width);
 }
 
 static float *values(const st_tensor *t)
@@ -70,7 +71,8 @@ static int add_token(importer *m, const char *word, const st_tensor *t, err *e)
 {
     float *row;
     if (t->n < 1 || t->n > 2 || (t->n == 2 && t->d[0] != 1))
-        return err_set(e, ERR_SHAPE, "token %s has %lld vectors; one is read", word, (long long)(t->n == 2 ? t->d[0] : 0));
+        return err_set(e, ERR_SHAPE, "token %s has %lld vectors; one is read", word,
+                       (long long)(t->n == 2 ? t->d[0] : 0));
     if (!word[0] || strpbrk(word, " /\t\n"))
         return err_set(e, ERR_INPUT, "\"%.60s\" cannot be a token: no blank and no / may be in it", word);
     for (int i = 0; i < m->out->n_tokens; i++)
@@ -159,8 +161,8 @@ static int read_file(importer *m, const char *path, err *e)
     return str_ends(path, ".safetensors") ? read_safetensors(m, path, e) : read_torch(m, path, e);
 }
 
-/* Weights as safetensors or, without those, as torch file; then token files (their names begin with '<', or are those of
- * Textual Inversion), each word once, safetensors first. */
+/* Weights as safetensors or, without those, as torch file; then token files (their names begin with '<', or are those
+ * of Textual Inversion), each word once, safetensors first. */
 static bool is_wanted(const char *name, bool tokens)
 {
     bool weights = str_starts(name, "pytorch_custom_diffusion_weights.") || strcmp(name, "delta.bin") == 0;
@@ -201,8 +203,8 @@ static int read_dir(importer *m, const char *dir, err *e)
         rc = read_listed(m, dir, names, n, true, &used, e);
     fs_list_free(names);
     if (rc == 0 && used == 0)
-        rc = err_set(e, ERR_INPUT, "%s holds no pytorch_custom_diffusion_weights, delta.bin, learned_embeds or <token> file",
-                     dir);
+        rc = err_set(e, ERR_INPUT,
+                     "%s holds no pytorch_custom_diffusion_weights, delta.bin, learned_embeds or <token> file", dir);
     return rc;
 }
 

@@ -20,18 +20,18 @@ enum { REFINE_MOST = 3 };
 typedef struct {
     const lsq_factor *f;
     const lsq_problem *in;
-    int d, s, n;         /* n: rows with an image, s - fixed */
-    double *y;           /* [d, s] whitened target rows, each of length 1 */
-    double *length;      /* [s] the length each had */
-    double *q;           /* pivoted QR of y: first reflectors and triangle, then Q [d, min(d, s)] */
-    double *tri;         /* its triangle [m, s], m = min(d, s) */
-    lapack_int *pivot;   /* [s] from 1 */
+    int d, s, n;       /* n: rows with an image, s - fixed */
+    double *y;         /* [d, s] whitened target rows, each of length 1 */
+    double *length;    /* [s] the length each had */
+    double *q;         /* pivoted QR of y: first reflectors and triangle, then Q [d, min(d, s)] */
+    double *tri;       /* its triangle [m, s], m = min(d, s) */
+    lapack_int *pivot; /* [s] from 1 */
     int m;
 } solver;
 
 static double *doubles(size_t a, size_t b)
 {
-    return NEW_N(double, a * b + 1); /* none is asked for by some: one is given */
+    return NEW_N(double, a *b + 1); /* none is asked for by some: one is given */
 }
 
 static double tolerance(const lsq_problem *in)
@@ -90,8 +90,9 @@ static int open_solver(solver *v, const lsq_factor *f, const lsq_problem *in, er
 {
     size_t d = (size_t)f->d, s = (size_t)in->s;
     if (f->rank < f->d)
-        return err_set(e, ERR_INPUT, "the captions' features span %d of %d dimensions; give more captions, more varied ones",
-                       f->rank, f->d);
+        return err_set(e, ERR_INPUT,
+                       "the captions' features span %d of %d dimensions; give more captions, more varied ones", f->rank,
+                       f->d);
     *v = (solver){.f = f, .in = in, .d = f->d, .s = in->s, .n = in->s - in->fixed};
     v->m = v->d < v->s ? v->d : v->s;
     v->y = doubles(d, s);
@@ -139,8 +140,7 @@ static void pseudo_inverse(const solver *v, double *z)
 /* P = Z F'^-1: columns p_i = F^-1 z_i. */
 static void unwhiten(const solver *v, double *z, int n)
 {
-    cblas_dtrsm(CblasColMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasNonUnit, v->d, n, 1.0, v->f->f, v->d, z,
-                v->d);
+    cblas_dtrsm(CblasColMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasNonUnit, v->d, n, 1.0, v->f->f, v->d, z, v->d);
 }
 
 /* miss = I - K P' [s, s] (column i: what row i of P makes of every target row); returns the largest entry. */
@@ -181,14 +181,16 @@ static void refine(const solver *v, double *p, lsq_report *r)
     free(gap);
 }
 
-/* Stationarity: the gradient (W-W0) R'R must be a combination of target rows; whitened, P F' must lie in span Y = span Q. */
+/* Stationarity: the gradient (W-W0) R'R must be a combination of target rows; whitened, P F' must lie in span Y = span
+ * Q. */
 static double stationarity(const solver *v, const double *p)
 {
     size_t count = (size_t)v->d * (size_t)v->s;
     double *z = doubles((size_t)v->d, (size_t)v->s), *in_span = doubles((size_t)v->m, (size_t)v->s), whole, outside;
     lsq_factor_apply(v->f, p, v->s, z);
     whole = cblas_dnrm2((int)count, z, 1);
-    cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, v->m, v->s, v->d, 1.0, v->q, v->d, z, v->d, 0.0, in_span, v->m);
+    cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, v->m, v->s, v->d, 1.0, v->q, v->d, z, v->d, 0.0, in_span,
+                v->m);
     cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, v->d, v->s, v->m, -1.0, v->q, v->d, in_span, v->m, 1.0, z,
                 v->d);
     outside = cblas_dnrm2((int)count, z, 1);
@@ -216,9 +218,9 @@ static void solve_exactly(const solver *v, double *p, lsq_report *r)
 
 /* The rows with an image, at their old lengths, without what the fixed rows span: [d, n] = U diag(sigma) V'. */
 typedef struct {
-    int m;                       /* min(d, n) */
-    double *u, *sigma, *vt;      /* [d, m], [m], [m, n] */
-    double unit;                 /* mean squared length: the unit of the ridge */
+    int m;                  /* min(d, n) */
+    double *u, *sigma, *vt; /* [d, m], [m], [m, n] */
+    double unit;            /* mean squared length: the unit of the ridge */
 } spectrum;
 
 static void free_spectrum(spectrum *sp)
@@ -275,7 +277,8 @@ static void ridge_rows(const solver *v, const spectrum *sp, double ridge, double
     double *u = mem_copy(sp->u, sizeof(double) * (size_t)v->d * (size_t)sp->m);
     for (int i = 0; i < sp->m; i++)
         cblas_dscal(v->d, damped(sp->sigma[i], ridge * sp->unit), u + (size_t)i * (size_t)v->d, 1);
-    cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, v->d, v->n, sp->m, 1.0, u, v->d, sp->vt, sp->m, 0.0, z, v->d);
+    cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, v->d, v->n, sp->m, 1.0, u, v->d, sp->vt, sp->m, 0.0, z,
+                v->d);
     free(u);
 }
 

@@ -16,47 +16,47 @@
 /* F upper triangular with F'F = R'R, grown row block by row block (QR), so R is never held whole. */
 typedef struct {
     int d;
-    int64_t rows;        /* rows taken in */
-    double *f;           /* [d, d] column-major; strictly lower part zero */
-    double condition;    /* sigma_1 / sigma_d of F, that of R; after lsq_factor_judge */
-    int rank;            /* singular values above 3e-8 sigma_1, the noise of features rounded to f32 */
+    int64_t rows;     /* rows taken in */
+    double *f;        /* [d, d] column-major; strictly lower part zero */
+    double condition; /* sigma_1 / sigma_d of F, that of R; after lsq_factor_judge */
+    int rank;         /* singular values above 3e-8 sigma_1, the noise of features rounded to f32 */
 } lsq_factor;
 
 int lsq_factor_new(lsq_factor *out, int d, err *e);
 void lsq_factor_free(lsq_factor *f);
-int lsq_factor_add(lsq_factor *f, const float *rows, int64_t n, err *e);   /* [n, d] */
+int lsq_factor_add(lsq_factor *f, const float *rows, int64_t n, err *e); /* [n, d] */
 /* sqrt(weight) I as d more rows: C0 + weight I, for captions that do not span the space. */
 int lsq_factor_ridge(lsq_factor *f, double weight, err *e);
-int lsq_factor_judge(lsq_factor *f, err *e);                               /* rank and condition */
-double lsq_factor_mean(const lsq_factor *f);                               /* trace(R'R) / d: the unit of a ridge */
+int lsq_factor_judge(lsq_factor *f, err *e); /* rank and condition */
+double lsq_factor_mean(const lsq_factor *f); /* trace(R'R) / d: the unit of a ridge */
 /* y [n, d] = rows of x [n, d] times F': |y_i| is how much a matrix row along x_i moves the features R. */
 void lsq_factor_apply(const lsq_factor *f, const double *x, int64_t n, double *y);
 
 typedef enum {
     LSQ_SOLVED,
-    LSQ_RIDGED,          /* constraints are met as far as the ridge allows */
-    LSQ_DEPENDENT        /* target rows depend on each other: `dependent` names them; no P */
+    LSQ_RIDGED,   /* constraints are met as far as the ridge allows */
+    LSQ_DEPENDENT /* target rows depend on each other: `dependent` names them; no P */
 } lsq_reason;
 
 typedef struct {
     lsq_reason reason;
-    int rank;            /* of the target rows, the fixed ones included */
-    int *dependent;      /* [n_dependent] indices into k, ascending */
+    int rank;       /* of the target rows, the fixed ones included */
+    int *dependent; /* [n_dependent] indices into k, ascending */
     int n_dependent;
-    double condition;    /* of the target rows as the features see them (whitened, each of length 1), in the 1-norm */
-    double miss;         /* largest |P K' - I| entry: what every constraint misses at most, per unit of e */
-    double kkt;          /* part of P F' outside the span the optimum must lie in, relative: stationarity */
-    int refined;         /* steps of refinement that helped */
+    double condition; /* of the target rows as the features see them (whitened, each of length 1), in the 1-norm */
+    double miss;      /* largest |P K' - I| entry: what every constraint misses at most, per unit of e */
+    double kkt;       /* part of P F' outside the span the optimum must lie in, relative: stationarity */
+    int refined;      /* steps of refinement that helped */
 } lsq_report;
 
 typedef struct {
-    int s;               /* target rows */
-    int fixed;           /* the first so many have e = 0: they must stay (the first token's feature) */
-    const double *k;     /* [s, d] */
-    double tolerance;    /* a row whose part outside the span of the others is below this share of it is dependent;
-                            0: 1e-6, ten times what rounding features to f32 makes of it */
-    double ridge;        /* 0: constraints hold exactly. > 0: minimise |(W-W0)R'|^2 + |WK'-V|^2 / (ridge g), g the mean
-                            squared length of the whitened rows; the fixed rows hold exactly all the same */
+    int s;            /* target rows */
+    int fixed;        /* the first so many have e = 0: they must stay (the first token's feature) */
+    const double *k;  /* [s, d] */
+    double tolerance; /* a row whose part outside the span of the others is below this share of it is dependent;
+                         0: 1e-6, ten times what rounding features to f32 makes of it */
+    double ridge;     /* 0: constraints hold exactly. > 0: minimise |(W-W0)R'|^2 + |WK'-V|^2 / (ridge g), g the mean
+                         squared length of the whitened rows; the fixed rows hold exactly all the same */
 } lsq_problem;
 
 /* p [s - fixed, d]. *r is the caller's: lsq_report_free it. ERR_INPUT when R has no full rank or a value is not
@@ -66,5 +66,6 @@ void lsq_report_free(lsq_report *r);
 
 /* The smallest ridge for which |(W - W0) R'| is at most `limit`, found by bisection. moment [s-fixed, s-fixed] is E'E,
  * the inner products of the images summed over all matrices. At least 1e-12, at most 1e12. */
-int lsq_ridge_for(double *ridge, const lsq_factor *f, const lsq_problem *in, const double *moment, double limit, err *e);
+int lsq_ridge_for(double *ridge, const lsq_factor *f, const lsq_problem *in, const double *moment, double limit,
+                  err *e);
 #endif

@@ -6,7 +6,9 @@
 #include "cluster/base/str.h"
 
 /* Rows of what follows "attn2." in both spellings. */
-static const struct { const char *ours, *theirs; } processor[] = {
+static const struct {
+    const char *ours, *theirs;
+} processor[] = {
     {"to_k.weight", "processor.to_k_custom_diffusion.weight"},
     {"to_v.weight", "processor.to_v_custom_diffusion.weight"},
     {"to_q.weight", "processor.to_q_custom_diffusion.weight"},
@@ -39,8 +41,9 @@ bool names_from_processor(char out[NAME_ROOM], const char *key)
 
 #define COMPVIS "model.diffusion_model."
 
-/* The k-th block of a side counts resnets: down, conv_in is block 0 and each level ends in a downsampler; up, each level
- * has one resnet more. So down (i, j) is input block (per_level + 1) i + j + 1, up (i, j) output block (per_level + 1) i + j. */
+/* The k-th block of a side counts resnets: down, conv_in is block 0 and each level ends in a downsampler; up, each
+ * level has one resnet more. So down (i, j) is input block (per_level + 1) i + j + 1, up (i, j) output block (per_level
+ * + 1) i + j. */
 bool names_to_compvis(char out[NAME_ROOM], const char *name, int per_level)
 {
     int i, j, used = 0, n = -1;

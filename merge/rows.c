@@ -40,7 +40,8 @@ static int check_concept(const concept *c, const features *f, err *e)
     if (c->kind == CONCEPT_MERGED)
         return err_set(e, ERR_INPUT, "is a merged file; give the files it was made of");
     if (strcmp(c->base, f->base) != 0)
-        return err_set(e, ERR_INPUT, "was trained on another base model (fingerprint %.12s, not %.12s)", c->base, f->base);
+        return err_set(e, ERR_INPUT, "was trained on another base model (fingerprint %.12s, not %.12s)", c->base,
+                       f->base);
     if (card->n == 0)
         return err_set(e, ERR_INPUT, "has no merge card: only concepts that moved nothing but K and V can be merged");
     if (c->width != f->width)

@@ -16,9 +16,9 @@ enum { DEPTH_MOST = 6, KEYS_MOST = 1 << 16, NAME_MOST = 1024 };
 
 typedef struct {
     const zip_file *zip;
-    char folder[NAME_MOST];      /* of the archive: "archive/" */
+    char folder[NAME_MOST]; /* of the archive: "archive/" */
     torch_file *out;
-    size_t room;                 /* floats that may still be copied: strided views of one storage could multiply it */
+    size_t room; /* floats that may still be copied: strided views of one storage could multiply it */
     size_t seen, others;
 } reader;
 
@@ -46,15 +46,15 @@ static int measure(st_tensor *t, int64_t stride[ST_MAX_DIM], const pickle_value 
         t->d[i] = d;
         stride[i] = s;
         t->count *= (uint64_t)d;
-        last += (d - 1) * s;     /* below 2^63: both are at most the storage's count, which is checked next */
+        last += (d - 1) * s; /* below 2^63: both are at most the storage's count, which is checked next */
         if (last >= storage->number)
             return err_set(e, ERR_SHAPE, "a shape that does not fit its storage of %" PRId64, storage->number);
     }
     return last < storage->number ? 0 : err_set(e, ERR_SHAPE, "a tensor outside its storage");
 }
 
-static void gather(float *to, const st_tensor *t, const int64_t stride[ST_MAX_DIM], int64_t first, const unsigned char *from,
-                   dtype type)
+static void gather(float *to, const st_tensor *t, const int64_t stride[ST_MAX_DIM], int64_t first,
+                   const unsigned char *from, dtype type)
 {
     int64_t at[ST_MAX_DIM] = {0};
     for (uint64_t i = 0; i < t->count; i++) {
@@ -121,12 +121,14 @@ static int add_tensor(reader *r, const char *name, const pickle_value *v, err *e
 
 static int flatten(reader *r, const char *prefix, const pickle_value *v, int depth, err *e);
 
-static int flatten_item(reader *r, const char *prefix, const pickle_value *key, const pickle_value *v, int depth, err *e)
+static int flatten_item(reader *r, const char *prefix, const pickle_value *key, const pickle_value *v, int depth,
+                        err *e)
 {
     char name[NAME_MOST];
     if (++r->seen > KEYS_MOST)
         return err_set(e, ERR_INPUT, "more than %d keys", KEYS_MOST);
-    if (key->kind != PV_TEXT || snprintf(name, sizeof name, "%s%s%s", prefix, prefix[0] ? "/" : "", key->text) >= NAME_MOST)
+    if (key->kind != PV_TEXT ||
+        snprintf(name, sizeof name, "%s%s%s", prefix, prefix[0] ? "/" : "", key->text) >= NAME_MOST)
         return err_set(e, ERR_INPUT, "a key below %.60s is no text, or too long", prefix[0] ? prefix : "its top");
     if (v->kind == PV_TENSOR) {
         int rc = add_tensor(r, name, v, e);
@@ -193,7 +195,10 @@ void torch_free(torch_file *f)
 
 /* ---- writing: protocol 2, no memo, which no reader needs ---- */
 
-static void put_op(str *s, int op) { str_put(s, &(char){(char)op}, 1); }
+static void put_op(str *s, int op)
+{
+    str_put(s, &(char){(char)op}, 1);
+}
 
 static void put_u32(str *s, int op, uint32_t v)
 {

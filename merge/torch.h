@@ -2,17 +2,17 @@
 #define TORCH_H
 /* Files of torch.save since 1.6: a zip of a pickle and one raw file per tensor. Tensors in nested dictionaries become a
  * flat list with keys joined by '/' ("unet/down_blocks...", "modifier_token/<new1>"); what such files may hold besides
- * (numbers, texts, empty dictionaries) is passed over and named. The pickle is read by a small machine that knows the few
- * opcodes tensors need; anything else is refused by name, and nothing is ever called. */
+ * (numbers, texts, empty dictionaries) is passed over and named. The pickle is read by a small machine that knows the
+ * few opcodes tensors need; anything else is refused by name, and nothing is ever called. */
 #include <stddef.h>
 
 #include "cluster/base/err.h"
 #include "data/safetensors.h"
 
 typedef struct {
-    st_tensor *tensor;       /* [n]; names and data belong to this */
+    st_tensor *tensor; /* [n]; names and data belong to this */
     size_t n;
-    char **other;            /* keys of what is no tensor, ended by NULL */
+    char **other; /* keys of what is no tensor, ended by NULL */
 } torch_file;
 
 int torch_read(torch_file *out, const char *path, err *e);

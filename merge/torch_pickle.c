@@ -9,9 +9,9 @@ enum { STACK_MOST = 1 << 20, MEMO_MOST = 1 << 20, TEXT_MOST = 4096, VALUES_MOST 
 
 struct pickle {
     const unsigned char *at, *end;
-    pickle_value **made;         /* every value, for freeing */
+    pickle_value **made; /* every value, for freeing */
     size_t n_made;
-    pickle_value **stack;        /* NULL: a mark */
+    pickle_value **stack; /* NULL: a mark */
     size_t depth;
     pickle_value **memo;
     size_t n_memo;
@@ -136,15 +136,19 @@ static int items(pickle *p, pickle_kind kind, size_t n, err *e)
 
 static int storage_of(pickle *p, err *e)
 {
-    static const struct { const char *name; dtype type; } types[] = {
-        {"torch FloatStorage", F32}, {"torch HalfStorage", F16}, {"torch BFloat16Storage", BF16},
-        {"torch DoubleStorage", F64}, {"torch LongStorage", I64}, {"torch IntStorage", I32},
-        {"torch ByteStorage", U8}, {"torch BoolStorage", BOOL8},
+    static const struct {
+        const char *name;
+        dtype type;
+    } types[] = {
+        {"torch FloatStorage", F32},  {"torch HalfStorage", F16},   {"torch BFloat16Storage", BF16},
+        {"torch DoubleStorage", F64}, {"torch LongStorage", I64},   {"torch IntStorage", I32},
+        {"torch ByteStorage", U8},    {"torch BoolStorage", BOOL8},
     };
     pickle_value *id, *v;
     TRY(pop(p, &id, e));
-    if (id->kind != PV_TUPLE || id->n < 5 || id->item[0]->kind != PV_TEXT || strcmp(id->item[0]->text, "storage") != 0 ||
-        id->item[1]->kind != PV_GLOBAL || id->item[2]->kind != PV_TEXT || id->item[4]->kind != PV_NUMBER)
+    if (id->kind != PV_TUPLE || id->n < 5 || id->item[0]->kind != PV_TEXT ||
+        strcmp(id->item[0]->text, "storage") != 0 || id->item[1]->kind != PV_GLOBAL || id->item[2]->kind != PV_TEXT ||
+        id->item[4]->kind != PV_NUMBER)
         return err_set(e, ERR_INPUT, "its pickle refers to something that is no storage");
     v = make(p, PV_STORAGE);
     v->text = mem_text(id->item[2]->text);
@@ -311,8 +315,14 @@ static int with_number(pickle *p, size_t bytes, int (*then)(pickle *, uint64_t, 
     return then(p, v, e);
 }
 
-static int push_unsigned(pickle *p, uint64_t v, err *e) { return push_number(p, (int64_t)v, e); }
-static int push_signed32(pickle *p, uint64_t v, err *e) { return push_number(p, (int32_t)(uint32_t)v, e); }
+static int push_unsigned(pickle *p, uint64_t v, err *e)
+{
+    return push_number(p, (int64_t)v, e);
+}
+static int push_signed32(pickle *p, uint64_t v, err *e)
+{
+    return push_number(p, (int32_t)(uint32_t)v, e);
+}
 static int pass_over(pickle *p, uint64_t v, err *e)
 {
     (void)p;
@@ -329,8 +339,8 @@ static int push_fraction(pickle *p, uint64_t v, err *e)
 static int step(pickle *p, unsigned char op, err *e)
 {
     switch (op) {
-    case 0x80: return with_number(p, 1, pass_over, e);           /* PROTO */
-    case 0x95: return with_number(p, 8, pass_over, e);           /* FRAME */
+    case 0x80: return with_number(p, 1, pass_over, e); /* PROTO */
+    case 0x95: return with_number(p, 8, pass_over, e); /* FRAME */
     case '(': return push(p, NULL, e);
     case '}': return push(p, make(p, PV_DICT), e);
     case ']': return push(p, make(p, PV_LIST), e);
@@ -345,7 +355,7 @@ static int step(pickle *p, unsigned char op, err *e)
     case 0x8a: return read_long(p, e);
     case 'X': return push_text(p, 4, e);
     case 0x8c: return push_text(p, 1, e);
-    case 'U': return push_text(p, 1, e);                         /* a byte string of Python 2 */
+    case 'U': return push_text(p, 1, e); /* a byte string of Python 2 */
     case 't': return tuple_of_marked(p, e);
     case 0x85: return tuple_of(p, 1, e);
     case 0x86: return tuple_of(p, 2, e);
@@ -364,7 +374,8 @@ static int step(pickle *p, unsigned char op, err *e)
     case 'R': return reduce(p, e);
     case 'Q': return storage_of(p, e);
     case 'b': return build(p, e);
-    default: return err_set(e, ERR_INPUT, "its pickle uses opcode 0x%02x, which dictionaries of tensors do not need", op);
+    default:
+        return err_set(e, ERR_INPUT, "its pickle uses opcode 0x%02x, which dictionaries of tensors do not need", op);
     }
 }
 

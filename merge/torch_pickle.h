@@ -12,11 +12,11 @@ typedef enum { PV_NONE, PV_NUMBER, PV_TEXT, PV_TUPLE, PV_LIST, PV_DICT, PV_GLOBA
 typedef struct pickle_value pickle_value;
 struct pickle_value {
     pickle_kind kind;
-    int64_t number;              /* of a number (0 of a fraction); elements of a storage; first element of a tensor */
-    char *text;                  /* of a text, a global ("torch FloatStorage"), a storage (its key) */
-    dtype type;                  /* of a storage */
-    pickle_value **item;         /* of tuples and lists; of dictionaries key, value, key, ...; of a tensor storage, shape,
-                                    strides */
+    int64_t number;      /* of a number (0 of a fraction); elements of a storage; first element of a tensor */
+    char *text;          /* of a text, a global ("torch FloatStorage"), a storage (its key) */
+    dtype type;          /* of a storage */
+    pickle_value **item; /* of tuples and lists; of dictionaries key, value, key, ...; of a tensor storage, shape,
+                            strides */
     size_t n;
 };
 

@@ -10,12 +10,25 @@
 #include "cluster/base/str.h"
 
 enum {
-    END_BYTES = 22, CENTRAL_BYTES = 46, LOCAL_BYTES = 30, COMMENT_MOST = 65535, ALIGN = 64, ENTRIES_MOST = 65535,
-    END_MARK = 0x06054b50, CENTRAL_MARK = 0x02014b50, LOCAL_MARK = 0x04034b50
+    END_BYTES = 22,
+    CENTRAL_BYTES = 46,
+    LOCAL_BYTES = 30,
+    COMMENT_MOST = 65535,
+    ALIGN = 64,
+    ENTRIES_MOST = 65535,
+    END_MARK = 0x06054b50,
+    CENTRAL_MARK = 0x02014b50,
+    LOCAL_MARK = 0x04034b50
 };
 
-static uint32_t get16(const unsigned char *p) { return (uint32_t)p[0] | (uint32_t)p[1] << 8; }
-static uint32_t get32(const unsigned char *p) { return get16(p) | get16(p + 2) << 16; }
+static uint32_t get16(const unsigned char *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8;
+}
+static uint32_t get32(const unsigned char *p)
+{
+    return get16(p) | get16(p + 2) << 16;
+}
 
 /* ---- reading ---- */
 
@@ -131,8 +144,8 @@ static void put32(unsigned char *p, uint32_t v)
 static void put_common(unsigned char *p, const zip_entry *x, uint32_t crc, size_t extra)
 {
     memset(p, 0, 26);
-    p[0] = 20;                       /* version 2.0 */
-    put16(p + 8, 0x21);              /* 1 January 1980: no clock in the bytes */
+    p[0] = 20;          /* version 2.0 */
+    put16(p + 8, 0x21); /* 1 January 1980: no clock in the bytes */
     put32(p + 10, crc);
     put32(p + 14, (uint32_t)x->bytes);
     put32(p + 18, (uint32_t)x->bytes);
@@ -212,7 +225,8 @@ int zip_write(const char *path, const zip_entry *entry, size_t n, err *e)
     for (size_t i = 0; i < n; i++)
         total += entry[i].bytes + 1024;
     if (total >= UINT32_MAX || n > ENTRIES_MOST)
-        return err_set(e, ERR_INPUT, "%s: more than 4 GiB or 65,535 tensors do not fit into a torch file of ours", path);
+        return err_set(e, ERR_INPUT, "%s: more than 4 GiB or 65,535 tensors do not fit into a torch file of ours",
+                       path);
     TRY(fs_aside(aside, path, e));
     f = fopen(aside, "wbx");
     if (!f)

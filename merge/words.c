@@ -89,8 +89,7 @@ static int word_at(const concept *c, const char *at)
 {
     int best = -1;
     for (int t = 0; t < c->n_tokens; t++)
-        if (str_starts(at, c->tokens[t].word) &&
-            (best < 0 || strlen(c->tokens[t].word) > strlen(c->tokens[best].word)))
+        if (str_starts(at, c->tokens[t].word) && (best < 0 || strlen(c->tokens[t].word) > strlen(c->tokens[best].word)))
             best = t;
     return best;
 }

@@ -9,7 +9,7 @@
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
 
-enum { PHOTO_WITHIN = 15, PHOTO_SKIP = 4 };   /* characters looked at; tokens passed over (BOS, photo, of, a) */
+enum { PHOTO_WITHIN = 15, PHOTO_SKIP = 4 }; /* characters looked at; tokens passed over (BOS, photo, of, a) */
 
 void card_span_of(card_span *out, const tokenizer *t, const char *text)
 {
@@ -215,7 +215,7 @@ static int list_matrices(concept_card *out, const sd *m, err *e)
 static int fill_images(concept_card *out, const concept *c, const sd *m, err *e)
 {
     int64_t at = 0;
-    out->image = NEW_N(float, (size_t)out->n * (size_t)out->outs);
+    out->image = NEW_N(float, (size_t)out->n *(size_t)out->outs);
     for (int i = 0; i < out->matrices; i++) {
         const concept_matrix *x = &out->matrix[i];
         const concept_tensor *t = concept_find(c, x->name);

@@ -13,19 +13,19 @@
 #include "trainer/model/sd.h"
 
 typedef enum {
-    CARD_RELEASED,       /* as above */
-    CARD_AUTHORS         /* the published program since 2023: "a photo of <new1> cat", all positions from the second on */
+    CARD_RELEASED, /* as above */
+    CARD_AUTHORS   /* the published program since 2023: "a photo of <new1> cat", all positions from the second on */
 } card_rows;
 
 typedef struct {
     card_rows rows;
-    const char *class_word;  /* for a concept without a token; NULL: such a concept has no card */
+    const char *class_word; /* for a concept without a token; NULL: such a concept has no card */
 } card_opts;
 
 /* The positions of a text that count. */
 typedef struct {
     int32_t id[TOKENS];
-    int first, end;          /* both included; end is the first end token */
+    int first, end; /* both included; end is the first end token */
 } card_span;
 void card_span_of(card_span *out, const tokenizer *t, const char *text);
 

@@ -1,7 +1,7 @@
-/* How long a merge takes at the sizes of Stable Diffusion 1.5: from concept files (cards) and kept features to the synced
- * merged file, as `cfarm merge` does it. Cards are random; the numbers merged mean nothing, the work is the real one.
- * cpu_ms is the processor's time of the whole, for machines that are shared.
- * usage: bench_merge [concepts ...]   prints CSV */
+/* How long a merge takes at the sizes of Stable Diffusion 1.5: from concept files (cards) and kept features to the
+ * synced merged file, as `cfarm merge` does it. Cards are random; the numbers merged mean nothing, the work is the real
+ * one. cpu_ms is the processor's time of the whole, for machines that are shared. usage: bench_merge [concepts ...]
+ * prints CSV */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,8 @@
 #include "merge/compose.h"
 
 enum { WIDTH = 768, ROWS = 6, LAYERS = 16, MATRICES = 2 * LAYERS, CAPTION_ROWS = 2300 };
-static const int out_of[LAYERS] = {320, 320, 640, 640, 1280, 1280, 1280, 1280, 1280, 1280, 640, 640, 640, 320, 320, 320};
+static const int out_of[LAYERS] = {320,  320,  640, 640, 1280, 1280, 1280, 1280,
+                                   1280, 1280, 640, 640, 640,  320,  320,  320};
 static char dir[] = "/tmp/cf-bench-XXXXXX";
 
 static float *normals(uint32_t which, size_t n, float scale)
@@ -41,8 +42,15 @@ static concept_matrix *matrices(int64_t *outs)
 
 static int make_features(const char *path, err *e)
 {
-    features f = {.base = "bench", .captions = "bench", .width = WIDTH, .n_keep = 200, .n_held = 20, .matrices = MATRICES,
-                  .bos = normals(0, WIDTH, 1), .keep_norm = NEW_N(double, MATRICES), .held_norm = NEW_N(double, MATRICES)};
+    features f = {.base = "bench",
+                  .captions = "bench",
+                  .width = WIDTH,
+                  .n_keep = 200,
+                  .n_held = 20,
+                  .matrices = MATRICES,
+                  .bos = normals(0, WIDTH, 1),
+                  .keep_norm = NEW_N(double, MATRICES),
+                  .held_norm = NEW_N(double, MATRICES)};
     float *rows = normals(1, (size_t)CAPTION_ROWS * WIDTH, 1);
     int64_t outs;
     double start = clock_s();
@@ -68,8 +76,12 @@ static int make_card(const char *path, uint32_t id, err *e)
     int rc;
     concept_add_token(&c, "<new1>", "cat", 42170, row);
     free(row);
-    c.card = (concept_card){.n = ROWS, .width = WIDTH, .matrices = MATRICES, .row = NEW_N(concept_row, ROWS),
-                            .bos = normals(0, WIDTH, 1), .k = normals(10 * id + 3, ROWS * WIDTH, 1)};
+    c.card = (concept_card){.n = ROWS,
+                            .width = WIDTH,
+                            .matrices = MATRICES,
+                            .row = NEW_N(concept_row, ROWS),
+                            .bos = normals(0, WIDTH, 1),
+                            .k = normals(10 * id + 3, ROWS * WIDTH, 1)};
     c.card.matrix = matrices(&c.card.outs);
     c.card.image = normals(10 * id + 4, ROWS * (size_t)c.card.outs, 0.01F);
     for (int i = 0; i < ROWS; i++) {
@@ -90,7 +102,9 @@ static int random_base(void *all, const char *name, float *out, size_t count, er
     return 0;
 }
 
-typedef struct { double read, solve, fuse, write, cpu; } times;
+typedef struct {
+    double read, solve, fuse, write, cpu;
+} times;
 
 static double cpu_s(void)
 {
@@ -141,8 +155,8 @@ static int bench(int n, const char *kept, const float *base, err *e)
         times t = {0};
         for (int warm = 0; warm < 2; warm++)
             TRY(merge_once(&t, kept, path, n, full ? base : NULL, e));
-        printf("%d,%s,%.1f,%.1f,%.1f,%.1f,%.1f,%.1f\n", n, full ? "full" : "factors", 1e3 * t.read, 1e3 * t.solve, 1e3 * t.fuse,
-               1e3 * t.write, 1e3 * (t.read + t.solve + t.fuse + t.write), 1e3 * t.cpu);
+        printf("%d,%s,%.1f,%.1f,%.1f,%.1f,%.1f,%.1f\n", n, full ? "full" : "factors", 1e3 * t.read, 1e3 * t.solve,
+               1e3 * t.fuse, 1e3 * t.write, 1e3 * (t.read + t.solve + t.fuse + t.write), 1e3 * t.cpu);
         fflush(stdout);
     }
     for (int i = 0; i < n; i++)

@@ -15,8 +15,8 @@
 #include "data/concept.h"
 #include "data/store.h"
 
-#define K "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
-#define V "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_v.weight"
+#define K    "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+#define V    "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_v.weight"
 #define BIAS "mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0.bias"
 #define CONV "conv_in.weight"
 
@@ -55,8 +55,14 @@ static concept_matrix *two_matrices(void)
 
 static void add_card(concept *c)
 {
-    c->card = (concept_card){.n = 2, .width = WIDTH, .matrices = 2, .outs = 2 * ROWS, .row = NEW_N(concept_row, 2),
-                             .matrix = two_matrices(), .bos = numbers(WIDTH, 200), .k = numbers(2 * WIDTH, 201),
+    c->card = (concept_card){.n = 2,
+                             .width = WIDTH,
+                             .matrices = 2,
+                             .outs = 2 * ROWS,
+                             .row = NEW_N(concept_row, 2),
+                             .matrix = two_matrices(),
+                             .bos = numbers(WIDTH, 200),
+                             .k = numbers(2 * WIDTH, 201),
                              .image = numbers(4 * ROWS, 202)};
     c->card.row[0] = (concept_row){mem_text("\"<new1> cat\" at <new1>"), mem_text("49406 <new1>"), 1.5};
     c->card.row[1] = (concept_row){mem_text("\"<new1> cat\" at its end"), mem_text("49406 <new1> 2368"), 2.5};
@@ -64,8 +70,14 @@ static void add_card(concept *c)
 
 static void add_factors(concept *c)
 {
-    c->factors = (concept_factors){.rank = 1, .width = WIDTH, .matrices = 2, .outs = 2 * ROWS, .matrix = two_matrices(),
-                                   .label = NEW_N(char *, 1), .left = numbers(2 * ROWS, 300), .right = NEW_N(double, WIDTH)};
+    c->factors = (concept_factors){.rank = 1,
+                                   .width = WIDTH,
+                                   .matrices = 2,
+                                   .outs = 2 * ROWS,
+                                   .matrix = two_matrices(),
+                                   .label = NEW_N(char *, 1),
+                                   .left = numbers(2 * ROWS, 300),
+                                   .right = NEW_N(double, WIDTH)};
     c->factors.label[0] = mem_text("one");
     for (int i = 0; i < WIDTH; i++)
         c->factors.right[i] = 0.1 * (i + 1);
@@ -77,8 +89,13 @@ static void add_factors(concept *c)
 
 static concept full(void)
 {
-    concept c = {.kind = CONCEPT_SINGLE, .method = mem_text("custom-diffusion"), .base = mem_text("abc"), .seed = 7,
-                 .width = WIDTH, .recipe = mem_text("{}"), .settings = mem_text("steps: 250\n")};
+    concept c = {.kind = CONCEPT_SINGLE,
+                 .method = mem_text("custom-diffusion"),
+                 .base = mem_text("abc"),
+                 .seed = 7,
+                 .width = WIDTH,
+                 .recipe = mem_text("{}"),
+                 .settings = mem_text("steps: 250\n")};
     add_tensor(&c, K, ROWS, WIDTH);
     add_tensor(&c, V, ROWS, WIDTH);
     add_tensor(&c, BIAS, ROWS, 0);
@@ -110,7 +127,8 @@ static int tear_down(void **state)
 
 static void what_was_written_is_read(void **state)
 {
-    concept a = full(), b;
+    concept a = full()
+    , b;
     err e = {0};
     (void)state;
     assert_int_equal(concept_write(path, &a, &e), 0);
@@ -143,7 +161,8 @@ static void what_was_written_is_read(void **state)
 
 static void only_the_parts_asked_for_are_read(void **state)
 {
-    concept a = full(), b;
+    concept a = full()
+    , b;
     (void)state;
     assert_int_equal(concept_write(path, &a, NULL), 0);
     assert_int_equal(concept_read(&b, path, CONCEPT_CARD, NULL), 0);
@@ -157,7 +176,8 @@ static void only_the_parts_asked_for_are_read(void **state)
 
 static void a_merged_file_gives_weights_from_factors(void **state)
 {
-    concept a = full(), b;
+    concept a = full()
+    , b;
     float w0[ROWS * WIDTH], w[ROWS * WIDTH];
     bool changed;
     err e = {0};

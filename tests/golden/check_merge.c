@@ -19,7 +19,7 @@ typedef struct {
     int vocab, n_words;
     const char *words[64];
     char spelled[64][24];
-    features f;                 /* of the golden's C_reg; every norm 1, for no drift is asked */
+    features f; /* of the golden's C_reg; every norm 1, for no drift is asked */
 } merge_check;
 
 /* ---- features from the words ---- */
@@ -43,7 +43,8 @@ static int prompts_agree(merge_check *c, const char *name, const json_t *prompts
     const json_t *p;
     size_t i;
     int rc = 0;
-    json_array_foreach(prompts, i, p) {
+    json_array_foreach(prompts, i, p)
+    {
         const char *text = NULL;
         rc = json_get_text(p, "prompt", &text, e);
         if (rc == 0)
@@ -64,10 +65,11 @@ static int captions_agree(merge_check *c, const float *want, int64_t rows, err *
 {
     const json_t *list = json_object_get(golden_json(c->g, GOLDEN_MERGE), "captions"), *text;
     size_t i, width = (size_t)sd_text_shape(c->m)->width;
-    float *got = NEW_N(float, (size_t)(rows + TOKENS) * width), *states = NEW_N(float, TOKENS * width);
+    float *got = NEW_N(float, (size_t)(rows + TOKENS) * width), *states = NEW_N(float, TOKENS *width);
     int64_t at = 0;
     int rc = 0;
-    json_array_foreach(list, i, text) {
+    json_array_foreach(list, i, text)
+    {
         card_span s;
         int64_t n;
         if (rc != 0 || at > rows)
@@ -208,7 +210,8 @@ static int open_words(merge_check *c, err *e)
     TRY(tokenizer_open(&c->t, golden_tokenizer_dir(c->g), e));
     TRY(golden_f32(c->g, "modifier_rows", &rows, &shape, e));
     c->n_words = (int)shape.d[0];
-    rc = c->n_words <= 64 ? sd_text_rows_set(c->m, rows, c->n_words, e) : err_set(e, ERR_INPUT, "too many modifier rows");
+    rc = c->n_words <= 64 ? sd_text_rows_set(c->m, rows, c->n_words, e)
+                          : err_set(e, ERR_INPUT, "too many modifier rows");
     free(rows);
     for (int i = 0; rc == 0 && i < c->n_words; i++) {
         int32_t id;
@@ -253,7 +256,8 @@ static int check_cases(merge_check *c, err *e)
     char prefix[128];
     TRY(open_words(c, e));
     TRY(open_captions(c, e));
-    json_object_foreach(cases, name, told) {
+    json_object_foreach(cases, name, told)
+    {
         snprintf(prefix, sizeof prefix, "%s/W/", name);
         if (golden_wants_any(c->g, prefix))
             TRY(check_case(c, name, told, e));
@@ -272,7 +276,7 @@ typedef struct {
 static int solve_plain(const plain *q, const lsq_factor *f, float *w, err *e)
 {
     int s = (int)q->k_shape.d[0], d = (int)q->k_shape.d[1], out = (int)q->w0_shape.d[0];
-    double *k = NEW_N(double, s * d), *p = NEW_N(double, s * d);
+    double *k = NEW_N(double, s *d), *p = NEW_N(double, s *d);
     lsq_report r;
     int rc;
     for (int i = 0; i < s * d; i++)

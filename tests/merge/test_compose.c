@@ -44,8 +44,14 @@ static concept_matrix *matrices(void)
 /* A base whose captions are n random rows and whose matrices have rows of length about 1. */
 static features make_base(int n)
 {
-    features f = {.base = "base", .captions = "captions", .width = D, .n_keep = n, .matrices = MATRICES,
-                  .bos = normals("bos", 0, D, 1), .keep_norm = NEW_N(double, MATRICES), .held_norm = NEW_N(double, MATRICES)};
+    features f = {.base = "base",
+                  .captions = "captions",
+                  .width = D,
+                  .n_keep = n,
+                  .matrices = MATRICES,
+                  .bos = normals("bos", 0, D, 1),
+                  .keep_norm = NEW_N(double, MATRICES),
+                  .held_norm = NEW_N(double, MATRICES)};
     float *rows = normals("captions", 0, (size_t)n * D, 1);
     f.matrix = matrices();
     for (int i = 0; i < MATRICES; i++)
@@ -64,9 +70,15 @@ static concept make_concept(const features *f, uint32_t id, const char *word, fl
     float *row = normals("token", id, D, 1);
     concept_add_token(&c, word, "cat", 42170, row);
     free(row);
-    c.card = (concept_card){.n = ROWS, .width = D, .matrices = MATRICES, .outs = MATRICES * OUT, .matrix = matrices(),
-                            .row = NEW_N(concept_row, ROWS), .bos = mem_copy(f->bos, D * sizeof(float)),
-                            .k = normals("k", id, ROWS * D, 1), .image = normals("image", id, ROWS * MATRICES * OUT, scale)};
+    c.card = (concept_card){.n = ROWS,
+                            .width = D,
+                            .matrices = MATRICES,
+                            .outs = MATRICES * OUT,
+                            .matrix = matrices(),
+                            .row = NEW_N(concept_row, ROWS),
+                            .bos = mem_copy(f->bos, D * sizeof(float)),
+                            .k = normals("k", id, ROWS * D, 1),
+                            .image = normals("image", id, ROWS * MATRICES * OUT, scale)};
     for (int i = 0; i < ROWS; i++) {
         char text[64];
         snprintf(text, sizeof text, "49406 %s%.*s", word, 2 * i, " 1 2 3");
@@ -208,7 +220,9 @@ static void a_free_first_token_uses_one_dimension_less(void **state)
 /* ---- when there must be none ---- */
 
 typedef enum { BASE, NO_CARD, MERGED, WIDTH, NOT_FINITE, TEXT_ENCODER, FEATURE, SAME_WORDS, MATRIX, BREAKS } breakage;
-static const struct { const char *what, *says; } broken[BREAKS] = {
+static const struct {
+    const char *what, *says;
+} broken[BREAKS] = {
     [BASE] = {"another base", "another base model"},
     [NO_CARD] = {"no card", "no merge card"},
     [MERGED] = {"a merged file", "is a merged file"},
@@ -276,7 +290,8 @@ static void more_rows_than_dimensions_are_refused_or_relaxed(void **state)
     assert_int_equal(compose(&out, &told, in, files, MOST, &f, &(compose_opts){0}, &e), ERR_INPUT);
     assert_non_null(strstr(e.text, "4 of 28 target rows depend"));
     assert_non_null(strstr(e.text, "--relax ridge"));
-    assert_int_equal(compose(&out, &told, in, files, MOST, &f, &(compose_opts){.relax = true, .drift_most = 0.05}, &e), 0);
+    assert_int_equal(compose(&out, &told, in, files, MOST, &f, &(compose_opts){.relax = true, .drift_most = 0.05}, &e),
+                     0);
     assert_int_equal(told.reason, LSQ_RIDGED);
     assert_true(told.drift <= 0.05 * 1.001);
     for (int i = 0; i < MOST; i++)

@@ -22,8 +22,8 @@
 #include "merge/torch_zip.h"
 
 #define DOWN "down_blocks.1.attentions.0.transformer_blocks.0.attn2."
-#define UP "up_blocks.2.attentions.1.transformer_blocks.0.attn2."
-#define MID "mid_block.attentions.0.transformer_blocks.0.attn2."
+#define UP   "up_blocks.2.attentions.1.transformer_blocks.0.attn2."
+#define MID  "mid_block.attentions.0.transformer_blocks.0.attn2."
 
 static char dir[] = "/tmp/cf-formats-XXXXXX";
 static char path[64];
@@ -45,7 +45,9 @@ static int tear_down(void **state)
 
 /* ---- names ---- */
 
-static const struct { const char *ours, *processor, *compvis, *kohya; } spelled[] = {
+static const struct {
+    const char *ours, *processor, *compvis, *kohya;
+} spelled[] = {
     {DOWN "to_k.weight", DOWN "processor.to_k_custom_diffusion.weight",
      "model.diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight",
      "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"},
@@ -81,7 +83,8 @@ static void names_go_there_and_back(void **state)
 
 /* ---- torch files ---- */
 
-static const float data[24] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, -0.5F};
+static const float data[24] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12,
+                               13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, -0.5F};
 
 static void write_good(void)
 {
@@ -143,13 +146,23 @@ static void keys_that_mean_nothing_are_listed(void **state)
 /* ---- pickles meant ill ---- */
 
 #define BYTES(s) s, sizeof(s) - 1
-static const struct { const char *what, *bytes; size_t n; const char *says; } pickles[] = {
+static const struct {
+    const char *what, *bytes;
+    size_t n;
+    const char *says;
+} pickles[] = {
     {"nothing", BYTES(""), "cut short"},
     {"no end", BYTES("\x80\x02}"), "cut short"},
     {"an empty stack", BYTES("\x80\x02."), "cut short"},
-    {"a call of a program", BYTES("\x80\x02" "cos\nsystem\nX\x02\x00\x00\x00ls\x85R."), "wants to call os system"},
+    {"a call of a program",
+     BYTES("\x80\x02"
+           "cos\nsystem\nX\x02\x00\x00\x00ls\x85R."),
+     "wants to call os system"},
     {"a call by STACK_GLOBAL", BYTES("\x80\x04\x8c\x02os\x8c\x06system\x93)R."), "wants to call os system"},
-    {"an object made by class", BYTES("\x80\x02" "cos\nsystem\n)\x81."), "opcode 0x81"},
+    {"an object made by class",
+     BYTES("\x80\x02"
+           "cos\nsystem\n)\x81."),
+     "opcode 0x81"},
     {"an extension", BYTES("\x80\x02\x82\x01."), "opcode 0x82"},
     {"a text longer than the file", BYTES("\x80\x02X\xff\x0f\x00\x00"), "cut short"},
     {"a text beyond reason", BYTES("\x80\x02X\xff\xff\xff\x7f"), "a text of"},
@@ -160,9 +173,15 @@ static const struct { const char *what, *bytes; size_t n; const char *says; } pi
     {"an odd dictionary", BYTES("\x80\x02}(Nu."), "cut short"},
     {"items for what is no dictionary", BYTES("\x80\x02](NNu."), "cut short"},
     {"something that is no storage", BYTES("\x80\x02NQ."), "no storage"},
-    {"a storage of objects", BYTES("\x80\x02(X\x07\x00\x00\x00storagecos\nx\nX\x01\x00\x00\x00" "0X\x03\x00\x00\x00" "cpuK\x01tQ."),
+    {"a storage of objects",
+     BYTES("\x80\x02(X\x07\x00\x00\x00storagecos\nx\nX\x01\x00\x00\x00"
+           "0X\x03\x00\x00\x00"
+           "cpuK\x01tQ."),
      "of kind os x"},
-    {"a tensor of nothing", BYTES("\x80\x02" "ctorch._utils\n_rebuild_tensor_v2\n)R."), "cut short"},
+    {"a tensor of nothing",
+     BYTES("\x80\x02"
+           "ctorch._utils\n_rebuild_tensor_v2\n)R."),
+     "cut short"},
 };
 
 static void pickles_meant_ill_are_refused_with_the_reason(void **state)
@@ -221,7 +240,10 @@ static void a_pickle_that_unfolds_without_end_is_refused(void **state)
     err e = {0};
     zip_entry entry;
     (void)state;
-    str_put(&s, "\x80\x02}(\x8c\x01" "aNuq\0", 11);
+    str_put(&s,
+            "\x80\x02}(\x8c\x01"
+            "aNuq\0",
+            11);
     for (char level = 0; level < 5; level++) {
         str_put(&s, "}(", 2);
         for (char k = 0; k < 40; k++)

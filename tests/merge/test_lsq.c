@@ -167,9 +167,9 @@ static void dense_kkt(double *p, const float *rows, int64_t n, int d, const doub
 typedef struct {
     const char *name;
     int d, captions, s;
-    double decades;      /* columns of the captions span this many powers of ten */
-    double near;         /* target rows are this far from one another; 0: independent */
-    double most;         /* relative difference from the dense solve */
+    double decades; /* columns of the captions span this many powers of ten */
+    double near;    /* target rows are this far from one another; 0: independent */
+    double most;    /* relative difference from the dense solve */
 } problem;
 
 static const problem problems[] = {
@@ -184,7 +184,8 @@ static const problem problems[] = {
 
 static void random_problem(const problem *q, float *rows, double *k)
 {
-    rng_stream a = rng_open(7, "captions", (uint32_t)q->d, (uint32_t)q->s), b = rng_open(7, "targets", (uint32_t)q->d, 0);
+    rng_stream a = rng_open(7, "captions", (uint32_t)q->d, (uint32_t)q->s),
+               b = rng_open(7, "targets", (uint32_t)q->d, 0);
     for (int i = 0; i < q->captions * q->d; i++)
         rows[i] = rng_normal(a, (uint64_t)i) * (float)pow(10, -q->decades * (i % q->d) / (q->d - 1));
     for (int i = 0; i < q->s * q->d; i++) {
@@ -236,7 +237,7 @@ static const problem plain = {"plain", 16, 100, 6, 1, 0, 0};
 
 static void blocks_of_captions_give_one_factor(void **state)
 {
-    float *rows = NEW_N(float, plain.captions * plain.d);
+    float *rows = NEW_N(float, plain.captions *plain.d);
     double k[16 * 6];
     lsq_factor whole, parts;
     (void)state;
@@ -244,8 +245,8 @@ static void blocks_of_captions_give_one_factor(void **state)
     whole = factor_of(rows, plain.captions, plain.d);
     assert_int_equal(lsq_factor_new(&parts, plain.d, NULL), 0);
     for (int64_t at = 0; at < plain.captions; at += 7)
-        assert_int_equal(lsq_factor_add(&parts, rows + at * plain.d, plain.captions - at < 7 ? plain.captions - at : 7,
-                                        NULL), 0);
+        assert_int_equal(
+            lsq_factor_add(&parts, rows + at * plain.d, plain.captions - at < 7 ? plain.captions - at : 7, NULL), 0);
     for (int i = 0; i < plain.d * plain.d; i++)
         assert_true(fabs(whole.f[i] - parts.f[i]) < 1e-12 * sqrt(lsq_factor_mean(&whole) * plain.d));
     assert_int_equal(parts.rows, plain.captions);
@@ -256,7 +257,7 @@ static void blocks_of_captions_give_one_factor(void **state)
 
 static void dependent_rows_are_named(void **state)
 {
-    float *rows = NEW_N(float, plain.captions * plain.d);
+    float *rows = NEW_N(float, plain.captions *plain.d);
     double k[16 * 6], p[16 * 6];
     lsq_factor f;
     lsq_report r;
@@ -303,7 +304,7 @@ static void more_targets_than_dimensions_are_dependent(void **state)
 
 static void a_fixed_row_keeps_its_image_relaxed_or_not(void **state)
 {
-    float *rows = NEW_N(float, plain.captions * plain.d);
+    float *rows = NEW_N(float, plain.captions *plain.d);
     double k[16 * 6], p[16 * 5];
     lsq_factor f;
     err e = {0};
