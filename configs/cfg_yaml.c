@@ -161,6 +161,8 @@ static int read_map(reader *r, cfg_node *into, int depth)
         if (r->event.type == YAML_MAPPING_END_EVENT)
             return refuse_twins(r, into->entries, into->n);
         TRY(read_key(r, &entry));
+        if (into->n == CFG_KEYS_MOST)
+            return cfg_fail(r->e, entry.at, "more than %d keys in one map", CFG_KEYS_MOST);
         TRY(next(r));
         TRY(read_node(r, &value, depth + 1));
         entry.value = value;
@@ -193,6 +195,16 @@ static int read_body(reader *r, cfg_node *into, int depth)
     return into->kind == CFG_LIST ? read_list(r, into, depth) : read_map(r, into, depth);
 }
 
+/* An anchor before the node it names is read: an alias inside of that finds no node yet. */
+static int drop_anchor(reader *r)
+{
+    if (r->anchor_count == CFG_ANCHORS_MOST)
+        return cfg_fail(r->e, here(r), "more than %d anchors", CFG_ANCHORS_MOST);
+    r->anchors = mem_grow(r->anchors, r->anchor_count + 1, sizeof *r->anchors);
+    r->anchors[r->anchor_count++] = (anchor){.name = cfg_text(r->doc, anchor_of(&r->event))};
+    return 0;
+}
+
 static int read_node(reader *r, const cfg_node **out, int depth)
 {
     if (r->event.type == YAML_ALIAS_EVENT)
@@ -205,10 +217,8 @@ static int read_node(reader *r, const cfg_node **out, int depth)
     cfg_node *n = cfg_node_new(r->doc, kind, here(r));
     size_t mine = r->anchor_count;
     bool anchored = anchor_of(&r->event) != NULL;
-    if (anchored) {
-        r->anchors = mem_grow(r->anchors, mine + 1, sizeof *r->anchors);
-        r->anchors[r->anchor_count++] = (anchor){.name = cfg_text(r->doc, anchor_of(&r->event))};
-    }
+    if (anchored)
+        TRY(drop_anchor(r));
     TRY(read_body(r, n, depth));
     if (anchored)
         r->anchors[mine].node = n;

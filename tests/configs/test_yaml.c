@@ -170,6 +170,20 @@ static void depth_has_an_end_with_and_without_aliases(void **state)
     str_free(&s);
 }
 
+static void keys_and_anchors_have_a_most(void **state)
+{
+    (void)state;
+    str s = {0};
+    for (int i = 0; i <= CFG_KEYS_MOST; i++)
+        str_add(&s, "k%d: 1\n", i);
+    refused(s.at, "x.yaml:4097:1: more than 4096 keys in one map");
+    str_free(&s);
+    for (int i = 0; i <= CFG_ANCHORS_MOST; i++)
+        str_add(&s, "- &a%d x\n", i);
+    refused(s.at, "x.yaml:1025:3: more than 1024 anchors");
+    str_free(&s);
+}
+
 static void a_file_has_a_most(void **state)
 {
     (void)state;
@@ -244,6 +258,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_read_is_told_with_its_place),
         cmocka_unit_test(a_billion_laughs_are_not_laughed),
         cmocka_unit_test(depth_has_an_end_with_and_without_aliases),
+        cmocka_unit_test(keys_and_anchors_have_a_most),
         cmocka_unit_test(a_file_has_a_most),
         cmocka_unit_test(joining_is_deep_and_null_takes_away),
         cmocka_unit_test(a_path_reaches_into_maps),
