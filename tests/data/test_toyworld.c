@@ -150,7 +150,7 @@ static void test_every_word_of_a_caption_is_one_token(void **state)
 
     (void)state;
     for (size_t k = 0; k < 2; k++) {
-        char path[FS_PATH];
+        char path[FS_PATH + 64];
         caption_lines lines;
 
         snprintf(path, sizeof path, "%s/regularisation/%s/captions.txt", carried, CLASSES[k]);
