@@ -107,7 +107,7 @@ static int check_concept(checking *c, const farm_concept *f, cfg_doc *d, concept
 /* ---- concepts against each other ---- */
 
 /* Given tokens must differ over the farm: who writes <rex> twice means one of them to be another. The tokens that are
- * given to nobody in particular (<new1>) may be shared; a merge renames them. */
+ * given to nobody in particular (<new1>) may be shared, a merge renames them; so may words of the vocabulary. */
 static void check_tokens(checking *c, const concept_cfg *of)
 {
     for (size_t i = 0; i < c->farm->concept_count; i++)
@@ -117,6 +117,8 @@ static void check_tokens(checking *c, const concept_cfg *of)
                     cfg_texts x = data_subject(&of[i].data, a)->token, y = data_subject(&of[k].data, b)->token;
                     err e = {0};
                     if (x.n == 0 || y.n == 0 || strcmp(x.at[0], y.at[0]) != 0 || strcmp(x.at[0], "none") == 0)
+                        continue;
+                    if (of[i].data.manner.rare_words && of[k].data.manner.rare_words)
                         continue;
                     cfg_fail(&e, c->farm->concepts[i].at, "concept %s: token %s is concept %s's, too; give it one of its own",
                              c->farm->concepts[i].name, x.at[0], c->farm->concepts[k].name);

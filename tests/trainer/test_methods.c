@@ -114,7 +114,7 @@ static const char *in_file(const char *name)
 static sd *model_open(nn_backend **b)
 {
     err e = {0};
-    sd *m;
+    sd *m = NULL;
 
     if (nn_cpu_open(b, 1, false, &e) != 0 || sd_open(&m, kit_model(), *b, &e) != 0)
         fail_msg("%s", e.text);
