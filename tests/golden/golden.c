@@ -406,7 +406,7 @@ const char *golden_tokenizer_dir(const golden *g)
 int golden_sd(golden *g, sd **out, err *e)
 {
     if (!g->backend)
-        TRY(nn_cpu_open(&g->backend, 0, false, e));
+        TRY(nn_open(&g->backend, g->opts.backend, 0, e));
     if (!g->model)
         TRY(sd_open(&g->model, g->model_dir, g->backend, e));
     sd_restore(g->model);

@@ -23,6 +23,7 @@ typedef struct {
     const char *model;           /* NULL: DIR/model */
     const char *only;            /* a Perl-compatible regular expression, searched in names; NULL: all */
     bool debug;                  /* debug entries are wanted and judged too */
+    const char *backend;         /* as nn_open calls it: "cpu", "cuda", "cuda:N" */
 } golden_opts;
 
 int golden_open(golden **out, const golden_opts *o, err *e);
@@ -58,7 +59,7 @@ const char *golden_dir(const golden *g);
 /* The model directory (--model or DIR/model), and the tokenizer's: MODEL/tokenizer, else DIR/tokenizer. */
 const char *golden_model_dir(const golden *g);
 const char *golden_tokenizer_dir(const golden *g);
-/* The model, opened at first use on the CPU; without overrides and modifier rows at every call. Plans a part made on
+/* The model, opened at first use on the backend; without overrides and modifier rows at every call. Plans a part made on
  * its parameters must be freed before the next call. */
 int golden_sd(golden *g, sd **out, err *e);
 

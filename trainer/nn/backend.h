@@ -31,6 +31,8 @@ typedef struct nn_kernel {
 
 struct nn_backend {
     const char *name;                                        /* "cpu", "cuda:3" */
+    void *self;                                              /* its own, NULL: needs none. A backend copied and changed
+                                                              * in part (as tests do) still finds it */
     const nn_kernel *const *(*kernels)(nn_op_id op);         /* ended by NULL; the CPU's last is its reference */
     int (*alloc)(nn_backend *b, void **mem, size_t bytes, err *e); /* 64-byte aligned */
     void (*release)(nn_backend *b, void *mem);
@@ -46,4 +48,10 @@ struct nn_backend {
 
 /* threads 0: what OMP_NUM_THREADS or the affinity mask gives. reference: plain kernels only (for tests). */
 int nn_cpu_open(nn_backend **out, int threads, bool reference, err *e);
+/* The CUDA device of this number, as CUDA_VISIBLE_DEVICES leaves them. Its code is a plugin, cfarm_cuda.so beside the
+ * program or in ../lib. ERR_DEVICE with one sentence where there is no plugin, none of its libraries, no driver or no
+ * such device. */
+int nn_cuda_open(nn_backend **out, int device, err *e);
+/* By name: "cpu", "cuda" (device 0) or "cuda:N"; threads are the CPU's. ERR_INPUT for another name. */
+int nn_open(nn_backend **out, const char *name, int threads, err *e);
 #endif

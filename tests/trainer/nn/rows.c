@@ -1,6 +1,10 @@
 /* The families of rows, and the numbers they are filled with. */
 #include "tests/trainer/nn/rows.h"
 
+#include <stdio.h>
+
+#include "trainer/nn/backend.h"
+
 extern const nn_row rows_pointwise[], rows_shape[], rows_reduce[], rows_embed[], rows_loss[], rows_product[],
     rows_norm[];
 
@@ -42,4 +46,19 @@ void row_fill(void *to, nn_tensor t, uint64_t key)
             ((int32_t *)to)[i] = (int32_t)(i * 5 % 9) - 2;
         else
             ((float *)to)[i] = row_number(key, (uint64_t)i);
+}
+
+bool row_device_missing(const char *device)
+{
+    nn_backend *b;
+    err e;
+
+    if (!device)
+        return false;
+    if (nn_open(&b, device, 1, &e) != 0) {
+        printf("skipped: %s\n", e.text);
+        return true;
+    }
+    b->close(b);
+    return false;
 }

@@ -32,4 +32,6 @@ nn_tensor row_pull_back(nn_graph *g, nn_tensor y, nn_tensor seed, nn_tensor wrt)
 float row_number(uint64_t key, uint64_t i);
 /* Fills a host copy of t: an I32 one with ids that leave small tables at both ends (-2..6), others with numbers. */
 void row_fill(void *to, nn_tensor t, uint64_t key);
+/* Whether this backend (NULL: none is asked for) cannot be opened here; tells why, for a test that then skips. */
+bool row_device_missing(const char *device);
 #endif

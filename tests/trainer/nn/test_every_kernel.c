@@ -3,7 +3,10 @@
  * takes a type that it would misread.
  *
  * A row is run forward and backward with references only, then with each kernel of each of its operations put in place,
- * the preferred ones everywhere else. */
+ * the preferred ones everywhere else.
+ *
+ *   test_every_kernel [cuda[:N]]    the kernels of that device against the CPU's references; the second opening of it
+ *                                   must give the bits of the first. 77, with a sentence, where it cannot be opened. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,7 +23,8 @@
 #include "trainer/nn/plan.h"
 
 enum { KERNELS = 8 };           /* the most that one list may have */
-static nn_backend *plain, *best[3]; /* references; all kernels, with 1 and 2 threads */
+static const char *device;      /* whose kernels are tried; NULL: the CPU's */
+static nn_backend *plain, *best[3]; /* references; all kernels, with 1 and 2 threads (of a device: opened twice) */
 static nn_op_id tried_op;       /* the operation whose kernel is put in place */
 static const nn_kernel *tried[KERNELS + 2]; /* that kernel, then the usual list for nodes it declines */
 static bool reached[NN_OP_COUNT][KERNELS];
@@ -173,7 +177,8 @@ static void same_bits(const nn_row *r, trial *one, trial *two, int i)
 
     if (memcmp(a, b, (size_t)nn_bytes(one->result[i])) != 0) {
         wrong++;
-        print_error("%s: two threads change bits of %s in result %d\n", r->name, tried[0]->name, i);
+        print_error("%s: %s changes bits of %s in result %d\n", r->name,
+                    device ? "opening the device anew" : "a second thread", tried[0]->name, i);
     }
     free(a);
     free(b);
@@ -312,7 +317,8 @@ static void a_kernel_declines_types_it_cannot_read(void **unused)
         }
 }
 
-/* The states that adamw changes are no row's to write: test_plan holds it against a plain double loop. */
+/* The states that adamw changes are no row's to write: test_plan holds it against a plain double loop, and test_cuda
+ * against the CPU's. */
 static bool tested_elsewhere(int op)
 {
     return op == NN_OP_adamw;
@@ -332,6 +338,8 @@ static void every_kernel_is_reached_by_a_row(void **unused)
 static void a_list_ends_in_the_reference(void **unused)
 {
     (void)unused;
+    if (device) /* whose kernels have a reference on the CPU only */
+        skip();
     for (int op = 0; op < NN_OP_COUNT; op++) {
         const nn_kernel *const *list = best[1]->kernels((nn_op_id)op), *const *only = plain->kernels((nn_op_id)op);
         int n = 0;
@@ -349,8 +357,8 @@ static int open_backends(void **unused)
 
     (void)unused;
     CHECK(nn_cpu_open(&plain, 1, true, &e) == 0);
-    CHECK(nn_cpu_open(&best[1], 1, false, &e) == 0);
-    CHECK(nn_cpu_open(&best[2], 2, false, &e) == 0);
+    CHECK(nn_open(&best[1], device ? device : "cpu", 1, &e) == 0);
+    CHECK(nn_open(&best[2], device ? device : "cpu", 2, &e) == 0);
     return 0;
 }
 
@@ -363,7 +371,7 @@ static int close_backends(void **unused)
     return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_list_ends_in_the_reference),
@@ -372,5 +380,8 @@ int main(void)
         cmocka_unit_test(a_kernel_declines_types_it_cannot_read),
     };
 
+    device = argc > 1 ? argv[1] : NULL;
+    if (row_device_missing(device))
+        return 77;
     return cmocka_run_group_tests(tests, open_backends, close_backends);
 }

@@ -1,5 +1,7 @@
 /* Laws: the gradient every rule writes is the one found by nudging each input; it is the same when asked for alone;
- * an operation that has a rule has a row. */
+ * an operation that has a rule has a row.
+ *
+ *   test_grad [cuda[:N]]    on that device's kernels; 77, with a sentence, where it cannot be opened. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,6 +16,7 @@
 #include "tests/trainer/nn/rows.h"
 #include "trainer/nn/plan.h"
 
+static const char *device; /* NULL: the CPU's references */
 static nn_backend *reference;
 static nn_params *nothing;
 
@@ -239,7 +242,7 @@ static int open_reference(void **unused)
     err e;
 
     (void)unused;
-    CHECK(nn_cpu_open(&reference, 1, true, &e) == 0);
+    CHECK((device ? nn_open(&reference, device, 1, &e) : nn_cpu_open(&reference, 1, true, &e)) == 0);
     nothing = nn_params_new(reference);
     return 0;
 }
@@ -252,7 +255,7 @@ static int close_reference(void **unused)
     return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_rule_gives_the_slope),
@@ -260,5 +263,8 @@ int main(void)
         cmocka_unit_test(an_operation_with_a_rule_has_a_row),
     };
 
+    device = argc > 1 ? argv[1] : NULL;
+    if (row_device_missing(device))
+        return 77;
     return cmocka_run_group_tests(tests, open_reference, close_reference);
 }

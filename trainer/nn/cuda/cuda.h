@@ -1,0 +1,56 @@
+#ifndef NN_CUDA_H
+#define NN_CUDA_H
+/* What the host side of the CUDA backend shares. Every operation with a kernel has one list, cuda_NAME: preferred kernels
+ * first, ended by NULL; a list that is missing does not link. Host logic is C and knows nodes; our kernels (.cu) know
+ * pointers and sizes (cuda_kernels.h) and no nodes. */
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+#include <cudnn.h>
+
+#include "trainer/nn/backend.h"
+
+#define NN_NAME(name)
+#define NN_OP(name) extern const nn_kernel *const cuda_##name[];
+#include "trainer/nn/ops.def"
+#undef NN_OP
+
+/* One device with one stream: everything it is asked for happens in the order of asking. */
+typedef struct {
+    int device;
+    char name[24];             /* "cuda:3" */
+    cudaStream_t stream;
+    cublasLtHandle_t gemm;
+    cudnnHandle_t conv;
+} cuda;
+
+static inline cuda *cuda_of(const nn_backend *b)
+{
+    return b->self;
+}
+
+static inline cudaStream_t cuda_stream(const nn_backend *b)
+{
+    return cuda_of(b)->stream;
+}
+
+/* The one whose begin() this thread called last, as CUDA has a current device; for takes(), which must ask a library and
+ * is given no backend. NULL: none. */
+cuda *cuda_current(void);
+
+/* A kernel's answer from its launch's. */
+static inline int cuda_ran(cudaError_t rc)
+{
+    return rc == cudaSuccess ? 0 : ERR_DEVICE;
+}
+
+/* For takes(): NULL when the result and all float sources are F32, else the reason. */
+const char *cuda_needs_f32(const struct nn_node *y);
+
+/* A list of the one kernel we have for an operation. __VA_ARGS__: further members of nn_kernel. */
+#define CUDA_LIST(NAME, ...)                                                                                 \
+    static const nn_kernel NAME##_plain = {.name = "cuda." #NAME ".plain", __VA_ARGS__};                     \
+    const nn_kernel *const cuda_##NAME[] = {&NAME##_plain, NULL}
+
+/* Kernels of the libraries, and the plain ones that take what those decline. */
+extern const nn_kernel cuda_lt_matmul, cuda_dnn_conv2d, cuda_dnn_conv2d_grad_x, cuda_dnn_conv2d_grad_w;
+#endif

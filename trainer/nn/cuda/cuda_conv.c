@@ -1,0 +1,384 @@
+/* conv2d and its two gradients through cuDNN's graph API (its C backend of descriptors): f32, NHWC maps, kernels
+ * [o, kh, kw, c], padding that may differ from side to side. A convolution is one operation in a graph of its own; cuDNN's
+ * heuristics list engines, and the first is taken that gives the same bits each time and computes in f32 throughout: no
+ * TF32, no rounding of inputs, no Winograd. The bias is added by our own kernel. */
+#include <stdlib.h>
+
+#include "cluster/base/mem.h"
+#include "trainer/nn/cpu/cpu_shapes.h"
+#include "trainer/nn/cuda/cuda.h"
+#include "trainer/nn/cuda/cuda_kernels.h"
+#include "trainer/nn/cuda/cuda_walks.h"
+
+typedef cudnnBackendDescriptor_t desc;
+
+/* cuDNN's names of a convolution's three tensors, in all three operations. */
+enum { ID_X = 'x', ID_W = 'w', ID_Y = 'y' };
+
+typedef struct {
+    desc x, w, y, how, op, graph, plan;
+    int64_t scratch;
+} conv;
+
+static void forget(desc *d)
+{
+    if (*d)
+        cudnnBackendDestroyDescriptor(*d);
+    *d = NULL;
+}
+
+static void conv_free(conv *v)
+{
+    if (!v)
+        return;
+    forget(&v->plan);
+    forget(&v->graph);
+    forget(&v->op);
+    forget(&v->how);
+    forget(&v->y);
+    forget(&v->w);
+    forget(&v->x);
+    free(v);
+}
+
+/* Hands a refusal up, as TRY does. */
+#define DNN(call)                                                                                            \
+    do {                                                                                                     \
+        cudnnStatus_t rc_ = (call);                                                                          \
+        if (rc_ != CUDNN_STATUS_SUCCESS)                                                                     \
+            return rc_;                                                                                      \
+    } while (0)
+
+/* ---- attributes ---- */
+
+typedef struct {
+    cudnnBackendAttributeName_t name;
+    cudnnBackendAttributeType_t type;
+    int64_t n;
+    const void *values;
+} attribute;
+
+/* A descriptor of this kind with these attributes, finished. *out may be set after a failure too: forget it. */
+static cudnnStatus_t make(desc *out, cudnnBackendDescriptorType_t kind, const attribute *list, int n)
+{
+    DNN(cudnnBackendCreateDescriptor(kind, out));
+    for (int i = 0; i < n; i++)
+        DNN(cudnnBackendSetAttribute(*out, list[i].name, list[i].type, list[i].n, list[i].values));
+    return cudnnBackendFinalize(*out);
+}
+
+#define MAKE(out, kind, list) make(out, kind, list, (int)(sizeof(list) / sizeof *(list)))
+
+/* ---- the graph ---- */
+
+enum { ALIGN = 16 }; /* bytes: every tensor that a plan places, and every piece of the trained block, has 64 */
+
+/* [n, h, w, c] in memory; cuDNN names the dimensions n, c, h, w whatever their order there. */
+static cudnnStatus_t tensor(desc *out, int64_t id, int64_t n, int64_t h, int64_t w, int64_t c)
+{
+    const int64_t dims[] = {n, c, h, w}, steps[] = {h * w * c, 1, w * c, c}, align = ALIGN;
+    const cudnnDataType_t type = CUDNN_DATA_FLOAT;
+    const attribute list[] = {
+        {CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type},
+        {CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, dims},
+        {CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, steps},
+        {CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &id},
+        {CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &align},
+    };
+
+    return MAKE(out, CUDNN_BACKEND_TENSOR_DESCRIPTOR, list);
+}
+
+static cudnnStatus_t convolution(desc *out, const conv_shape *s)
+{
+    const int64_t two = 2, dilation[] = {1, 1}, stride[] = {s->stride, s->stride}, before[] = {s->top, s->left},
+                  after[] = {s->bottom, s->right};
+    const cudnnDataType_t type = CUDNN_DATA_FLOAT;
+    const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
+    const attribute list[] = {
+        {CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type},
+        {CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode},
+        {CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &two},
+        {CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, dilation},
+        {CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, stride},
+        {CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, before},
+        {CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, after},
+    };
+
+    return MAKE(out, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR, list);
+}
+
+/* How cuDNN calls one of the three operations and its parts. */
+typedef struct {
+    cudnnBackendDescriptorType_t kind;
+    cudnnBackendAttributeName_t alpha, beta, how, x, w, y;
+} naming;
+
+static naming naming_of(nn_op_id op)
+{
+    switch (op) {
+    case NN_OP_conv2d_grad_x:
+        return (naming){CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
+                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA,
+                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
+                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
+                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY};
+    case NN_OP_conv2d_grad_w:
+        return (naming){CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
+                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
+                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA,
+                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
+                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
+                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY};
+    default:
+        return (naming){CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
+                        CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA,
+                        CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
+                        CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
+                        CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y};
+    }
+}
+
+static cudnnStatus_t operation(conv *v, nn_op_id op)
+{
+    const naming at = naming_of(op);
+    const float one = 1.0f, zero = 0.0f;
+    const attribute list[] = {
+        {at.how, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &v->how}, {at.x, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &v->x},
+        {at.w, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &v->w},     {at.y, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &v->y},
+        {at.alpha, CUDNN_TYPE_FLOAT, 1, &one},               {at.beta, CUDNN_TYPE_FLOAT, 1, &zero},
+    };
+
+    return MAKE(&v->op, at.kind, list);
+}
+
+static cudnnStatus_t describe(conv *v, cudnnHandle_t handle, nn_tensor y)
+{
+    const conv_shape s = conv_shape_of(y);
+
+    DNN(tensor(&v->x, ID_X, s.n, s.h, s.w, s.c));
+    DNN(tensor(&v->w, ID_W, s.o, s.kh, s.kw, s.c));
+    DNN(tensor(&v->y, ID_Y, s.n, s.oh, s.ow, s.o));
+    DNN(convolution(&v->how, &s));
+    DNN(operation(v, y->op->id));
+    const attribute list[] = {
+        {CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle},
+        {CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &v->op},
+    };
+    return MAKE(&v->graph, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, list);
+}
+
+/* ---- the search ---- */
+
+enum { ENGINES = 32, NOTES = 32 }; /* the most that one answer may list */
+
+static bool unwanted(cudnnBackendNumericalNote_t note)
+{
+    switch (note) {
+    case CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC:
+    case CUDNN_NUMERICAL_NOTE_TENSOR_CORE: /* of f32 it makes TF32 */
+    case CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS:
+    case CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION:
+    case CUDNN_NUMERICAL_NOTE_WINOGRAD: /* its transforms lose a digit or two */
+    case CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4:
+    case CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6:
+    case CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13: return true;
+    default: return false;
+    }
+}
+
+/* Whether this engine computes as we promise. */
+static cudnnStatus_t check_engine(desc config, bool *good)
+{
+    cudnnBackendNumericalNote_t notes[NOTES];
+    int64_t n = 0;
+    desc engine = NULL;
+
+    DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine));
+    cudnnStatus_t rc = cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
+                                                &n, &engine);
+    if (rc == CUDNN_STATUS_SUCCESS)
+        rc = cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, NOTES, &n,
+                                      notes);
+    forget(&engine);
+    *good = rc == CUDNN_STATUS_SUCCESS;
+    for (int64_t i = 0; *good && i < n && i < NOTES; i++)
+        *good = !unwanted(notes[i]);
+    return rc;
+}
+
+/* An engine that was listed may still refuse when it is to be made ready. */
+static cudnnStatus_t make_plan(conv *v, cudnnHandle_t handle, desc config)
+{
+    const attribute list[] = {
+        {CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle},
+        {CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &config},
+    };
+    int64_t n = 0;
+    cudnnStatus_t rc = MAKE(&v->plan, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, list);
+
+    if (rc == CUDNN_STATUS_SUCCESS)
+        rc = cudnnBackendGetAttribute(v->plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &n,
+                                      &v->scratch);
+    if (rc != CUDNN_STATUS_SUCCESS)
+        forget(&v->plan);
+    return rc;
+}
+
+/* The first of these that computes as we promise and can be made ready. */
+static cudnnStatus_t choose(conv *v, cudnnHandle_t handle, desc *configs, int64_t n)
+{
+    bool good;
+
+    for (int64_t i = 0; i < n; i++)
+        if (check_engine(configs[i], &good) == CUDNN_STATUS_SUCCESS && good
+            && make_plan(v, handle, configs[i]) == CUDNN_STATUS_SUCCESS)
+            return CUDNN_STATUS_SUCCESS;
+    return CUDNN_STATUS_NOT_SUPPORTED;
+}
+
+static cudnnStatus_t list_and_choose(conv *v, cudnnHandle_t handle, desc heuristics)
+{
+    desc configs[ENGINES] = {NULL};
+    int64_t n = 0;
+    cudnnStatus_t rc = CUDNN_STATUS_SUCCESS;
+
+    for (int i = 0; i < ENGINES && rc == CUDNN_STATUS_SUCCESS; i++)
+        rc = cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &configs[i]);
+    if (rc == CUDNN_STATUS_SUCCESS)
+        rc = cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, ENGINES,
+                                      &n, configs);
+    if (rc == CUDNN_STATUS_SUCCESS)
+        rc = choose(v, handle, configs, n < ENGINES ? n : ENGINES);
+    for (int i = 0; i < ENGINES; i++)
+        forget(&configs[i]);
+    return rc;
+}
+
+static cudnnStatus_t search_by(conv *v, cudnnHandle_t handle, cudnnBackendHeurMode_t mode)
+{
+    const attribute list[] = {
+        {CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &v->graph},
+        {CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode},
+    };
+    desc heuristics = NULL;
+    cudnnStatus_t rc = MAKE(&heuristics, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, list);
+
+    if (rc == CUDNN_STATUS_SUCCESS)
+        rc = list_and_choose(v, handle, heuristics);
+    forget(&heuristics);
+    return rc;
+}
+
+/* What is expected to be fast, then what works for most. */
+static cudnnStatus_t conv_make(conv **out, const cuda *on, nn_tensor y)
+{
+    conv *v = NEW(conv);
+    cudnnStatus_t rc = describe(v, on->conv, y);
+
+    if (rc == CUDNN_STATUS_SUCCESS) {
+        rc = search_by(v, on->conv, CUDNN_HEUR_MODE_A);
+        if (rc != CUDNN_STATUS_SUCCESS)
+            rc = search_by(v, on->conv, CUDNN_HEUR_MODE_FALLBACK);
+    }
+    if (rc == CUDNN_STATUS_SUCCESS)
+        *out = v;
+    else
+        conv_free(v);
+    return rc;
+}
+
+/* ---- the kernels ---- */
+
+static const char *takes(const struct nn_node *y)
+{
+    conv *v;
+
+    if (cuda_needs_f32(y))
+        return cuda_needs_f32(y);
+    if (!cuda_current())
+        return "no device is in use";
+    if (conv_make(&v, cuda_current(), y) != CUDNN_STATUS_SUCCESS)
+        return "cuDNN has no engine for it that keeps f32 and its bits";
+    conv_free(v);
+    return NULL;
+}
+
+static bool aligned(const void *mem)
+{
+    return (uintptr_t)mem % ALIGN == 0;
+}
+
+static int prepare(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
+{
+    conv *v = NULL;
+
+    (void)frozen;
+    if (!aligned(c->in[0]) || !aligned(c->in[1]) || !aligned(c->out))
+        return err_set(e, ERR_DEVICE, "a tensor of a convolution does not begin at a multiple of %d bytes", ALIGN);
+    cudnnStatus_t rc = conv_make(&v, cuda_of(b), c->y);
+    if (rc != CUDNN_STATUS_SUCCESS)
+        return err_set(e, ERR_DEVICE, "cuDNN: %s", cudnnGetErrorString(rc));
+    c->state = v;
+    c->scratch_bytes = (size_t)v->scratch;
+    return 0;
+}
+
+static void done(nn_call *c)
+{
+    conv_free(c->state);
+}
+
+/* A pack of pointers is made in each run: the plan's scratch is not known when a call is prepared. */
+static cudnnStatus_t execute(cudnnHandle_t handle, const conv *v, const void *x, const void *w, const void *y,
+                             void *scratch)
+{
+    const int64_t ids[] = {ID_X, ID_W, ID_Y};
+    const void *const places[] = {x, w, y};
+    const attribute list[] = {
+        {CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, 3, ids},
+        {CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, 3, places},
+        {CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &scratch},
+    };
+    desc pack = NULL;
+    cudnnStatus_t rc = MAKE(&pack, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, list);
+
+    if (rc == CUDNN_STATUS_SUCCESS)
+        rc = cudnnBackendExecute(handle, v->plan, pack);
+    forget(&pack);
+    return rc;
+}
+
+static int run_these(nn_backend *b, const nn_call *c, const void *x, const void *w, const void *y)
+{
+    cudnnStatus_t rc = execute(cuda_of(b)->conv, c->state, x, w, y, c->scratch);
+
+    return rc == CUDNN_STATUS_SUCCESS ? 0 : ERR_DEVICE;
+}
+
+static int run_conv2d(nn_backend *b, const nn_call *c)
+{
+    TRY(run_these(b, c, c->in[0], c->in[1], c->out));
+    if (!c->in[2])
+        return 0;
+    cuda_walk at = cuda_walk_in(&c->y->shape, &c->y->src[2]->shape);
+    return cuda_ran(k_binary(cuda_stream(b), CUDA_ADD, c->out, c->out, c->in[2], at, nn_count(c->y->shape)));
+}
+
+static int run_conv2d_grad_x(nn_backend *b, const nn_call *c) /* dy, w */
+{
+    return run_these(b, c, c->out, c->in[1], c->in[0]);
+}
+
+static int run_conv2d_grad_w(nn_backend *b, const nn_call *c) /* x, dy */
+{
+    return run_these(b, c, c->in[0], c->out, c->in[1]);
+}
+
+#define CONV(NAME)                                                                                           \
+    const nn_kernel cuda_dnn_##NAME = {                                                                      \
+        .name = "cuda." #NAME ".cudnn", .takes = takes, .prepare = prepare, .run = run_##NAME, .done = done};
+
+CONV(conv2d)
+CONV(conv2d_grad_x)
+CONV(conv2d_grad_w)

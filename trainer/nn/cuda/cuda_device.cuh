@@ -1,0 +1,61 @@
+#ifndef CUDA_DEVICE_CUH
+#define CUDA_DEVICE_CUH
+/* What the kernels share: the size of a block, how an element finds its thread, sums over a block in a fixed order. */
+#include "trainer/nn/cuda/cuda_kernels.h"
+
+/* 256 threads: eight warps hide latency on every GPU from sm_80 on, and eight such blocks fill a multiprocessor. */
+enum { BLOCK = 256, WARP = 32 };
+
+/* Blocks for one thread per element; at least one, as an empty grid is an error. 2^31 - 1 blocks are allowed. */
+static inline unsigned blocks_for(int64_t n)
+{
+    return n < 1 ? 1u : (unsigned)((n + BLOCK - 1) / BLOCK);
+}
+
+__device__ inline int64_t thread_at()
+{
+    return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+}
+
+__device__ inline int64_t walk_at(const cuda_walk &w, int64_t i)
+{
+    int64_t at = 0;
+
+    for (int k = w.n - 1; k > 0; k--) {
+        at += i % w.d[k] * w.step[k];
+        i /= w.d[k];
+    }
+    return w.n > 0 ? at + i * w.step[0] : 0;
+}
+
+/* The sum of all BLOCK threads' x, for every thread: by halves, so its order is fixed. All threads must call. */
+template <typename T> __device__ T block_sum(T x)
+{
+    __shared__ T part[BLOCK];
+
+    __syncthreads(); /* a sum before this one may still be read */
+    part[threadIdx.x] = x;
+    __syncthreads();
+    for (int k = BLOCK / 2; k > 0; k /= 2) {
+        if ((int)threadIdx.x < k)
+            part[threadIdx.x] += part[threadIdx.x + k];
+        __syncthreads();
+    }
+    return part[0];
+}
+
+/* The same over a warp's lanes. */
+__device__ inline float warp_sum(float x)
+{
+    for (int k = WARP / 2; k > 0; k /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, k);
+    return x;
+}
+
+__device__ inline float warp_max(float x)
+{
+    for (int k = WARP / 2; k > 0; k /= 2)
+        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, k));
+    return x;
+}
+#endif

@@ -1,0 +1,180 @@
+/* matmul through cuBLASLt, f32 in and out, f32 sums (no TF32), the bias in its epilogue.
+ *
+ * cuBLASLt's matrices lie by columns, ours by rows: a row-major M is its transpose to cuBLASLt. So it is asked for
+ * Y' [n, m] = B' A', with B as the first factor; a factor that lies turned for us is then asked for transposed, and the
+ * bias, one number a column of ours, is its one number a row. */
+#include <stdlib.h>
+
+#include "cluster/base/mem.h"
+#include "trainer/nn/cpu/cpu_shapes.h"
+#include "trainer/nn/cuda/cuda.h"
+
+/* 32 MiB is what NVIDIA advises on Hopper; one piece is shared by all calls of a plan. */
+enum { SCRATCH = 32 << 20 };
+
+typedef struct {
+    cublasLtMatmulDesc_t how;
+    cublasLtMatrixLayout_t left, right, out; /* as cuBLASLt sees them: B', A', Y' */
+    cublasLtMatmulAlgo_t algo;
+} gemm;
+
+static void gemm_free(gemm *g)
+{
+    if (!g)
+        return;
+    cublasLtMatrixLayoutDestroy(g->left);
+    cublasLtMatrixLayoutDestroy(g->right);
+    cublasLtMatrixLayoutDestroy(g->out);
+    cublasLtMatmulDescDestroy(g->how);
+    free(g);
+}
+
+/* Hands a refusal up, as TRY does. */
+#define LT(call)                                                                                             \
+    do {                                                                                                     \
+        cublasStatus_t rc_ = (call);                                                                         \
+        if (rc_ != CUBLAS_STATUS_SUCCESS)                                                                    \
+            return rc_;                                                                                      \
+    } while (0)
+
+/* `count` matrices one behind the other, each rows x cols by columns with nothing between these. */
+static cublasStatus_t layout(cublasLtMatrixLayout_t *out, int64_t rows, int64_t cols, int64_t count)
+{
+    int32_t batch = (int32_t)count;
+    int64_t apart = rows * cols;
+
+    LT(cublasLtMatrixLayoutCreate(out, CUDA_R_32F, (uint64_t)rows, (uint64_t)cols, rows));
+    LT(cublasLtMatrixLayoutSetAttribute(*out, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batch, sizeof batch));
+    return cublasLtMatrixLayoutSetAttribute(*out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &apart, sizeof apart);
+}
+
+static cublasStatus_t set_epilogue(gemm *g, const void *bias)
+{
+    cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+
+    LT(cublasLtMatmulDescSetAttribute(g->how, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
+    return cublasLtMatmulDescSetAttribute(g->how, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
+}
+
+/* bias: its place; any that is not NULL while only the search is wanted. */
+static cublasStatus_t describe(gemm *g, const mat_shape *s, const void *bias)
+{
+    cublasOperation_t left = s->tb ? CUBLAS_OP_T : CUBLAS_OP_N, right = s->ta ? CUBLAS_OP_T : CUBLAS_OP_N;
+
+    LT(cublasLtMatmulDescCreate(&g->how, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+    LT(cublasLtMatmulDescSetAttribute(g->how, CUBLASLT_MATMUL_DESC_TRANSA, &left, sizeof left));
+    LT(cublasLtMatmulDescSetAttribute(g->how, CUBLASLT_MATMUL_DESC_TRANSB, &right, sizeof right));
+    if (bias)
+        LT(set_epilogue(g, bias));
+    LT(layout(&g->left, s->tb ? s->k : s->n, s->tb ? s->n : s->k, s->batch));
+    LT(layout(&g->right, s->ta ? s->m : s->k, s->ta ? s->k : s->m, s->batch));
+    return layout(&g->out, s->n, s->m, s->batch);
+}
+
+/* The largest power of two up to 256 that divides the place. */
+static uint32_t alignment(const void *mem)
+{
+    uintptr_t at = (uintptr_t)mem | 256;
+
+    return (uint32_t)(at & -at);
+}
+
+/* The search's first answer; places: of B, A and Y, which decide what loads an algorithm may use. */
+static cublasStatus_t search(gemm *g, cublasLtHandle_t handle, const void *const places[3])
+{
+    const size_t scratch = SCRATCH;
+    const uint32_t a = alignment(places[0]), b = alignment(places[1]), d = alignment(places[2]);
+    cublasLtMatmulPreference_t want;
+    cublasLtMatmulHeuristicResult_t found;
+    int n = 0;
+
+    LT(cublasLtMatmulPreferenceCreate(&want));
+    const struct { cublasLtMatmulPreferenceAttributes_t which; const void *value; size_t size; } set[] = {
+        {CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &scratch, sizeof scratch},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &a, sizeof a},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &b, sizeof b},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &d, sizeof d},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &d, sizeof d},
+    };
+    cublasStatus_t rc = CUBLAS_STATUS_SUCCESS;
+    for (size_t i = 0; i < sizeof set / sizeof *set && rc == CUBLAS_STATUS_SUCCESS; i++)
+        rc = cublasLtMatmulPreferenceSetAttribute(want, set[i].which, set[i].value, set[i].size);
+    if (rc == CUBLAS_STATUS_SUCCESS)
+        rc = cublasLtMatmulAlgoGetHeuristic(handle, g->how, g->left, g->right, g->out, g->out, want, 1, &found, &n);
+    cublasLtMatmulPreferenceDestroy(want);
+    if (rc == CUBLAS_STATUS_SUCCESS && (n == 0 || found.state != CUBLAS_STATUS_SUCCESS))
+        rc = CUBLAS_STATUS_NOT_SUPPORTED;
+    if (rc == CUBLAS_STATUS_SUCCESS)
+        g->algo = found.algo;
+    return rc;
+}
+
+static cublasStatus_t gemm_make(gemm **out, const cuda *on, nn_tensor y, const void *const places[3], const void *bias)
+{
+    const mat_shape s = mat_shape_of(y);
+    gemm *g = NEW(gemm);
+    cublasStatus_t rc = describe(g, &s, bias);
+
+    if (rc == CUBLAS_STATUS_SUCCESS)
+        rc = search(g, on->gemm, places);
+    if (rc == CUBLAS_STATUS_SUCCESS)
+        *out = g;
+    else
+        gemm_free(g);
+    return rc;
+}
+
+/* A place that is only a multiple of 4 bytes: what is found for it is found for every f32 tensor. */
+static const void *const ANYWHERE = (const void *)4;
+
+static const char *takes(const struct nn_node *y)
+{
+    const void *const places[3] = {ANYWHERE, ANYWHERE, ANYWHERE};
+    const mat_shape s = mat_shape_of(y);
+    gemm *g;
+
+    if (cuda_needs_f32(y))
+        return cuda_needs_f32(y);
+    if (!cuda_current())
+        return "no device is in use";
+    if (s.batch > INT32_MAX || s.k == 0)
+        return "needs columns to multiply, and fewer than 2^31 matrices";
+    if (gemm_make(&g, cuda_current(), y, places, y->src[2] ? ANYWHERE : NULL) != CUBLAS_STATUS_SUCCESS)
+        return "cuBLASLt has no algorithm for it";
+    gemm_free(g);
+    return NULL;
+}
+
+static int prepare(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
+{
+    const void *const places[3] = {c->in[1], c->in[0], c->out};
+    gemm *g = NULL;
+
+    (void)frozen;
+    c->scratch_bytes = SCRATCH;
+    if (c->sizing)
+        return 0;
+    cublasStatus_t rc = gemm_make(&g, cuda_of(b), c->y, places, c->in[2]);
+    if (rc != CUBLAS_STATUS_SUCCESS)
+        return err_set(e, ERR_DEVICE, "cuBLASLt: %s", cublasLtGetStatusString(rc));
+    c->state = g;
+    return 0;
+}
+
+static int run(nn_backend *b, const nn_call *c)
+{
+    const gemm *g = c->state;
+    const float one = 1.0f, zero = 0.0f;
+    cublasStatus_t rc = cublasLtMatmul(cuda_of(b)->gemm, g->how, &one, c->in[1], g->left, c->in[0], g->right, &zero,
+                                       c->out, g->out, c->out, g->out, &g->algo, c->scratch, SCRATCH, cuda_stream(b));
+
+    return rc == CUBLAS_STATUS_SUCCESS ? 0 : ERR_DEVICE;
+}
+
+static void done(nn_call *c)
+{
+    gemm_free(c->state);
+}
+
+const nn_kernel cuda_lt_matmul = {
+    .name = "cuda.matmul.cublaslt", .takes = takes, .prepare = prepare, .run = run, .done = done};

@@ -1,0 +1,122 @@
+#ifndef CUDA_KERNELS_H
+#define CUDA_KERNELS_H
+/* The launchers of our own kernels: what the host's C calls and the .cu files define. Pointers are the device's, tensors
+ * lie as nn.h says, results are complete: nothing of what lay in `out` remains. Every launcher gives the error of its
+ * launch; an error while a kernel runs appears when the stream is waited for.
+ *
+ * Sums have one fixed order for one shape and use no atomics: the same input gives the same bits. */
+#include <cuda_runtime_api.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A walk over n dimensions d: step i lies at the sum of i's digits times `step` (0 where a tensor is repeated). No
+ * dimensions: one element, at 0. */
+enum { CUDA_WALK_DIM = 5 };
+typedef struct {
+    int n;
+    int64_t d[CUDA_WALK_DIM], step[CUDA_WALK_DIM];
+} cuda_walk;
+
+/* ---- pointwise (cuda_pointwise.cu): out may be one of the sources where the backend's list says so ---- */
+
+typedef enum { CUDA_ADD, CUDA_SUB, CUDA_MUL } cuda_binary;
+typedef enum { CUDA_SILU, CUDA_GELU, CUDA_QUICK_GELU, CUDA_RELU } cuda_act;
+
+/* out[i] = a[i] OP b[walk of i], n of them */
+cudaError_t k_binary(cudaStream_t s, cuda_binary op, float *out, const float *a, const float *b, cuda_walk at, int64_t n);
+cudaError_t k_scale(cudaStream_t s, float *out, const float *x, float by, int64_t n);
+cudaError_t k_act(cudaStream_t s, cuda_act f, float *out, const float *x, int64_t n);
+/* out = dy * f'(x) */
+cudaError_t k_act_grad(cudaStream_t s, cuda_act f, float *out, const float *x, const float *dy, int64_t n);
+/* x [rows, 2 width] = [a | b] -> out [rows, width] = a gelu(b) */
+cudaError_t k_geglu(cudaStream_t s, float *out, const float *x, int64_t rows, int64_t width);
+cudaError_t k_geglu_grad(cudaStream_t s, float *out, const float *x, const float *dy, int64_t rows, int64_t width);
+typedef enum { CUDA_F32, CUDA_BF16, CUDA_F16 } cuda_float;
+cudaError_t k_cast(cudaStream_t s, void *out, cuda_float to, const void *x, cuda_float from, int64_t n);
+
+/* ---- copies (cuda_shape.cu): elements of `size` bytes, 2 or 4 ---- */
+
+/* Rows of `width` elements: row r goes from in + in_at + r * in_step to out + out_at + r * out_step (elements). */
+typedef struct { int64_t rows, width, out_at, out_step, in_at, in_step; } cuda_rows;
+cudaError_t k_copy_rows(cudaStream_t s, void *out, const void *in, cuda_rows r, int size);
+/* x [n, t, c]: the first `zeros` of t become 0; out may be x */
+cudaError_t k_zero_rows(cudaStream_t s, void *out, const void *x, int64_t n, int64_t t, int64_t c, int64_t zeros,
+                        int size);
+/* x [n, h, w, c] -> out [n, oh, ow, c], pixel (i, j) from (i h / oh, j w / ow), rounded down */
+typedef struct { int64_t n, h, w, oh, ow, c; } cuda_zoom;
+cudaError_t k_upsample(cudaStream_t s, void *out, const void *x, cuda_zoom z, int size);
+/* dy [n, oh, ow, c] f32 -> out [n, h, w, c]: the sum of what was copied */
+cudaError_t k_upsample_grad(cudaStream_t s, float *out, const float *dy, cuda_zoom z);
+/* out[i] = x[walk of i] */
+cudaError_t k_expand(cudaStream_t s, float *out, const float *x, cuda_walk at, int64_t n);
+
+/* ---- sums (cuda_reduce.cu) ---- */
+
+/* out[i] = sum over k < many of x[walk i of `kept` + walk k of `summed`] */
+cudaError_t k_sum_to(cudaStream_t s, float *out, const float *x, cuda_walk kept, int64_t n, cuda_walk summed,
+                     int64_t many);
+enum { CUDA_PARTS = 512 }; /* partial sums of k_sum_squares: enough blocks for every GPU, few enough to add in one */
+/* out[0] = sum of squares; parts: CUDA_PARTS doubles of scratch */
+cudaError_t k_sum_squares(cudaStream_t s, float *out, const float *x, int64_t n, double *parts);
+/* a, b [n, count]; mask NULL or [n, count / width] -> out [n] */
+cudaError_t k_squared_error(cudaStream_t s, float *out, const float *a, const float *b, const float *mask, int64_t n,
+                            int64_t count, int64_t width);
+/* dy [n] -> out [n, count] = 2 mask (a - b) dy; out may be a or b */
+cudaError_t k_squared_error_grad(cudaStream_t s, float *out, const float *a, const float *b, const float *mask,
+                                 const float *dy, int64_t n, int64_t count, int64_t width);
+
+/* ---- words and time (cuda_embed.cu) ---- */
+
+/* table [rows, c], ids [n] -> out [n, c]: row id - first, or zeros */
+cudaError_t k_embedding(cudaStream_t s, float *out, const float *table, const int32_t *ids, int64_t n, int64_t c,
+                        int64_t first, int64_t rows);
+/* ids [n], dy [n, c] -> out [rows, c] */
+cudaError_t k_embedding_grad(cudaStream_t s, float *out, const int32_t *ids, const float *dy, int64_t n, int64_t c,
+                             int64_t first, int64_t rows);
+/* t [n] -> out [n, dim] */
+cudaError_t k_timestep_embedding(cudaStream_t s, float *out, const float *t, int64_t n, int64_t dim, bool flip,
+                                 float shift);
+
+/* ---- norms (cuda_norm.cu): x [samples, pixels, c], a group is c / groups neighbouring channels of one sample ---- */
+
+typedef struct { int64_t samples, pixels, c, groups; float eps; } cuda_norm;
+cudaError_t k_norm(cudaStream_t s, cuda_norm at, float *out, const float *x, const float *w, const float *bias);
+cudaError_t k_norm_grad_x(cudaStream_t s, cuda_norm at, float *out, const float *x, const float *w, const float *dy);
+/* out [2, c] = dw, dbias; stats: 2 * samples * groups floats of scratch */
+cudaError_t k_norm_grad_w(cudaStream_t s, cuda_norm at, float *out, const float *x, const float *dy, float *stats);
+
+/* ---- attention (cuda_attention.cu): q, y [n, tq, c], k, v [n, tk, c], head h owns channels h d .. (h+1) d - 1 ---- */
+
+enum { CUDA_HEAD_MOST = 512, CUDA_ATT_GRID_MOST = 65535 }; /* the widest head; the most n * heads */
+typedef struct { int n, heads, tq, tk, d, c; bool causal; } cuda_att;
+cudaError_t k_attention(cudaStream_t s, cuda_att at, float *y, const float *q, const float *k, const float *v);
+enum { CUDA_ATT_STATS = 3 }; /* floats of scratch for each query of each head: maximum, 1 / sum, dy . y */
+/* dq like q, dk and dv like k; stats: CUDA_ATT_STATS * n * heads * tq floats of scratch */
+cudaError_t k_attention_grad(cudaStream_t s, cuda_att at, float *dq, float *dk, float *dv, const float *q,
+                             const float *k, const float *v, const float *y, const float *dy, float *stats);
+
+/* ---- products (cuda_product.cu): plain tiles, for what the libraries decline ---- */
+
+/* out [batch, m, n] = a b + bias; element (i, k) of an a at i * a_row + k * a_col, (k, j) of a b likewise */
+typedef struct { int64_t batch, m, n, k, a_row, a_col, b_row, b_col; } cuda_mat;
+cudaError_t k_matmul(cudaStream_t s, cuda_mat at, float *out, const float *a, const float *b, const float *bias);
+/* x [n, h, w, c], w [o, kh, kw, c], y [n, oh, ow, o] */
+typedef struct { int n, h, w, c, o, kh, kw, oh, ow, stride, top, left; } cuda_conv_at;
+cudaError_t k_conv2d(cudaStream_t s, cuda_conv_at at, float *y, const float *x, const float *w, const float *bias);
+cudaError_t k_conv2d_grad_x(cudaStream_t s, cuda_conv_at at, float *dx, const float *dy, const float *w);
+cudaError_t k_conv2d_grad_w(cudaStream_t s, cuda_conv_at at, float *dw, const float *x, const float *dy);
+
+/* ---- updates (cuda_update.cu) ---- */
+
+/* w, m, v, d [concepts, count], hyper [concepts, NN_ADAMW_HYPER], base like w or NULL; w, m, v are changed */
+cudaError_t k_adamw(cudaStream_t s, float *w, float *m, float *v, const float *d, const float *hyper,
+                    const float *base, int64_t concepts, int64_t count);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

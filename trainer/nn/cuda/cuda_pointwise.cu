@@ -1,0 +1,202 @@
+/* Each element by itself: one thread an element, neighbours in memory are neighbours in a warp. Cost: the bytes read and
+ * written. No pointer is __restrict__: a result may lie over a dying source. */
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "trainer/nn/cuda/cuda_device.cuh"
+
+/* ---- a OP b, b repeated ---- */
+
+template <cuda_binary OP>
+__global__ void binary(float *out, const float *a, const float *b, cuda_walk at, int64_t n)
+{
+    int64_t i = thread_at();
+
+    if (i >= n)
+        return;
+    float p = a[i], q = b[walk_at(at, i)];
+    out[i] = OP == CUDA_ADD ? p + q : OP == CUDA_SUB ? p - q : p * q;
+}
+
+cudaError_t k_binary(cudaStream_t s, cuda_binary op, float *out, const float *a, const float *b, cuda_walk at, int64_t n)
+{
+    switch (op) {
+    case CUDA_ADD: binary<CUDA_ADD><<<blocks_for(n), BLOCK, 0, s>>>(out, a, b, at, n); break;
+    case CUDA_SUB: binary<CUDA_SUB><<<blocks_for(n), BLOCK, 0, s>>>(out, a, b, at, n); break;
+    case CUDA_MUL: binary<CUDA_MUL><<<blocks_for(n), BLOCK, 0, s>>>(out, a, b, at, n); break;
+    }
+    return cudaGetLastError();
+}
+
+__global__ void scale(float *out, const float *x, float by, int64_t n)
+{
+    int64_t i = thread_at();
+
+    if (i < n)
+        out[i] = x[i] * by;
+}
+
+cudaError_t k_scale(cudaStream_t s, float *out, const float *x, float by, int64_t n)
+{
+    scale<<<blocks_for(n), BLOCK, 0, s>>>(out, x, by, n);
+    return cudaGetLastError();
+}
+
+/* ---- activations: value and slope; relu makes 0 of a NaN, as the reference does ---- */
+
+__device__ inline float sigmoid(float x)
+{
+    return 1.0f / (1.0f + expf(-x));
+}
+
+__device__ inline float normal_cdf(float x)
+{
+    return 0.5f * (1.0f + erff(x * 0.70710678f));
+}
+
+__device__ inline float gelu(float x)
+{
+    return x * normal_cdf(x);
+}
+
+__device__ inline float gelu_slope(float x)
+{
+    return normal_cdf(x) + x * expf(-0.5f * x * x) * 0.39894228f; /* 1 / sqrt(2 pi) */
+}
+
+template <cuda_act F> __device__ inline float value(float x)
+{
+    if (F == CUDA_SILU)
+        return x * sigmoid(x);
+    if (F == CUDA_GELU)
+        return gelu(x);
+    if (F == CUDA_QUICK_GELU)
+        return x * sigmoid(1.702f * x);
+    return x > 0.0f ? x : 0.0f;
+}
+
+template <cuda_act F> __device__ inline float slope(float x)
+{
+    if (F == CUDA_GELU)
+        return gelu_slope(x);
+    if (F == CUDA_RELU)
+        return x > 0.0f ? 1.0f : 0.0f;
+    const float by = F == CUDA_SILU ? 1.0f : 1.702f;
+    float g = sigmoid(by * x);
+    return g + by * x * g * (1.0f - g);
+}
+
+template <cuda_act F> __global__ void act(float *out, const float *x, int64_t n)
+{
+    int64_t i = thread_at();
+
+    if (i < n)
+        out[i] = value<F>(x[i]);
+}
+
+template <cuda_act F> __global__ void act_grad(float *out, const float *x, const float *dy, int64_t n)
+{
+    int64_t i = thread_at();
+
+    if (i < n)
+        out[i] = dy[i] * slope<F>(x[i]);
+}
+
+cudaError_t k_act(cudaStream_t s, cuda_act f, float *out, const float *x, int64_t n)
+{
+    switch (f) {
+    case CUDA_SILU: act<CUDA_SILU><<<blocks_for(n), BLOCK, 0, s>>>(out, x, n); break;
+    case CUDA_GELU: act<CUDA_GELU><<<blocks_for(n), BLOCK, 0, s>>>(out, x, n); break;
+    case CUDA_QUICK_GELU: act<CUDA_QUICK_GELU><<<blocks_for(n), BLOCK, 0, s>>>(out, x, n); break;
+    case CUDA_RELU: act<CUDA_RELU><<<blocks_for(n), BLOCK, 0, s>>>(out, x, n); break;
+    }
+    return cudaGetLastError();
+}
+
+cudaError_t k_act_grad(cudaStream_t s, cuda_act f, float *out, const float *x, const float *dy, int64_t n)
+{
+    switch (f) {
+    case CUDA_SILU: act_grad<CUDA_SILU><<<blocks_for(n), BLOCK, 0, s>>>(out, x, dy, n); break;
+    case CUDA_GELU: act_grad<CUDA_GELU><<<blocks_for(n), BLOCK, 0, s>>>(out, x, dy, n); break;
+    case CUDA_QUICK_GELU: act_grad<CUDA_QUICK_GELU><<<blocks_for(n), BLOCK, 0, s>>>(out, x, dy, n); break;
+    case CUDA_RELU: act_grad<CUDA_RELU><<<blocks_for(n), BLOCK, 0, s>>>(out, x, dy, n); break;
+    }
+    return cudaGetLastError();
+}
+
+/* ---- geglu: one thread for an element of the narrow side; it reads both halves before it writes ---- */
+
+__global__ void geglu(float *out, const float *x, int64_t n, int64_t width)
+{
+    int64_t i = thread_at();
+
+    if (i >= n)
+        return;
+    const float *a = x + i / width * 2 * width + i % width;
+    out[i] = a[0] * gelu(a[width]);
+}
+
+/* da = dy gelu(b), db = dy a gelu'(b); out may be x. */
+__global__ void geglu_grad(float *out, const float *x, const float *dy, int64_t n, int64_t width)
+{
+    int64_t i = thread_at();
+
+    if (i >= n)
+        return;
+    int64_t at = i / width * 2 * width + i % width;
+    float a = x[at], b = x[at + width], d = dy[i];
+    out[at] = d * gelu(b);
+    out[at + width] = d * a * gelu_slope(b);
+}
+
+cudaError_t k_geglu(cudaStream_t s, float *out, const float *x, int64_t rows, int64_t width)
+{
+    geglu<<<blocks_for(rows * width), BLOCK, 0, s>>>(out, x, rows * width, width);
+    return cudaGetLastError();
+}
+
+cudaError_t k_geglu_grad(cudaStream_t s, float *out, const float *x, const float *dy, int64_t rows, int64_t width)
+{
+    geglu_grad<<<blocks_for(rows * width), BLOCK, 0, s>>>(out, x, dy, rows * width, width);
+    return cudaGetLastError();
+}
+
+/* ---- cast: through f32, to nearest, ties to even ---- */
+
+template <typename T> __device__ inline float widen(T x)
+{
+    return (float)x;
+}
+
+template <typename T> __device__ inline T narrow(float x);
+template <> __device__ inline float narrow<float>(float x) { return x; }
+template <> __device__ inline __nv_bfloat16 narrow<__nv_bfloat16>(float x) { return __float2bfloat16_rn(x); }
+template <> __device__ inline __half narrow<__half>(float x) { return __float2half_rn(x); }
+
+template <typename TO, typename FROM> __global__ void cast(TO *out, const FROM *x, int64_t n)
+{
+    int64_t i = thread_at();
+
+    if (i < n)
+        out[i] = narrow<TO>(widen<FROM>(x[i]));
+}
+
+template <typename TO>
+static void cast_from(cudaStream_t s, TO *out, const void *x, cuda_float from, int64_t n)
+{
+    switch (from) {
+    case CUDA_F32: cast<<<blocks_for(n), BLOCK, 0, s>>>(out, (const float *)x, n); break;
+    case CUDA_BF16: cast<<<blocks_for(n), BLOCK, 0, s>>>(out, (const __nv_bfloat16 *)x, n); break;
+    case CUDA_F16: cast<<<blocks_for(n), BLOCK, 0, s>>>(out, (const __half *)x, n); break;
+    }
+}
+
+cudaError_t k_cast(cudaStream_t s, void *out, cuda_float to, const void *x, cuda_float from, int64_t n)
+{
+    switch (to) {
+    case CUDA_F32: cast_from(s, (float *)out, x, from, n); break;
+    case CUDA_BF16: cast_from(s, (__nv_bfloat16 *)out, x, from, n); break;
+    case CUDA_F16: cast_from(s, (__half *)out, x, from, n); break;
+    }
+    return cudaGetLastError();
+}

@@ -1,0 +1,31 @@
+/* AdamW over one flat block of weights: one thread a weight. Cost: 16 bytes read and 12 written a weight (4 more read
+ * with a base). */
+#include "trainer/nn/cuda/cuda_device.cuh"
+
+/* nn.h's ADAMW_*, which C++ cannot include; cuda_calls.c sees at compile time that the order is this one. */
+enum { LR, BETA1, BETA2, EPS, DECAY, CORRECT1, CORRECT2, GRAD_SCALE, HYPER };
+
+__global__ void adamw(float *w, float *m, float *v, const float *d, const float *hyper, const float *base, int64_t n,
+                      int64_t count)
+{
+    int64_t i = thread_at();
+
+    if (i >= n)
+        return;
+    const float *h = hyper + i / count * HYPER;
+    float shrink = h[LR] * h[DECAY], step = h[LR] / h[CORRECT1];
+    float g = d[i] * h[GRAD_SCALE], x = w[i];
+    x = base ? x - shrink * (x - base[i]) : x * (1.0f - shrink);
+    float mi = h[BETA1] * m[i] + (1.0f - h[BETA1]) * g;
+    float vi = h[BETA2] * v[i] + (1.0f - h[BETA2]) * g * g;
+    m[i] = mi;
+    v[i] = vi;
+    w[i] = x - step * (mi / (sqrtf(vi) / sqrtf(h[CORRECT2]) + h[EPS]));
+}
+
+cudaError_t k_adamw(cudaStream_t s, float *w, float *m, float *v, const float *d, const float *hyper,
+                    const float *base, int64_t concepts, int64_t count)
+{
+    adamw<<<blocks_for(concepts * count), BLOCK, 0, s>>>(w, m, v, d, hyper, base, concepts * count, count);
+    return cudaGetLastError();
+}
