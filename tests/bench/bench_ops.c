@@ -1,9 +1,10 @@
-/* Times every CPU kernel of products, convolutions, norms and attention at the shapes models have, one row a kernel and a
- * number of threads:
+/* Times every CPU kernel of products, convolutions, norms and attention at the shapes models have, one row a kernel and
+ * a number of threads:
  *
- *   bench_ops [--only TEXT] [--threads N] [--pass N]      rows whose "model op shape" holds TEXT; N threads only;
- *                                                         only the N-th kernel of each list
+ *   bench_ops [--only TEXT] [--threads N] [--pass N] [--rounds N]
  *
+ * --only: rows whose "model op shape" holds TEXT; --threads: 1 or 2, else both; --pass: only the N-th kernel of each
+ * list, from 0; --rounds: goes through all N times and tells each row's best, for a machine that others use too.
  * Output is CSV: model, op, shape, kernel, threads, microseconds of the best of some runs, GFLOP/s. ops.csv beside this
  * file is what it said on the machine named in it. */
 #include <math.h>
@@ -74,26 +75,29 @@ static const row table[] = {
     LINEAR("small unet", 2048, 64, 512),   LINEAR("small unet", 616, 256, 64),
     ATT("small unet", 8, 256, 256, 64, 4, 0), ATT("small unet", 8, 256, 77, 64, 4, 0),
     GROUP("small unet", 8, 16, 16, 64, 32), LAYER("small unet", 2048, 64),
-    CONV("sd15 unet", 1, 64, 64, 4, 320),  CONV("sd15 unet", 1, 64, 64, 320, 320), CONV("sd15 unet", 1, 32, 32, 640, 640),
+    CONV("sd15 unet", 1, 64, 64, 4, 320),  CONV("sd15 unet", 1, 64, 64, 320, 320),
+    CONV("sd15 unet", 1, 32, 32, 640, 640),
     CONV("sd15 unet", 1, 16, 16, 1280, 1280), CONV("sd15 unet", 1, 8, 8, 1280, 1280), DOWN("sd15 unet", 1, 64, 64, 320),
     POINT("sd15 unet", 1, 64, 64, 320, 320), CONV_W("sd15 unet", 1, 32, 32, 640, 640),
     LINEAR("sd15 unet", 4096, 320, 2560),  LINEAR("sd15 unet", 1024, 640, 640),  LINEAR("sd15 unet", 77, 768, 320),
     LINEAR("sd15 unet", 1, 1280, 1280),
     ATT("sd15 unet", 1, 4096, 4096, 320, 8, 0), ATT("sd15 unet", 1, 4096, 77, 320, 8, 0),
     ATT("sd15 unet", 1, 1024, 1024, 640, 8, 0), GROUP("sd15 unet", 1, 64, 64, 320, 32), LAYER("sd15 unet", 4096, 320),
-    LINEAR("sd15 text", 77, 768, 3072),    ATT("sd15 text", 1, 77, 77, 768, 12, 1), CONV("sd15 vae", 1, 128, 128, 512, 512),
-    CONV("sd15 vae", 1, 256, 256, 128, 128), ATT("sd15 vae", 1, 4096, 4096, 512, 1, 0),
+    LINEAR("sd15 text", 77, 768, 3072),    ATT("sd15 text", 1, 77, 77, 768, 12, 1),
+    CONV("sd15 vae", 1, 128, 128, 512, 512),
+    CONV("sd15 vae", 1, 256, 256, 128, 128),
+    {"sd15 vae", NN_OP_attention, .heads = 1, .s = {S(1, 4096, 512), S(1, 4096, 512), S(1, 4096, 512)}},
 };
 
 /* Multiplications and additions of products; 0 for the norms, which are judged by time alone. */
-static double flops(const row *r, nn_tensor y)
+static double flops(const row *r)
 {
     const nn_shape *s = r->s;
-    double out = (double)nn_count(y->shape);
+    double per_channel = (double)nn_count(s[1]) / (double)s[1].d[s[1].n - 1]; /* of kernels: o kh kw */
 
     switch (r->op) {
-    case NN_OP_matmul: return 2.0 * out * (double)s[0].d[r->ta ? 0 : 1];
-    case NN_OP_conv2d: return 2.0 * out * (double)(s[1].d[1] * s[1].d[2] * s[1].d[3]);
+    case NN_OP_matmul: return 2.0 * (double)(nn_count(s[0]) * s[1].d[r->tb ? 0 : 1]);
+    case NN_OP_conv2d: return 2.0 * (double)nn_count(s[0]) * per_channel / (double)(r->conv.stride * r->conv.stride);
     case NN_OP_conv2d_grad_x: return 2.0 * (double)nn_count(s[0]) * (double)(s[1].d[1] * s[1].d[2] * s[1].d[3]);
     case NN_OP_conv2d_grad_w: return 2.0 * (double)nn_count(s[1]) * (double)(nn_count(r->y) / r->y.d[0]);
     case NN_OP_attention: return 4.0 * (double)(nn_count(s[0]) * s[1].d[1]);
@@ -106,7 +110,6 @@ static double flops(const row *r, nn_tensor y)
 
 static nn_kernel chosen;
 static const nn_kernel *const one[] = {&chosen, NULL};
-static const nn_kernel *const *(*whole_list)(nn_op_id op);
 
 static const nn_kernel *const *one_kernel(nn_op_id op)
 {
@@ -169,7 +172,6 @@ static int bench_open(bench *b, const row *r, int threads, err *e)
     nn_tensor src[NN_MAX_SRC] = {0};
 
     TRY(nn_cpu_open(&b->on, threads, false, e));
-    whole_list = b->on->kernels;
     b->on->kernels = one_kernel;
     b->weights = nn_params_new(b->on);
     b->g = nn_graph_new();
@@ -234,62 +236,120 @@ static void describe(const row *r, char text[200])
         snprintf(text + at, (size_t)(200 - at), " heads %d", r->heads);
 }
 
-static int time_kernel(const row *r, const nn_kernel *k, int threads, const char *shape, err *e)
+typedef struct { const char *only; int threads, pass, rounds; } options;
+
+/* One kernel of one row with so many threads, and the best time so far. */
+typedef struct { const row *r; const nn_kernel *k; int threads; double seconds; } entry;
+typedef struct { entry *at; int n, room; } list;
+
+static void name_row(const row *r, char text[300])
+{
+    char shape[200];
+
+    describe(r, shape);
+    snprintf(text, 300, "%s %s %s", r->model, nn_ops[r->op]->name, shape);
+}
+
+/* A list may have one kernel twice, with different tastes. */
+static bool earlier(const nn_kernel *const *kernels, int i)
+{
+    bool found = false;
+
+    for (int k = 0; k < i; k++)
+        found = found || strcmp(kernels[k]->name, kernels[i]->name) == 0;
+    return found;
+}
+
+static void add_row(list *l, const row *r, const options *o, nn_backend *on)
+{
+    const nn_kernel *const *kernels = on->kernels(r->op);
+
+    for (int i = 0; kernels[i] && kernels[i + 1]; i++) /* the last is the reference */
+        for (int t = 1; t <= 2; t++) {
+            if ((o->threads && o->threads != t) || (o->pass >= 0 && o->pass != i) || earlier(kernels, i))
+                continue;
+            if (l->n == l->room)
+                l->at = mem_grow(l->at, (size_t)(l->room = 2 * l->room + 64), sizeof *l->at);
+            l->at[l->n++] = (entry){r, kernels[i], t, INFINITY};
+        }
+}
+
+static int add_rows(list *l, const options *o, err *e)
+{
+    nn_backend *on;
+    char name[300];
+
+    TRY(nn_cpu_open(&on, 1, false, e));
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        name_row(&table[i], name);
+        if (strstr(name, o->only))
+            add_row(l, &table[i], o, on);
+    }
+    on->close(on);
+    return 0;
+}
+
+static int time_entry(entry *t, err *e)
 {
     bench b = {0};
-    double seconds = 0.0;
+    double seconds = INFINITY;
 
-    chosen = *k;
+    chosen = *t->k;
     chosen.takes = NULL; /* also where the list would prefer another */
-    int rc = bench_open(&b, r, threads, e);
+    int rc = bench_open(&b, t->r, t->threads, e);
     if (rc == 0)
         rc = best_time(&b, &seconds, e);
-    if (rc == 0)
-        printf("%s,%s,\"%s\",%s,%d,%.2f,%.1f\n", r->model, nn_ops[r->op]->name, shape, k->name, threads, seconds * 1e6,
-               flops(r, b.y) / seconds * 1e-9);
-    fflush(stdout);
     bench_close(&b);
+    t->seconds = fmin(t->seconds, seconds);
     return rc;
 }
 
-static int time_row(const row *r, const char *shape, int threads, int pass, err *e)
+static void tell(const list *l)
 {
-    nn_backend *on;
+    char shape[200];
 
-    TRY(nn_cpu_open(&on, 1, false, e));
-    const nn_kernel *const *list = on->kernels(r->op);
-    int rc = 0;
-    for (int i = 0; list[i] && list[i + 1] && rc == 0; i++) /* the last is the reference */
-        for (int t = 1; t <= 2 && rc == 0; t++)
-            if ((threads == 0 || threads == t) && (pass < 0 || pass == i))
-                rc = time_kernel(r, list[i], t, shape, e);
-    on->close(on);
-    return rc;
+    printf("model,op,shape,kernel,threads,microseconds,gflops\n");
+    for (int i = 0; i < l->n; i++) {
+        const entry *t = &l->at[i];
+        describe(t->r, shape);
+        printf("%s,%s,\"%s\",%s,%d,%.2f,%.1f\n", t->r->model, nn_ops[t->r->op]->name, shape, t->k->name, t->threads,
+               t->seconds * 1e6, flops(t->r) / t->seconds * 1e-9);
+    }
+}
+
+static options read_options(int argc, char **argv)
+{
+    options o = {.only = "", .pass = -1, .rounds = 1};
+
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--only") == 0)
+            o.only = argv[i + 1];
+        else if (strcmp(argv[i], "--threads") == 0)
+            o.threads = atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--pass") == 0)
+            o.pass = atoi(argv[i + 1]);
+        else if (strcmp(argv[i], "--rounds") == 0)
+            o.rounds = atoi(argv[i + 1]);
+    }
+    return o;
 }
 
 int main(int argc, char **argv)
 {
-    const char *only = "";
-    int threads = 0, pass = -1;
+    const options o = read_options(argc, argv);
+    char name[300];
+    list l = {0};
     err e = {0};
+    int rc = add_rows(&l, &o, &e);
 
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--only") == 0)
-            only = argv[i + 1];
-        else if (strcmp(argv[i], "--threads") == 0)
-            threads = atoi(argv[i + 1]);
-        else if (strcmp(argv[i], "--pass") == 0)
-            pass = atoi(argv[i + 1]);
-    }
-    printf("model,op,shape,kernel,threads,microseconds,gflops\n");
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        char shape[200], whole[300];
-        describe(&table[i], shape);
-        snprintf(whole, sizeof whole, "%s %s %s", table[i].model, nn_ops[table[i].op]->name, shape);
-        if (strstr(whole, only) && time_row(&table[i], shape, threads, pass, &e) != 0) {
-            fprintf(stderr, "%s: %s\n", whole, e.text);
-            return 1;
-        }
-    }
-    return 0;
+    for (int r = 0; r < o.rounds && rc == 0; r++)
+        for (int i = 0; i < l.n && rc == 0; i++)
+            if ((rc = time_entry(&l.at[i], &e)) != 0) {
+                name_row(l.at[i].r, name);
+                fprintf(stderr, "%s: %s\n", name, e.text);
+            }
+    if (rc == 0)
+        tell(&l);
+    free(l.at);
+    return rc != 0;
 }

@@ -1,13 +1,14 @@
-/* Attention and its gradient (formulas: op/attention.c), by tiles of a few queries against all keys, so that nothing of size
- * tq * tk is ever written and the softmax of a query is exact, not running.
+/* Attention and its gradient (formulas: op/attention.c), by tiles of some queries against all keys, so that nothing of
+ * size tq * tk is ever written and the softmax of a query is exact, not running.
  *
  * Queries are the columns of every product here: 16 of them fill a vector however narrow a head is, keys and values
  * are rows as they lie, and softmax runs down the columns with no sum across lanes:
  *
  *   S' [tk][16] = K Q',  Y' [d][16] = V' P',  dP' = V dY',  dQ' = K' dS',  dV += P' dY,  dK += dS' Q
  *
- * One item of work is a sample's head (forward: or a part of its queries). A lane is one worker with scratch of its own;
- * lane l does items l, l + lanes, ... and an item's sums have their own order, so lanes do not change a bit. */
+ * One item of work is a sample's head (forward: or a part of its queries). A worker has scratch of its own; worker w
+ * does items w, w + workers, ..., and an item's sums have their own order, so the number of workers does not change a
+ * bit. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +31,7 @@ typedef struct {
     const cpu_simd *simd;
     float scale;
     int64_t queries;     /* of a tile, whole panels */
-    int64_t parts, items, lanes, lane_floats;
+    int64_t parts, items, workers, worker_floats;
 } att;
 
 typedef struct { const att *m; const nn_call *c; } job;
@@ -136,7 +137,7 @@ static void tile_at(const att *m, head *h, int64_t first)
 
 /* ---- items ---- */
 
-/* Hands out pieces of a lane's scratch, which has room for all of them (head_floats). */
+/* Hands out pieces of a worker's scratch, which has room for all of them (head_floats). */
 static float *take(float **room, int64_t floats)
 {
     float *at = *room;
@@ -241,15 +242,15 @@ static void grad_item(const att *m, const nn_call *c, head *h, int64_t item)
 
 /* ---- */
 
-static void run_lanes(const void *arg, int64_t from, int64_t to)
+static void run_workers(const void *arg, int64_t from, int64_t to)
 {
     const job *j = arg;
     const att *m = j->m;
     bool grad = j->c->y->op->id == NN_OP_attention_grad;
 
-    for (int64_t l = from; l < to; l++) {
-        head h = head_of(m, (float *)j->c->scratch + l * m->lane_floats, grad);
-        for (int64_t i = l; i < m->items; i += m->lanes)
+    for (int64_t w = from; w < to; w++) {
+        head h = head_of(m, (float *)j->c->scratch + w * m->worker_floats, grad);
+        for (int64_t i = w; i < m->items; i += m->workers)
             (grad ? grad_item : forward_item)(m, j->c, &h, i);
     }
 }
@@ -262,7 +263,7 @@ static int run(nn_backend *on, const nn_call *c)
     int64_t work = m->s.n * m->s.heads * m->s.tq * m->s.tk * (8 + m->s.d / 8);
 
     (void)on;
-    cpu_for(m->lanes, work / m->lanes, run_lanes, &j);
+    cpu_for(m->workers, work / m->workers, run_workers, &j);
     return 0;
 }
 
@@ -288,12 +289,12 @@ static int prepare(nn_backend *on, nn_call *c, const bool frozen[NN_MAX_SRC], er
     m->queries = queries_of(s);
     heads = s->n * s->heads;
     all = (s->tq + m->queries - 1) / m->queries;
-    /* Too few heads for all threads: a head's queries are shared out too; the sums over queries, in dK and dV, cannot. */
+    /* Too few heads for all threads: a head's queries are shared out too. (Not the sums over queries, in dK and dV.) */
     m->parts = grad || heads >= threads ? 1 : least((threads + heads - 1) / heads, all);
     m->items = heads * m->parts;
-    m->lanes = least(threads, m->items);
-    m->lane_floats = head_floats(m, grad);
-    c->scratch_bytes = (size_t)(m->lanes * m->lane_floats) * sizeof(float);
+    m->workers = least(threads, m->items);
+    m->worker_floats = head_floats(m, grad);
+    c->scratch_bytes = (size_t)(m->workers * m->worker_floats) * sizeof(float);
     return 0;
 }
 

@@ -1,6 +1,6 @@
-/* matmul by oneDNN, where its bits do not depend on the number of threads: its AVX-512 kernel with the left factor as it
- * lies never divides a sum (measured with 1 to 96 threads); with the left factor turned, and on lesser processors,
- * it does. */
+/* matmul by oneDNN, where its bits do not depend on the number of threads: its AVX-512 kernel with the left factor as
+ * it lies never divides a sum (measured with 1 to 96 threads); with that factor turned, and on lesser processors, it
+ * does. */
 #include "cluster/base/mem.h"
 #include "trainer/nn/cpu/cpu.h"
 #include "trainer/nn/cpu/cpu_dnnl.h"

@@ -329,12 +329,12 @@ static void done(nn_call *c)
 
 /* ---- */
 
-static const nn_kernel group_norm = {.name = "cpu.group_norm.chunks", .takes = cpu_needs_f32,
-                                     .prepare = prepare_group, .run = run_group_norm, .done = done};
-static const nn_kernel group_norm_grad_x = {.name = "cpu.group_norm_grad_x.chunks", .takes = cpu_needs_f32,
-                                            .prepare = prepare_group, .run = run_group_norm_grad_x, .done = done};
-static const nn_kernel group_norm_grad_w = {.name = "cpu.group_norm_grad_w.chunks", .takes = cpu_needs_f32,
-                                            .prepare = prepare_group, .run = run_group_norm_grad_w, .done = done};
-const nn_kernel *const cpu_group_norm[] = {&group_norm, &cpu_ref_group_norm, NULL};
-const nn_kernel *const cpu_group_norm_grad_x[] = {&group_norm_grad_x, &cpu_ref_group_norm_grad_x, NULL};
-const nn_kernel *const cpu_group_norm_grad_w[] = {&group_norm_grad_w, &cpu_ref_group_norm_grad_w, NULL};
+/* Results may lie over x, and dx over x or dy: what is written at a place was read there just before. */
+#define KERNEL(NAME, OVER)                                                                                   \
+    static const nn_kernel NAME = {.name = "cpu." #NAME ".chunks", .over = (OVER), .takes = cpu_needs_f32,   \
+                                   .prepare = prepare_group, .run = run_##NAME, .done = done};               \
+    const nn_kernel *const cpu_##NAME[] = {&NAME, &cpu_ref_##NAME, NULL};
+
+KERNEL(group_norm, 1)
+KERNEL(group_norm_grad_x, 1 | 4)
+KERNEL(group_norm_grad_w, 0)

@@ -97,12 +97,12 @@ static int prepare_layer_w(nn_backend *on, nn_call *c, const bool frozen[NN_MAX_
     return 0;
 }
 
-static const nn_kernel layer_norm = {.name = "cpu.layer_norm.rows", .takes = cpu_needs_f32, .run = run_layer_norm};
-static const nn_kernel layer_norm_grad_x = {
-    .name = "cpu.layer_norm_grad_x.rows", .takes = cpu_needs_f32, .run = run_layer_norm_grad_x};
-static const nn_kernel layer_norm_grad_w = {.name = "cpu.layer_norm_grad_w.rows", .takes = cpu_needs_f32,
-                                            .prepare = prepare_layer_w, .run = run_layer_norm_grad_w};
+/* Results may lie over x, and dx over x or dy: every number of a row is read before what takes its place is written. */
+#define KERNEL(NAME, OVER, PREPARE)                                                                          \
+    static const nn_kernel NAME = {.name = "cpu." #NAME ".rows", .over = (OVER), .takes = cpu_needs_f32,     \
+                                   .prepare = PREPARE, .run = run_##NAME};                                   \
+    const nn_kernel *const cpu_##NAME[] = {&NAME, &cpu_ref_##NAME, NULL};
 
-const nn_kernel *const cpu_layer_norm[] = {&layer_norm, &cpu_ref_layer_norm, NULL};
-const nn_kernel *const cpu_layer_norm_grad_x[] = {&layer_norm_grad_x, &cpu_ref_layer_norm_grad_x, NULL};
-const nn_kernel *const cpu_layer_norm_grad_w[] = {&layer_norm_grad_w, &cpu_ref_layer_norm_grad_w, NULL};
+KERNEL(layer_norm, 1, NULL)
+KERNEL(layer_norm_grad_x, 1 | 4, NULL)
+KERNEL(layer_norm_grad_w, 0, prepare_layer_w)

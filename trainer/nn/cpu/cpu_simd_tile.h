@@ -1,6 +1,5 @@
-/* The tile of cpu_simd.h, for each number of rows and panels: sums stay in registers over the whole depth. Included by
- * cpu_simd_*.c, which set the compiler's flags. Loops over rows and columns of a tile must be unrolled, or gcc lays its sums
- * in memory. */
+/* The tile of cpu_simd.h, for each number of rows and panels: sums stay in registers over the whole depth. Loops over
+ * the rows and columns of a tile must be unrolled, or gcc lays its sums in memory. */
 
 /* Lanes of v into n columns; a part of the columns, or none, may be left. */
 static inline void put_columns(float *to, vec v, int64_t n, bool add)
