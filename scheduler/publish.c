@@ -110,18 +110,31 @@ int publish_find(const char *farm, const char *name, char sha256[HASH_HEX], err 
     return 0;
 }
 
-int publish_sweep(const char *farm, err *e)
-{
-    char folder[FS_PATH], path[FS_PATH];
-    DIR *d;
+/* A result on its way (ours), or a small file that its writer did not live to rename (fs_aside's). */
+static bool is_left_over(const char *name) { return str_starts(name, ASIDE) || strstr(name, ".tmp-"); }
 
-    TRY(path_in(folder, e, farm, "obj%s%s", "", ""));
-    d = opendir(folder);
+static int sweep_folder(const char *folder, err *e)
+{
+    char path[FS_PATH];
+    DIR *d = opendir(folder);
+
     if (!d)
         return errno == ENOENT ? 0 : refuse(e, folder, "open folder");
     for (struct dirent *at; (at = readdir(d));)
-        if (str_starts(at->d_name, ASIDE) && fs_join(path, folder, at->d_name, NULL) == 0)
+        if (is_left_over(at->d_name) && fs_join(path, folder, at->d_name, NULL) == 0)
             unlink(path);
     closedir(d);
+    return 0;
+}
+
+int publish_sweep(const char *farm, err *e)
+{
+    static const char *const folders[] = {".", "obj", "out", "journal"};
+    char folder[FS_PATH];
+
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        TRY(fs_join(folder, farm, folders[i], e));
+        TRY(sweep_folder(folder, e));
+    }
     return 0;
 }

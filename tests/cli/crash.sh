@@ -60,6 +60,7 @@ run job
 same 'a job killed half way' job calm
 again=$(cfarm train "$work/job.yaml" 2>&1)
 case $again in *'nothing to do'*) echo "ok   a finished farm does nothing" ;; *) echo "FAIL a finished farm said: $again"; bad=1 ;; esac
-[ -z "$(find "$work" -name '*.tmp-*' -o -path '*/obj/*aside*')" ] || { echo "FAIL half-written files are left"; bad=1; }
+left=$(find "$work" -name '*.tmp-*' -o -path '*/obj/*aside*')
+[ -z "$left" ] || { echo "FAIL half-written files are left: $left"; bad=1; }
 orphans 'at the end'
 exit $bad

@@ -10,7 +10,7 @@ const char *const method_names[] = {"custom-diffusion", "dreambooth", "fine-tune
 
 const method *method_find(const char *name)
 {
-    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+    for (size_t i = 0; name && i < sizeof methods / sizeof *methods; i++)
         if (strcmp(methods[i]->name, name) == 0)
             return methods[i];
     return NULL;
