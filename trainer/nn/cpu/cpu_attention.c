@@ -73,11 +73,13 @@ static void pack_rows(const att *m, const head *h, float *to, const float *b)
 {
     const int64_t d = m->s.d, k = h->panels * SIMD_LANES;
 
+    memset(to, 0, (size_t)tiles_floats(k, d) * sizeof *to);
     for (int64_t x = 0; x < d; x += SIMD_LANES, to += k * SIMD_LANES) {
+        const float *from = b + h->first * m->s.c + x;
         const int64_t wide = least(SIMD_LANES, d - x);
-        for (int64_t i = 0; i < k; i++)
-            for (int64_t l = 0; l < SIMD_LANES; l++)
-                to[i * SIMD_LANES + l] = i < h->rows && l < wide ? b[(h->first + i) * m->s.c + x + l] : 0.0f;
+        for (int64_t i = 0; i < h->rows; i++)
+            for (int64_t l = 0; l < wide; l++)
+                to[i * SIMD_LANES + l] = from[i * m->s.c + l];
     }
 }
 
