@@ -118,11 +118,12 @@ int subject_tokens(char out[SUBJECT_WORDS_MOST][SUBJECT_WORD], const data_cfg *c
     if (s->token.n == 1 && strcmp(s->token.at[0], "none") == 0)
         return 0;
     for (size_t k = 0; k < (s->token.n ? s->token.n : 1); k++) {
-        char *first = out[n++];
+        char first[SUBJECT_WORD];
         if (s->token.n)
             snprintf(first, SUBJECT_WORD, "%s", s->token.at[k]);
         else
             name_token(first, c, i);
+        memcpy(out[n++], first, sizeof first);
         for (uint8_t more = 1; more < s->vectors; more++) /* the names diffusers gives them */
             snprintf(out[n++], SUBJECT_WORD, "%.*s_%hhu", SUBJECT_WORD - VECTOR_ROOM, first, more);
     }
