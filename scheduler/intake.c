@@ -292,9 +292,12 @@ static int apply(ledger *l, const intake_change *c, const farmfile *f, const jso
 
 static bool needs_are_there(const ledger *l, const intake_change *c, const farmfile *f)
 {
+    if (c->kind != INTAKE_SUBMIT) /* and so without a concept or a merge */
+        return true;
+
     const cfg_texts *names = c->merge ? &c->merge->of : &c->concept->depends;
 
-    for (size_t i = 0; c->kind == INTAKE_SUBMIT && i < names->n; i++)
+    for (size_t i = 0; i < names->n; i++)
         if (asked_for(f, names->at[i]) && sched_find(l->s, names->at[i]) < 0)
             return false;
     return true;
