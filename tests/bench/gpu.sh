@@ -26,7 +26,8 @@ part() {
 
 build() {
     cmake -C "$top/cluster/presets/cuda.cmake" -S "$top" -B "$out" "$@" &&
-        cmake --build "$out" -j "$(nproc)" --target cfarm_cuda test_every_kernel test_grad test_cuda golden_check bench_step
+        cmake --build "$out" -j "$(nproc)" --target cfarm_cuda test_every_kernel test_grad \
+            test_cuda golden_check bench_step
 }
 
 # A skipped test is a failure here: this script is for machines where nothing has to be skipped.

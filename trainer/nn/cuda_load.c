@@ -1,5 +1,5 @@
-/* Finds the CUDA plugin and opens a device through it. The program itself is linked with nothing of CUDA: it runs the same
- * where the plugin, its libraries, a driver or a device is missing, and can say which. */
+/* Finds the CUDA plugin and opens a device through it. The program itself is linked with nothing of CUDA: it runs the
+ * same where the plugin, its libraries, a driver or a device is missing, and can say which. */
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdio.h>
@@ -62,8 +62,8 @@ int nn_cuda_open(nn_backend **out, int device, err *e)
     TRY(fs_join(path, lib, PLUGIN, e));
     if (fs_exists(path))
         return nn_cuda_open_from(out, path, device, e);
-    return err_set(e, ERR_DEVICE, "this build has no CUDA backend: %s is not in %s; configure with CFARM_CUDA=ON", PLUGIN,
-                   own);
+    return err_set(e, ERR_DEVICE, "this build has no CUDA backend: %s is not in %s; configure with CFARM_CUDA=ON",
+                   PLUGIN, own);
 }
 
 int nn_open(nn_backend **out, const char *name, int threads, err *e)

@@ -1,8 +1,8 @@
 #ifndef NN_CUDA_H
 #define NN_CUDA_H
-/* What the host side of the CUDA backend shares. Every operation with a kernel has one list, cuda_NAME: preferred kernels
- * first, ended by NULL; a list that is missing does not link. Host logic is C and knows nodes; our kernels (.cu) know
- * pointers and sizes (cuda_kernels.h) and no nodes. */
+/* What the host side of the CUDA backend shares. Every operation with a kernel has one list, cuda_NAME: preferred
+ * kernels first, ended by NULL; a list that is missing does not link. Host logic is C and knows nodes; our kernels
+ * (.cu) know pointers and sizes (cuda_kernels.h) and no nodes. */
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
 #include <cudnn.h>
@@ -33,8 +33,8 @@ static inline cudaStream_t cuda_stream(const nn_backend *b)
     return cuda_of(b)->stream;
 }
 
-/* The one whose begin() this thread called last, as CUDA has a current device; for takes(), which must ask a library and
- * is given no backend. NULL: none. */
+/* The one whose begin() this thread called last, as CUDA has a current device; for takes(), which must ask a library
+ * and is given no backend. NULL: none. */
 cuda *cuda_current(void);
 
 /* A kernel's answer from its launch's. */

@@ -1,22 +1,22 @@
 /* Attention and its gradient (op/attention.c, cpu_ref_attention.c have the formulas) without a matrix of scores.
  *
- * Every kernel here has one form: a block is ROWS warps, each warp has one row of its own (a query, or a key), and walks
- * over the other side's rows, 32 at a time, one a lane. What the lanes find is then added into the warp's result, whose
- * element x lies with lane x % 32 (R elements a lane: R * 32 >= d). Blocks: ceil(rows / ROWS) times n * heads.
+ * Every kernel here has one form: a block is ROWS warps, each warp has one row of its own (a query, or a key), and
+ * walks over the other side's rows, 32 at a time, one a lane. What the lanes find is then added into the warp's result,
+ * whose element x lies with lane x % 32 (R elements a lane: R * 32 >= d). Blocks: ceil(rows / ROWS) times n * heads.
  *
  * Cost, per head: forward 4 tq tk d operations, gradient 16; each block reads the whole other side, from the cache. */
 #include "trainer/nn/cuda/cuda_device.cuh"
 
 enum { ROWS = BLOCK / WARP, SLICE = 64 };
 
-/* What dots() puts in shared memory: a slice of 64 channels of the 32 rows of the other side, and of the warps' own. The
- * odd row length lets 32 lanes read 32 rows at once without a bank conflict. */
+/* What dots() puts in shared memory: a slice of 64 channels of the 32 rows of the other side, and of the warps' own.
+ * The odd row length lets 32 lanes read 32 rows at once without a bank conflict. */
 struct slices {
     float rows[WARP][SLICE + 1], own[ROWS][SLICE];
 };
 
-/* own . (row `lane` of `rows`); rows at or past `count` give 0, own NULL as well. Both have d channels; rows are c apart.
- * All threads of the block call, with the same rows, count, c and d. */
+/* own . (row `lane` of `rows`); rows at or past `count` give 0, own NULL as well. Both have d channels; rows are c
+ * apart. All threads of the block call, with the same rows, count, c and d. */
 __device__ float dots(slices *s, const float *own, const float *rows, int count, int c, int d)
 {
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
@@ -217,7 +217,7 @@ __global__ void attend_grad_kv(cuda_att s, float scale, float *dk, float *dv, co
     }
 }
 
-/* ---- launchers: R is 2 for heads up to 64 wide, 5 up to 160 (the widest of the UNets), 16 up to 512 (the VAE's) ---- */
+/* ---- launchers: R is 2 for heads up to 64 wide, 5 up to 160 (the widest of UNets), 16 up to 512 (a VAE) ---- */
 
 static dim3 grid_of(const cuda_att &at, int rows)
 {

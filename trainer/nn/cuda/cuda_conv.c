@@ -1,7 +1,7 @@
 /* conv2d and its two gradients through cuDNN's graph API (its C backend of descriptors): f32, NHWC maps, kernels
- * [o, kh, kw, c], padding that may differ from side to side. A convolution is one operation in a graph of its own; cuDNN's
- * heuristics list engines, and the first is taken that gives the same bits each time and computes in f32 throughout: no
- * TF32, no rounding of inputs, no Winograd. The bias is added by our own kernel. */
+ * [o, kh, kw, c], padding that may differ from side to side. A convolution is one operation in a graph of its own;
+ * cuDNN's heuristics list engines, and the first is taken that gives the same bits each time and computes in f32
+ * throughout: no TF32, no rounding of inputs, no Winograd. The bias is added by our own kernel. */
 #include <stdlib.h>
 
 #include "cluster/base/mem.h"

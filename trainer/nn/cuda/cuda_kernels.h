@@ -1,8 +1,8 @@
 #ifndef CUDA_KERNELS_H
 #define CUDA_KERNELS_H
-/* The launchers of our own kernels: what the host's C calls and the .cu files define. Pointers are the device's, tensors
- * lie as nn.h says, results are complete: nothing of what lay in `out` remains. Every launcher gives the error of its
- * launch; an error while a kernel runs appears when the stream is waited for.
+/* The launchers of our own kernels: what the host's C calls and the .cu files define. Pointers are the device's,
+ * tensors lie as nn.h says, results are complete: nothing of what lay in `out` remains. Every launcher gives the error
+ * of its launch; an error while a kernel runs appears when the stream is waited for.
  *
  * Sums have one fixed order for one shape and use no atomics: the same input gives the same bits. */
 #include <cuda_runtime_api.h>
@@ -27,7 +27,8 @@ typedef enum { CUDA_ADD, CUDA_SUB, CUDA_MUL } cuda_binary;
 typedef enum { CUDA_SILU, CUDA_GELU, CUDA_QUICK_GELU, CUDA_RELU } cuda_act;
 
 /* out[i] = a[i] OP b[walk of i], n of them */
-cudaError_t k_binary(cudaStream_t s, cuda_binary op, float *out, const float *a, const float *b, cuda_walk at, int64_t n);
+cudaError_t k_binary(cudaStream_t s, cuda_binary op, float *out, const float *a, const float *b, cuda_walk at,
+                     int64_t n);
 cudaError_t k_scale(cudaStream_t s, float *out, const float *x, float by, int64_t n);
 cudaError_t k_act(cudaStream_t s, cuda_act f, float *out, const float *x, int64_t n);
 /* out = dy * f'(x) */

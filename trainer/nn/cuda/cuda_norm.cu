@@ -1,7 +1,7 @@
-/* Group norm, layer norm and their gradients (op/norm.c has the formulas; a layer norm is a group norm whose every row is
- * a sample of one pixel and one group). One block a group of one sample, mean and variance in two passes, sums in double.
- * Cost: a norm reads x three times and writes it once; its gradient for x reads x and dy twice more. A group of a map fits
- * the second-level cache, so the later passes mostly come from there. */
+/* Group norm, layer norm and their gradients (op/norm.c has the formulas; a layer norm is a group norm whose every row
+ * is a sample of one pixel and one group). One block a group of one sample, mean and variance in two passes, sums in
+ * double. Cost: a norm reads x three times and writes it once; its gradient for x reads x and dy twice more. A group of
+ * a map fits the second-level cache, so the later passes mostly come from there. */
 #include "trainer/nn/cuda/cuda_device.cuh"
 
 /* One group: element e (0 .. count - 1) is channel first + e % width of pixel e / width. */

@@ -1,5 +1,5 @@
-/* Each element by itself: one thread an element, neighbours in memory are neighbours in a warp. Cost: the bytes read and
- * written. No pointer is __restrict__: a result may lie over a dying source. */
+/* Each element by itself: one thread an element, neighbours in memory are neighbours in a warp. Cost: the bytes read
+ * and written. No pointer is __restrict__: a result may lie over a dying source. */
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -18,7 +18,8 @@ __global__ void binary(float *out, const float *a, const float *b, cuda_walk at,
     out[i] = OP == CUDA_ADD ? p + q : OP == CUDA_SUB ? p - q : p * q;
 }
 
-cudaError_t k_binary(cudaStream_t s, cuda_binary op, float *out, const float *a, const float *b, cuda_walk at, int64_t n)
+cudaError_t k_binary(cudaStream_t s, cuda_binary op, float *out, const float *a, const float *b, cuda_walk at,
+                     int64_t n)
 {
     switch (op) {
     case CUDA_ADD: binary<CUDA_ADD><<<blocks_for(n), BLOCK, 0, s>>>(out, a, b, at, n); break;

@@ -1,14 +1,14 @@
-/* Matrix products and convolutions by plain tiles: one row of kernels that takes everything, for what cuBLASLt and cuDNN
- * decline. All are one product C [m, n] = A [m, k] B [k, n]; they differ in how an element of A or B is found, so a
- * convolution is made without its matrix of patches. A block makes 16 x 16 results, a thread one; the factors' tiles go
- * through shared memory. Sums of 16 terms in f32, these in double (a gradient of kernels has a hundred thousand terms).
- * Cost: 2 m n k operations at a twentieth of what the processor could do in f32. */
+/* Matrix products and convolutions by plain tiles: one row of kernels that takes everything, for what cuBLASLt and
+ * cuDNN decline. All are one product C [m, n] = A [m, k] B [k, n]; they differ in how an element of A or B is found, so
+ * a convolution is made without its matrix of patches. A block makes 16 x 16 results, a thread one; the factors' tiles
+ * go through shared memory. Sums of 16 terms in f32, these in double (a gradient of kernels has a hundred thousand
+ * terms). Cost: 2 m n k operations, far from the fastest way to do them. */
 #include "trainer/nn/cuda/cuda_device.cuh"
 
 enum { TILE = 16 };
 
-/* F has a(i, k), b(k, j), which are asked only inside the matrices, and m, n, k. Blocks: rows of tiles in x (there may be
- * many), columns in y, z for batches. */
+/* F has a(i, k), b(k, j), which are asked only inside the matrices, and m, n, k. Blocks: rows of tiles in x (there may
+ * be many), columns in y, z for batches. */
 template <class F> __global__ void product(F f, float *out, const float *bias)
 {
     __shared__ float a[TILE][TILE + 1], b[TILE][TILE + 1];

@@ -1,5 +1,5 @@
-/* Laws, on a GPU: at the sizes of Stable Diffusion's layers a device gives what the CPU gives, forward and backward, and
- * the same bits in every run; AdamW moves weights as the CPU's does; a device that is full says how full.
+/* Laws, on a GPU: at the sizes of Stable Diffusion's layers a device gives what the CPU gives, forward and backward,
+ * and the same bits in every run; AdamW moves weights as the CPU's does; a device that is full says how full.
  *
  *   test_cuda [cuda[:N]]    77, with a sentence, where there is none. */
 #include <math.h>
