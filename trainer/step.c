@@ -18,6 +18,7 @@ struct stepper {
     int64_t channels;
     size_t weights;              /* trained floats */
     double table;                /* what decay has left of the vocabulary's rows */
+    bool stop;                   /* asked for by this rank */
     nn_graph *grad_graph, *judge_graph, *norm_graph, *update_graph;
     nn_plan *grad, *judge, *norm, *update;
     inputs in, judge_in;
@@ -25,7 +26,7 @@ struct stepper {
     float *latents, *noise, *mask, *alpha, *sigma, *t, *weight; /* [micro, ...] as the plans want them */
     int32_t *ids;
     float *only;                 /* [batch]: the losses of a step that is one leaf */
-    float *level[MOST_LEVELS];   /* partial sums of 2^k leaves: [weights + batch], the tail being the losses */
+    float *level[MOST_LEVELS];   /* partial sums of 2^k leaves: [weights + batch + 1], then the losses, then who would stop */
     bool full[MOST_LEVELS];
 };
 
@@ -177,6 +178,8 @@ void step_free(stepper *s)
     free(s);
 }
 
+void step_ask_stop(stepper *s) { s->stop = true; }
+size_t step_weights(const stepper *s) { return s->weights; }
 int step_micro(const stepper *s) { return s->opts.micro; }
 size_t step_bytes(const stepper *s) { return nn_plan_bytes(s->grad) + nn_plan_bytes(s->norm) + nn_plan_bytes(s->update); }
 
@@ -224,9 +227,11 @@ static int run_pass(stepper *s, nn_plan *p, const inputs *in, nn_tensor losses, 
 
 /* ---- the tree over leaves: a binary counter, level k holding the sum of 2^k neighbouring leaves ---- */
 
+static size_t sum_size(const stepper *s) { return s->weights + (size_t)s->opts.batch + 1; }
+
 static int push_leaf(stepper *s, int first, const float *losses, err *e)
 {
-    size_t n = s->weights + (size_t)s->opts.batch;
+    size_t n = sum_size(s);
     int k = 0;
 
     while (s->full[k])
@@ -236,6 +241,7 @@ static int push_leaf(stepper *s, int first, const float *losses, err *e)
     float *sum = s->level[k];
     TRY(nn_params_state_read(sd_params(s->model), "train.g", sum, s->weights, e));
     memset(sum + s->weights, 0, (size_t)s->opts.batch * sizeof(float));
+    sum[n - 1] = s->stop;
     memcpy(sum + s->weights + first, losses, (size_t)s->opts.micro * sizeof(float));
     for (int low = 0; low < k; low++) { /* the older leaves stand on the left of each addition */
         float *left = s->level[low];
@@ -250,7 +256,7 @@ static int push_leaf(stepper *s, int first, const float *losses, err *e)
 /* What is left when the leaves are no power of two: the wider sums are older. */
 static float *take_sum(stepper *s)
 {
-    size_t n = s->weights + (size_t)s->opts.batch;
+    size_t n = sum_size(s);
     float *sum = NULL;
 
     for (int k = 0; k < MOST_LEVELS; k++) {
@@ -303,20 +309,22 @@ static int move(stepper *s, uint64_t t, const step_adamw *how, double norm, err 
 }
 
 /* train.g holds the whole gang's gradient then. A single leaf leaves it there by itself, and nothing passes the host. */
-static int gradient(stepper *s, step_fill *fill, void *arg, const float **losses, err *e)
+static int gradient(stepper *s, step_fill *fill, void *arg, step_result *out, err *e)
 {
     float *sum = NULL;
     err mine = {0};
 
-    *losses = s->only;
+    out->losses = s->only;
+    out->stop = s->stop;
     if (s->opts.batch == s->opts.micro) {
         TRY(fill_pass(s, 0, fill, arg, e));
         return run_pass(s, s->grad, &s->in, s->losses, s->only, e);
     }
     add_up(s, fill, arg, &sum, &mine);
     TRY(comm_agree(s->gang, &mine, e)); /* nobody leaves a step alone */
-    TRY(comm_sum(s->gang, sum, s->weights + (size_t)s->opts.batch, e));
-    *losses = sum + s->weights;
+    TRY(comm_sum(s->gang, sum, sum_size(s), e));
+    out->losses = sum + s->weights;
+    out->stop = sum[sum_size(s) - 1] > 0;
     return nn_params_state_write(sd_params(s->model), "train.g", sum, s->weights, e);
 }
 
@@ -324,7 +332,7 @@ int step_run(stepper *s, uint64_t t, const step_adamw *how, step_fill *fill, voi
 {
     float norm2 = 0;
 
-    TRY(gradient(s, fill, arg, &out->losses, e));
+    TRY(gradient(s, fill, arg, out, e));
     out->loss = 0;
     for (int i = 0; i < s->opts.batch; i++)
         out->loss += (double)out->losses[i];
@@ -349,4 +357,26 @@ int step_judge(stepper *s, int n, step_fill *fill, void *arg, float *losses, err
         TRY(run_pass(s, s->judge, &s->judge_in, s->judged, losses + i, e));
     }
     return 0;
+}
+
+/* ---- the state between two steps ---- */
+
+int step_state_read(const stepper *s, float *w, float *m, float *v, double *table, err *e)
+{
+    nn_params *p = sd_params(s->model);
+
+    *table = s->table;
+    TRY(nn_params_state_read(p, "train.w", w, s->weights, e));
+    TRY(nn_params_state_read(p, "train.m", m, s->weights, e));
+    return nn_params_state_read(p, "train.v", v, s->weights, e);
+}
+
+int step_state_write(stepper *s, const float *w, const float *m, const float *v, double table, err *e)
+{
+    nn_params *p = sd_params(s->model);
+
+    s->table = table;
+    TRY(nn_params_state_write(p, "train.w", w, s->weights, e));
+    TRY(nn_params_state_write(p, "train.m", m, s->weights, e));
+    return nn_params_state_write(p, "train.v", v, s->weights, e);
 }

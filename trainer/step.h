@@ -40,6 +40,7 @@ typedef struct {
 typedef struct {
     double loss, grad_norm;     /* grad_norm before clipping */
     const float *losses;        /* [batch], each with its weight; the stepper's, until the next run */
+    bool stop;                  /* some rank asked for it before this step: the same on all of them */
 } step_result;
 
 typedef struct stepper stepper;
@@ -50,6 +51,13 @@ void step_free(stepper *s);
 int step_run(stepper *s, uint64_t t, const step_adamw *how, step_fill *fill, void *arg, step_result *out, err *e);
 /* The losses alone, nothing moves: for judging weights on fixed draws. Samples 0..n-1, on this rank alone. */
 int step_judge(stepper *s, int n, step_fill *fill, void *arg, float *losses, err *e);
+/* This rank would like to stop: the next run's result tells the whole gang, which so stops behind the same step. */
+void step_ask_stop(stepper *s);
+
+/* What further steps depend on, beside their number: w, m, v [step_weights] and what decay has left of the table. */
+size_t step_weights(const stepper *s);
+int step_state_read(const stepper *s, float *w, float *m, float *v, double *table, err *e);
+int step_state_write(stepper *s, const float *w, const float *m, const float *v, double table, err *e);
 int step_micro(const stepper *s);
 size_t step_bytes(const stepper *s);
 int step_time(stepper *s, FILE *to, err *e); /* seconds of each call of one pass, for benchmarks */

@@ -9,6 +9,7 @@
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
 #include "data/batch.h"
+#include "trainer/checkpoint.h"
 #include "trainer/keep.h"
 #include "trainer/latents.h"
 #include "trainer/lr.h"
@@ -30,6 +31,7 @@ typedef struct {
     stepper *stepper;
     concept_history history;
     int step;                /* finished updates */
+    char key[HASH_HEX];      /* of its checkpoints */
     double started, told;
 } training;
 
@@ -105,14 +107,14 @@ static int open_data(training *t, err *e)
     return 0;
 }
 
-static int leaves_of(const training *t)
+static int leaves_of(const train_job *job)
 {
-    return t->job->leaves > 0 ? t->job->leaves : train_leaves(&t->job->cfg->how, &t->job->cfg->data);
+    return job->leaves > 0 ? job->leaves : train_leaves(&job->cfg->how, &job->cfg->data);
 }
 
 static int open_stepper(training *t, err *e)
 {
-    int all = batch_size(t->batches) * (int)t->job->cfg->how.accumulate, leaves = leaves_of(t), n;
+    int all = batch_size(t->batches) * (int)t->job->cfg->how.accumulate, leaves = leaves_of(t->job), n;
     int cells = batch_side(t->batches) / vae_factor(sd_vae_shape(t->model));
     const char **moves;
 
@@ -217,8 +219,91 @@ static int one_step(training *t, bool *stop, err *e)
     t->history.lr[t->step] = (float)adam.lr;
     t->history.grad_norm[t->step] = (float)r.grad_norm;
     t->history.n = ++t->step;
-    *stop = tell(t, "training", &r, adam.lr, clock_s() - from);
+    *stop = r.stop;
+    if (!tell(t, "training", &r, adam.lr, clock_s() - from))
+        return 0;
+    step_ask_stop(t->stepper); /* in a gang nobody leaves alone: the others learn it by the next step */
+    *stop |= comm_size(t->job->gang) == 1;
     return 0;
+}
+
+/* ---- checkpoints ---- */
+
+int train_key(const sd *model, const train_job *job, char key[HASH_HEX], err *e)
+{
+    char base[HASH_HEX];
+    str all = {0};
+
+    TRY(sd_fingerprint(model, base, e));
+    str_add(&all, "conceptfarm %s\nbase %s\nleaves %d\nsettings %s\n", CFARM_VERSION, base, leaves_of(job), job->settings);
+    hash_bytes(all.at, all.n, key);
+    str_free(&all);
+    return 0;
+}
+
+static int put_away(training *t, double probe_before, bool last, err *e)
+{
+    const train_shelf *shelf = t->job->shelf;
+    size_t weights = step_weights(t->stepper), bytes = checkpoint_bytes(weights, (uint64_t)t->step);
+    size_t told = (size_t)t->step * sizeof(float);
+    checkpoint c;
+
+    if (!shelf || comm_rank(t->job->gang) != 0 || t->step == (int)t->job->cfg->how.steps)
+        return 0;
+    void *at = shelf->open(shelf->arg, t->step, bytes, last);
+    if (!at)
+        return 0;
+    checkpoint_lay(&c, at, weights, (uint64_t)t->step);
+    c.probe = probe_before;
+    TRY(step_state_read(t->stepper, c.w, c.m, c.v, &c.table, e));
+    memcpy(c.loss, t->history.loss, told);
+    memcpy(c.lr, t->history.lr, told);
+    memcpy(c.grad_norm, t->history.grad_norm, told);
+    checkpoint_seal(&c, at, t->key);
+    shelf->close(shelf->arg, t->step, bytes);
+    return 0;
+}
+
+static int take_over(training *t, const checkpoint *c, double *probe_before, err *e)
+{
+    size_t told = (size_t)c->step * sizeof(float);
+
+    if (c->weights != step_weights(t->stepper) || c->step >= (uint64_t)t->job->cfg->how.steps)
+        return err_set(e, ERR_INPUT, "a checkpoint of step %llu with %zu trained numbers; here are %lld and %zu",
+                       (unsigned long long)c->step, c->weights, (long long)t->job->cfg->how.steps, step_weights(t->stepper));
+    memcpy(t->history.loss, c->loss, told);
+    memcpy(t->history.lr, c->lr, told);
+    memcpy(t->history.grad_norm, c->grad_norm, told);
+    t->history.n = t->step = (int)c->step;
+    *probe_before = c->probe;
+    return step_state_write(t->stepper, c->w, c->m, c->v, c->table, e);
+}
+
+/* Rank 0's checkpoint, handed to all. */
+static int go_on(training *t, double *probe_before, err *e)
+{
+    const train_job *job = t->job;
+    bool first = comm_rank(job->gang) == 0;
+    uint64_t n = first && job->from ? job->from_bytes : 0;
+    checkpoint c;
+    err mine = {0};
+    void *bytes = NULL;
+
+    TRY(comm_broadcast(job->gang, &n, sizeof n, 0, e));
+    if (n == 0)
+        return 0;
+    if (!first)
+        mem_big(&bytes, (size_t)n, "a checkpoint", &mine);
+    int rc = comm_agree(job->gang, &mine, e);
+    void *all = first ? (void *)(uintptr_t)job->from : bytes;
+    if (rc == 0)
+        rc = comm_broadcast(job->gang, all, (size_t)n, 0, e);
+    if (rc == 0 && checkpoint_open(&c, all, (size_t)n, t->key, &mine) == 0)
+        take_over(t, &c, probe_before, &mine);
+    if (rc == 0)
+        rc = comm_agree(job->gang, &mine, e);
+    free(bytes);
+    return rc;
 }
 
 static int all_steps(training *t, train_summary *out, err *e)
@@ -226,14 +311,28 @@ static int all_steps(training *t, train_summary *out, err *e)
     int steps = (int)t->job->cfg->how.steps;
     bool stop = false;
 
+    while (t->step < steps && !stop) {
+        if (one_step(t, &stop, e) != 0)
+            return err_wrap(e, "step %d", t->step + 1);
+        TRY(put_away(t, out->probe_before, stop, e));
+    }
+    out->stopped = stop && t->step < steps;
+    return 0;
+}
+
+static int begin(training *t, train_summary *out, err *e)
+{
+    int steps = (int)t->job->cfg->how.steps;
+
     t->history.loss = NEW_N(float, steps);
     t->history.lr = NEW_N(float, steps);
     t->history.grad_norm = NEW_N(float, steps);
-    while (t->step < steps && !stop)
-        if (one_step(t, &stop, e) != 0)
-            return err_wrap(e, "step %d", t->step + 1);
-    out->stopped = stop && t->step < steps;
-    return 0;
+    if (t->job->shelf || t->job->from || comm_size(t->job->gang) > 1) {
+        TRY(train_key(t->model, t->job, t->key, e));
+        TRY(go_on(t, &out->probe_before, e));
+    }
+    out->began = t->step;
+    return t->step == 0 ? probe(t, &out->probe_before, e) : 0;
 }
 
 /* ---- the whole ---- */
@@ -288,7 +387,7 @@ static int publish(training *t, err *e)
 {
     keep_job k = {
         .model = t->model, .words = t->words, .word = t->word, .n_words = t->n_words, .how = t->how, .cfg = t->job->cfg,
-        .name = t->job->name, .settings = t->job->settings, .history = &t->history, .leaves = leaves_of(t),
+        .name = t->job->name, .settings = t->job->settings, .history = &t->history, .leaves = leaves_of(t->job),
     };
 
     tell(t, "publishing", NULL, 0, 0);
@@ -306,7 +405,7 @@ static int live(training *t, train_summary *out, err *e)
     open_stepper(t, &mine);
     TRY(comm_agree(t->job->gang, &mine, e));
     out->load_seconds = clock_s() - t->started;
-    TRY(probe(t, &out->probe_before, e));
+    TRY(begin(t, out, e));
     TRY(all_steps(t, out, e));
     TRY(probe(t, &out->probe_after, e));
     sum_up(t, out);

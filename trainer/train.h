@@ -49,6 +49,15 @@ typedef struct {
     double loss, lr, grad_norm, seconds; /* of this step */
 } train_progress;
 
+/* Where checkpoints go (checkpoint.h), asked of rank 0 alone: after the same sums all ranks hold the same weights. */
+typedef struct {
+    void *arg;
+    /* After each step but the last: where one of so many bytes shall be written now; NULL: nowhere. last: the training
+     * stops here. */
+    void *(*open)(void *arg, int step, size_t bytes, bool last);
+    void (*close)(void *arg, int step, size_t bytes); /* it is whole */
+} train_shelf;
+
 typedef struct {
     const char *name;            /* of the concept */
     const concept_cfg *cfg;
@@ -56,21 +65,27 @@ typedef struct {
     comm *gang;
     int leaves;                  /* passes a step, over the whole gang; 0: train_leaves */
     const char *out;             /* where rank 0 writes the concept file; NULL on the others */
-    /* Told after each step and at signs of life while loading; true ends the training with `stopped` set. */
+    const train_shelf *shelf;    /* NULL: no checkpoints */
+    const void *from;            /* rank 0's: a checkpoint to go on from, checked by train_key; NULL: from the beginning */
+    size_t from_bytes;
+    /* Told after each step and at signs of life while loading; true ends the training with `stopped` set, in a gang
+     * behind the next step and on all ranks. */
     bool (*progress)(void *arg, const train_progress *p);
     void *arg;
 } train_job;
 
 typedef struct {
     bool stopped;
-    int steps;
+    int steps, began;                  /* began: finished before, as the checkpoint had it */
     double first_loss, last_loss;      /* means over the first and the last tenth of the steps */
     double probe_before, probe_after;  /* mean loss over the fixed draws; NaN without a probe */
-    double seconds, load_seconds;
+    double seconds, load_seconds;      /* of this attempt */
     size_t bytes;                      /* of the plans */
 } train_summary;
 
 int train_concept(sd *model, const train_job *job, train_summary *out, err *e);
+/* What a checkpoint must have been made under for this training to go on from it: model, settings, numeric shape. */
+int train_key(const sd *model, const train_job *job, char key[HASH_HEX], err *e);
 
 /* The parameters that a method moves, the modifier tokens' rows last; free the list, not the names. */
 int train_moves(sd *model, const method *by, const train_cfg *how, const char ***names, int *n, err *e);

@@ -13,16 +13,38 @@
 #include <unistd.h>
 
 #include "cluster/base/fs.h"
+#include "cluster/base/mem.h"
 #include "cluster/base/str.h"
 #include "configs/cfg_yaml.h"
 
 static char scratch[64], world[FS_PATH]; /* FS_PATH is at least PATH_MAX */
 
+typedef struct { const kit_run *how; int rank; void *bytes; } keeper;
+
 static bool stop_at(void *arg, const train_progress *p)
 {
-    const kit_run *o = arg;
+    const keeper *k = arg;
 
-    return o->stop_after > 0 && strcmp(p->phase, "training") == 0 && p->step >= o->stop_after;
+    return k->how->stop_after > 0 && k->how->who_stops == k->rank && strcmp(p->phase, "training") == 0 &&
+           p->step >= k->how->stop_after;
+}
+
+static void *shelf_open(void *arg, int step, size_t bytes, bool last)
+{
+    keeper *k = arg;
+
+    (void)step;
+    return last && k->how->keep ? k->bytes = mem_new(bytes, 1) : NULL;
+}
+
+static void shelf_close(void *arg, int step, size_t bytes)
+{
+    keeper *k = arg;
+    err e = {0};
+
+    (void)step;
+    if (fs_write(kit_path(k->how->keep), k->bytes, bytes, &e) != 0)
+        fail_msg("%s", e.text);
 }
 
 const char *kit_path(const char *name)
@@ -55,9 +77,17 @@ static int run(const kit_run *o, comm *gang, train_summary *sum, err *e)
     TRY(concept_cfg_fill(&c, NULL, d, tree, e));
     TRY(nn_cpu_open(&b, 1, false, e));
     TRY(sd_open(&m, o->model ? o->model : kit_model(), b, e));
-    train_job job = {.name = "mug", .cfg = &c, .settings = "{}", .gang = gang, .progress = stop_at, .arg = (void *)(uintptr_t)o,
-                     .out = comm_rank(gang) == 0 && o->out ? kit_path(o->out) : NULL};
+    keeper k = {.how = o, .rank = comm_rank(gang)};
+    train_shelf shelf = {&k, shelf_open, shelf_close};
+    fs_map from = {0};
+    if (o->from)
+        TRY(fs_map_open(&from, kit_path(o->from), e));
+    train_job job = {.name = "mug", .cfg = &c, .settings = o->more ? o->more : "", .gang = gang, .progress = stop_at, .arg = &k,
+                     .out = comm_rank(gang) == 0 && o->out ? kit_path(o->out) : NULL, .shelf = &shelf,
+                     .from = from.at, .from_bytes = from.n};
     int rc = train_concept(m, &job, sum, e);
+    fs_map_close(&from);
+    free(k.bytes);
     sd_close(m);
     b->close(b);
     cfg_doc_free(d);

@@ -8,6 +8,9 @@ typedef struct {
     const char *more;        /* YAML beside the common settings: a mug, batch 4, 6 steps */
     const char *model;       /* its folder; NULL: the embedded one */
     int stop_after;          /* steps; 0: never */
+    int who_stops;           /* rank; 0 */
+    const char *keep;        /* the checkpoint of where it stops goes there */
+    const char *from;        /* and is taken up from there */
     const char *out;         /* in the scratch folder */
 } kit_run;
 
