@@ -126,6 +126,37 @@ static void check_tokens(checking *c, const concept_cfg *of)
                 }
 }
 
+static const concept_cfg *cfg_named(const checking *c, const concept_cfg *of, const char *name)
+{
+    for (size_t i = 0; i < c->farm->concept_count; i++)
+        if (strcmp(c->farm->concepts[i].name, name) == 0)
+            return &of[i];
+    return NULL;
+}
+
+/* Methods whose concepts cannot become one, before anything is taught. A file's method is the merge program's affair. */
+static void check_merge(checking *c, const farm_merge *m, const concept_cfg *of)
+{
+    const method **by = NEW_N(const method *, m->of.n + 1);
+    const char **name = NEW_N(const char *, m->of.n + 1);
+    int n = 0;
+    err e = {0}, why = {0};
+
+    for (size_t i = 0; i < m->of.n; i++) {
+        const concept_cfg *one = cfg_named(c, of, m->of.at[i]);
+        if (!one)
+            continue;
+        by[n] = method_find(method_names[one->how.method]);
+        name[n++] = m->of.at[i];
+    }
+    if (method_check_merge(by, name, n, &why) != 0) {
+        cfg_fail(&e, m->at, "merge %s: %s", m->name, why.text);
+        mistake(c, &e);
+    }
+    free(by);
+    free(name);
+}
+
 /* What of the base other settings must fit. */
 static int look_at_base(checking *c, err *e)
 {
@@ -193,6 +224,8 @@ int check_farm(const farmfile *farm, bool json, FILE *out, FILE *wrong)
     }
     if (c.mistakes == 0)
         check_tokens(&c, all);
+    for (size_t i = 0; i < farm->merge_count && c.mistakes == 0; i++)
+        check_merge(&c, &farm->merges[i], all);
     check_backend(&c);
     check_disk(&c);
     json_t *o = json_pack("{s:o}", "concepts", c.list);

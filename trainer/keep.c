@@ -45,7 +45,7 @@ static int keep_card(concept *c, const keep_job *k, err *e)
 {
     card_opts o = {.rows = CARD_RELEASED, .class_word = data_subject(&k->cfg->data, 0)->class_word};
 
-    return k->how->merges ? card_make(&c->card, c, k->model, &o, e) : 0;
+    return k->how->merges == MERGE_CARDS ? card_make(&c->card, c, k->model, &o, e) : 0;
 }
 
 /* What decided the numbers, as far as the settings do not say it. */

@@ -9,7 +9,7 @@ static const char *const recipe[] = {"auto", NULL};
 
 const cfg_field train_fields[] = {
     {"base", CFG_TEXT, CFG_AT(train_cfg, base), "", .help = "the base model, as the farm has it"},
-    {"method", CFG_CHOICE, CFG_AT(train_cfg, method), "custom-diffusion", .help = "how the concept is taught", .names = method_names},
+    {"method", CFG_CHOICE, CFG_AT(train_cfg, method), METHOD_USUAL, .help = "how the concept is taught", .names = method_names},
     {"freeze", CFG_CHOICE, CFG_AT(train_cfg, freeze), "kv", .names = freezes,
      .help = "what of cross-attention moves: kv, keys and values; crossattn, queries and output, too (for faces)"},
     {"train_text_encoder", CFG_BOOL, CFG_AT(train_cfg, train_text_encoder), "false",
@@ -25,6 +25,8 @@ const cfg_field train_fields[] = {
      .help = "updates; auto: as the method's recipe has it; custom-diffusion takes 250 for one subject, 500 for two at once"},
     {"accumulate", CFG_INT, CFG_AT(train_cfg, accumulate), "1", 1, 1024, .help = "batches added up for one update"},
     {"lr", CFG_REAL, CFG_AT(train_cfg, lr), "auto", 0, 1, .help = "learning rate; auto: the method's recipe (custom-diffusion: 8e-5, with compat: diffusers 1e-5)", .names = recipe},
+    {"scale_lr", CFG_BOOL, CFG_AT(train_cfg, scale_lr), "false",
+     .help = "the given lr is for one picture: times batch and accumulate, as scripts' --scale_lr"},
     {"lr_schedule", CFG_CHOICE, CFG_AT(train_cfg, lr_schedule), "constant", .help = "how the rate changes over the steps", .names = lr_names},
     {"warmup", CFG_INT, CFG_AT(train_cfg, warmup), "0", 0, 1e7, .help = "steps in which the rate grows from 0; plain constant has none", .unit = "steps"},
     {"clip", CFG_REAL, CFG_AT(train_cfg, clip), "auto", 0, 1e6, .names = recipe,
@@ -53,8 +55,10 @@ void train_recipe(train_cfg *how, data_cfg *data)
     const method *by = method_find(method_names[how->method]);
     const method_recipe *r = data->compat == COMPAT_DIFFUSERS ? &by->port : &by->paper;
 
+    bool given = how->lr >= 0;
+
     data->manner = by->manner;
-    if (how->lr < 0)
+    if (!given)
         how->lr = how->train_text_encoder && r->lr_text > 0 ? r->lr_text : r->lr;
     if (how->clip < 0)
         how->clip = r->clip;
@@ -62,6 +66,8 @@ void train_recipe(train_cfg *how, data_cfg *data)
         how->steps = r->steps;
     if (data->batch < 0)
         data->batch = r->batch * (by->in_pairs && regularised(data) ? 2 : 1);
+    if (given ? how->scale_lr : r->lr_each)
+        how->lr *= (double)data_batch(data) * (double)how->accumulate;
 }
 
 int train_leaves(const train_cfg *how, const data_cfg *data)

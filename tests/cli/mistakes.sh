@@ -65,6 +65,9 @@ farm '' 'limits: {gang_max: 99999}'; check 'a limit out of range' "farm.yaml:[0-
 farm '' 'limits: {time_limit: 5 parsecs}'; check 'a time in parsecs' "farm.yaml:[0-9]+:[0-9]+: .*time_limit"
 farm '' 'backend: cuda';              check 'a backend that is not there yet' 'backend: cuda'
 farm '' 'merge: [{name: m, of: [mug, cup]}]'; check 'a merge of a concept there is not' "farm.yaml:[0-9]+:[0-9]+: .*cup"
+printf 'farm: f\nbase: %s\ndefaults: {class: mug, images: %s, steps: 2}\nconcepts:\n - {name: a}\n - {name: b, method: svdiff, token: rare}\nmerge: [{name: m, of: [a, b]}]\n' \
+    "$toy/model" "$toy/subjects/mug" >"$work/farm.yaml"
+check 'a merge of what does not add up' "farm.yaml:[0-9]+:[0-9]+: merge m: a was taught by custom-diffusion and b by svdiff"
 farm; sed -i 's/name: mug/name: ..\/mug/' "$work/farm.yaml";    check 'a name that leaves the folder' "farm.yaml:[0-9]+:[0-9]+: .*name"
 farm; printf '  - {name: mug, class: mug, images: x}\n' >>"$work/farm.yaml"; check 'two concepts of one name' "farm.yaml:[0-9]+:[0-9]+: .*mug"
 farm; printf '  - {name: mug2, class: mug, token: <mug>, images: %s}\n' "$toy/subjects/mug" >>"$work/farm.yaml"

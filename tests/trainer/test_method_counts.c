@@ -7,9 +7,11 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <string.h>
 
 #include "cluster/base/str.h"
+#include "configs/cfg_yaml.h"
 #include "trainer/nn/node.h"
 #include "trainer/train.h"
 
@@ -100,9 +102,49 @@ static void as_many_numbers_move_as_published(void **state)
     }
 }
 
+/* What auto becomes: the papers' and the ports' numbers, and what grows with the batch. */
+static void recipes_are_the_published_ones(void **state)
+{
+    static const struct { const char *settings; double lr; int steps, batch; } recipe[] = {
+        {"method: custom-diffusion", 8e-5, 250, 8},
+        {"method: custom-diffusion, compat: diffusers", 1e-5, 250, 4},
+        {"method: custom-diffusion, lr: 1e-5, scale_lr: yes", 8e-5, 250, 8},
+        {"method: custom-diffusion, lr: 1e-5, scale_lr: yes, accumulate: 2", 16e-5, 250, 8},
+        {"method: textual-inversion", 1e-2, 6100, 2},
+        {"method: textual-inversion, batch: 8", 4e-2, 6100, 8},
+        {"method: textual-inversion, lr: 5e-3, batch: 8", 5e-3, 6100, 8},
+        {"method: textual-inversion, compat: diffusers", 2e-3, 3000, 4},
+        {"method: textual-inversion, compat: diffusers, batch: 1, accumulate: 4", 2e-3, 3000, 1},
+        {"method: dreambooth", 5e-6, 1000, 1},
+        {"method: dreambooth, train_text_encoder: yes", 2e-6, 1000, 1},
+        {"method: dreambooth, regularisation: {generate: 200}", 5e-6, 1000, 2},
+        {"method: fine-tune-all", 8e-6, 500, 8},
+        {"method: lora", 1e-4, 500, 1},
+        {"method: svdiff", 1e-3, 500, 1},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof recipe / sizeof *recipe; i++) {
+        cfg_doc *d = cfg_doc_new();
+        const cfg_node *tree;
+        concept_cfg c;
+        str yaml = {0};
+        err e = {0};
+        str_add(&yaml, "{class: dog, images: x, %s}", recipe[i].settings);
+        if (cfg_yaml_parse(&tree, d, yaml.at, yaml.n, "settings", &e) != 0 || concept_cfg_fill(&c, NULL, d, tree, &e) != 0)
+            fail_msg("%s", e.text);
+        assert_true(fabs(c.how.lr - recipe[i].lr) < 1e-12);
+        assert_int_equal(c.how.steps, recipe[i].steps);
+        assert_int_equal(data_batch(&c.data), recipe[i].batch);
+        cfg_doc_free(d);
+        str_free(&yaml);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(as_many_numbers_move_as_published)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(as_many_numbers_move_as_published),
+                                       cmocka_unit_test(recipes_are_the_published_ones)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

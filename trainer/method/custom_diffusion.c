@@ -28,6 +28,7 @@ const method method_custom_diffusion = {
     .detach_first = true,
     .learns_words = true,
     .port_decays_table = true,
-    .merges = true,
+    .merges = MERGE_CARDS,
+    .packs = true,
     .moves = moves,
 };

@@ -4,6 +4,9 @@
 #include "data/concept.h"
 #include "trainer/method/method.h"
 
+#define FACTORS_DOWN ".lora_A.weight"
+#define FACTORS_UP ".lora_B.weight"
+#define FACTORS_ALPHA ".alpha"
 enum { FACTORS_NAME = 512 };
 typedef struct {
     char layer[FACTORS_NAME];                /* "down_blocks.….attn2.to_k", "text_encoder.text_model.….q_proj" */

@@ -13,7 +13,7 @@
 #include "trainer/method/factors.h"
 #include "trainer/train.h"
 
-static const char PART_A[] = ".lora_A.weight", PART_B[] = ".lora_B.weight", ALPHA[] = ".alpha";
+static const char PART_A[] = FACTORS_DOWN, PART_B[] = FACTORS_UP, ALPHA[] = FACTORS_ALPHA;
 
 static bool is_among(const char *layer, const char *const tails[])
 {
@@ -187,6 +187,7 @@ const method method_lora = {
     .port = {.lr = 1e-4, .clip = 1, .steps = 500, .batch = 1},
     .in_pairs = true,
     .manner = {.show = DATA_CUT, .rare_words = true, .halves = true},
+    .packs = true,
     .prepare = prepare,
     .adapter = {.linear = linear},
     .moves = moves,

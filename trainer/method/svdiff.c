@@ -15,12 +15,13 @@
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
 #include "trainer/method/method.h"
+#include "trainer/method/shifts.h"
 #include "trainer/method/spectrum.h"
 #include "trainer/nn/node.h"
 #include "trainer/train.h"
 
 static const char WEIGHT[] = "weight", SHIFT[] = "shift";
-static const float NORM_UNIT = 1e-3f;
+static const float NORM_UNIT = SHIFTS_NORM_UNIT;
 
 static bool shifts(const char *weight, const train_cfg *how)
 {
@@ -121,7 +122,7 @@ static nn_tensor weight(const void *arg, nn_graph *g, nn_tensor w, const char *n
 static bool moves(const char *param, const train_cfg *how)
 {
     (void)how;
-    return str_ends(param, ".shift");
+    return str_ends(param, SHIFTS_TAIL);
 }
 
 /* ---- whole weights ---- */
@@ -183,6 +184,7 @@ const method method_svdiff = {
     .port = {.lr = 1e-3, .clip = 1, .steps = 500, .batch = 1},
     .in_pairs = true,
     .manner = {.show = DATA_CUT, .rare_words = true, .halves = true},
+    .merges = MERGE_SUMS,
     .prepare = prepare,
     .adapter = {.weight = weight},
     .moves = moves,

@@ -3,13 +3,14 @@
  * are drawn from lists that name the new word and no class. */
 #include "trainer/method/method.h"
 
-/* paper: the authors' settings for Stable Diffusion, 5e-3 times 2 pictures; port: diffusers' README, 5e-4 times a batch
- * of 1 accumulated over 4. Neither clips. */
+/* Both rates are for one picture of an update. paper: the authors' settings for Stable Diffusion, 5e-3 times 2 pictures;
+ * port: diffusers' README, 5e-4 times a batch of 1 accumulated over 4, here a batch of 4. Neither clips. */
 const method method_textual_inversion = {
     .name = "textual-inversion",
     .help = "only the new words' rows of the token table (Gal et al., ICLR 2023)",
-    .paper = {.lr = 1e-2, .steps = 6100, .batch = 2},
-    .port = {.lr = 2e-3, .steps = 3000, .batch = 4},
+    .paper = {.lr = 5e-3, .lr_each = true, .steps = 6100, .batch = 2},
+    .port = {.lr = 5e-4, .lr_each = true, .steps = 3000, .batch = 4},
     .manner = {.show = DATA_SQUASHED, .drawn_captions = true, .start_as_class = true},
     .learns_words = true,
+    .packs = true,
 };
