@@ -8,6 +8,7 @@
 #include "merge/command.h"
 #include "merge/export.h"
 #include "trainer/card.h"
+#include "trainer/method/method.h"
 
 /* ---- export ---- */
 
@@ -17,8 +18,8 @@ typedef struct {
     int64_t rank;
 } export_settings;
 
-static const char *const FORMATS[] = {"diffusers", "diffusers-bin", "model",      "lora", "peft",
-                                      "embeds",    "delta-bin",     "delta-ckpt", NULL};
+static const char *const FORMATS[] = {"diffusers", "diffusers-bin", "model",      "lora", "peft", "svdiff",
+                                      "embeds",    "a1111", "delta-bin",     "delta-ckpt", NULL};
 
 static const cfg_field EXPORT_ROWS[] = {
     {"out", CFG_TEXT, CFG_AT(export_settings, out), NULL, 1, 4000, .help = "the file or folder to write; also -o"},
@@ -28,7 +29,7 @@ static const cfg_field EXPORT_ROWS[] = {
              "model folder; "
              "lora: kohya's names, and embedding files; peft: the same in diffusers' names; embeds: textual "
              "inversion's "
-             "learned_embeds.safetensors; delta-bin, delta-ckpt: the authors'"},
+             "learned_embeds.safetensors; svdiff: svdiff-pytorch's spectral_shifts; a1111: WORD.pt; delta-bin, delta-ckpt: the authors'"},
     {"base", CFG_TEXT, CFG_AT(export_settings, base), "",
      .help = "the base model's folder; left out: where the file says it "
              "was"},
@@ -66,7 +67,7 @@ static int run_export(const void *set, char *const file[], int n, logger *log, e
     concept c;
     int rc;
     (void)n;
-    TRY(concept_read(&c, file[0], CONCEPT_TENSORS | CONCEPT_FACTORS, e));
+    TRY(concept_read(&c, file[0], CONCEPT_TENSORS | CONCEPT_FACTORS | CONCEPT_HISTORY, e));
     rc = export_concept(&c, set, log, e);
     concept_free(&c);
     return rc;
@@ -92,9 +93,31 @@ static const cfg_field IMPORT_ROWS[] = {
     CFG_END,
 };
 
+static int check_finite(const concept_tensor *t, err *e)
+{
+    for (int64_t k = 0; k < t->rows * (t->cols ? t->cols : 1); k++)
+        if (!isfinite(t->data[k]))
+            return err_set(e, ERR_INPUT, "%s holds numbers that are not finite", t->name);
+    return 0;
+}
+
+/* Factors and shifts fit the base where whole weights can be made of them. */
+static int check_whole(const concept *c, const sd *m, err *e)
+{
+    const method *by = method_that_keeps(c);
+    concept whole = {0};
+    for (int i = 0; i < c->n_tensors; i++)
+        TRY(check_finite(&c->tensors[i], e));
+    int rc = by->whole(&whole, c, m, e);
+    concept_free(&whole);
+    return rc;
+}
+
 static int check_tensors(const concept *c, const sd *m, err *e)
 {
     char name[600];
+    if (method_that_keeps(c) && method_that_keeps(c)->whole)
+        return check_whole(c, m, e);
     for (int i = 0; i < c->n_tensors; i++) {
         const concept_tensor *t = &c->tensors[i];
         nn_shape s;
@@ -102,9 +125,7 @@ static int check_tensors(const concept *c, const sd *m, err *e)
         TRY(sd_file_shape(m, name, &s, e));
         if (s.d[0] != t->rows || (s.n > 1 ? s.d[1] : 0) != t->cols)
             return err_set(e, ERR_SHAPE, "%s has another shape in the base model", t->name);
-        for (int64_t k = 0; k < t->rows * (t->cols ? t->cols : 1); k++)
-            if (!isfinite(t->data[k]))
-                return err_set(e, ERR_INPUT, "%s holds numbers that are not finite", t->name);
+        TRY(check_finite(t, e));
     }
     return 0;
 }
@@ -139,9 +160,11 @@ static int fill(concept *c, sd *m, const import_settings *s, char *const file[],
 {
     char base[HASH_HEX];
     for (int i = 0; i < n; i++)
-        TRY(import_read(c, file[i], sd_unet_shape(m)->level[0].layers, e));
+        TRY(import_read(c, file[i], sd_unet_shape(m)->level[0].layers, m, e));
     if (c->n_tensors + c->n_tokens == 0)
         return err_set(e, ERR_INPUT, "%s holds neither weights nor tokens", file[0]);
+    if (c->width == 0)
+        c->width = sd_text_shape(m)->width;
     if (c->width != sd_text_shape(m)->width)
         return err_set(e, ERR_SHAPE, "text features of %d numbers, the base model's have %d", c->width,
                        sd_text_shape(m)->width);
@@ -150,7 +173,10 @@ static int fill(concept *c, sd *m, const import_settings *s, char *const file[],
     TRY(sd_fingerprint(m, base, e));
     c->base = mem_text(base);
     c->base_path = mem_text(sd_dir(m));
-    c->method = mem_text(c->n_tensors ? "custom-diffusion" : "textual-inversion");
+    const method *by = method_that_keeps(c);
+    if (!by)
+        return err_set(e, ERR_INPUT, "%s: no method leaves such tensors behind", file[0]);
+    c->method = mem_text(by->name);
     c->recipe = mem_text("{\"operation\":\"import\",\"program\":\"conceptfarm " CFARM_VERSION "\"}");
     return give_card(c, m, &s->class_words, e);
 }

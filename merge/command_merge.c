@@ -8,6 +8,8 @@
 #include "cluster/base/str.h"
 #include "merge/command.h"
 #include "merge/compose.h"
+#include "merge/sums.h"
+#include "trainer/method/method.h"
 
 typedef struct {
     const char *out, *base, *captions, *features;
@@ -153,6 +155,31 @@ static int read_concepts(job *j, err *e)
     return 0;
 }
 
+/* The one way all of them become one. Files of no method of ours (a merged one's first source is told) ask for cards. */
+static int find_way(const job *j, method_merge *way, err *e)
+{
+    const method **by = NEW_N(const method *, j->n);
+    for (int i = 0; i < j->n; i++)
+        by[i] = method_find(j->in[i].method) ? method_find(j->in[i].method) : method_find(METHOD_USUAL);
+    *way = by[0]->merges;
+    int rc = method_check_merge(by, (const char *const *)j->file, j->n, e);
+    free(by);
+    return rc;
+}
+
+/* Shifts and words add up without a base model and without anything to solve. */
+static int merge_sums(job *j, const compose_opts *o, err *e)
+{
+    for (int i = 0; i < j->n; i++) {
+        concept_free(&j->in[i]);
+        TRY(concept_read(&j->in[i], j->file[i], CONCEPT_TENSORS, e));
+    }
+    TRY(sums(&j->merged, j->in, (const char *const *)j->file, j->n, o, e));
+    TRY(concept_write(j->set->out, &j->merged, e));
+    sums_tell(stdout, &j->merged);
+    return fflush(stdout) == 0 ? 0 : err_set(e, ERR_IO, "the standard output cannot be written");
+}
+
 static int need_base(job *j, err *e)
 {
     if (j->base.model)
@@ -258,10 +285,14 @@ static int merge(job *j, err *e)
                       .drift_most = s->drift,
                       .accept_drift = s->accept_drift};
     TRY(check_settings(s, e));
+    method_merge way;
     TRY(read_concepts(j, e));
-    TRY(open_features(j, e));
+    TRY(find_way(j, &way, e));
     o.names = j->names;
     o.n_names = j->n_names;
+    if (way == MERGE_SUMS)
+        return merge_sums(j, &o, e);
+    TRY(open_features(j, e));
     TRY(compose(&j->merged, &j->told, j->in, (const char *const *)j->file, j->n, &j->f, &o, e));
     TRY(write_merged(j, e));
     return tell(j, clock_s() - start, e);

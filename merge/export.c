@@ -199,7 +199,9 @@ static int vectors_of(const concept *c, int i)
     return more;
 }
 
-static int write_vectors(const char *path, const concept *c, int first, int n, err *e)
+typedef int vectors_writer(const char *dir, const concept *c, const st_tensor *all, err *e);
+
+static int write_vectors(const char *dir, const concept *c, int first, int n, vectors_writer *as, err *e)
 {
     size_t width = (size_t)c->width;
     float *rows = NEW_N(float, (size_t)n *width);
@@ -211,16 +213,41 @@ static int write_vectors(const char *path, const concept *c, int first, int n, e
                      .data = rows};
     for (int k = 0; k < n; k++)
         memcpy(rows + (size_t)k * width, c->tokens[first + k].row, width * sizeof *rows);
-    int rc = st_write(path, &all, 1, (const char *const[]){NULL}, (const char *const[]){NULL}, e);
+    int rc = as(dir, c, &all, e);
     free(rows);
     return rc;
 }
 
 /* learned_embeds.safetensors = {"<cat>": [vectors, width]}; where there are several words, one such file each. */
-static int write_embeds(const export_job *j, err *e)
+static int vectors_as_diffusers(const char *dir, const concept *c, const st_tensor *all, err *e)
+{
+    bool one = all->d[0] == c->n_tokens;
+    char path[FS_PATH], name[300];
+    snprintf(name, sizeof name, "learned_embeds%s%.250s.safetensors", one ? "" : "-", one ? "" : all->name);
+    TRY(fs_join(path, dir, name, e));
+    return st_write(path, all, 1, (const char *const[]){NULL}, (const char *const[]){NULL}, e);
+}
+
+/* A1111's own: {"string_to_token": {"*": 265}, "string_to_param": {"*": [vectors, width]}, "name", "step"} in cat.pt; the
+ * file's name is what calls it there, so the word's < and > stay out of it. */
+static int vectors_as_a1111(const char *dir, const concept *c, const st_tensor *all, err *e)
+{
+    enum { STAR = 265 }; /* the token of "*" in CLIP's vocabulary */
+    char path[FS_PATH], word[260], name[270];
+    size_t n = strlen(all->name);
+    st_tensor rows = *all;
+    bool marked = n > 2 && all->name[0] == '<' && all->name[n - 1] == '>';
+    snprintf(word, sizeof word, "%.*s", (int)(marked ? n - 2 : n), all->name + marked);
+    snprintf(name, sizeof name, "%s.pt", word);
+    rows.name = "string_to_param/*";
+    torch_plain more[] = {{"string_to_token/*", NULL, STAR}, {"name", word, 0}, {"step", NULL, c->history.n}};
+    TRY(fs_join(path, dir, name, e));
+    return torch_write_with(path, &rows, 1, more, sizeof more / sizeof *more, e);
+}
+
+static int write_words(const export_job *j, vectors_writer *as, err *e)
 {
     const concept *c = j->c;
-    char path[FS_PATH], name[300];
     if (c->n_tensors > 0 || c->n_tokens == 0)
         return err_set(e, ERR_INPUT,
                        c->n_tokens == 0 ? "it has no words; --format model takes everything"
@@ -228,12 +255,19 @@ static int write_embeds(const export_job *j, err *e)
     TRY(fs_mkdirs(j->out, e));
     for (int i = 0, n; i < c->n_tokens; i += n) {
         n = vectors_of(c, i);
-        bool one = n == c->n_tokens;
-        snprintf(name, sizeof name, "learned_embeds%s%.250s.safetensors", one ? "" : "-", one ? "" : c->tokens[i].word);
-        TRY(fs_join(path, j->out, name, e));
-        TRY(write_vectors(path, c, i, n, e));
+        TRY(write_vectors(j->out, c, i, n, as, e));
     }
     return 0;
+}
+
+static int write_embeds(const export_job *j, err *e)
+{
+    return write_words(j, vectors_as_diffusers, e);
+}
+
+static int write_a1111(const export_job *j, err *e)
+{
+    return write_words(j, vectors_as_a1111, e);
 }
 
 /* ---- the authors' own ---- */
@@ -294,8 +328,11 @@ const export_format export_formats[] = {
      .as_is = export_has_factors, .write = export_lora},
     {"peft", "the same in the names of PEFT, which diffusers loads", .needs_base = true, .as_is = export_has_factors,
      .write = export_peft},
+    {"svdiff", "a folder with spectral_shifts.safetensors, as svdiff-pytorch has it", .needs_base = true,
+     .as_is = export_has_shifts, .write = export_shifts},
     {"embeds", "a folder with learned_embeds.safetensors, what diffusers, A1111 and ComfyUI load of Textual Inversion",
      .write = write_embeds},
+    {"a1111", "a folder with WORD.pt, A1111's own file of an embedding", .write = write_a1111},
     {"delta-bin", "the authors' diffusers file, delta.bin", .write = write_delta_bin},
     {"delta-ckpt", "the authors' own file, delta*.ckpt", .needs_base = true, .write = write_delta_ckpt},
     {.name = NULL},

@@ -29,10 +29,19 @@ int export_model(const export_job *j, err *e); /* export_model.c */
 int export_lora(const export_job *j, err *e);  /* export_lora.c: kohya's names */
 int export_peft(const export_job *j, err *e);  /* and those of PEFT, as diffusers has them */
 bool export_has_factors(const concept *c);
+int export_shifts(const export_job *j, err *e); /* export_shifts.c: svdiff-pytorch's files */
+bool export_has_shifts(const concept *c);
+/* A norm's shift between the unit of our files and theirs. */
+int shifts_rescale(concept_tensor *t, sd *base, bool to_theirs, err *e);
 
 /* Adds what a file or folder of another program holds to out: tensors under diffusers names, and tokens. Known by their
  * keys: diffusers' custom-diffusion weights and token files (.safetensors and .bin), learned_embeds of Textual
- * Inversion, the authors' delta.bin and delta*.ckpt. per_level as names.h. Keys that mean nothing here are an error
- * that lists them. out->width is set by the first tensor. */
-int import_read(concept *out, const char *path, int per_level, err *e);
+ * Inversion and A1111's form of it, LoRAs in the names of kohya, PEFT and diffusers, svdiff-pytorch's shifts, the authors'
+ * delta.bin and delta*.ckpt. per_level as names.h; base tells which modules there are, NULL: factors and shifts are not
+ * known. Keys that mean nothing here are an error that lists them. out->width is set by the first tensor that tells. */
+int import_read(concept *out, const char *path, int per_level, sd *base, err *e);
+/* Of import_lora.c: a key of a LoRA or of shifts as ours (LAYER.lora_A.weight, .lora_B.weight, .alpha, .shift), out of
+ * NAME_ROOM bytes; and the alphas that a file leaves out. */
+bool import_lora_key(char *out, const char *key, sd *base);
+void import_lora_complete(concept *c);
 #endif

@@ -10,12 +10,15 @@
 #include "merge/export.h"
 #include "merge/names.h"
 #include "merge/torch.h"
+#include "trainer/method/shifts.h"
 
-enum { TELL_UNKNOWN = 4, WIDTH_MOST = 1 << 16 };
+enum { TELL_UNKNOWN = 4, WIDTH_MOST = 1 << 16, VECTORS_MOST = 64 };
 
 typedef struct {
     concept *out;
     int per_level;
+    sd *base; /* NULL: factors and shifts are not known */
+    char word[256]; /* what an A1111 embedding is called: its file's name */
     str unknown; /* keys that mean nothing here */
     size_t n_unknown;
 } importer;
@@ -66,13 +69,27 @@ static int add_tensor(importer *m, const char *name, const st_tensor *t, err *e)
     return 0;
 }
 
-/* [width] or [1, width] */
+/* A factor of any number of dimensions (a convolution's counts as a matrix), a shift, an alpha. */
+static int add_part(importer *m, const char *name, const st_tensor *t, err *e)
+{
+    int64_t first = t->n > 0 ? t->d[0] : 1;
+    bool vector = t->n <= 1;
+    if (concept_find(m->out, name))
+        return err_set(e, ERR_INPUT, "%s is there twice", name);
+    float *data = values(t);
+    concept_tensor *own = concept_add_tensor(m->out, name, first, vector ? 0 : (int64_t)t->count / first, data);
+    free(data);
+    return str_ends(name, SHIFTS_TAIL) ? shifts_rescale(own, m->base, false, e) : 0;
+}
+
+/* [width], or the rows [vectors, width] of one word: "<cat>", "<cat>_1", ... */
 static int add_token(importer *m, const char *word, const st_tensor *t, err *e)
 {
+    int64_t vectors = t->n == 2 ? t->d[0] : 1;
     float *row;
-    if (t->n < 1 || t->n > 2 || (t->n == 2 && t->d[0] != 1))
-        return err_set(e, ERR_SHAPE, "token %s has %lld vectors; one is read", word,
-                       (long long)(t->n == 2 ? t->d[0] : 0));
+    if (t->n < 1 || t->n > 2 || vectors > VECTORS_MOST)
+        return err_set(e, ERR_SHAPE, "token %s has %d dimensions and %lld vectors; a row or up to %d of them are read", word, t->n,
+                       (long long)vectors, VECTORS_MOST);
     if (!word[0] || strpbrk(word, " /\t\n"))
         return err_set(e, ERR_INPUT, "\"%.60s\" cannot be a token: no blank and no / may be in it", word);
     for (int i = 0; i < m->out->n_tokens; i++)
@@ -80,7 +97,11 @@ static int add_token(importer *m, const char *word, const st_tensor *t, err *e)
             return err_set(e, ERR_INPUT, "token %s is there twice", word);
     TRY(set_width(m->out, t->d[t->n - 1], e));
     row = values(t);
-    concept_add_token(m->out, word, "", -1, row);
+    for (int64_t i = 0; i < vectors; i++) {
+        char name[300];
+        snprintf(name, sizeof name, i ? "%.280s_%d" : "%.280s", word, (int)i);
+        concept_add_token(m->out, name, "", -1, row + i * m->out->width);
+    }
     free(row);
     return 0;
 }
@@ -119,8 +140,12 @@ static int add_key(importer *m, const char *key, const st_tensor *t, bool alone,
         return add_tensor(m, name, t, e);
     else if (str_starts(key, "unet/") && strstr(key, ".attn2.") && (str_ends(key, ".weight") || str_ends(key, ".bias")))
         return add_tensor(m, key + strlen("unet/"), t, e);
+    else if (import_lora_key(name, key, m->base))
+        return add_part(m, name, t, e);
     else if (str_starts(key, "modifier_token/"))
         return add_token(m, key + strlen("modifier_token/"), t, e);
+    else if (strcmp(key, "string_to_param/*") == 0)
+        return add_token(m, m->word, t, e);
     else if (strcmp(key, "embed") == 0)
         return add_embed(m, t, e);
     else if (is_word(key) || alone)
@@ -143,15 +168,27 @@ static int read_safetensors(importer *m, const char *path, err *e)
     return rc == 0 ? 0 : err_wrap(e, "%s", path);
 }
 
+/* What stands beside the rows of an A1111 embedding. */
+static bool is_of_a1111(const char *key)
+{
+    static const char *const known[] = {"string_to_token/*", "name", "step", "sd_checkpoint", "sd_checkpoint_name"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(key, known[i]) == 0)
+            return true;
+    return false;
+}
+
 static int read_torch(importer *m, const char *path, err *e)
 {
     torch_file f;
     int rc = 0;
+    snprintf(m->word, sizeof m->word, "%.*s", (int)strcspn(fs_base(path), "."), fs_base(path));
     TRY(torch_read(&f, path, e));
     for (size_t i = 0; rc == 0 && i < f.n; i++)
         rc = add_key(m, f.tensor[i].name, &f.tensor[i], f.n == 1, e);
     for (char **at = f.other; at && *at; at++)
-        note_unknown(m, *at);
+        if (!is_of_a1111(*at))
+            note_unknown(m, *at);
     torch_free(&f);
     return rc == 0 ? 0 : err_wrap(e, "%s", path);
 }
@@ -165,7 +202,9 @@ static int read_file(importer *m, const char *path, err *e)
  * of Textual Inversion), each word once, safetensors first. */
 static bool is_wanted(const char *name, bool tokens)
 {
-    bool weights = str_starts(name, "pytorch_custom_diffusion_weights.") || strcmp(name, "delta.bin") == 0;
+    bool weights = str_starts(name, "pytorch_custom_diffusion_weights.") || strcmp(name, "delta.bin") == 0 ||
+                   str_starts(name, "pytorch_lora_weights.") || strcmp(name, "lora.safetensors") == 0 ||
+                   str_starts(name, "spectral_shifts");
     bool token = name[0] == '<' || str_starts(name, "learned_embeds");
     return (tokens ? token : weights) && (str_ends(name, ".safetensors") || str_ends(name, ".bin"));
 }
@@ -208,13 +247,15 @@ static int read_dir(importer *m, const char *dir, err *e)
     return rc;
 }
 
-int import_read(concept *out, const char *path, int per_level, err *e)
+int import_read(concept *out, const char *path, int per_level, sd *base, err *e)
 {
-    importer m = {.out = out, .per_level = per_level};
+    importer m = {.out = out, .per_level = per_level, .base = base};
     int rc = fs_is_dir(path) ? read_dir(&m, path, e) : read_file(&m, path, e);
     if (rc == 0 && m.n_unknown > 0)
         rc = err_set(e, ERR_INPUT, "%s: %zu keys mean nothing here: %s%s", path, m.n_unknown, m.unknown.at,
                      m.n_unknown > TELL_UNKNOWN ? ", ..." : "");
+    if (rc == 0)
+        import_lora_complete(out);
     str_free(&m.unknown);
     return rc;
 }

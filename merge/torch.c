@@ -260,7 +260,35 @@ static void put_dict(str *s, const st_tensor *t, size_t from, size_t to, size_t 
     put_op(s, 'u');
 }
 
+static void put_value(str *s, const torch_plain *p)
+{
+    if (p->text)
+        put_text(s, p->text, strlen(p->text));
+    else
+        put_u32(s, 'J', (uint32_t)p->number);
+}
+
+/* Its own key and value, or a dictionary of one pair. */
+static void put_plain(str *s, const torch_plain *p)
+{
+    const char *slash = strchr(p->name, '/');
+    put_text(s, p->name, slash ? (size_t)(slash - p->name) : strlen(p->name));
+    if (!slash) {
+        put_value(s, p);
+        return;
+    }
+    put_op(s, '}');
+    put_text(s, slash + 1, strlen(slash + 1));
+    put_value(s, p);
+    put_op(s, 's');
+}
+
 int torch_write(const char *path, const st_tensor tensor[], size_t n, err *e)
+{
+    return torch_write_with(path, tensor, n, NULL, 0, e);
+}
+
+int torch_write_with(const char *path, const st_tensor tensor[], size_t n, const torch_plain plain[], size_t plains, err *e)
 {
     zip_entry *x = NEW_N(zip_entry, n + 2);
     str s = {0};
@@ -268,6 +296,12 @@ int torch_write(const char *path, const st_tensor tensor[], size_t n, err *e)
     put_op(&s, 0x80);
     put_op(&s, 2);
     put_dict(&s, tensor, 0, n, 0);
+    if (plains > 0)
+        put_op(&s, '(');
+    for (size_t i = 0; i < plains; i++)
+        put_plain(&s, &plain[i]);
+    if (plains > 0)
+        put_op(&s, 'u');
     put_op(&s, '.');
     x[0] = (zip_entry){mem_text("archive/data.pkl"), (const unsigned char *)s.at, s.n};
     for (size_t i = 0; i < n; i++) {

@@ -19,4 +19,10 @@ int torch_read(torch_file *out, const char *path, err *e);
 void torch_free(torch_file *f);
 /* F32 tensors; '/' in a name makes dictionaries. As torch.save(..., _use_new_zipfile_serialization=True) does. */
 int torch_write(const char *path, const st_tensor tensor[], size_t n, err *e);
+/* The same with numbers and texts behind the tensors; at most one '/' in a name, which no tensor's begins alike. */
+typedef struct {
+    const char *name, *text; /* text NULL: the number */
+    int32_t number;
+} torch_plain;
+int torch_write_with(const char *path, const st_tensor tensor[], size_t n, const torch_plain plain[], size_t plains, err *e);
 #endif
