@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster/base/hash.h"
+#include "cluster/base/json.h"
 #include "cluster/base/mem.h"
 #include "data/caption.h"
 
@@ -35,30 +37,63 @@ int regset_check(const regset_cfg *c, err *e)
 
 /* ---- generated ---- */
 
-/* root/regularisation/photo_of_a_dog, or images where that is given */
-static int folder_of(char out[FS_PATH], const regset_cfg *c, const char *root, const char *own, err *e)
+static void write_recipe(regset_need *out, const regset_cfg *c, const char *model)
 {
-    char name[FS_PATH];
+    json_t *o = json_pack("{s:i s:s s:s s:s s:I s:f s:f s:I}", "version", 1, "model", model, "prompt", out->prompt, "sampler",
+                          c->sampler, "steps", (json_int_t)c->sampling_steps, "guidance", c->guidance, "eta", c->eta, "seed",
+                          (json_int_t)c->seed);
+    char *text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
+
+    CHECK((size_t)snprintf(out->recipe, sizeof out->recipe, "%s\n", text) < sizeof out->recipe);
+    json_decref(o);
+    free(text);
+}
+
+/* root/regularisation/photo_of_a_dog-KEY, KEY being of the recipe, or images where that is given. */
+static int name_folder(regset_need *out, const regset_cfg *c, const char *root, err *e)
+{
+    enum { KEY = 12 };          /* digits: no two of a farm's recipes will meet */
+    char name[FS_PATH], hex[HASH_HEX];
 
     if (c->images[0])
-        return fs_join(out, root, c->images, e);
-    TRY(fs_join(name, "regularisation", own, e));
+        return fs_join(out->folder, root, c->images, e);
+    hash_bytes(out->recipe, strlen(out->recipe), hex);
+    snprintf(name, sizeof name, "regularisation/%.200s-%.*s", out->prompt, KEY, hex);
     for (char *p = name + strlen("regularisation/"); *p; p++)
         if (strchr(" /\t\\", *p))
             *p = '_';
-    return fs_join(out, root, name, e);
+    return fs_join(out->folder, root, name, e);
 }
 
-int regset_missing(regset_need *out, const regset_cfg *c, const char *root, const char *own, err *e)
+/* Pictures by another recipe are never taken for these. */
+static int check_made(const regset_need *need, err *e)
+{
+    enum { MOST = 64 << 10 };
+    char path[FS_PATH], *text;
+    size_t n;
+
+    TRY(fs_join(path, need->folder, REGSET_MADE, e));
+    if (!fs_exists(path))
+        return 0;
+    TRY(fs_read(path, &text, &n, MOST, e));
+    bool same = strcmp(text, need->recipe) == 0;
+    free(text);
+    return same ? 0 : err_set(e, ERR_INPUT, "%s: the pictures there were made otherwise than these settings say (%s tells how); give "
+                                            "another folder, or none", need->folder, REGSET_MADE);
+}
+
+int regset_missing(regset_need *out, const regset_cfg *c, const char *root, const char *own, const char *model, err *e)
 {
     char name[32], path[FS_PATH];
 
     *out = (regset_need){.want = (int)c->generate};
-    if (out->want == 0)
+    if (out->want == 0 || !model)
         return 0;
     if ((size_t)snprintf(out->prompt, sizeof out->prompt, "%s", own) >= sizeof out->prompt)
-        return err_set(e, ERR_INPUT, "the class's caption is longer than %zu bytes", sizeof out->prompt - 1);
-    TRY(folder_of(out->folder, c, root, own, e));
+        return err_set(e, ERR_INPUT, "the prompt of class pictures is longer than %zu bytes", sizeof out->prompt - 1);
+    write_recipe(out, c, model);
+    TRY(name_folder(out, c, root, e));
+    TRY(check_made(out, e));
     for (; out->have < out->want; out->have++) {
         regset_name(name, out->have);
         TRY(fs_join(path, out->folder, name, e));
@@ -68,12 +103,13 @@ int regset_missing(regset_need *out, const regset_cfg *c, const char *root, cons
     return 0;
 }
 
-static int open_generated(image_list *out, const regset_cfg *c, const char *root, const char *own, err *e)
+static int open_generated(image_list *out, const regset_cfg *c, const char *root, const char *own, const char *model, err *e)
 {
     char name[32], path[FS_PATH];
     regset_need need;
 
-    TRY(regset_missing(&need, c, root, own, e));
+    CHECK(model);
+    TRY(regset_missing(&need, c, root, own, model, e));
     if (need.have < need.want)
         return err_set(e, ERR_INPUT, "%s: %d of %d generated regularisation pictures; the others are still to be made",
                        need.folder, need.have, need.want);
@@ -259,14 +295,14 @@ static int open_chosen(image_list *out, const regset_cfg *c, const char *root, c
     return rc;
 }
 
-int regset_open(image_list *out, const regset_cfg *c, const char *root, const char *own, const regset_embed *embed,
-                err *e)
+int regset_open(image_list *out, const regset_cfg *c, const char *root, const char *own, const char *model,
+                const regset_embed *embed, err *e)
 {
     int rc = 0;
 
     *out = (image_list){0};
     if (c->generate > 0)
-        rc = open_generated(out, c, root, own, e);
+        rc = open_generated(out, c, root, own, model, e);
     else if (c->index[0])
         rc = open_chosen(out, c, root, own, embed, e);
     else if (c->images[0])
@@ -283,10 +319,10 @@ int regset_look(image_list *out, uint32_t *later, const regset_cfg *c, const cha
     *out = (image_list){0};
     *later = 0;
     if (c->generate == 0 && !c->index[0])
-        return regset_open(out, c, root, own, NULL, e);
+        return regset_open(out, c, root, own, NULL, NULL, e);
     *later = (uint32_t)(c->generate > 0 ? (size_t)c->generate : wanted(c));
     if (c->generate > 0)
-        return regset_missing(&need, c, root, own, e);
+        return regset_missing(&need, c, root, own, NULL, e);
     image_list pool = {0};
     int rc = open_pool(&pool, c, root, e);
     image_list_free(&pool);

@@ -5,7 +5,9 @@
  * make some:
  *
  *   images            a folder or list, with captions (a file, beside the pictures, or the class's own caption)
- *   generate: N       N pictures made by the base model and kept in a folder; here is only told what is missing
+ *   generate: N       N pictures made by the base model and kept in a folder named after what decides them (model, prompt,
+ *                     sampler, seed), so that every concept that asks for the same finds them; here is only told what is
+ *                     missing. A folder of the user's own choice is held to that by a file in it (REGSET_MADE)
  *   index             a larger captioned folder or list; taken are the captions most like the class's own, by the
  *                     cosine of their text embeddings, down to `similarity` (Kumari et al. 2023: 200 above 0.85) */
 #include <stdbool.h>
@@ -19,8 +21,12 @@ typedef struct {
     int64_t generate;                      /* 0: not */
     int64_t count;                         /* wanted; 0: all of images, REGSET_COUNT of index */
     double similarity;
+    const char *prompt, *sampler;          /* of generate; prompt "": the class's own caption */
+    int64_t sampling_steps, seed;
+    double guidance, eta;
 } regset_cfg;
 enum { REGSET_COUNT = 200, REGSET_CHUNK = 64 };
+#define REGSET_MADE "made.json"
 
 /* The text encoder as this floor sees it. run fills [n, dim] for at most REGSET_CHUNK captions; any length of vector
  * but 0 will do, they are normalised here. */
@@ -34,6 +40,7 @@ typedef struct {
 typedef struct {
     char folder[FS_PATH]; /* may not be there yet */
     char prompt[512];
+    char recipe[1024];    /* what REGSET_MADE in the folder says: all that decides a picture besides its number */
     int want, have;
 } regset_need;
 void regset_name(char out[32], int k); /* "00007.png" */
@@ -41,11 +48,12 @@ void regset_name(char out[32], int k); /* "00007.png" */
 bool regset_asked(const regset_cfg *c);
 /* The settings alone: one source, captions only where they mean something. */
 int regset_check(const regset_cfg *c, err *e);
-/* own: the caption of the class itself, "photo of a dog". want is 0 where nothing is to be generated. */
-int regset_missing(regset_need *out, const regset_cfg *c, const char *root, const char *own, err *e);
+/* own: the caption of the class itself, "photo of a dog". model: what stands for the model that makes pictures, and their
+ * size; NULL for a plan. want is 0 where nothing is to be generated. ERR_INPUT where the folder holds others' pictures. */
+int regset_missing(regset_need *out, const regset_cfg *c, const char *root, const char *own, const char *model, err *e);
 /* Entries with captions, each. embed may be NULL where there is no index. */
-int regset_open(image_list *out, const regset_cfg *c, const char *root, const char *own, const regset_embed *embed,
-                err *e);
+int regset_open(image_list *out, const regset_cfg *c, const char *root, const char *own, const char *model,
+                const regset_embed *embed, err *e);
 /* The same for a plan, without a model: pictures to be generated or chosen are left out but counted in *later; an
  * index is only looked at. */
 int regset_look(image_list *out, uint32_t *later, const regset_cfg *c, const char *root, const char *own, err *e);

@@ -13,9 +13,13 @@ static const char *form_of(const subject_cfg *s)
     return s->form[0] ? s->form : s->style ? caption_style : caption_object;
 }
 
-/* The caption of the class itself. diffusers takes the class prompt as it is. */
+/* The caption of the class itself, or what its pictures are to be made from. diffusers takes the class prompt as it is. */
 static int own_caption(char **out, const data_cfg *c, const subject_cfg *s, err *e)
 {
+    if (s->reg.generate > 0 && s->reg.prompt[0]) {
+        *out = mem_text(s->reg.prompt);
+        return 0;
+    }
     return caption_fill(out, c->compat == COMPAT_DIFFUSERS ? "{}" : form_of(s), s->class_word, e);
 }
 
@@ -162,7 +166,7 @@ static int open_one(subject *s, const data_cfg *c, int i, const opening *how, er
     TRY(own_caption(&own, c, s->cfg, e));
     const regset_cfg *reg = &s->cfg->reg;
     int rc = how->seen ? regset_look(class_list, &s->later, reg, c->root, own, e)
-                       : regset_open(class_list, reg, c->root, own, how->embed, e);
+                       : regset_open(class_list, reg, c->root, own, c->model, how->embed, e);
     free(own);
     if (rc != 0)
         return err_wrap(e, "regularisation");
@@ -222,7 +226,7 @@ int data_missing(regset_need **out, int *n, const data_cfg *c, err *e)
         char *own;
         int rc = own_caption(&own, c, data_subject(c, i), e);
         if (rc == 0)
-            rc = regset_missing(&(*out)[i], &data_subject(c, i)->reg, c->root, own, e);
+            rc = regset_missing(&(*out)[i], &data_subject(c, i)->reg, c->root, own, c->model, e);
         free(own);
         if (rc == 0)
             continue;

@@ -36,6 +36,7 @@ typedef struct data_cfg {
     double prior_weight;
     const char *root;         /* folder that relative paths start from */
     data_manner manner;       /* the method's, no row */
+    const char *model;        /* what stands for the base model and the side where pictures are generated, no row; NULL: a plan */
 } data_cfg;
 extern const cfg_field data_fields[];
 

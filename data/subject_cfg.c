@@ -33,6 +33,18 @@
      .help = "file with their captions, one a line in their order"},                                                   \
     {.key = "regularisation.generate", .type = CFG_INT, CFG_AT(subject_cfg, reg.generate), .fallback = "0",            \
      .most = 100000, .unit = "pictures", .help = "let the base model make this many"},                                 \
+    {.key = "regularisation.prompt", .type = CFG_TEXT, CFG_AT(subject_cfg, reg.prompt), .fallback = "", .most = 400,   \
+     .help = "from these words; empty: the template with the class"},                                                  \
+    {.key = "regularisation.sampler", .type = CFG_TEXT, CFG_AT(subject_cfg, reg.sampler), .fallback = "ddim",          \
+     .most = 40, .help = "by this sampler, as cfarm sample has them"},                                                 \
+    {.key = "regularisation.steps", .type = CFG_INT, CFG_AT(subject_cfg, reg.sampling_steps), .fallback = "50",        \
+     .least = 1, .most = 1000, .help = "in this many of its steps"},                                                   \
+    {.key = "regularisation.guidance", .type = CFG_REAL, CFG_AT(subject_cfg, reg.guidance), .fallback = "6",           \
+     .least = 0, .most = 100, .help = "with this guidance"},                                                           \
+    {.key = "regularisation.eta", .type = CFG_REAL, CFG_AT(subject_cfg, reg.eta), .fallback = "1", .least = 0,         \
+     .most = 1, .help = "of ddim: the share of fresh noise, 1 being the authors' DDPM"},                               \
+    {.key = "regularisation.seed", .type = CFG_INT, CFG_AT(subject_cfg, reg.seed), .fallback = "0", .least = 0,        \
+     .most = 9e15, .help = "and this seed"},                                                                           \
     {.key = "regularisation.index", .type = CFG_TEXT, CFG_AT(subject_cfg, reg.index), .fallback = "",                  \
      .help = "captioned folder or list to choose from by likeness of captions"},                                       \
     {.key = "regularisation.similarity", .type = CFG_REAL, CFG_AT(subject_cfg, reg.similarity), .fallback = "0.85",    \

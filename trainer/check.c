@@ -6,6 +6,7 @@
 #include "cluster/base/fs.h"
 #include "cluster/base/json.h"
 #include "cluster/base/mem.h"
+#include "trainer/regset_make.h"
 #include "trainer/train.h"
 
 enum { DISK_SPARE = 16 << 20 };
@@ -48,6 +49,13 @@ static int check_side(const checking *c, const data_cfg *d, err *e)
     if (c->base_ok && d->resolution > 0 && d->resolution % c->factor != 0)
         return err_set(e, ERR_INPUT, "resolution: %lld pixels are no multiple of the %d that this model's VAE makes one latent",
                        (long long)d->resolution, c->factor);
+    return 0;
+}
+
+static int check_made(const data_cfg *d, err *e)
+{
+    for (int i = 0; i < data_subjects(d); i++)
+        TRY(regset_make_check(&data_subject(d, i)->reg, e));
     return 0;
 }
 
@@ -99,6 +107,7 @@ static int check_concept(checking *c, const farm_concept *f, cfg_doc *d, concept
     TRY(data_check(&of->data, e));
     TRY(check_side(c, &of->data, e));
     TRY(check_steps(of, e));
+    TRY(check_made(&of->data, e));
     if (c->base_ok)
         TRY(check_words(c, &of->data, e));
     return check_pictures(c, f, of, e);

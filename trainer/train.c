@@ -22,6 +22,9 @@ typedef struct {
     sd *model;
     const train_job *job;
     const method *how;
+    data_cfg data;           /* the job's, with what the model adds */
+    char *model_key;
+    bool left;               /* told to stop before the first step */
     tokenizer *words;
     subject_word word[SUBJECT_WORDS_MOST];
     int n_words;
@@ -63,7 +66,7 @@ static int open_words(training *t, err *e)
 
     TRY(fs_join(dir, sd_dir(t->model), "tokenizer", e));
     TRY(tokenizer_open(&t->words, dir, e));
-    TRY(subject_words(t->word, &t->n_words, &t->job->cfg->data, t->words, e));
+    TRY(subject_words(t->word, &t->n_words, &t->data, t->words, e));
     float *rows = NEW_N(float, t->n_words * width + 1);
     int rc = 0;
     for (int i = 0; i < t->n_words && rc == 0; i++)
@@ -90,7 +93,7 @@ static int embed_captions(void *arg, const char *const captions[], int n, float 
 
 static int open_data(training *t, err *e)
 {
-    const data_cfg *d = &t->job->cfg->data;
+    const data_cfg *d = &t->data;
     embedder by = {t->model, t->words};
     regset_embed embed = {sd_text_embed_width(t->model), embed_captions, &by};
     batch_opts o = {
@@ -357,14 +360,40 @@ static void sum_up(const training *t, train_summary *out)
     out->seconds = clock_s() - t->started;
 }
 
+static void pass_on(void *arg, const char *text)
+{
+    const training *t = arg;
+
+    if (t->job->say)
+        t->job->say(t->job->arg, text);
+}
+
+static bool still_loading(void *arg) { return tell(arg, "loading", NULL, 0, 0); }
+
+/* Files are read whole for their digest only where pictures are to be found, or made, by it. */
+static int make_pictures(training *t, err *e)
+{
+    int side = t->data.resolution > 0 ? (int)t->data.resolution : sd_side(t->model);
+    regset_watch watch = {t, pass_on, still_loading};
+    bool generates = false;
+
+    for (int i = 0; i < data_subjects(&t->data); i++)
+        generates = generates || data_subject(&t->data, i)->reg.generate > 0;
+    if (generates)
+        TRY(regset_model(&t->model_key, t->model, side, e));
+    t->data.model = t->model_key;
+    return regset_make(&t->left, t->model, t->words, &t->data, t->job->gang, &watch, e);
+}
+
 static int prepare(training *t, err *e)
 {
     t->how = method_find(method_names[t->job->cfg->how.method]);
+    t->data = t->job->cfg->data;
     sd_forget_plans(t->model);
     sd_restore(t->model);
     TRY(open_words(t, e));
-    TRY(regset_make(t->model, t->words, &t->job->cfg->data, t->job->gang, e));
-    return open_data(t, e);
+    TRY(make_pictures(t, e));
+    return t->left ? 0 : open_data(t, e);
 }
 
 /* Rank 0 first: what it keeps on disk the others find there. */
@@ -401,6 +430,9 @@ static int live(training *t, train_summary *out, err *e)
     tell(t, "loading", NULL, 0, 0);
     prepare(t, &mine);
     TRY(comm_agree(t->job->gang, &mine, e)); /* a picture only one rank could not read fails them all, with its name */
+    out->stopped = t->left;
+    if (t->left)
+        return 0;
     TRY(prepare_method(t, e));
     open_stepper(t, &mine);
     TRY(comm_agree(t->job->gang, &mine, e));
@@ -422,6 +454,7 @@ int train_concept(sd *model, const train_job *job, train_summary *out, err *e)
     latents_free(t.latents);
     batch_close(t.batches);
     tokenizer_close(t.words);
+    free(t.model_key);
     free(t.plan);
     free(t.history.loss);
     free(t.history.lr);

@@ -72,6 +72,7 @@ typedef struct {
     /* Told after each step and at signs of life while loading; true ends the training with `stopped` set, in a gang
      * behind the next step and on all ranks. */
     bool (*progress)(void *arg, const train_progress *p);
+    void (*say)(void *arg, const char *text); /* a sentence for people, of rank 0; NULL: nobody listens */
     void *arg;
 } train_job;
 

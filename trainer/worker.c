@@ -132,6 +132,11 @@ static bool on_progress(void *arg, const train_progress *p)
     return w->stop;
 }
 
+static void on_say(void *arg, const char *text)
+{
+    say(arg, WORKER_LOG, json_pack("{s:s}", "text", text));
+}
+
 /* ---- START ---- */
 
 static json_t *summary_of(const train_summary *s)
@@ -214,7 +219,7 @@ static int train(worker *w, const json_t *order, const char *name, const char *s
     if (rc == 0) {
         ran = cfg_values(from);
         train_job job = {.name = name, .cfg = &cfg_of, .settings = ran, .gang = gang, .leaves = (int)leaves, .out = out,
-                         .progress = on_progress, .arg = w};
+                         .progress = on_progress, .say = on_say, .arg = w};
         rc = train_concept(w->model, &job, &sum, e);
     }
     if (rc == 0 && sum.stopped)
@@ -333,6 +338,12 @@ static bool print_progress(void *arg, const train_progress *p)
     return false;
 }
 
+static void print_say(void *arg, const char *text)
+{
+    (void)arg;
+    fprintf(stderr, "%s\n", text);
+}
+
 static int train_by_hand(const farmfile *farm, const char *name, const char *out, err *e)
 {
     const farm_concept *f = farm_find(farm, name);
@@ -351,7 +362,8 @@ static int train_by_hand(const farmfile *farm, const char *name, const char *out
     TRY(sd_open(&model, farm->base, b, e));
     TRY(comm_self(&self, e));
     char *ran = cfg_values(from);
-    train_job job = {.name = name, .cfg = &cfg_of, .settings = ran, .gang = self, .out = out, .progress = print_progress, .arg = &told};
+    train_job job = {.name = name, .cfg = &cfg_of, .settings = ran, .gang = self, .out = out, .progress = print_progress,
+                     .say = print_say, .arg = &told};
     int rc = train_concept(model, &job, &sum, e);
     if (rc == 0) {
         json_t *o = summary_of(&sum);

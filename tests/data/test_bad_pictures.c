@@ -124,10 +124,11 @@ static const struct {
     {"{class: dog, images: rex, regularization: {images: dogs}}",
      "concept:1:27: unknown key 'regularization'; did you mean 'regularisation'?"},
     {"{class: dog, images: rex, regularisation: {folder: dogs}}",
-     "concept:1:44: unknown key 'regularisation.folder'; known are images, captions, generate, index, similarity, "
-     "count"},
+     "concept:1:44: unknown key 'regularisation.folder'; known are images, captions, generate, prompt, "
+     "sampler, steps, guidance, eta, seed, index, similarity, count"},
     {"{class: dog, images: rex, regularisation: dogs}",
-     "concept:1:43: 'regularisation' is 'dogs', not a map of images, captions, generate, index, similarity, count"},
+     "concept:1:43: 'regularisation' is 'dogs', not a map of images, captions, generate, prompt, sampler, "
+     "steps, guidance, eta, seed, index, similarity, count"},
     /* words and the rest */
     {"{class: dog, images: rex, token: [<a>, <a>]}",
      "token <a> twice; every one needs a word of its own"},

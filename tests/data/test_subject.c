@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "cluster/base/fs.h"
+#include "cluster/base/str.h"
 #include "data/caption.h"
 #include "data/subject.h"
 #include "tests/data/data_kit.h"
@@ -126,7 +127,7 @@ static void given_class_pictures_come_with_their_captions(void **state)
 
 static void what_is_to_be_generated_is_told_and_never_made(void **state)
 {
-    const data_cfg *c;
+    data_cfg c;
     regset_need *need;
     subjects s;
     err e = {0};
@@ -134,35 +135,85 @@ static void what_is_to_be_generated_is_told_and_never_made(void **state)
 
     (void)state;
     kit_pictures("mine", 2, 8, 8, 1);
-    c = kit_cfg("{class: big dog, images: mine, regularisation: {generate: 3}}");
-    assert_int_equal(data_missing(&need, &n, c, &e), 0);
-    assert_int_equal(n, 1);
-    assert_true(need[0].want == 3 && need[0].have == 0);
-    assert_string_equal(need[0].prompt, "photo of a big dog");
-    assert_string_equal(need[0].folder, kit_path("regularisation/photo_of_a_big_dog"));
-    assert_false(fs_exists(need[0].folder));
-    free(need);
-    assert_int_equal(subjects_open(&s, c, NULL, &e), ERR_INPUT);
-    assert_non_null(strstr(e.text, "0 of 3 generated regularisation pictures; the others are still to be made"));
+    c = *kit_cfg("{class: big dog, images: mine, regularisation: {generate: 3}}");
     image_checks *seen = image_checks_new();
-    assert_int_equal(subjects_look(&s, c, seen, &e), 0); /* for a plan that is no mistake */
+    assert_int_equal(subjects_look(&s, &c, seen, &e), 0); /* a plan knows no model, and for it that is no mistake */
     assert_true(s.at[0].priors == 0 && s.at[0].later == 3);
     subjects_close(&s);
     image_checks_free(seen);
+    c.model = "one model 8x8";
+    assert_int_equal(data_missing(&need, &n, &c, &e), 0);
+    assert_int_equal(n, 1);
+    assert_true(need[0].want == 3 && need[0].have == 0);
+    assert_string_equal(need[0].prompt, "photo of a big dog");
+    assert_true(str_starts(need[0].folder, kit_path("regularisation/photo_of_a_big_dog-")));
+    assert_false(fs_exists(need[0].folder));
+    char folder[FS_PATH];
+    snprintf(folder, sizeof folder, "%s", fs_base(need[0].folder));
+    free(need);
+    assert_int_equal(subjects_open(&s, &c, NULL, &e), ERR_INPUT);
+    assert_non_null(strstr(e.text, "0 of 3 generated regularisation pictures; the others are still to be made"));
 
-    char name[32], path[96];
+    char name[32], path[FS_PATH + 64];
     for (int k = 0; k < 3; k++) {
         regset_name(name, k);
-        snprintf(path, sizeof path, "regularisation/photo_of_a_big_dog/%s", name);
+        snprintf(path, sizeof path, "regularisation/%s/%s", folder, name);
         kit_picture(path, 8, 8, (unsigned)k);
-        assert_int_equal(data_missing(&need, &n, c, &e), 0);
+        assert_int_equal(data_missing(&need, &n, &c, &e), 0);
         assert_int_equal(need[0].have, k + 1);
         free(need);
     }
-    s = opened("{class: big dog, images: mine, regularisation: {generate: 3}}", NULL);
+    assert_int_equal(subjects_open(&s, &c, NULL, &e), 0);
     assert_int_equal(s.at[0].priors, 3);
     assert_string_equal(s.at[0].prior[2].caption, "photo of a big dog");
     subjects_close(&s);
+}
+
+/* Whatever decides a picture decides the folder, and nothing else does. */
+static void generated_pictures_are_found_by_what_decides_them(void **state)
+{
+    static const struct { const char *more, *model; bool same; } row[] = {
+        {"generate: 3", "m", true}, {"generate: 50", "m", true}, {"generate: 3, sampler: ddim, steps: 50", "m", true},
+        {"generate: 3, prompt: photo of a dog", "m", true}, {"generate: 3", "another", false}, {"generate: 3, seed: 1", "m", false},
+        {"generate: 3, sampler: pndm", "m", false}, {"generate: 3, steps: 49", "m", false}, {"generate: 3, guidance: 7.5", "m", false},
+        {"generate: 3, eta: 0", "m", false}, {"generate: 3, prompt: a dog", "m", false},
+    };
+    char first[FS_PATH] = "", yaml[256];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        regset_need *need;
+        err e = {0};
+        int n;
+        snprintf(yaml, sizeof yaml, "{class: dog, images: mine, regularisation: {%s}}", row[i].more);
+        data_cfg c = *kit_cfg(yaml);
+        c.model = row[i].model;
+        assert_int_equal(data_missing(&need, &n, &c, &e), 0);
+        if (i == 0)
+            snprintf(first, sizeof first, "%s", need[0].folder);
+        assert_int_equal(strcmp(first, need[0].folder) == 0, row[i].same);
+        free(need);
+    }
+}
+
+/* In a folder of one's own choice the file beside the pictures tells how they were made. */
+static void a_folder_of_others_pictures_is_refused(void **state)
+{
+    data_cfg c = *kit_cfg("{class: dog, images: mine, regularisation: {generate: 1, images: kept, seed: 2}}");
+    regset_need *need;
+    err e = {0};
+    int n;
+
+    (void)state;
+    c.model = "m";
+    assert_int_equal(data_missing(&need, &n, &c, &e), 0);
+    kit_text("kept/" REGSET_MADE, need[0].recipe);
+    free(need);
+    assert_int_equal(data_missing(&need, &n, &c, &e), 0);
+    free(need);
+    c.model = "another";
+    assert_int_equal(data_missing(&need, &n, &c, &e), ERR_INPUT);
+    assert_non_null(strstr(e.text, "were made otherwise"));
 }
 
 /* How many of the letters of "dog" a caption has, against the rest of its length: enough to rank captions. */
@@ -288,6 +339,8 @@ int main(void)
         cmocka_unit_test(captions_come_from_a_file_beside_the_pictures_or_the_template),
         cmocka_unit_test(given_class_pictures_come_with_their_captions),
         cmocka_unit_test(what_is_to_be_generated_is_told_and_never_made),
+        cmocka_unit_test(generated_pictures_are_found_by_what_decides_them),
+        cmocka_unit_test(a_folder_of_others_pictures_is_refused),
         cmocka_unit_test(an_index_gives_the_captions_most_like_the_class),
         cmocka_unit_test(each_token_gets_a_row_and_a_start),
         cmocka_unit_test(the_rare_rows_are_the_published_ones),

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cluster/base/fs.h"
@@ -115,6 +116,38 @@ static void missing_class_pictures_are_made_once(void **state)
     assert_string_equal(x, y);
 }
 
+/* Each picture is made by one of them, and none but by these settings. */
+static void several_workers_make_one_set_together(void **state)
+{
+    enum { WORKERS = 3, PICTURES = 5 };
+    char more[FS_PATH + 128], name[32];
+    train_summary sum;
+    err e = {0};
+
+    (void)state;
+    snprintf(more, sizeof more, "steps: 1, batch: 2, regularisation: {generate: %d, steps: 3, images: %s}", PICTURES, kit_path("together"));
+    for (int i = 0; i < WORKERS; i++)
+        if (fork() == 0)
+            _exit(kit_try((kit_run){.more = more}, &sum, &e) != 0);
+    for (int i = 0; i < WORKERS; i++) {
+        int status = 1;
+        wait(&status);
+        assert_int_equal(status, 0);
+    }
+    snprintf(more, sizeof more, "steps: 1, batch: 2, regularisation: {generate: %d, steps: 3, images: %s}", PICTURES, kit_path("alone"));
+    kit_train((kit_run){.more = more});
+    for (int k = 0; k < PICTURES; k++) {
+        char together[64], alone[64];
+        regset_name(name, k);
+        snprintf(together, sizeof together, "together/%s", name);
+        snprintf(alone, sizeof alone, "alone/%s", name);
+        kit_assert_same(together, alone);
+    }
+    snprintf(more, sizeof more, "steps: 1, regularisation: {generate: 2, steps: 4, images: %s}", kit_path("alone"));
+    assert_int_equal(kit_try((kit_run){.more = more}, &sum, &e), ERR_INPUT);
+    assert_non_null(strstr(e.text, "were made otherwise"));
+}
+
 /* From a captioned collection those most like the class's own caption; too few is an error with the choices. */
 static void an_index_too_small_is_refused_with_the_choices(void **state)
 {
@@ -186,6 +219,7 @@ int main(void)
         cmocka_unit_test(only_what_shall_move_is_kept),
         cmocka_unit_test(several_subjects_are_trained_into_one),
         cmocka_unit_test(missing_class_pictures_are_made_once),
+        cmocka_unit_test(several_workers_make_one_set_together),
         cmocka_unit_test(an_index_too_small_is_refused_with_the_choices),
         cmocka_unit_test(accumulation_is_a_larger_batch),
         cmocka_unit_test(a_loss_that_is_no_number_is_an_error),

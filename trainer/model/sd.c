@@ -138,6 +138,20 @@ static const st_tensor *in_file(const sd *m, const char *name)
     return NULL;
 }
 
+int sd_digest(sd *m, const char *part, char hex[HASH_HEX], err *e)
+{
+    for (int p = 0; p < SD_PARTS; p++) {
+        if (strcmp(sd_part_scope((sd_part)p), part) != 0)
+            continue;
+        if (!m->digest[p][0])
+            TRY(hash_file(st_path(m->files.file[p]), m->digest[p], e));
+        memcpy(hex, m->digest[p], HASH_HEX);
+        return 0;
+    }
+    CHECK(false);
+    return 0;
+}
+
 int sd_file_shape(const sd *m, const char *name, nn_shape *out, err *e)
 {
     const st_tensor *t = in_file(m, name);

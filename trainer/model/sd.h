@@ -36,6 +36,9 @@ const char *sd_kv_name(const sd *m, size_t i);
 /* Which base model it is: data/concept.h's fingerprint over those matrices as the file has them, overrides apart. */
 int sd_fingerprint(const sd *m, char hex[HASH_HEX], err *e);
 
+/* sha256 of a part's weight file ("unet", "vae", "text_encoder"); read once, then known. */
+int sd_digest(sd *m, const char *part, char hex[HASH_HEX], err *e);
+
 /* A weight's shape and values as the model's file has them, whatever overrides or a training put in its place. */
 int sd_file_shape(const sd *m, const char *name, nn_shape *out, err *e);
 int sd_file_read(const sd *m, const char *name, float *out, size_t count, err *e);

@@ -35,6 +35,7 @@ struct sd {
     nn_params *params;
     int modifiers;             /* rows of SD_MODIFIER; 0: none */
     char **kv;                 /* names, ended by NULL */
+    char digest[SD_PARTS][HASH_HEX]; /* "": not read yet */
     sd_ready ready[SD_RUNS];
 };
 #endif
