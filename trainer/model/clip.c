@@ -51,6 +51,7 @@ static nn_tensor embed(nn_graph *g, const clip_shape *c, nn_tensor ids, int modi
         x = nn_mul(g, x, scale);
     if (modifiers > 0) {
         nn_tensor rows = nn_param(g, "modifier", NN_SHAPE(modifiers, c->width));
+        rows = nn_reshape(g, rows, NN_SHAPE(nn_count(nn_shape_get(rows)) / c->width, c->width)); /* of a pack: all concepts' */
         x = nn_add(g, x, nn_embedding(g, rows, ids, c->vocab));
     }
     if (tokens > c->positions)

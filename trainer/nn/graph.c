@@ -22,6 +22,7 @@ struct nn_graph {
     char **keys;     /* the keys of leaves */
     int key_n, key_room;
     nn_adapter adapter; /* all NULL: none */
+    nn_pack pack;       /* width 0: none */
     err why;            /* the first mistake, or ERR_NONE */
     struct nn_node bad; /* what a mistake returns */
 };
@@ -205,6 +206,7 @@ nn_tensor nn_make(nn_graph *g, struct nn_node proto)
     *y = proto;
     y->id = g->n;
     y->scope = g->scope;
+    y->pack = g->pack.width > 1 ? g->pack.width : 1;
     if (y->name)
         name_leaf(g, y);
     PUSH(g->node, g->n, g->room, y);
@@ -221,7 +223,18 @@ nn_tensor nn_node_at(const nn_graph *g, int i)
     return g->node[i];
 }
 
-/* ---- adapters ---- */
+/* ---- packs and adapters ---- */
+
+void nn_pack_set(nn_graph *g, const nn_pack *by)
+{
+    CHECK(g->n == 0);
+    g->pack = *by;
+}
+
+const nn_pack *nn_pack_of(const nn_graph *g)
+{
+    return &g->pack;
+}
 
 void nn_adapt(nn_graph *g, const nn_adapter *by)
 {

@@ -42,7 +42,7 @@ void nn_leave(nn_graph *g);
  * (no scope), which adamw may change. */
 nn_tensor nn_input(nn_graph *g, const char *name, dtype t, nn_shape s);
 nn_tensor nn_param(nn_graph *g, const char *name, nn_shape s);
-nn_tensor nn_param_find(const nn_graph *g, const char *name); /* one already written, by its full name; NULL: none */
+nn_tensor nn_param_find(const nn_graph *g, const char *name); /* what nn_param gave for this full name; NULL: nothing */
 nn_tensor nn_state(nn_graph *g, const char *name, nn_shape s);
 nn_tensor nn_fill(nn_graph *g, nn_shape s, float value); /* a constant, f32 */
 nn_tensor nn_zeros(nn_graph *g, nn_shape s);
@@ -58,6 +58,18 @@ void nn_adapt(nn_graph *g, const nn_adapter *by);        /* copied; NULL: none *
 nn_tensor nn_weight(nn_graph *g, const char *name, nn_shape s); /* nn_param of a weight, or what stands for it */
 nn_tensor nn_beside(nn_graph *g, nn_tensor y, nn_tensor x);     /* y = W x + b of the layer whose scope is open, or more */
 
+/* Packs: `width` concepts go through one graph over shared frozen weights. Samples are theirs in order, as many each; what
+ * is trained stands width times over. While this is set, nn_param of a name that `at` knows gives [width, ...] of it, cut
+ * out of the slots first .. first + width - 1 of the state "train.w" [slots, count], and nn_linear multiplies each concept's
+ * rows by its own matrix. width 1, or nothing set: as it stands in nn_params. nn_params_pack makes it. */
+typedef struct {
+    const void *arg;
+    bool (*at)(const void *arg, const char *name, size_t *offset); /* where in a slot it lies; false: it is shared */
+    int slots, first, width;
+    int64_t count;                                       /* elements of a slot */
+} nn_pack;
+void nn_pack_set(nn_graph *g, const nn_pack *by);        /* copied; before anything is written */
+
 /* Pointwise. b's dimensions, aligned at the right, are a's or 1 (or missing). */
 nn_tensor nn_add(nn_graph *g, nn_tensor a, nn_tensor b);
 nn_tensor nn_sub(nn_graph *g, nn_tensor a, nn_tensor b);
@@ -69,7 +81,8 @@ nn_tensor nn_quick_gelu(nn_graph *g, nn_tensor x);       /* x * sigmoid(1.702 x)
 nn_tensor nn_relu(nn_graph *g, nn_tensor x);             /* x where positive, else 0 (slope 0 at 0) */
 nn_tensor nn_geglu(nn_graph *g, nn_tensor x);            /* [..., 2c] -> [..., c]: first half * gelu(second half) */
 
-/* Matrix products. linear: x [..., in], w [out, in], bias [out] or NULL -> [..., out].
+/* Matrix products. linear: x [..., in], w [out, in], bias [out] or NULL -> [..., out]; w [p, out, in]: x's rows are p
+ * neighbouring parts, each with a matrix of its own.
  * matmul: a [m,k], b [k,n] -> [m,n], or both with one leading batch dimension; ta/tb: that operand lies transposed. */
 nn_tensor nn_linear(nn_graph *g, nn_tensor x, nn_tensor w, nn_tensor bias);
 nn_tensor nn_matmul(nn_graph *g, nn_tensor a, nn_tensor b, bool ta, bool tb);

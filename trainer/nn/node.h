@@ -17,6 +17,7 @@ typedef struct nn_op nn_op;
 /* What an operation needs besides its sources. */
 typedef union {
     float scale;                                                   /* scale, fill */
+    int slot;                                                      /* param: 1 + whose value in a pack; 0: the open one */
     struct { int groups, heads; float eps; bool causal; } norm;    /* norms and attention */
     struct { bool ta, tb; } mat;
     nn_conv conv;
@@ -32,7 +33,8 @@ struct nn_node {
     nn_shape shape;
     nn_tensor src[NN_MAX_SRC]; /* an optional source in the middle is NULL; look at all NN_MAX_SRC */
     nn_attr at;
-    const char *name;          /* leaves only: the name they are found by; owned by the graph */
+    int pack;                  /* concepts that share it: kernels are chosen by what one of them needs; set by nn_make */
+    const char *name;          /* leaves only, and what stands for one: the name they are found by; owned by the graph */
     const char *scope;         /* where it was written ("unet.mid_block"), for messages and listings; set by nn_make */
 };
 
@@ -62,6 +64,7 @@ nn_tensor nn_leaf_find(const nn_graph *g, const nn_op *op, const char *name);
 /* What nn_make returns after a mistake; it may go into further nodes, which are then mistakes in silence. */
 bool nn_is_mistake(const nn_graph *g, nn_tensor t);
 const char *nn_scope(const nn_graph *g);
+const nn_pack *nn_pack_of(const nn_graph *g);
 /* Writes what follows as if in `scope` (a node's), for backward.c; returns the scope to set again afterwards. */
 const char *nn_scope_set(nn_graph *g, const char *scope);
 int nn_node_count(const nn_graph *g);

@@ -194,9 +194,16 @@ static int load(nn_params *p, weight *w, err *e)
     return rc;
 }
 
+static void *place_in(const nn_params *p, const weight *w, int slot)
+{
+    if (w->trained_at == NOT_TRAINED)
+        return w->mem;
+    return (float *)params_find_state(p, "train.w")->mem + (size_t)slot * p->trained + w->trained_at;
+}
+
 void *params_place_of(const nn_params *p, const weight *w)
 {
-    return w->trained_at == NOT_TRAINED ? w->mem : (float *)params_find_state(p, "train.w")->mem + w->trained_at;
+    return place_in(p, w, p->slot);
 }
 
 int nn_params_set(nn_params *p, const char *name, nn_shape file_shape, const float *data, err *e)
@@ -246,6 +253,6 @@ int nn_params_bind(nn_params *p, nn_tensor leaf, void **mem, bool *frozen, err *
     *frozen = w->trained_at == NOT_TRAINED;
     if (*frozen)
         TRY(load(p, w, e));
-    *mem = params_place_of(p, w);
+    *mem = place_in(p, w, leaf->at.slot > 0 ? leaf->at.slot - 1 : p->slot);
     return 0;
 }

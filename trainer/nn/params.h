@@ -32,7 +32,20 @@ const char *nn_params_name(const nn_params *p, size_t i);
  * and stays so. ERR_INPUT when there is a trained block already; after any
  * error p is good for nn_params_reset and nn_params_free only. */
 int nn_params_train(nn_params *p, const char *const names[], int n, err *e);
-size_t nn_params_trained_count(const nn_params *p);
+size_t nn_params_trained_count(const nn_params *p);  /* of one concept */
+
+/* The same for a pack: `slots` blocks behind each other, one a concept, states [slots, count]; every slot begins with the
+ * values that the names have now. */
+int nn_params_train_pack(nn_params *p, const char *const names[], int n, int slots, err *e);
+int nn_params_slots(const nn_params *p);             /* 0: nothing is trained */
+/* Whose values nn_params_get and nn_params_set mean for a trained name, and the nn_param of a plan made from now on; 0 at
+ * first. Not while another thread asks by name. */
+void nn_params_slot(nn_params *p, int slot);
+/* The open slot anew, for its next concept: g, m and v zero, w as the files have it; what the caller had set (a row of a
+ * token, factors) is zero and to be set again. */
+int nn_params_slot_clear(nn_params *p, err *e);
+/* For graphs over several slots at once (nn_pack_set): `width` neighbours from `first` on. */
+nn_pack nn_params_pack(const nn_params *p, int first, int width);
 /* Where a trained tensor lies in the block, in elements; its layout there is the graph's ([o,h,w,i]). */
 int nn_params_trained_at(const nn_params *p, const char *name, size_t *offset, size_t *count, err *e);
 bool nn_params_is_trained(const nn_params *p, const char *name);
@@ -44,6 +57,9 @@ void nn_params_reset(nn_params *p);
 int nn_params_state(nn_params *p, const char *name, nn_shape s, err *e);
 int nn_params_state_write(nn_params *p, const char *name, const float *from, size_t count, err *e);
 int nn_params_state_read(nn_params *p, const char *name, float *to, size_t count, err *e);
+/* A piece of it; from several threads at once where the pieces are apart. */
+int nn_params_state_write_at(nn_params *p, const char *name, size_t offset, const float *from, size_t count, err *e);
+int nn_params_state_read_at(nn_params *p, const char *name, size_t offset, float *to, size_t count, err *e);
 
 /* For plan.c: backend memory of a param or state node, loaded when it is not yet there; frozen: never changes.
  * A weight fits when its shape, turned, is the node's; dimensions of 1 are not compared. */

@@ -16,7 +16,7 @@ typedef struct {
     nn_shape shape;          /* as in files */
     void *mem;               /* in the backend, in the graph's layout; NULL: not loaded, or trained */
     bool set;                /* the value is the caller's */
-    int64_t trained_at;      /* element of train.w */
+    int64_t trained_at;      /* element of a slot of train.w */
 } weight;
 
 typedef struct {
@@ -32,7 +32,8 @@ struct nn_params {
     nn_names index; /* name -> place in weights */
     state *states;
     int state_n;
-    size_t trained; /* elements of the trained block; 0: there is none */
+    size_t trained; /* elements of a slot of the trained block; 0: there is none */
+    int slots, slot; /* concepts side by side, and the open one */
 };
 
 weight *params_find(const nn_params *p, const char *name); /* NULL: unknown */

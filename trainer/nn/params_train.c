@@ -27,6 +27,7 @@ void params_free_states(nn_params *p)
     p->states = NULL;
     p->state_n = 0;
     p->trained = 0;
+    p->slots = p->slot = 0;
 }
 
 /* In pieces of a mebibyte, as a backend has no zeros of its own. */
@@ -84,6 +85,22 @@ int nn_params_state_read(nn_params *p, const char *name, float *to, size_t count
     return p->on->read(p->on, to, s->mem, count * sizeof *to, e);
 }
 
+int nn_params_state_write_at(nn_params *p, const char *name, size_t offset, const float *from, size_t count, err *e)
+{
+    void *to;
+
+    TRY(nn_params_state_place(p, name, offset, count, &to, e));
+    return p->on->write(p->on, to, from, count * sizeof *from, e);
+}
+
+int nn_params_state_read_at(nn_params *p, const char *name, size_t offset, float *to, size_t count, err *e)
+{
+    void *from;
+
+    TRY(nn_params_state_place(p, name, offset, count, &from, e));
+    return p->on->read(p->on, to, from, count * sizeof *to, e);
+}
+
 int nn_params_state_place(nn_params *p, const char *name, size_t offset, size_t count, void **mem, err *e)
 {
     const state *s = params_find_state(p, name);
@@ -119,6 +136,7 @@ static void untrain(nn_params *p)
     for (int i = 0; i < p->n; i++)
         p->weights[i].trained_at = NOT_TRAINED;
     p->trained = 0;
+    p->slots = p->slot = 0;
 }
 
 /* Gives each name its place; the count of the whole block in *count. */
@@ -150,28 +168,91 @@ static int move_into_block(nn_params *p, weight *w, err *e)
     return 0;
 }
 
-static int make_block(nn_params *p, const char *const names[], int n, err *e)
+static const char *const BLOCKS[] = {"train.w", "train.g", "train.m", "train.v"};
+
+static int make_block(nn_params *p, const char *const names[], int n, int slots, err *e)
 {
     size_t count;
 
     TRY(lay_out(p, names, n, &count, e));
     for (int i = 0; i < 4; i++)
-        TRY(nn_params_state(p, (const char *const[]){"train.w", "train.g", "train.m", "train.v"}[i],
-                            NN_SHAPE(1, (int64_t)count), e));
+        TRY(nn_params_state(p, BLOCKS[i], NN_SHAPE(slots, (int64_t)count), e));
     for (int i = 0; i < n; i++)
         TRY(move_into_block(p, params_find(p, names[i]), e));
     p->trained = count;
+    p->slots = slots;
     return 0;
+}
+
+/* The first slot's values into the others. */
+static int spread(nn_params *p, err *e)
+{
+    float *w = params_find_state(p, "train.w")->mem;
+
+    for (int i = 1; i < p->slots; i++)
+        if (p->on->copy(p->on, w + (size_t)i * p->trained, w, p->trained * sizeof *w) != 0)
+            return err_set(e, ERR_DEVICE, "%s refused a copy", p->on->name);
+    return p->on->wait(p->on, e);
+}
+
+int nn_params_train_pack(nn_params *p, const char *const names[], int n, int slots, err *e)
+{
+    CHECK(slots > 0);
+    if (p->trained)
+        return err_set(e, ERR_INPUT, "there is a trained block already");
+    int rc = make_block(p, names, n, slots, e);
+    if (rc == 0)
+        rc = spread(p, e);
+    if (rc != 0)
+        untrain(p);
+    return rc;
 }
 
 int nn_params_train(nn_params *p, const char *const names[], int n, err *e)
 {
-    if (p->trained)
-        return err_set(e, ERR_INPUT, "there is a trained block already");
-    int rc = make_block(p, names, n, e);
-    if (rc != 0)
-        untrain(p);
-    return rc;
+    return nn_params_train_pack(p, names, n, 1, e);
+}
+
+int nn_params_slots(const nn_params *p)
+{
+    return p->slots;
+}
+
+void nn_params_slot(nn_params *p, int slot)
+{
+    CHECK(slot >= 0 && slot < p->slots);
+    p->slot = slot;
+}
+
+int nn_params_slot_clear(nn_params *p, err *e)
+{
+    size_t from = (size_t)p->slot * p->trained;
+
+    for (int i = 0; i < 4; i++)
+        TRY(write_zeros(p, (float *)params_find_state(p, BLOCKS[i])->mem + from, p->trained * sizeof(float), e));
+    for (int i = 0; i < p->n; i++) {
+        const weight *w = &p->weights[i];
+        if (w->trained_at != NOT_TRAINED && w->file && !w->set)
+            TRY(params_load_into(p, w, params_place_of(p, w), e));
+    }
+    return 0;
+}
+
+static bool trained_at(const void *arg, const char *name, size_t *offset)
+{
+    const weight *w = params_find(arg, name);
+
+    if (!w || w->trained_at == NOT_TRAINED)
+        return false;
+    *offset = (size_t)w->trained_at;
+    return true;
+}
+
+nn_pack nn_params_pack(const nn_params *p, int first, int width)
+{
+    CHECK(width > 0 && first >= 0 && first + width <= p->slots);
+    return (nn_pack){.arg = p, .at = trained_at, .slots = p->slots, .first = first, .width = width,
+                     .count = (int64_t)p->trained};
 }
 
 size_t nn_params_trained_count(const nn_params *p)

@@ -195,7 +195,7 @@ int plan_run_copies(const nn_plan *p, err *e)
 {
     for (int i = 0; i < p->copy_n; i++) {
         const late_copy *c = &p->copies[i];
-        if (p->on->copy(p->on, c->to, p->mem[c->from->id], (size_t)nn_bytes(c->from)) != 0)
+        if (p->on->copy(p->on, c->to, (char *)p->mem[c->from->id] + c->at, c->bytes) != 0)
             return err_set(e, ERR_DEVICE, "%s refused a copy", p->on->name);
     }
     return 0;

@@ -23,6 +23,9 @@ int nn_read(nn_plan *p, nn_tensor kept, void *to, size_t bytes, err *e);
  * no memory of its own, where a kernel makes exactly this tensor and nothing in the plan reads that state; else by a
  * copy behind the last call. Call before the first run. */
 int nn_keep_in(nn_plan *p, nn_tensor kept, const char *state, size_t offset, err *e);
+/* The same for a pack's gradient [rows, ...]: each concept's part into its own slot, `apart` elements from the last's. By
+ * copies. */
+int nn_keep_rows_in(nn_plan *p, nn_tensor kept, int64_t rows, const char *state, size_t offset, size_t apart, err *e);
 
 /* Bytes the arena, scratch, kept tensors and inputs take, weights apart; nn_plan_predict says it without making
  * anything and without loading a weight (nn_keep_in may lower it later). */

@@ -6,6 +6,7 @@
 
 typedef struct {
     nn_tensor from;
+    size_t at, bytes; /* the piece of it */
     void *to;
 } late_copy;
 

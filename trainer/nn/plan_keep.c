@@ -35,19 +35,43 @@ static int move_root(nn_plan *p, int root, void *to, err *e)
     return 0;
 }
 
+static int check_kept(const nn_plan *p, nn_tensor kept, const char *state, err *e)
+{
+    TRY(plan_check_tensor(p, kept, "the tensor kept", (size_t)nn_bytes(kept), e));
+    if (kept->type != F32 || !plan_is_readable(p, kept))
+        return err_set(e, ERR_INPUT, "%s: only a kept F32 tensor can lie in a state", state);
+    return 0;
+}
+
+static void copy_late(nn_plan *p, late_copy c)
+{
+    p->copies = mem_grow(p->copies, (size_t)p->copy_n + 1, sizeof *p->copies);
+    p->copies[p->copy_n++] = c;
+}
+
+int nn_keep_rows_in(nn_plan *p, nn_tensor kept, int64_t rows, const char *state, size_t offset, size_t apart, err *e)
+{
+    size_t count = (size_t)(nn_count(kept->shape) / rows), bytes = count * sizeof(float);
+
+    TRY(check_kept(p, kept, state, e));
+    for (int64_t r = 0; r < rows; r++) {
+        void *to;
+        TRY(nn_params_state_place(p->params, state, offset + (size_t)r * apart, count, &to, e));
+        copy_late(p, (late_copy){kept, (size_t)r * bytes, bytes, to});
+    }
+    return 0;
+}
+
 int nn_keep_in(nn_plan *p, nn_tensor kept, const char *state, size_t offset, err *e)
 {
     size_t count = (size_t)nn_count(kept->shape);
     void *to;
 
-    TRY(plan_check_tensor(p, kept, "the tensor kept", (size_t)nn_bytes(kept), e));
+    TRY(check_kept(p, kept, state, e));
     TRY(nn_params_state_place(p->params, state, offset, count, &to, e));
-    if (kept->type != F32 || !plan_is_readable(p, kept))
-        return err_set(e, ERR_INPUT, "%s: only a kept F32 tensor can lie in a state", state);
     nn_tensor root = plan_node(p, p->s.root[kept->id]);
     if (p->s.kept[root->id] && nn_bytes(root) == nn_bytes(kept) && !reads_state(p, state))
         return move_root(p, root->id, to, e);
-    p->copies = mem_grow(p->copies, (size_t)p->copy_n + 1, sizeof *p->copies);
-    p->copies[p->copy_n++] = (late_copy){kept, to};
+    copy_late(p, (late_copy){kept, 0, (size_t)nn_bytes(kept), to});
     return 0;
 }

@@ -270,7 +270,7 @@ static bool large(const struct nn_node *y)
 {
     const conv_shape v = conv_shape_of(y);
 
-    return v.n * v.oh * v.ow * v.o * v.kh * v.kw * v.c >= TILES_MOST;
+    return v.n * v.oh * v.ow * v.o * v.kh * v.kw * v.c / y->pack >= TILES_MOST;
 }
 
 static const char *takes(const struct nn_node *y)

@@ -80,7 +80,7 @@ static const char *takes(const struct nn_node *y)
 {
     const mat_shape s = mat_shape_of(y);
 
-    if (s.batch * s.m * s.n * s.k >= TILES_MOST && !cpu_dnnl_matmul.takes(y))
+    if (s.batch * s.m * s.n * s.k / y->pack >= TILES_MOST && !cpu_dnnl_matmul.takes(y))
         return "oneDNN is faster from a million products on";
     return cpu_needs_f32(y);
 }

@@ -60,11 +60,29 @@ nn_tensor nn_matmul(nn_graph *g, nn_tensor a, nn_tensor b, bool ta, bool tb)
     return product(g, a, b, NULL, ta, tb);
 }
 
+/* x [p * rows..., in], w [p, out, in] */
+static nn_tensor linear_of_pack(nn_graph *g, nn_tensor x, nn_tensor w, nn_tensor bias)
+{
+    nn_shape s = nn_shape_get(x);
+    int64_t p = w->shape.d[0], in = s.d[s.n - 1];
+    char a[64], b[64];
+
+    if (s.n < 2 || s.d[0] % p != 0)
+        return nn_mistake(g, "%s is not the rows of %lld concepts' matrices %s", nn_shape_text(s, a), (long long)p,
+                          nn_shape_text(w->shape, b));
+    nn_tensor y = product(g, nn_reshape(g, x, NN_SHAPE(p, nn_count(s) / in / p, in)), w, bias, false, true);
+    nn_shape ys = nn_shape_get(y);
+    s.d[s.n - 1] = ys.d[ys.n - 1];
+    return nn_reshape(g, y, s);
+}
+
 nn_tensor nn_linear(nn_graph *g, nn_tensor x, nn_tensor w, nn_tensor bias)
 {
     nn_shape s = nn_shape_get(x);
     char text[64];
 
+    if (nn_shape_get(w).n == 3)
+        return linear_of_pack(g, x, w, bias);
     if (s.n == 2)
         return product(g, x, w, bias, false, true);
     if (s.n == 0)

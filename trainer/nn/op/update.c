@@ -3,7 +3,9 @@
 
 static bool is_state_of(nn_tensor t, nn_shape s)
 {
-    return t->op == &nn_op_state && nn_same_shape(t->shape, s);
+    nn_tensor whole = t->op == &nn_op_view ? t->src[0] : t; /* neighbouring concepts of a pack */
+
+    return whole->op == &nn_op_state && nn_same_shape(t->shape, s);
 }
 
 static int adamw_shape(struct nn_node *y, err *e)
