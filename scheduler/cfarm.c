@@ -32,6 +32,7 @@ static const command commands[] = {
     {"train", command_train, NULL, false, "train what a farm file asks for; goes on where it was left"},
     {"plan", command_plan, NULL, false, "check a farm file, its pictures and its model; train nothing"},
     {"status", command_status, NULL, false, "how far a farm is"},
+    {"submit", command_submit, NULL, false, "write a farm's Slurm script and queue it"},
     {"merge", NULL, "cfarm-merge", true, "several concept files become one"},
     {"inspect", NULL, "cfarm-merge", true, "what is in a concept or merged file"},
     {"export", NULL, "cfarm-merge", true, "write what other programs read"},

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cluster/base/mem.h"
 #include "cluster/base/str.h"
 
 int child_program(char out[FS_PATH], const char *name, err *e)
@@ -30,6 +31,18 @@ int child_program(char out[FS_PATH], const char *name, err *e)
     if (access(out, X_OK) != 0)
         return err_set(e, ERR_INPUT, "%s is not there; build or install it beside cfarm", out);
     return 0;
+}
+
+bool child_find(char out[FS_PATH], const char *name)
+{
+    const char *path = getenv("PATH");
+    char *all = mem_text(path ? path : ""), *rest = all;
+    bool found = false;
+
+    for (char *dir; !found && (dir = strsep(&rest, ":"));)
+        found = *dir && fs_join(out, dir, name, NULL) == 0 && access(out, X_OK) == 0;
+    free(all);
+    return found;
 }
 
 static void set_number(const char *name, int v)

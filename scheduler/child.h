@@ -2,6 +2,7 @@
 #define CHILD_H
 /* Other programs, started so that none can outlive us: each leads a process group of its own and is killed by the
  * kernel when we die. They inherit nothing but what is named here. */
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "cluster/base/err.h"
@@ -17,6 +18,8 @@ typedef struct {
 /* The program beside our own: "cfarm-worker". First in $CFARM_PROGRAMS, where that is set. ERR_INPUT: it is not
  * there. */
 int child_program(char out[FS_PATH], const char *name, err *e);
+/* A program of that name in PATH; false: none. */
+bool child_find(char out[FS_PATH], const char *name);
 int child_start(pid_t *pid, const child_spec *c, err *e);
 /* How it ended, as people say it: "signal 11 (Segmentation fault)", "exit status 3". */
 void child_ending(int status, char *out, size_t room);

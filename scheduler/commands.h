@@ -6,5 +6,6 @@
 int command_train(int argc, char **argv);
 int command_plan(int argc, char **argv);
 int command_status(int argc, char **argv);
+int command_submit(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 #endif

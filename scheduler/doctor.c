@@ -41,14 +41,10 @@ static void show_mpi(void)
 
 static bool show_launcher(const char *name)
 {
-    const char *path = getenv("PATH");
-    char file[FS_PATH], *all = strdup(path ? path : ""), *rest = all;
-    bool found = false;
+    char file[FS_PATH];
+    bool found = child_find(file, name);
 
-    for (char *dir; !found && (dir = strsep(&rest, ":"));)
-        found = fs_join(file, dir, name, NULL) == 0 && access(file, X_OK) == 0;
     printf("%-9s %s\n", name, found ? file : "not in PATH");
-    free(all);
     return found;
 }
 

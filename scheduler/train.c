@@ -84,6 +84,16 @@ static int tell_nothing_to_do(const sched *s, const char *name)
     return bad ? FARM_SOME_FAILED : FARM_DONE;
 }
 
+/* Scripts read there how a farm ended; so also when there was nothing to do. */
+static int keep_status(const char *dir, int status, err *e)
+{
+    char path[FS_PATH], text[16];
+
+    TRY(fs_join(path, dir, "exit", e));
+    snprintf(text, sizeof text, "%d\n", status);
+    return fs_write(path, text, strlen(text), e);
+}
+
 static int open_house(host *h, const train_options *o, err *e)
 {
     int rank, size;
@@ -107,7 +117,7 @@ static int prepare_rest(host *h, const train_options *o, json_t **checked, err *
         fprintf(stderr, "cfarm: %s\n", journal_warning(h->p.l->j));
     if (!prepare_needed(&h->p)) {
         h->notice.status = tell_nothing_to_do(h->p.l->s, h->p.f->name);
-        return 0;
+        return keep_status(h->p.l->dir, h->notice.status, e);
     }
     if (h->p.changes.trainings > 0 && !*checked)
         TRY(prepare_check(checked, o->path, e));

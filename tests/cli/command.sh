@@ -51,6 +51,7 @@ row 0 'farm pets in .*: 2 concepts, 2 to train, 1 merges' "$cfarm" plan farm.yam
 row 1 '' test -e pets
 row 0 '"concepts"' "$cfarm" plan farm.yaml --json
 row 0 'end done done 3 of 3' "$cfarm" train farm.yaml --workers 2
+rm -f pets/exit
 row 0 'nothing to do: 3 of 3 done' "$cfarm" train farm.yaml
 row 0 '2 concepts, 0 to train' "$cfarm" plan farm.yaml
 row 0 'farm pets: done, 3 done' "$cfarm" status pets
@@ -64,6 +65,28 @@ row 0 'end done done 1 of 2' "$cfarm" train held.yaml
 row 0 'nothing to do: 1 of 2 done, 1 on hold' "$cfarm" train held.yaml
 sed -i 's/, hold: yes//' held.yaml
 row 0 'end done done 2 of 2' "$cfarm" train held.yaml
+row 2 'usage: cfarm submit' "$cfarm" submit
+row 2 'usage: cfarm submit' "$cfarm" submit farm.yaml --nodes
+row 2 'usage: cfarm submit' "$cfarm" submit farm.yaml --array 0-3 --mpirun
+row 2 'usage: cfarm submit' "$cfarm" submit farm.yaml --sbatch constraint=a
+row 2 'usage: cfarm submit' "$cfarm" submit farm.yaml --time $'1\n#SBATCH --wrap=x'
+row 0 '^#SBATCH --nodes=4$' "$cfarm" submit farm.yaml --print --nodes 4
+row 0 "^dir='$work/pets'\$" "$cfarm" submit farm.yaml --print
+row 0 'srun --mpi=pmix -K0 -k' "$cfarm" submit farm.yaml --print
+row 0 '^    mpirun -N 1' "$cfarm" submit farm.yaml --print --mpirun
+row 0 '^#SBATCH --array=0-7%2$' "$cfarm" submit farm.yaml --print --array 0-7%2
+row 0 'agent --join "\$dir"' "$cfarm" submit farm.yaml --print --array 0-7
+row 0 '^#SBATCH --constraint="a b"$' "$cfarm" submit farm.yaml --print --sbatch '--constraint=a b'
+row 1 '' sh -c "'$cfarm' submit farm.yaml --print --nodes 4 | grep nodes=1"
+row 2 'broken.yaml has mistakes' "$cfarm" submit broken.yaml
+row 2 'sbatch is not in PATH' env PATH=/nowhere "$cfarm" submit farm.yaml
+mkdir queue && printf '#!/bin/sh\necho "77;cluster"; echo "$@" >queue/got\n' >queue/sbatch && chmod +x queue/sbatch
+row 0 '^job 77: farm pets, .*/pets/farm.sbatch$' env PATH="$work/queue:$PATH" "$cfarm" submit farm.yaml --nodes 2
+row 0 "^--parsable $work/pets/farm.sbatch $work/farm.yaml\$" cat queue/got
+row 0 '^#SBATCH --nodes=2$' cat pets/farm.sbatch
+row 0 '' bash -n pets/farm.sbatch
+printf '#!/bin/sh\necho "no such partition" >&2; exit 1\n' >queue/sbatch
+row 2 'no such partition' env PATH="$work/queue:$PATH" "$cfarm" submit farm.yaml
 sed -i 's/steps: 3/steps: 4/' farm.yaml
 row 2 'a is done, and its settings changed \(steps: 3 became 4\)' "$cfarm" train farm.yaml
 sed -i 's/steps: 4/steps: 3/' farm.yaml
