@@ -91,6 +91,11 @@ nn_tensor nn_matmul(nn_graph *g, nn_tensor a, nn_tensor b, bool ta, bool tb);
 typedef struct { int stride; int pad[4]; } nn_conv;
 nn_tensor nn_conv2d(nn_graph *g, nn_tensor x, nn_tensor w, nn_tensor bias, nn_conv at);
 
+/* The largest, or the mean, of each k x k window of x [n,h,w,c]. What lies outside x is left out of it; for MEAN_WHOLE
+ * it counts as zeros. For measuring models, which are not trained: no gradient has a rule. */
+typedef enum { NN_POOL_MAX, NN_POOL_MEAN, NN_POOL_MEAN_WHOLE } nn_pool;
+nn_tensor nn_pool2d(nn_graph *g, nn_tensor x, nn_pool how, int k, nn_conv at);
+
 nn_tensor nn_group_norm(nn_graph *g, nn_tensor x, nn_tensor w, nn_tensor bias, int groups, float eps); /* x [n,h,w,c] */
 nn_tensor nn_layer_norm(nn_graph *g, nn_tensor x, nn_tensor w, nn_tensor bias, float eps);             /* last dim */
 

@@ -21,6 +21,7 @@ typedef union {
     struct { int groups, heads; float eps; bool causal; } norm;    /* norms and attention */
     struct { bool ta, tb; } mat;
     nn_conv conv;
+    struct { nn_conv at; nn_pool how; int k; } pool;
     struct { int dim; int64_t from, count; } part;                 /* slice, pad, view (from), *_rows (count) */
     struct { int64_t first, rows; } embed;
     struct { int64_t dim; bool flip; float shift; } wave;

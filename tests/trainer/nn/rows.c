@@ -6,10 +6,10 @@
 #include "trainer/nn/backend.h"
 
 extern const nn_row rows_pointwise[], rows_shape[], rows_reduce[], rows_embed[], rows_loss[], rows_product[],
-    rows_norm[];
+    rows_norm[], rows_pool[];
 
 const nn_row *const nn_row_families[] = {
-    rows_pointwise, rows_shape, rows_reduce, rows_embed, rows_loss, rows_product, rows_norm, NULL,
+    rows_pointwise, rows_shape, rows_reduce, rows_embed, rows_loss, rows_product, rows_norm, rows_pool, NULL,
 };
 
 int row_inputs(const nn_row *r)

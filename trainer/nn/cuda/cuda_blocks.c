@@ -1,4 +1,4 @@
-/* Norms and attention: what a node says, as the arguments of our kernels. */
+/* Norms, windows and attention: what a node says, as the arguments of our kernels. */
 #include <limits.h>
 
 #include "trainer/nn/cpu/cpu_shapes.h"
@@ -45,6 +45,22 @@ static int run_norm_grad_w(nn_backend *b, const nn_call *c)
 
 NORM(group_norm)
 NORM(layer_norm)
+
+/* ---- windows ---- */
+
+static int run_pool2d(nn_backend *b, const nn_call *c)
+{
+    static const cuda_pooled HOW[] = {
+        [NN_POOL_MAX] = CUDA_POOL_MAX, [NN_POOL_MEAN] = CUDA_POOL_MEAN, [NN_POOL_MEAN_WHOLE] = CUDA_POOL_MEAN_WHOLE};
+    nn_shape x = c->y->src[0]->shape, y = c->y->shape;
+    nn_conv at = c->y->at.pool.at;
+    cuda_windows w = {.n = x.d[0], .h = x.d[1], .w = x.d[2], .c = x.d[3], .oh = y.d[1], .ow = y.d[2],
+                      .k = c->y->at.pool.k, .stride = at.stride, .top = at.pad[0], .left = at.pad[1]};
+
+    return cuda_ran(k_pool2d(cuda_stream(b), HOW[c->y->at.pool.how], c->out, c->in[0], w));
+}
+
+CUDA_LIST(pool2d, .takes = cuda_needs_f32, .run = run_pool2d);
 
 /* ---- attention ---- */
 

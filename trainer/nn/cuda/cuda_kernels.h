@@ -90,6 +90,12 @@ cudaError_t k_norm_grad_x(cudaStream_t s, cuda_norm at, float *out, const float 
 /* out [2, c] = dw, dbias; stats: 2 * samples * groups floats of scratch */
 cudaError_t k_norm_grad_w(cudaStream_t s, cuda_norm at, float *out, const float *x, const float *dy, float *stats);
 
+/* ---- windows (cuda_pool.cu): x [n, h, w, c], out [n, oh, ow, c], windows of k x k ---- */
+
+typedef enum { CUDA_POOL_MAX, CUDA_POOL_MEAN, CUDA_POOL_MEAN_WHOLE } cuda_pooled;
+typedef struct { int64_t n, h, w, c, oh, ow; int k, stride, top, left; } cuda_windows;
+cudaError_t k_pool2d(cudaStream_t s, cuda_pooled how, float *out, const float *x, cuda_windows at);
+
 /* ---- attention (cuda_attention.cu): q, y [n, tq, c], k, v [n, tk, c], head h owns channels h d .. (h+1) d - 1 ---- */
 
 enum { CUDA_HEAD_MOST = 512, CUDA_ATT_GRID_MOST = 65535 }; /* the widest head; the most n * heads */
