@@ -27,4 +27,7 @@ typedef struct {
 
 /* to: [h, w, 3], dense. ERR_MEMORY. */
 int resize(uint8_t *to, resize_to size, resize_from from, resize_filter filter, err *e);
+/* The whole of it, each channel resampled as Pillow does a picture of mode F: values stay what they are, neither rounded
+ * nor clipped. to: [high, wide, 3]. */
+int resize_floats(float *to, int high, int wide, resize_from from, resize_filter filter, err *e);
 #endif
