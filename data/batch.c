@@ -250,6 +250,13 @@ int batch_side(const batch_source *s)
     return s->opts.side;
 }
 
+const char *batch_manner(const batch_source *s)
+{
+    static const char *const words[] = {"paper-1", "diffusers-1", "cut-1", "squash-1"}; /* another number when a rendering changes */
+
+    return words[recipe_of(s, true).style];
+}
+
 const subjects *batch_subjects(const batch_source *s)
 {
     return &s->from;

@@ -49,6 +49,7 @@ int batch_size(const batch_source *s);          /* B */
 int batch_targets(const batch_source *s);       /* how many of them, the first ones, are targets */
 int batch_side(const batch_source *s);          /* S */
 const subjects *batch_subjects(const batch_source *s);
+const char *batch_manner(const batch_source *s); /* one word for how class pictures are rendered: equal words, equal pixels */
 
 /* The functions below may be called from several threads at once. */
 void batch_plan(const batch_source *s, uint32_t step, batch_sample out[]);        /* [batch_size] */

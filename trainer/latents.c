@@ -4,6 +4,8 @@
 #include <stdlib.h>
 
 #include "cluster/base/mem.h"
+#include "cluster/base/str.h"
+#include "trainer/moments.h"
 
 enum { WAYS = 4, MOST_SETS = 1 << 16 };
 
@@ -12,22 +14,31 @@ typedef struct {
     float *moments;      /* mean [count], logvar [count] */
 } place;
 
+typedef struct {
+    uint64_t id;         /* of a picture's path */
+    char sha[HASH_HEX];
+} known;
+
 struct latents {
     sd *model;
     batch_source *from;
+    const char *kept;    /* where class pictures' moments are; "": nowhere */
     int side;
     size_t count, sets;
     place *at;
-    uint64_t asked, encoded;
+    uint64_t asked, encoded, found, refused;
+    err refusal;         /* the first of these */
     float *pixels;       /* [side, side, 3] */
+    known *picture;      /* whose contents were read for their digest */
+    size_t pictures;
 };
 
-latents *latents_new(sd *model, batch_source *from, size_t bytes)
+latents *latents_new(sd *model, batch_source *from, const char *kept, size_t bytes)
 {
     latents *l = NEW(latents);
     int side = batch_side(from), cells = side / vae_factor(sd_vae_shape(model));
 
-    *l = (latents){.model = model, .from = from, .side = side};
+    *l = (latents){.model = model, .from = from, .kept = kept, .side = side};
     l->count = (size_t)cells * (size_t)cells * (size_t)sd_latent_channels(model);
     l->sets = bytes / (WAYS * 2 * l->count * sizeof(float)) + 1;
     if (l->sets > MOST_SETS)
@@ -44,6 +55,7 @@ void latents_free(latents *l)
     for (size_t i = 0; i < l->sets * WAYS; i++)
         free(l->at[i].moments);
     free(l->at);
+    free(l->picture);
     free(l->pixels);
     free(l);
 }
@@ -62,15 +74,82 @@ static place *look_up(latents *l, uint64_t key)
     return oldest;
 }
 
+/* ---- what is kept beyond this training ---- */
+
+/* A class picture shown whole comes again, in every concept that uses it; another crop never does. */
+static bool comes_again(const latents *l, const batch_sample *of)
+{
+    const augment_look *k = &of->look;
+
+    return l->kept[0] && of->prior && k->high == l->side && k->wide == l->side && k->top == 0 && k->left == 0;
+}
+
+static int digest_of(latents *l, const subject_picture *p, const char **sha, err *e)
+{
+    for (size_t i = 0; i < l->pictures; i++)
+        if (l->picture[i].id == p->id) {
+            *sha = l->picture[i].sha;
+            return 0;
+        }
+    l->picture = mem_grow(l->picture, l->pictures + 1, sizeof *l->picture);
+    known *k = &l->picture[l->pictures];
+    k->id = p->id;
+    TRY(hash_file(p->path, k->sha, e));
+    l->pictures++;
+    *sha = k->sha;
+    return 0;
+}
+
+/* All that decides the bits: the picture's bytes, how it is shown, the weights, and who computes. */
+static int place_on_disk(char out[FS_PATH], latents *l, const batch_sample *of, err *e)
+{
+    const subject *s = &batch_subjects(l->from)->at[of->subject];
+    char vae[HASH_HEX], key[HASH_HEX];
+    const char *sha;
+    str all = {0};
+
+    TRY(digest_of(l, &s->prior[of->picture], &sha, e));
+    TRY(sd_digest(l->model, "vae", vae, e));
+    str_add(&all, "conceptfarm " CFARM_VERSION " moments\nvae %s\nby %s %s\npicture %s\nshown %s side %d flip %d\n", vae,
+            nn_params_backend(sd_params(l->model))->name, nn_cpu_kind(), sha, batch_manner(l->from), l->side, of->look.flip);
+    hash_bytes(all.at, all.n, key);
+    str_free(&all);
+    return moments_path(out, l->kept, key, e);
+}
+
+static int compute(latents *l, const batch_sample *of, float *moments, err *e)
+{
+    TRY(batch_pixels(l->from, of, l->pixels, e));
+    TRY(sd_vae_encode(l->model, l->pixels, 1, l->side, l->side, moments, moments + l->count, e));
+    l->encoded++;
+    return 0;
+}
+
+/* A folder that cannot be written costs time and nothing else. */
+static int find_or_compute(latents *l, const batch_sample *of, float *moments, err *e)
+{
+    char path[FS_PATH];
+
+    if (!comes_again(l, of))
+        return compute(l, of, moments, e);
+    TRY(place_on_disk(path, l, of, e));
+    if (moments_read(path, moments, 2 * l->count)) {
+        l->found++;
+        return 0;
+    }
+    TRY(compute(l, of, moments, e));
+    if (moments_write(path, moments, 2 * l->count, l->refusal.code ? NULL : &l->refusal) != 0)
+        l->refused++;
+    return 0;
+}
+
 static int encode(latents *l, const batch_sample *of, place *to, err *e)
 {
     to->used = 0;
     if (!to->moments)
         TRY(mem_big((void **)&to->moments, 2 * l->count * sizeof(float), "moments of one picture", e));
-    TRY(batch_pixels(l->from, of, l->pixels, e));
-    TRY(sd_vae_encode(l->model, l->pixels, 1, l->side, l->side, to->moments, to->moments + l->count, e));
+    TRY(find_or_compute(l, of, to->moments, e));
     to->key = of->key;
-    l->encoded++;
     return 0;
 }
 
@@ -86,8 +165,11 @@ int latents_draw(latents *l, const batch_sample *of, rng_stream noise, float *ou
     return 0;
 }
 
-void latents_tell(const latents *l, uint64_t *asked, uint64_t *encoded)
+void latents_tell(const latents *l, str *line)
 {
-    *asked = l->asked;
-    *encoded = l->encoded;
+    str_add(line, "%llu pictures encoded, %llu found encoded", (unsigned long long)l->encoded, (unsigned long long)l->found);
+    if (l->kept[0])
+        str_add(line, " in %s", l->kept);
+    if (l->refused)
+        str_add(line, "; %llu could not be kept: %s", (unsigned long long)l->refused, l->refusal.text);
 }

@@ -24,6 +24,7 @@ typedef struct {
     const method *how;
     data_cfg data;           /* the job's, with what the model adds */
     char *model_key;
+    char kept[FS_PATH];      /* where class pictures' moments are; "": nowhere */
     bool left;               /* told to stop before the first step */
     tokenizer *words;
     subject_word word[SUBJECT_WORDS_MOST];
@@ -91,6 +92,22 @@ static int embed_captions(void *arg, const char *const captions[], int n, float 
     return sd_text_embed(by->model, ids, n, TOKENS, tokenizer_eos(by->words), out, e);
 }
 
+/* As set, else beside the first generated class pictures: that folder is ours. */
+static int find_kept(training *t, err *e)
+{
+    regset_need *need;
+    int n, rc = 0;
+
+    if (t->job->cfg->how.kept[0])
+        return fs_join(t->kept, t->data.root, t->job->cfg->how.kept, e);
+    TRY(data_missing(&need, &n, &t->data, e));
+    for (int i = 0; i < n && !t->kept[0] && rc == 0; i++)
+        if (need[i].want > 0)
+            rc = fs_join(t->kept, need[i].folder, "moments", e);
+    free(need);
+    return rc;
+}
+
 static int open_data(training *t, err *e)
 {
     const data_cfg *d = &t->data;
@@ -104,8 +121,9 @@ static int open_data(training *t, err *e)
         .embed = &embed,
     };
 
+    TRY(find_kept(t, e));
     TRY(batch_open(&t->batches, d, t->words, &o, e));
-    t->latents = latents_new(t->model, t->batches, LATENTS_KEPT);
+    t->latents = latents_new(t->model, t->batches, t->kept, LATENTS_KEPT);
     t->plan = NEW_N(batch_sample, t->job->cfg->how.accumulate * batch_size(t->batches));
     return 0;
 }
@@ -412,6 +430,17 @@ static int prepare_method(training *t, err *e)
     return comm_agree(t->job->gang, &mine, e);
 }
 
+static void tell_latents(const training *t)
+{
+    str line = {0};
+
+    if (!t->kept[0] || !t->job->say)
+        return;
+    latents_tell(t->latents, &line);
+    t->job->say(t->job->arg, line.at);
+    str_free(&line);
+}
+
 static int publish(training *t, err *e)
 {
     keep_job k = {
@@ -420,6 +449,7 @@ static int publish(training *t, err *e)
     };
 
     tell(t, "publishing", NULL, 0, 0);
+    tell_latents(t);
     return keep_concept(t->job->out, &k, e);
 }
 

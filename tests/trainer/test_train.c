@@ -99,6 +99,23 @@ static void several_subjects_are_trained_into_one(void **state)
     concept_free(&c);
 }
 
+/* The settings kept in the files may differ. */
+static void check_same_weights(const char *a, const char *b)
+{
+    concept x, y;
+    err e = {0};
+
+    assert_int_equal(concept_read(&x, kit_path(a), CONCEPT_TENSORS, &e), 0);
+    assert_int_equal(concept_read(&y, kit_path(b), CONCEPT_TENSORS, &e), 0);
+    assert_int_equal(x.n_tensors, y.n_tensors);
+    for (int i = 0; i < x.n_tensors; i++) {
+        size_t count = (size_t)(x.tensors[i].rows * (x.tensors[i].cols ? x.tensors[i].cols : 1));
+        assert_memory_equal(x.tensors[i].data, y.tensors[i].data, count * sizeof(float));
+    }
+    concept_free(&x);
+    concept_free(&y);
+}
+
 /* Made once, found the second time; a picture is a function of the model, the prompt and its number. */
 static void missing_class_pictures_are_made_once(void **state)
 {
@@ -146,6 +163,58 @@ static void several_workers_make_one_set_together(void **state)
     snprintf(more, sizeof more, "steps: 1, regularisation: {generate: 2, steps: 4, images: %s}", kit_path("alone"));
     assert_int_equal(kit_try((kit_run){.more = more}, &sum, &e), ERR_INPUT);
     assert_non_null(strstr(e.text, "were made otherwise"));
+}
+
+static int count_files(const char *dir)
+{
+    char **name, path[FS_PATH];
+    size_t n;
+    err e = {0};
+    int files = 0;
+
+    assert_int_equal(fs_list(&name, &n, dir, &e), 0);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(fs_join(path, dir, name[i], &e), 0);
+        files += fs_is_dir(path) ? count_files(path) : 1;
+    }
+    fs_list_free(name);
+    return files;
+}
+
+/* Encoded by the first concept, found by the second, made again where damaged: the same bytes in all cases. */
+static void class_pictures_are_encoded_once_for_all_concepts(void **state)
+{
+    static const char common[] = "steps: 4, batch: 4, regularisation: {images: regularisation/mug}";
+    char more[FS_PATH + 256], dir[FS_PATH], path[FS_PATH], **name, **inner;
+    size_t n, k;
+    err e = {0};
+
+    (void)state;
+    snprintf(dir, sizeof dir, "%s", kit_path("moments"));
+    snprintf(more, sizeof more, "%s, regularisation_cache: %s", common, dir);
+    kit_train((kit_run){.more = common, .out = "without.h5"});
+    kit_train((kit_run){.more = more, .out = "encoded.h5"});
+    int kept = count_files(dir);
+    assert_int_equal(kept, 8); /* two class pictures a step, none twice before all twelve were seen */
+    kit_train((kit_run){.more = more, .out = "found.h5"});
+    assert_int_equal(count_files(dir), kept);
+    assert_int_equal(fs_list(&name, &n, dir, &e), 0);
+    assert_int_equal(fs_join(path, dir, name[0], &e), 0);
+    assert_int_equal(fs_list(&inner, &k, path, &e), 0);
+    snprintf(dir, sizeof dir, "%s", path);
+    assert_int_equal(fs_join(path, dir, inner[0], &e), 0);
+    snprintf(dir, sizeof dir, "%s", kit_path("moments"));
+    assert_int_equal(truncate(path, 100), 0);
+    fs_list_free(name);
+    fs_list_free(inner);
+    kit_train((kit_run){.more = more, .out = "mended.h5"});
+    assert_int_equal(count_files(dir), kept);
+    snprintf(more, sizeof more, "%s, seed: 3, regularisation_cache: %s", common, dir);
+    kit_train((kit_run){.more = more});
+    assert_true(count_files(dir) > kept && count_files(dir) <= 2 * 12); /* other ones, and other mirrorings */
+    check_same_weights("without.h5", "encoded.h5");
+    check_same_weights("without.h5", "found.h5");
+    check_same_weights("without.h5", "mended.h5");
 }
 
 /* From a captioned collection those most like the class's own caption; too few is an error with the choices. */
@@ -220,6 +289,7 @@ int main(void)
         cmocka_unit_test(several_subjects_are_trained_into_one),
         cmocka_unit_test(missing_class_pictures_are_made_once),
         cmocka_unit_test(several_workers_make_one_set_together),
+        cmocka_unit_test(class_pictures_are_encoded_once_for_all_concepts),
         cmocka_unit_test(an_index_too_small_is_refused_with_the_choices),
         cmocka_unit_test(accumulation_is_a_larger_batch),
         cmocka_unit_test(a_loss_that_is_no_number_is_an_error),

@@ -48,6 +48,8 @@ struct nn_backend {
 
 /* threads 0: what OMP_NUM_THREADS or the affinity mask gives. reference: plain kernels only (for tests). */
 int nn_cpu_open(nn_backend **out, int threads, bool reference, err *e);
+/* The kind of processor as far as the CPU's bits depend on it: "avx512". */
+const char *nn_cpu_kind(void);
 /* The CUDA device of this number, as CUDA_VISIBLE_DEVICES leaves them. Its code is a plugin, cfarm_cuda.so beside the
  * program or in ../lib. ERR_DEVICE with one sentence where there is no plugin, none of its libraries, no driver or no
  * such device. */

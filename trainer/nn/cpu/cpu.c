@@ -1,5 +1,6 @@
 /* The CPU as a backend: host memory, memcpy and two tables of kernels (the preferred ones, or references only). */
 #include "trainer/nn/cpu/cpu.h"
+#include "trainer/nn/cpu/cpu_simd.h"
 
 #include <omp.h>
 #include <stdlib.h>
@@ -77,6 +78,11 @@ static int cpu_wait(nn_backend *b, err *e)
 static void cpu_close(nn_backend *b)
 {
     free(b);
+}
+
+const char *nn_cpu_kind(void)
+{
+    return cpu_simd_best()->name;
 }
 
 int nn_cpu_open(nn_backend **out, int threads, bool reference, err *e)
