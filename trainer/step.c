@@ -16,27 +16,34 @@ struct stepper {
     step_opts opts;
     nn_adapter adapter;
     int64_t channels;
-    size_t weights;              /* trained floats */
-    double table;                /* what decay has left of the vocabulary's rows */
+    size_t weights;              /* trained floats of one concept */
+    int vocabulary, words;       /* ids from `vocabulary` on are a concept's own `words` rows */
+    double *table;               /* [width]: what decay has left of the vocabulary's rows */
     bool stop;                   /* asked for by this rank */
     nn_graph *grad_graph, *judge_graph, *norm_graph, *update_graph;
     nn_plan *grad, *judge, *norm, *update;
     inputs in, judge_in;
-    nn_tensor losses, judged, norm2, hyper;
-    float *latents, *noise, *mask, *alpha, *sigma, *t, *weight; /* [micro, ...] as the plans want them */
+    nn_tensor losses, judged, *norm2, hyper;
+    float *latents, *noise, *mask, *alpha, *sigma, *t, *weight, *scale; /* [width, micro, ...] as the plans want them */
     int32_t *ids;
-    float *only;                 /* [batch]: the losses of a step that is one leaf */
-    float *level[MOST_LEVELS];   /* partial sums of 2^k leaves: [weights + batch + 1], then the losses, then who would stop */
+    float *said;                 /* [width, micro]: the losses of one pass */
+    float *only;                 /* [width, batch]: the losses of a step that is one leaf */
+    float *level[MOST_LEVELS];   /* partial sums of 2^k leaves: weights and losses [width, ...] each, then who would stop */
     bool full[MOST_LEVELS];
 };
 
+/* Of one pass. */
+static int samples(const stepper *s) { return s->opts.width * s->opts.micro; }
+
 /* ---- the graphs ---- */
 
-/* losses [micro] = weight * sum(mask * (model(noisy, t, text) - target)^2)   (custom-diffusion.md 1.1) */
+/* losses [width * micro] = weight * sum(mask * (model(noisy, t, text) - target)^2)   (custom-diffusion.md 1.1) */
 static nn_tensor write_losses(nn_graph *g, inputs *in, const stepper *s)
 {
-    int64_t n = s->opts.micro, h = s->opts.h, w = s->opts.w, c = s->channels;
+    int64_t n = samples(s), h = s->opts.h, w = s->opts.w, c = s->channels;
+    nn_pack of = nn_params_pack(sd_params(s->model), s->opts.first, s->opts.width);
 
+    nn_pack_set(g, &of);
     nn_adapt(g, s->opts.adapter);
     *in = (inputs){
         .latents = nn_input(g, "latents", F32, NN_SHAPE(n, h, w, c)),
@@ -47,7 +54,7 @@ static nn_tensor write_losses(nn_graph *g, inputs *in, const stepper *s)
         .ids = nn_input(g, "ids", I32, NN_SHAPE(n, TOKENS)),
         .mask = nn_input(g, "mask", F32, NN_SHAPE(n, h, w)),
         .weight = nn_input(g, "weight", F32, NN_SHAPE(n)),
-        .table = s->opts.table_decays ? nn_input(g, "table", F32, NN_SHAPE(1)) : NULL,
+        .table = s->opts.table_decays ? nn_input(g, "table", F32, NN_SHAPE(n, 1, 1)) : NULL,
     };
     nn_tensor noisy = nn_add(g, nn_mul(g, in->latents, in->alpha), nn_mul(g, in->noise, in->sigma));
     nn_tensor text = sd_text_write(g, s->model, in->ids, in->table);
@@ -81,8 +88,11 @@ static int plan_grad(stepper *s, err *e)
     for (int i = 0; i < n && rc == 0; i++) {
         size_t at, count;
         rc = nn_params_trained_at(p, s->opts.moves[i], &at, &count, e);
-        if (rc == 0)
+        at += (size_t)s->opts.first * s->weights;
+        if (rc == 0 && s->opts.width == 1)
             rc = nn_keep_in(s->grad, keep[i], "train.g", at, e);
+        else if (rc == 0)
+            rc = nn_keep_rows_in(s->grad, keep[i], s->opts.width, "train.g", at, s->weights, e);
     }
     free(wrt);
     free(keep);
@@ -96,17 +106,33 @@ static int plan_judge(stepper *s, err *e)
     return nn_plan_new(&s->judge, s->judge_graph, sd_params(s->model), &s->judged, 1, e);
 }
 
-static int plan_update(stepper *s, err *e)
+/* What a state has of `width` concepts, the first of them at this place. */
+static nn_tensor part_of(nn_graph *g, const stepper *s, const char *state, int place, int width)
 {
-    nn_shape all = NN_SHAPE(1, (int64_t)s->weights);
+    int64_t count = (int64_t)s->weights;
+    nn_tensor all = nn_state(g, state, NN_SHAPE(nn_params_slots(sd_params(s->model)), count));
+
+    return nn_view(g, all, (s->opts.first + place) * count, NN_SHAPE(width, count));
+}
+
+static int plan_norm(stepper *s, err *e)
+{
     nn_graph *g = s->norm_graph = nn_graph_new();
 
-    s->norm2 = nn_sum_squares(g, nn_state(g, "train.g", all));
-    TRY(nn_plan_new(&s->norm, g, sd_params(s->model), &s->norm2, 1, e));
-    g = s->update_graph = nn_graph_new();
-    s->hyper = nn_input(g, "hyper", F32, NN_SHAPE(1, NN_ADAMW_HYPER));
-    nn_adamw(g, nn_state(g, "train.w", all), nn_state(g, "train.m", all), nn_state(g, "train.v", all),
-             nn_state(g, "train.g", all), s->hyper, NULL);
+    s->norm2 = NEW_N(nn_tensor, s->opts.width);
+    for (int i = 0; i < s->opts.width; i++)
+        s->norm2[i] = nn_sum_squares(g, part_of(g, s, "train.g", i, 1));
+    return nn_plan_new(&s->norm, g, sd_params(s->model), s->norm2, s->opts.width, e);
+}
+
+static int plan_update(stepper *s, err *e)
+{
+    nn_graph *g = s->update_graph = nn_graph_new();
+    int width = s->opts.width;
+
+    s->hyper = nn_input(g, "hyper", F32, NN_SHAPE(width, NN_ADAMW_HYPER));
+    nn_adamw(g, part_of(g, s, "train.w", 0, width), part_of(g, s, "train.m", 0, width), part_of(g, s, "train.v", 0, width),
+             part_of(g, s, "train.g", 0, width), s->hyper, NULL);
     return nn_plan_new(&s->update, g, sd_params(s->model), NULL, 0, e);
 }
 
@@ -118,12 +144,14 @@ static int check_opts(const step_opts *o, const comm *gang, err *e)
         return err_set(e, ERR_INPUT, "a batch of %d cannot be cut into passes of %d samples", o->batch, o->micro);
     if (comm_size(gang) > o->batch / o->micro)
         return err_set(e, ERR_INPUT, "a gang of %d is too wide for %d passes a step", comm_size(gang), o->batch / o->micro);
+    if (o->width > 1 && comm_size(gang) > 1)
+        return err_set(e, ERR_INPUT, "a pack of %d concepts has no gang", o->width);
     return 0;
 }
 
 static void make_buffers(stepper *s)
 {
-    size_t n = (size_t)s->opts.micro, map = (size_t)(s->opts.h * s->opts.w);
+    size_t n = (size_t)samples(s), map = (size_t)(s->opts.h * s->opts.w);
 
     s->latents = NEW_N(float, n * map * (size_t)s->channels);
     s->noise = NEW_N(float, n * map * (size_t)s->channels);
@@ -132,24 +160,33 @@ static void make_buffers(stepper *s)
     s->sigma = NEW_N(float, n);
     s->t = NEW_N(float, n);
     s->weight = NEW_N(float, n);
+    s->scale = NEW_N(float, n);
     s->ids = NEW_N(int32_t, n * TOKENS);
-    s->only = NEW_N(float, s->opts.batch);
+    s->said = NEW_N(float, n);
+    s->only = NEW_N(float, s->opts.width * s->opts.batch);
+    s->table = NEW_N(double, s->opts.width);
+    for (int i = 0; i < s->opts.width; i++)
+        s->table[i] = 1;
 }
 
 int step_new(stepper **out, sd *model, comm *gang, const step_opts *opts, err *e)
 {
     TRY(check_opts(opts, gang, e));
     stepper *s = NEW(stepper);
-    *s = (stepper){.model = model, .gang = gang, .opts = *opts, .channels = sd_latent_channels(model), .table = 1};
+    *s = (stepper){.model = model, .gang = gang, .opts = *opts, .channels = sd_latent_channels(model),
+                   .vocabulary = sd_text_shape(model)->vocab, .words = sd_text_rows(model)};
     if (opts->adapter)
         s->adapter = *opts->adapter;
     s->opts.adapter = &s->adapter;
+    s->opts.width = opts->width > 0 ? opts->width : 1;
     make_buffers(s);
-    int rc = nn_params_train(sd_params(model), opts->moves, opts->n_moves, e);
+    int rc = opts->width > 0 ? 0 : nn_params_train(sd_params(model), opts->moves, opts->n_moves, e);
     if (rc == 0) {
         s->weights = nn_params_trained_count(sd_params(model));
         rc = plan_grad(s, e);
     }
+    if (rc == 0)
+        rc = plan_norm(s, e);
     if (rc == 0)
         rc = plan_update(s, e);
     if (rc != 0) {
@@ -166,7 +203,8 @@ void step_free(stepper *s)
         return;
     nn_plan *plans[] = {s->grad, s->judge, s->norm, s->update};
     nn_graph *graphs[] = {s->grad_graph, s->judge_graph, s->norm_graph, s->update_graph};
-    void *memory[] = {s->latents, s->noise, s->mask, s->alpha, s->sigma, s->t, s->weight, s->ids, s->only};
+    void *memory[] = {s->latents, s->noise, s->mask, s->alpha, s->sigma, s->t, s->weight, s->scale, s->ids, s->said, s->only,
+                      s->table, s->norm2};
     for (size_t i = 0; i < 4; i++)
         nn_plan_free(plans[i]);
     for (size_t i = 0; i < 4; i++)
@@ -180,6 +218,8 @@ void step_free(stepper *s)
 
 void step_ask_stop(stepper *s) { s->stop = true; }
 size_t step_weights(const stepper *s) { return s->weights; }
+void step_enter(stepper *s, int place) { s->table[place] = 1; }
+int step_width(const stepper *s) { return s->opts.width; }
 int step_micro(const stepper *s) { return s->opts.micro; }
 size_t step_bytes(const stepper *s) { return nn_plan_bytes(s->grad) + nn_plan_bytes(s->norm) + nn_plan_bytes(s->update); }
 
@@ -187,27 +227,57 @@ int step_time(stepper *s, FILE *to, err *e) { return nn_plan_time(s->grad, to, e
 
 /* ---- one pass ---- */
 
-static int fill_pass(stepper *s, int first, step_fill *fill, void *arg, err *e)
+/* Sample k of a pass, of the concept at this place: sample i of its step. */
+static int fill_one(stepper *s, int place, size_t k, int i, const step_turn *of, err *e)
 {
     const schedule *noise = sd_schedule(s->model);
     size_t map = (size_t)(s->opts.h * s->opts.w), sample = map * (size_t)s->channels;
+    step_sample x = {.latents = s->latents + k * sample, .noise = s->noise + k * sample, .mask = s->mask + k * map,
+                     .ids = s->ids + k * TOKENS};
 
-    for (int i = 0; i < s->opts.micro; i++) {
-        size_t k = (size_t)i;
-        step_sample x = {.latents = s->latents + k * sample, .noise = s->noise + k * sample, .mask = s->mask + k * map,
-                         .ids = s->ids + k * TOKENS};
-        TRY(fill(arg, first + i, &x, e));
-        s->t[i] = (float)x.timestep;
-        s->alpha[i] = schedule_alpha(noise, x.timestep);
-        s->sigma[i] = schedule_sigma(noise, x.timestep);
-        s->weight[i] = x.weight;
-    }
+    TRY(of->fill(of->arg, i, &x, e));
+    for (int token = 0; token < TOKENS; token++) /* its rows stand behind those of the concepts before it */
+        if (x.ids[token] >= s->vocabulary)
+            x.ids[token] += place * s->words;
+    s->t[k] = (float)x.timestep;
+    s->alpha[k] = schedule_alpha(noise, x.timestep);
+    s->sigma[k] = schedule_sigma(noise, x.timestep);
+    s->weight[k] = x.weight;
+    s->scale[k] = (float)s->table[place];
     return 0;
+}
+
+/* Numbers like any other, of which nothing comes: the loss counts for nothing. */
+static void fill_none(stepper *s, size_t k)
+{
+    size_t map = (size_t)(s->opts.h * s->opts.w), sample = map * (size_t)s->channels;
+
+    memset(s->latents + k * sample, 0, sample * sizeof(float));
+    memset(s->noise + k * sample, 0, sample * sizeof(float));
+    memset(s->mask + k * map, 0, map * sizeof(float));
+    memset(s->ids + k * TOKENS, 0, TOKENS * sizeof(int32_t));
+    s->t[k] = s->weight[k] = s->sigma[k] = 0;
+    s->alpha[k] = s->scale[k] = 1;
+}
+
+static bool stands(const step_turn *of) { return of->fill && of->why.code == ERR_NONE; }
+
+/* Samples first .. first + micro - 1 of every concept. One that cannot make its own is out of this step. */
+static void fill_pass(stepper *s, int first, step_turn turns[])
+{
+    int micro = s->opts.micro;
+
+    for (int place = 0; place < s->opts.width; place++)
+        for (int i = 0; i < micro; i++) {
+            size_t k = (size_t)(place * micro + i);
+            if (!stands(&turns[place]) || fill_one(s, place, k, first + i, &turns[place], &turns[place].why) != 0)
+                fill_none(s, k);
+        }
 }
 
 static int run_pass(stepper *s, nn_plan *p, const inputs *in, nn_tensor losses, float *out, err *e)
 {
-    size_t n = (size_t)s->opts.micro, map = (size_t)(s->opts.h * s->opts.w) * n, all = map * (size_t)s->channels;
+    size_t n = (size_t)samples(s), map = (size_t)(s->opts.h * s->opts.w) * n, all = map * (size_t)s->channels;
 
     TRY(nn_write(p, in->latents, s->latents, all * sizeof(float), e));
     TRY(nn_write(p, in->noise, s->noise, all * sizeof(float), e));
@@ -217,32 +287,34 @@ static int run_pass(stepper *s, nn_plan *p, const inputs *in, nn_tensor losses, 
     TRY(nn_write(p, in->t, s->t, n * sizeof(float), e));
     TRY(nn_write(p, in->weight, s->weight, n * sizeof(float), e));
     TRY(nn_write(p, in->ids, s->ids, n * TOKENS * sizeof(int32_t), e));
-    if (in->table) {
-        float table = (float)s->table;
-        TRY(nn_write(p, in->table, &table, sizeof table, e));
-    }
+    if (in->table)
+        TRY(nn_write(p, in->table, s->scale, n * sizeof(float), e));
     TRY(nn_run(p, e));
     return nn_read(p, losses, out, n * sizeof(float), e);
 }
 
 /* ---- the tree over leaves: a binary counter, level k holding the sum of 2^k neighbouring leaves ---- */
 
-static size_t sum_size(const stepper *s) { return s->weights + (size_t)s->opts.batch + 1; }
+/* A sum: gradients [width, weights], losses [width, batch], and how many ranks would stop. */
+static size_t gradients(const stepper *s) { return (size_t)s->opts.width * s->weights; }
+static size_t sum_size(const stepper *s) { return gradients(s) + (size_t)(s->opts.width * s->opts.batch) + 1; }
+static size_t gradients_at(const stepper *s) { return (size_t)s->opts.first * s->weights; }
 
-static int push_leaf(stepper *s, int first, const float *losses, err *e)
+static int push_leaf(stepper *s, int first, err *e)
 {
-    size_t n = sum_size(s);
+    size_t n = sum_size(s), micro = (size_t)s->opts.micro, batch = (size_t)s->opts.batch;
     int k = 0;
 
     while (s->full[k])
         k++;
     if (!s->level[k])
         TRY(mem_big((void **)&s->level[k], n * sizeof(float), "gradient sums", e));
-    float *sum = s->level[k];
-    TRY(nn_params_state_read(sd_params(s->model), "train.g", sum, s->weights, e));
-    memset(sum + s->weights, 0, (size_t)s->opts.batch * sizeof(float));
+    float *sum = s->level[k], *losses = sum + gradients(s);
+    TRY(nn_params_state_read_at(sd_params(s->model), "train.g", gradients_at(s), sum, gradients(s), e));
+    memset(losses, 0, (n - gradients(s)) * sizeof(float));
     sum[n - 1] = s->stop;
-    memcpy(sum + s->weights + first, losses, (size_t)s->opts.micro * sizeof(float));
+    for (size_t place = 0; place < (size_t)s->opts.width; place++)
+        memcpy(losses + place * batch + (size_t)first, s->said + place * micro, micro * sizeof(float));
     for (int low = 0; low < k; low++) { /* the older leaves stand on the left of each addition */
         float *left = s->level[low];
         for (size_t i = 0; i < n; i++)
@@ -272,111 +344,165 @@ static float *take_sum(stepper *s)
 
 /* ---- the step ---- */
 
-static int add_up(stepper *s, step_fill *fill, void *arg, float **sum, err *e)
+static int add_up(stepper *s, step_turn turns[], float **sum, err *e)
 {
     int leaves = s->opts.batch / s->opts.micro, rank = comm_rank(s->gang), size = comm_size(s->gang);
-    float *losses = NEW_N(float, s->opts.micro);
-    int rc = 0;
 
     memset(s->full, 0, sizeof s->full);
-    for (int leaf = leaves * rank / size; leaf < leaves * (rank + 1) / size && rc == 0; leaf++) {
+    for (int leaf = leaves * rank / size; leaf < leaves * (rank + 1) / size; leaf++) {
         int first = leaf * s->opts.micro;
-        rc = fill_pass(s, first, fill, arg, e);
-        if (rc == 0)
-            rc = run_pass(s, s->grad, &s->in, s->losses, losses, e);
-        if (rc == 0)
-            rc = push_leaf(s, first, losses, e);
+        fill_pass(s, first, turns);
+        if (s->opts.width == 1 && turns->why.code) /* nothing is left to be added up */
+            return 0;
+        TRY(run_pass(s, s->grad, &s->in, s->losses, s->said, e));
+        TRY(push_leaf(s, first, e));
     }
-    free(losses);
-    *sum = rc == 0 ? take_sum(s) : NULL;
-    return rc;
+    *sum = take_sum(s);
+    return 0;
 }
 
-static int move(stepper *s, uint64_t t, const step_adamw *how, double norm, err *e)
+/* A concept that is out of this step does not move; where its gradient is no number its weights are none, either, and
+ * nobody goes on from them. */
+static void set_hyper(const step_turn *of, float h[NN_ADAMW_HYPER])
 {
-    float hyper[NN_ADAMW_HYPER] = {
-        [ADAMW_LR] = (float)how->lr, [ADAMW_BETA1] = (float)how->beta1, [ADAMW_BETA2] = (float)how->beta2,
-        [ADAMW_EPS] = (float)how->eps, [ADAMW_DECAY] = (float)how->weight_decay,
-        [ADAMW_CORRECT1] = (float)(1 - pow(how->beta1, (double)t)), [ADAMW_CORRECT2] = (float)(1 - pow(how->beta2, (double)t)),
-        [ADAMW_GRAD_SCALE] = 1,
-    };
+    const step_adamw *how = &of->how;
+    double norm = of->result.grad_norm;
+    bool moves = stands(of);
 
+    memset(h, 0, NN_ADAMW_HYPER * sizeof *h);
+    h[ADAMW_LR] = moves ? (float)how->lr : 0;
+    h[ADAMW_BETA1] = (float)how->beta1;
+    h[ADAMW_BETA2] = (float)how->beta2;
+    h[ADAMW_EPS] = moves ? (float)how->eps : 1;
+    h[ADAMW_DECAY] = (float)how->weight_decay;
+    h[ADAMW_CORRECT1] = moves ? (float)(1 - pow(how->beta1, (double)of->t)) : 1;
+    h[ADAMW_CORRECT2] = moves ? (float)(1 - pow(how->beta2, (double)of->t)) : 1;
+    h[ADAMW_GRAD_SCALE] = 1;
     if (how->clip > 0 && norm + 1e-6 > how->clip)
-        hyper[ADAMW_GRAD_SCALE] = (float)(how->clip / (norm + 1e-6)); /* as torch's clip_grad_norm_ */
-    s->table *= 1 - how->lr * how->weight_decay;
-    TRY(nn_write(s->update, s->hyper, hyper, sizeof hyper, e));
-    return nn_run(s->update, e);
+        h[ADAMW_GRAD_SCALE] = (float)(how->clip / (norm + 1e-6)); /* as torch's clip_grad_norm_ */
 }
 
-/* train.g holds the whole gang's gradient then. A single leaf leaves it there by itself, and nothing passes the host. */
-static int gradient(stepper *s, step_fill *fill, void *arg, step_result *out, err *e)
+static int move(stepper *s, const step_turn turns[], err *e)
+{
+    int width = s->opts.width;
+    float *hyper = NEW_N(float, width * NN_ADAMW_HYPER);
+
+    for (int i = 0; i < width; i++) {
+        set_hyper(&turns[i], hyper + i * NN_ADAMW_HYPER);
+        if (stands(&turns[i]))
+            s->table[i] *= 1 - turns[i].how.lr * turns[i].how.weight_decay;
+    }
+    int rc = nn_write(s->update, s->hyper, hyper, (size_t)(width * NN_ADAMW_HYPER) * sizeof *hyper, e);
+    free(hyper);
+    return rc ? rc : nn_run(s->update, e);
+}
+
+/* train.g holds the whole gang's gradient then, losses [width, batch] its losses. A single leaf leaves it there by itself,
+ * and nothing passes the host. */
+static int gradient(stepper *s, step_turn turns[], const float **losses, bool *stop, err *e)
 {
     float *sum = NULL;
     err mine = {0};
 
-    out->losses = s->only;
-    out->stop = s->stop;
+    *losses = s->only;
+    *stop = s->stop;
     if (s->opts.batch == s->opts.micro) {
-        TRY(fill_pass(s, 0, fill, arg, e));
+        fill_pass(s, 0, turns);
         return run_pass(s, s->grad, &s->in, s->losses, s->only, e);
     }
-    add_up(s, fill, arg, &sum, &mine);
+    add_up(s, turns, &sum, &mine);
+    if (s->opts.width == 1 && turns->why.code)
+        mine = turns->why;
     TRY(comm_agree(s->gang, &mine, e)); /* nobody leaves a step alone */
     TRY(comm_sum(s->gang, sum, sum_size(s), e));
-    out->losses = sum + s->weights;
-    out->stop = sum[sum_size(s) - 1] > 0;
-    return nn_params_state_write(sd_params(s->model), "train.g", sum, s->weights, e);
+    *losses = sum + gradients(s);
+    *stop = sum[sum_size(s) - 1] > 0;
+    return nn_params_state_write_at(sd_params(s->model), "train.g", gradients_at(s), sum, gradients(s), e);
+}
+
+static int sum_up(stepper *s, step_turn *of, int place, const float *losses, bool stop, err *e)
+{
+    step_result *r = &of->result;
+    float norm2 = 0;
+
+    *r = (step_result){.losses = losses + place * s->opts.batch, .stop = stop};
+    for (int i = 0; i < s->opts.batch; i++)
+        r->loss += (double)r->losses[i];
+    TRY(nn_read(s->norm, s->norm2[place], &norm2, sizeof norm2, e));
+    r->grad_norm = sqrt((double)norm2);
+    if (stands(of) && (!isfinite(r->loss) || !isfinite(r->grad_norm)))
+        err_set(&of->why, ERR_INPUT, "the loss or its gradient is not a finite number (loss %g, gradient norm %g); try a lower lr",
+                r->loss, r->grad_norm);
+    return 0;
+}
+
+int step_run_all(stepper *s, step_turn turns[], err *e)
+{
+    const float *losses;
+    bool stop;
+
+    for (int i = 0; i < s->opts.width; i++)
+        turns[i].why = (err){0};
+    TRY(gradient(s, turns, &losses, &stop, e));
+    TRY(nn_run(s->norm, e));
+    for (int i = 0; i < s->opts.width; i++)
+        TRY(sum_up(s, &turns[i], i, losses, stop, e));
+    return move(s, turns, e);
 }
 
 int step_run(stepper *s, uint64_t t, const step_adamw *how, step_fill *fill, void *arg, step_result *out, err *e)
 {
-    float norm2 = 0;
+    step_turn turn = {.fill = fill, .arg = arg, .t = t, .how = *how};
 
-    TRY(gradient(s, fill, arg, out, e));
-    out->loss = 0;
-    for (int i = 0; i < s->opts.batch; i++)
-        out->loss += (double)out->losses[i];
-    TRY(nn_run(s->norm, e));
-    TRY(nn_read(s->norm, s->norm2, &norm2, sizeof norm2, e));
-    out->grad_norm = sqrt((double)norm2);
-    if (!isfinite(out->loss) || !isfinite(out->grad_norm))
-        return err_set(e, ERR_INPUT, "the loss or its gradient is not a finite number (loss %g, gradient norm %g); try a lower lr",
-                       out->loss, out->grad_norm);
-    return move(s, t, how, out->grad_norm, e);
+    CHECK(s->opts.width == 1);
+    TRY(step_run_all(s, &turn, e));
+    *out = turn.result;
+    if (turn.why.code && e)
+        *e = turn.why;
+    return (int)turn.why.code;
 }
 
-int step_judge(stepper *s, int n, step_fill *fill, void *arg, float *losses, err *e)
+int step_judge(stepper *s, int place, int n, step_fill *fill, void *arg, float *losses, err *e)
 {
     int micro = s->opts.micro;
+    step_turn *turns = NEW_N(step_turn, s->opts.width);
+    int rc = s->judge ? 0 : plan_judge(s, e);
 
     CHECK(n % micro == 0);
-    if (!s->judge)
-        TRY(plan_judge(s, e));
-    for (int i = 0; i < n; i += micro) {
-        TRY(fill_pass(s, i, fill, arg, e));
-        TRY(run_pass(s, s->judge, &s->judge_in, s->judged, losses + i, e));
+    turns[place] = (step_turn){.fill = fill, .arg = arg};
+    for (int i = 0; i < n && rc == 0; i += micro) {
+        fill_pass(s, i, turns);
+        if (turns[place].why.code && e)
+            *e = turns[place].why;
+        rc = (int)turns[place].why.code;
+        if (rc == 0)
+            rc = run_pass(s, s->judge, &s->judge_in, s->judged, s->said, e);
+        memcpy(losses + i, s->said + place * micro, (size_t)micro * sizeof *losses);
     }
-    return 0;
+    free(turns);
+    return rc;
 }
 
 /* ---- the state between two steps ---- */
 
-int step_state_read(const stepper *s, float *w, float *m, float *v, double *table, err *e)
+static size_t state_at(const stepper *s, int place) { return (size_t)(s->opts.first + place) * s->weights; }
+
+int step_state_read(const stepper *s, int place, float *w, float *m, float *v, double *table, err *e)
 {
     nn_params *p = sd_params(s->model);
 
-    *table = s->table;
-    TRY(nn_params_state_read(p, "train.w", w, s->weights, e));
-    TRY(nn_params_state_read(p, "train.m", m, s->weights, e));
-    return nn_params_state_read(p, "train.v", v, s->weights, e);
+    *table = s->table[place];
+    TRY(nn_params_state_read_at(p, "train.w", state_at(s, place), w, s->weights, e));
+    TRY(nn_params_state_read_at(p, "train.m", state_at(s, place), m, s->weights, e));
+    return nn_params_state_read_at(p, "train.v", state_at(s, place), v, s->weights, e);
 }
 
-int step_state_write(stepper *s, const float *w, const float *m, const float *v, double table, err *e)
+int step_state_write(stepper *s, int place, const float *w, const float *m, const float *v, double table, err *e)
 {
     nn_params *p = sd_params(s->model);
 
-    s->table = table;
-    TRY(nn_params_state_write(p, "train.w", w, s->weights, e));
-    TRY(nn_params_state_write(p, "train.m", m, s->weights, e));
-    return nn_params_state_write(p, "train.v", v, s->weights, e);
+    s->table[place] = table;
+    TRY(nn_params_state_write_at(p, "train.w", state_at(s, place), w, s->weights, e));
+    TRY(nn_params_state_write_at(p, "train.m", state_at(s, place), m, s->weights, e));
+    return nn_params_state_write_at(p, "train.v", state_at(s, place), v, s->weights, e);
 }

@@ -4,7 +4,10 @@
  *
  * A step's samples are numbered over the whole gang; `micro` neighbours make a leaf, a leaf is one pass, and leaves
  * are added in one binary tree that continues over the ranks (comm_sum). So where every rank holds the same power of
- * two of leaves, a gang of any size adds the same numbers in the same order: the same bits. */
+ * two of leaves, a gang of any size adds the same numbers in the same order: the same bits.
+ *
+ * A stepper moves `width` concepts of a pack side by side, neighbouring slots of nn_params, in the same passes; a concept
+ * alone is a pack of one. Each has its own samples, rate, step number, norm and clipping, and gets the bytes it gets alone. */
 #include "cluster/comm/comm.h"
 #include "data/tokenizer.h"
 #include "trainer/model/sd.h"
@@ -19,6 +22,7 @@ typedef struct {
     const nn_adapter *adapter;  /* what a method writes beside the weights; NULL: nothing */
     bool detach_first;          /* Custom Diffusion: no gradient through K and V of the first token */
     bool table_decays;          /* the vocabulary's rows feel the weight decay of the modifier tokens' (diffusers' port) */
+    int first, width;           /* slots of the pack; width 0: a concept alone. More than one: no gang */
 } step_opts;
 
 /* What the loss of one sample is made of; the pointers are buffers of the stepper to be filled. */
@@ -43,21 +47,39 @@ typedef struct {
     bool stop;                  /* some rank asked for it before this step: the same on all of them */
 } step_result;
 
+/* One concept's part in a step. */
+typedef struct {
+    step_fill *fill;            /* asked for this rank's samples only, in order; NULL: nobody stands here */
+    void *arg;
+    uint64_t t;                 /* counts from 1 (AdamW's bias correction) */
+    step_adamw how;
+    step_result result;
+    err why;                    /* a sample that could not be made, a number that is not finite: it alone has not moved */
+} step_turn;
+
 typedef struct stepper stepper;
-/* Marks opts->moves as trained in the model's parameters. The stepper's plans must be freed before they are reset. */
+/* Marks opts->moves as trained in the model's parameters where nothing is (nn_params_train_pack: for packs). The stepper's
+ * plans must be freed before they are reset. */
 int step_new(stepper **out, sd *model, comm *gang, const step_opts *opts, err *e);
 void step_free(stepper *s);
 /* Step number `t` counts from 1 (AdamW's bias correction). fill is asked for this rank's samples only, in order. */
 int step_run(stepper *s, uint64_t t, const step_adamw *how, step_fill *fill, void *arg, step_result *out, err *e);
-/* The losses alone, nothing moves: for judging weights on fixed draws. Samples 0..n-1, on this rank alone. */
-int step_judge(stepper *s, int n, step_fill *fill, void *arg, float *losses, err *e);
+/* turns [width]. An error is everybody's; a concept's own is in its turn. Steppers of one pack may run in several threads. */
+int step_run_all(stepper *s, step_turn turns[], err *e);
+/* A new concept stands here: what decay has left of its table is all. */
+void step_enter(stepper *s, int place);
+/* The losses alone, nothing moves: for judging weights on fixed draws. Samples 0..n-1 (n a multiple of step_micro) of the
+ * concept at this place, on this rank alone. Makes a plan at the first call. */
+int step_judge(stepper *s, int place, int n, step_fill *fill, void *arg, float *losses, err *e);
 /* This rank would like to stop: the next run's result tells the whole gang, which so stops behind the same step. */
 void step_ask_stop(stepper *s);
 
-/* What further steps depend on, beside their number: w, m, v [step_weights] and what decay has left of the table. */
+/* What further steps of a concept depend on, beside their number: w, m, v [step_weights] and what decay has left of the
+ * table. */
 size_t step_weights(const stepper *s);
-int step_state_read(const stepper *s, float *w, float *m, float *v, double *table, err *e);
-int step_state_write(stepper *s, const float *w, const float *m, const float *v, double table, err *e);
+int step_state_read(const stepper *s, int place, float *w, float *m, float *v, double *table, err *e);
+int step_state_write(stepper *s, int place, const float *w, const float *m, const float *v, double table, err *e);
+int step_width(const stepper *s);
 int step_micro(const stepper *s);
 size_t step_bytes(const stepper *s);
 int step_time(stepper *s, FILE *to, err *e); /* seconds of each call of one pass, for benchmarks */

@@ -199,7 +199,7 @@ static int probe(training *t, double *mean, err *e)
     if (n == 0 || comm_rank(t->job->gang) != 0)
         return 0;
     float *losses = NEW_N(float, n);
-    int rc = step_judge(t->stepper, n, fill_probe, t, losses, e);
+    int rc = step_judge(t->stepper, 0, n, fill_probe, t, losses, e);
     double sum = 0;
     for (int i = 0; i < n; i++)
         sum += (double)losses[i];
@@ -276,7 +276,7 @@ static int put_away(training *t, double probe_before, bool last, err *e)
         return 0;
     checkpoint_lay(&c, at, weights, (uint64_t)t->step);
     c.probe = probe_before;
-    TRY(step_state_read(t->stepper, c.w, c.m, c.v, &c.table, e));
+    TRY(step_state_read(t->stepper, 0, c.w, c.m, c.v, &c.table, e));
     memcpy(c.loss, t->history.loss, told);
     memcpy(c.lr, t->history.lr, told);
     memcpy(c.grad_norm, t->history.grad_norm, told);
@@ -297,7 +297,7 @@ static int take_over(training *t, const checkpoint *c, double *probe_before, err
     memcpy(t->history.grad_norm, c->grad_norm, told);
     t->history.n = t->step = (int)c->step;
     *probe_before = c->probe;
-    return step_state_write(t->stepper, c->w, c->m, c->v, c->table, e);
+    return step_state_write(t->stepper, 0, c->w, c->m, c->v, c->table, e);
 }
 
 /* Rank 0's checkpoint, handed to all. */

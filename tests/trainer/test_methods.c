@@ -236,7 +236,7 @@ static double loss_at(stepper *s, nn_params *p, const float *w, const float *d, 
     for (size_t i = 0; i < n; i++)
         x[i] = (float)((double)w[i] + by * (double)d[i]);
     assert_int_equal(nn_params_state_write(p, "train.w", x, n, &e), 0);
-    assert_int_equal(step_judge(s, 2, fill_fixed, NULL, losses, &e), 0);
+    assert_int_equal(step_judge(s, 0, 2, fill_fixed, NULL, losses, &e), 0);
     free(x);
     return (double)losses[0] + (double)losses[1];
 }
