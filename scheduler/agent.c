@@ -18,7 +18,9 @@
 #include "scheduler/agent_impl.h"
 #include "scheduler/link.h"
 
-enum { TICK_MS = 100, CONNECT_MS = 5000, WELCOME_S = 30 };
+enum { TICK_MS = 100, SAVING_MS = 5, CONNECT_MS = 5000, WELCOME_S = 30 };
+static const int64_t LEAVE_PATIENCE = 15000000000;
+static const double CHECKPOINT_S = 5;
 
 void agent_tell(agent *a, int type, json_t *body)
 {
@@ -106,6 +108,17 @@ static int on_welcome(agent *a, const json_t *o, err *e)
     return 0;
 }
 
+/* What is trained is kept before the agent is gone. */
+static void leave(agent *a)
+{
+    if (a->leaving)
+        return;
+    a->leaving = true;
+    a->leave_ns = clock_ns() + LEAVE_PATIENCE;
+    crew_close(a, "the node leaves");
+    task_leave(a);
+}
+
 static int on_order(agent *a, const wire_frame *f, err *e)
 {
     json_t *o = NULL;
@@ -119,7 +132,7 @@ static int on_order(agent *a, const wire_frame *f, err *e)
     else if (f->type == LINK_HALT && a->welcome)
         task_halt(a, o);
     else if (f->type == LINK_END)
-        a->over = true;
+        leave(a);
     else
         rc = err_set(e, ERR_PEER, "an order of kind %d, which is not due", f->type);
     json_decref(o);
@@ -148,39 +161,40 @@ static void on_boss(void *arg, bool readable, bool writable)
         rc = wire_flush(a->boss, &a->why);
         loop_write(a->l, wire_fd(a->boss), wire_waiting(a->boss) > 0);
     }
-    if (a->over)
-        a->why = (err){0};
     if (rc != 0)
         a->over = true;
 }
 
-/* INT and USR1 mean "drain" and are the coordinator's to decide; an agent elsewhere that is told to go, goes. */
+/* INT and USR1 mean "drain" and are the coordinator's to decide. TERM is notice: a few seconds are left, or less. */
 static void on_signal(void *arg, int signal)
 {
     agent *a = arg;
 
     if (signal == SIGCHLD) {
         crew_reap(a);
-    } else if (a->how->coordinator > 0) {
-        kill(a->how->coordinator, signal);
-    } else if (signal == SIGTERM && !a->over) {
-        a->over = true;
-        err_set(&a->why, ERR_PEER, "told to go by a signal");
+        return;
     }
+    if (a->how->coordinator > 0)
+        kill(a->how->coordinator, signal);
+    if (signal != SIGTERM)
+        return;
+    a->over |= a->leaving; /* told twice: at once */
+    leave(a);
 }
 
-static double silence(void)
+/* For tests: a number of seconds from the environment. */
+static double seconds(const char *name, double otherwise)
 {
-    const char *text = getenv("CFARM_SILENCE_S"); /* for tests */
-    double v = text ? atof(text) : 0;
+    const char *text = getenv(name);
 
-    return v > 0 ? v : WORKER_SILENCE_S;
+    return text && *text ? atof(text) : otherwise;
 }
 
 int agent_run(const agent_options *o, err *e)
 {
     static const int signals[] = {SIGCHLD, SIGINT, SIGTERM, SIGUSR1, SIGHUP, -1};
-    agent a = {.how = o, .l = loop_new(), .silence_s = silence(), .oom_kills = node_oom_kills()};
+    agent a = {.how = o, .l = loop_new(), .silence_s = seconds("CFARM_SILENCE_S", WORKER_SILENCE_S),
+               .checkpoint_s = seconds("CFARM_CHECKPOINT_S", CHECKPOINT_S), .oom_kills = node_oom_kills()};
     int rc;
 
     signal(SIGPIPE, SIG_IGN);
@@ -191,11 +205,13 @@ int agent_run(const agent_options *o, err *e)
     if (rc == 0) {
         loop_add(a.l, wire_fd(a.boss), on_boss, &a);
         while (!a.over) {
-            loop_turn(a.l, TICK_MS);
+            loop_turn(a.l, a.leaving ? SAVING_MS : TICK_MS);
             crew_tick(&a);
             task_tick(&a);
+            a.over |= a.leaving && (!a.tasks || clock_ns() > a.leave_ns);
         }
         task_end(&a);
+        shelf_end(&a);
         crew_end(&a);
         rc = (int)a.why.code;
         if (e)

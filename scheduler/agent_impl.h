@@ -13,6 +13,17 @@ typedef enum { CREW_NONE, CREW_STARTING, CREW_IDLE, CREW_BUSY, CREW_DYING, CREW_
 typedef struct agent agent;
 typedef struct task task;
 
+/* The checkpoints of one training, in two memory files that take turns and, when it shall outlive the node, on the disk. */
+typedef struct shelf {
+    struct shelf *next;
+    char *name;               /* of the training */
+    int fd[2];
+    int64_t step[2], bytes[2]; /* of the whole one there; step 0: none */
+    bool used;                /* by a task */
+    pid_t saver;              /* the child that writes it to the disk; 0: none */
+    int64_t saving, saved;    /* steps that are on their way there; that went */
+} shelf;
+
 /* One slot and the worker in it. */
 typedef struct {
     agent *of;
@@ -37,10 +48,13 @@ struct task {
     int slot[GANG_MOST];
     bool done[GANG_MOST];     /* this rank has answered */
     char aside[FS_PATH], path[FS_PATH];
-    bool halting;
+    bool halting, keep;       /* keep: what was trained shall outlive this agent */
     int64_t halt_ns;          /* when patience ends */
     int64_t step;
     json_t *result;           /* rank 0's DONE */
+    shelf *shelf;
+    int answer;               /* the kind of its answer, once it has ended; it is said when the checkpoint is saved */
+    json_t *said;
 };
 
 struct agent {
@@ -52,8 +66,11 @@ struct agent {
     crew *slot;
     int slots;
     task *tasks;
+    shelf *shelves;
     bool welcome, over;
-    double silence_s;
+    bool leaving;             /* keeps what was trained, then is over */
+    int64_t leave_ns;         /* at the latest */
+    double silence_s, checkpoint_s;
     err why;                  /* of over, when it is no END */
 };
 
@@ -66,7 +83,18 @@ void crew_tick(agent *a);                          /* starts what is due, kills 
 void crew_reap(agent *a);                          /* those that ended */
 void crew_kill(crew *c);                           /* its slot warms up again */
 void crew_order(crew *c, int type, json_t *body);  /* takes body */
+void crew_close(agent *a, const char *why);        /* no slot takes any more */
 void crew_end(agent *a);
+
+/* shelf.c -- checkpoints */
+shelf *shelf_take(agent *a, const char *name);     /* the training's, made when it is not there */
+void shelf_describe(const agent *a, const shelf *h, json_t *start); /* START's keep, every and from */
+void shelf_told(shelf *h, const json_t *checkpoint);
+int64_t shelf_step(const shelf *h);                /* of the newest; 0: none */
+bool shelf_save(agent *a, shelf *h);               /* false: all is on the disk, or cannot be */
+void shelf_reap(agent *a);
+void shelf_forget(agent *a, shelf *h);             /* from the disk, too: the training is done, or unwanted */
+void shelf_end(agent *a);
 
 /* task.c -- attempts */
 void task_run(agent *a, const json_t *order);
@@ -74,5 +102,6 @@ void task_halt(agent *a, const json_t *order);
 void task_frame(crew *c, int type, const json_t *body);
 void task_member_lost(crew *c, const char *blame, const char *code, const char *text);
 void task_tick(agent *a);
+void task_leave(agent *a);                         /* all are halted and kept */
 void task_end(agent *a);                           /* all of them, without an answer */
 #endif

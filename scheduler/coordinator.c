@@ -16,7 +16,7 @@
 #include "scheduler/link.h"
 
 enum { TURN_MS = 100, BACKLOG = 1024 };
-static const int64_t SECOND = 1000000000, AGENTS_WAIT = 30 * SECOND, STRANGER_WAIT = 10 * SECOND, END_WAIT = 5 * SECOND;
+static const int64_t SECOND = 1000000000, AGENTS_WAIT = 30 * SECOND, STRANGER_WAIT = 10 * SECOND, END_WAIT = 20 * SECOND;
 
 int64_t coord_now_ms(void) { return clock_ns() / 1000000; }
 
@@ -69,6 +69,15 @@ static void order_run(coordinator *c, peer *k, const sched_effect *x)
                          "settings", json_loads(j->spec.settings, 0, NULL), "leaves", j->spec.leaves, "slots", slots));
 }
 
+/* What is not cancelled will be gone on with. */
+static void order_halt(coordinator *c, peer *k, const sched_effect *x)
+{
+    bool keep = c->s->job[x->job].state != JOB_CANCELLED;
+
+    coord_tell(k, LINK_HALT, json_pack("{s:i, s:i, s:s, s:b}", "job", x->job, "attempt", x->attempt, "why",
+                                       keep ? "it will be gone on with" : "cancelled", "keep", keep));
+}
+
 /* An order for a node that went away meanwhile needs no carrying out: its loss is an event of its own. */
 static void act(coordinator *c, const sched_effect *x)
 {
@@ -79,8 +88,7 @@ static void act(coordinator *c, const sched_effect *x)
     else if (x->type == DO_STOP && x->node < 0)
         merge_stop(c);
     else if (x->type == DO_STOP && k)
-        coord_tell(k, LINK_HALT,
-                   json_pack("{s:i, s:i, s:s}", "job", x->job, "attempt", x->attempt, "why", "cancelled"));
+        order_halt(c, k, x);
     else if (x->type == DO_START && k)
         order_run(c, k, x);
 }

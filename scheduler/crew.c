@@ -240,6 +240,7 @@ static void gone(crew *c, int status)
 
 void crew_reap(agent *a)
 {
+    shelf_reap(a);
     for (int i = 0; i < a->slots; i++) {
         int status;
         if (a->slot[i].pid > 0 && waitpid(a->slot[i].pid, &status, WNOHANG) == a->slot[i].pid)
@@ -275,11 +276,18 @@ void crew_tick(agent *a)
 {
     for (int i = 0; i < a->slots; i++) {
         crew *c = &a->slot[i];
-        if (c->state == CREW_NONE && clock_ns() >= c->start_ns)
+        if (c->state == CREW_NONE && clock_ns() >= c->start_ns && !a->leaving)
             try_start(c);
         else
             check_silence(c);
     }
+}
+
+void crew_close(agent *a, const char *why)
+{
+    for (int i = 0; i < a->slots; i++)
+        if (a->slot[i].state != CREW_CLOSED)
+            tell_slot(&a->slot[i], "down", why);
 }
 
 static bool any_left(const agent *a)

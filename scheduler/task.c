@@ -18,19 +18,18 @@ static const int64_t HALT_PATIENCE = 10000000000;
 
 static json_t *about(const task *t) { return json_pack("{s:i, s:i}", "job", t->job, "attempt", t->attempt); }
 
-static void tell_failed(agent *a, json_t *o, const char *blame, bool retry, const char *code, const char *text,
-                        int64_t step)
+static json_t *failure(json_t *o, const char *blame, bool retry, const char *code, const char *text, int64_t step)
 {
     json_object_set_new(o, "blame", json_string(blame));
     json_object_set_new(o, "retry", json_boolean(retry));
     json_object_set_new(o, "code", json_string(code));
     json_object_set_new(o, "text", json_string(text));
     json_object_set_new(o, "step", json_integer(step));
-    agent_tell(a, LINK_FAILED, o);
+    return o;
 }
 
 /* Ranks that have not answered are killed: in a collective they would wait for one who does not come. */
-static void task_free(agent *a, task *t)
+static void let_go(agent *a, task *t)
 {
     for (int r = 0; r < t->size; r++) {
         crew *c = &a->slot[t->slot[r]];
@@ -42,34 +41,65 @@ static void task_free(agent *a, task *t)
         else if (c->state == CREW_BUSY)
             c->state = CREW_IDLE;
     }
+    fs_discard(t->aside);
+    if (t->path[0])
+        unlink(t->path);
+    t->size = 0;
+}
+
+static void task_free(agent *a, task *t)
+{
+    let_go(a, t);
     for (task **at = &a->tasks; *at; at = &(*at)->next)
         if (*at == t) {
             *at = t->next;
             break;
         }
-    fs_discard(t->aside);
-    if (t->path[0])
-        unlink(t->path);
+    if (t->shelf)
+        t->shelf->used = false;
     json_decref(t->result);
+    json_decref(t->said);
     free(t->name);
     free(t);
 }
 
+/* What was trained is on the disk before the answer is said: another node may be the next to go on with it. */
+static void task_settle(agent *a, task *t)
+{
+    if (t->keep && t->shelf && shelf_save(a, t->shelf))
+        return;
+    json_t *said = json_incref(t->said);
+    int answer = t->answer;
+    task_free(a, t);
+    agent_tell(a, answer, said);
+}
+
+/* Takes said. */
+static void task_answer(agent *a, task *t, int answer, json_t *said)
+{
+    let_go(a, t);
+    t->answer = answer;
+    t->said = said;
+    task_settle(a, t);
+}
+
 static void task_fail(agent *a, task *t, const char *blame, bool retry, const char *code, const char *text)
 {
-    json_t *o = about(t);
-    int64_t step = t->step;
-
-    task_free(a, t);
-    tell_failed(a, o, blame, retry, code, text, step);
+    t->keep = retry;
+    task_answer(a, t, LINK_FAILED, failure(about(t), blame, retry, code, text, t->step));
 }
 
 static void task_stopped(agent *a, task *t)
 {
     json_t *o = about(t);
 
-    task_free(a, t);
-    agent_tell(a, LINK_STOPPED, o);
+    if (t->keep && t->shelf)
+        json_object_set_new(o, "step", json_integer(shelf_step(t->shelf)));
+    if (!t->keep && t->shelf) {
+        shelf_forget(a, t->shelf);
+        t->shelf = NULL;
+    }
+    task_answer(a, t, LINK_STOPPED, o);
 }
 
 /* ---- results -------------------------------------------------------------------------------------------------- */
@@ -102,8 +132,9 @@ static void task_publish(agent *a, task *t)
     }
     json_object_update(o, t->result);
     json_object_del(o, "file");
-    task_free(a, t);
-    agent_tell(a, LINK_DONE, o);
+    shelf_forget(a, t->shelf);
+    t->shelf = NULL;
+    task_answer(a, t, LINK_DONE, o);
 }
 
 /* ---- orders --------------------------------------------------------------------------------------------------- */
@@ -112,6 +143,8 @@ static int read_slots(agent *a, task *t, const json_t *order, err *e)
 {
     const json_t *slots = json_object_get(order, "slots");
 
+    if (a->leaving)
+        return err_set(e, ERR_PEER, "the node leaves");
     t->size = (int)json_array_size(slots);
     if (t->size < 1 || t->size > GANG_MOST)
         return err_set(e, ERR_PEER, "an order for %d slots", t->size);
@@ -132,6 +165,7 @@ static int prepare(agent *a, task *t, const json_t *order, err *e)
     t->name = mem_text(name);
     TRY(read_slots(a, t, order, e));
     TRY(publish_aside(t->aside, a->farm, name, t->attempt, e));
+    t->shelf = shelf_take(a, name);
     if (t->size > 1)
         snprintf(t->path, sizeof t->path, "/dev/shm/cfarm-%ld-%d-%d", (long)getpid(), t->job, t->attempt);
     return 0;
@@ -148,8 +182,10 @@ static void start_rank(agent *a, task *t, int rank, const json_t *order)
     json_object_set_new(o, "gang", gang);
     json_object_set_new(o, "name", json_string(t->name));
     json_object_set(o, "settings", json_object_get(order, "settings"));
-    if (rank == 0)
+    if (rank == 0) {
         json_object_set_new(o, "out", json_string(t->aside));
+        shelf_describe(a, t->shelf, o);
+    }
     c->state = CREW_BUSY;
     c->task = t;
     c->rank = rank;
@@ -182,33 +218,50 @@ static task *find(const agent *a, const json_t *o)
     json_int_t attempt = json_integer_value(json_object_get(o, "attempt"));
 
     for (task *t = a->tasks; t; t = t->next)
-        if (t->job == job && t->attempt == attempt)
+        if (t->job == job && t->attempt == attempt && !t->said)
             return t;
     return NULL;
 }
 
-void task_halt(agent *a, const json_t *order)
+static void halt(agent *a, task *t, bool keep, const char *why)
 {
-    task *t = find(a, order);
-    const json_t *why = json_object_get(order, "why");
-
-    if (!t || t->halting)
+    t->keep |= keep;
+    if (t->halting || t->said)
         return; /* its answer is on its way */
     t->halting = true;
     t->halt_ns = clock_ns() + HALT_PATIENCE;
     for (int r = 0; r < t->size; r++) {
         json_t *o = about(t);
-        if (json_is_string(why))
-            json_object_set_new(o, "why", json_string(json_string_value(why)));
+        json_object_set_new(o, "why", json_string(why));
+        json_object_set_new(o, "keep", json_boolean(t->keep));
         crew_order(&a->slot[t->slot[r]], WORKER_STOP, o);
     }
+    if (t->keep && t->shelf)
+        shelf_save(a, t->shelf); /* what is there is safe at once; a step may be long */
+}
+
+void task_halt(agent *a, const json_t *order)
+{
+    task *t = find(a, order);
+    const char *why = json_string_value(json_object_get(order, "why"));
+
+    if (t)
+        halt(a, t, json_is_true(json_object_get(order, "keep")), why ? why : "");
+}
+
+void task_leave(agent *a)
+{
+    for (task *t = a->tasks; t; t = t->next)
+        halt(a, t, true, "the node leaves");
 }
 
 void task_tick(agent *a)
 {
     for (task *t = a->tasks, *next; t; t = next) {
         next = t->next;
-        if (t->halting && clock_ns() > t->halt_ns)
+        if (t->said)
+            task_settle(a, t);
+        else if (t->halting && clock_ns() > t->halt_ns)
             task_stopped(a, t);
     }
 }
@@ -279,6 +332,8 @@ void task_frame(crew *c, int type, const json_t *body)
         on_progress(c, t, body);
     else if (type == WORKER_FAILED)
         on_failed(c, t, body);
+    else if (type == WORKER_CHECKPOINT && t->shelf && c->rank == 0)
+        shelf_told(t->shelf, body);
     else if (type == WORKER_DONE || type == WORKER_STOPPED)
         on_answer(c, t, type, body);
 }

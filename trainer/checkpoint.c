@@ -53,6 +53,15 @@ void checkpoint_seal(const checkpoint *c, void *bytes, const char key[HASH_HEX])
     memcpy((char *)bytes + offsetof(head, sum), hex, sizeof h.sum);
 }
 
+uint64_t checkpoint_step(const void *bytes, size_t n)
+{
+    head h = {0};
+
+    if (n >= sizeof h)
+        memcpy(&h, bytes, sizeof h);
+    return memcmp(h.magic, MAGIC, sizeof MAGIC) == 0 ? h.step : 0;
+}
+
 /* Lengths are compared so that no product can overflow. */
 static int check_head(const head *h, size_t n, err *e)
 {

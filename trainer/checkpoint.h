@@ -29,6 +29,8 @@ size_t checkpoint_bytes(size_t weights, uint64_t step);
 /* Where the parts lie in bytes of that length, aligned to 8; then they are filled in, and all is sealed. */
 void checkpoint_lay(checkpoint *out, void *bytes, size_t weights, uint64_t step);
 void checkpoint_seal(const checkpoint *c, void *bytes, const char key[HASH_HEX]);
+/* What its head says, without a look at the rest; 0: it has none. */
+uint64_t checkpoint_step(const void *bytes, size_t n);
 /* bytes may go on behind the checkpoint. ERR_IO: cut short or damaged; ERR_INPUT: of another training. */
 int checkpoint_open(checkpoint *out, const void *bytes, size_t n, const char key[HASH_HEX], err *e);
 #endif

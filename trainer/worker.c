@@ -18,6 +18,7 @@
 #include "cluster/wire/worker.h"
 #include "configs/cfg_yaml.h"
 #include "trainer/check.h"
+#include "trainer/resume.h"
 #include "trainer/train.h"
 
 enum { GANG_SLOT = 4 << 20 };           /* bytes a rank shows at once in a gang */
@@ -29,6 +30,7 @@ typedef struct {
     sd *model;
     int64_t job, attempt;               /* the one under way; attempt 0: none */
     bool stop, quit;
+    bool keep;                          /* the stop asks for a checkpoint */
     double told;
     char phase[16];
 } worker;
@@ -89,6 +91,7 @@ static void on_order_while_busy(worker *w, const wire_frame *f)
         say(w, WORKER_STOPPED, reply);
     else {
         w->stop = true;
+        w->keep = json_is_true(json_object_get(o, "keep"));
         json_decref(reply);
     }
     json_decref(o);
@@ -137,12 +140,33 @@ static void on_say(void *arg, const char *text)
     say(arg, WORKER_LOG, json_pack("{s:s}", "text", text));
 }
 
+/* ---- checkpoints ---- */
+
+static void on_kept(void *arg, int place, int step, size_t bytes)
+{
+    worker *w = arg;
+    json_t *o = about(w);
+
+    json_object_set_new(o, "place", json_integer(place));
+    json_object_set_new(o, "step", json_integer(step));
+    json_object_set_new(o, "bytes", json_integer((json_int_t)bytes));
+    say(w, WORKER_CHECKPOINT, o);
+    fault_here("worker.checkpoint");
+}
+
+static bool on_wants(void *arg)
+{
+    const worker *w = arg;
+
+    return w->keep;
+}
+
 /* ---- START ---- */
 
 static json_t *summary_of(const train_summary *s)
 {
-    json_t *o = json_pack("{s:i s:f s:f s:f s:f}", "steps", s->steps, "first_loss", s->first_loss, "last_loss", s->last_loss,
-                          "load_seconds", s->load_seconds, "train_seconds", s->seconds);
+    json_t *o = json_pack("{s:i s:i s:f s:f s:f s:f}", "steps", s->steps, "began", s->began, "first_loss", s->first_loss,
+                          "last_loss", s->last_loss, "load_seconds", s->load_seconds, "train_seconds", s->seconds);
 
     if (isfinite(s->probe_before))
         json_object_set_new(o, "probe_before", json_real(s->probe_before));
@@ -206,6 +230,7 @@ static int train(worker *w, const json_t *order, const char *name, const char *s
     concept_cfg cfg_of;
     const char *out = json_string_value(json_object_get(order, "out"));
     train_summary sum;
+    resume *r = NULL;
     int64_t leaves = 0;
     char *ran = NULL;
     str title = {0};
@@ -216,11 +241,15 @@ static int train(worker *w, const json_t *order, const char *name, const char *s
         rc = concept_cfg_fill(&cfg_of, &from, d, tree, e);
     if (rc == 0)
         rc = json_opt_int(json_object_get(order, "gang"), "leaves", 0, 1 << 20, 0, &leaves, e);
+    if (rc == 0)
+        rc = resume_open(&r, order, name, (resume_ear){w, on_kept, on_say, on_wants}, e);
     if (rc == 0) {
         ran = cfg_values(from);
         train_job job = {.name = name, .cfg = &cfg_of, .settings = ran, .gang = gang, .leaves = (int)leaves, .out = out,
                          .progress = on_progress, .say = on_say, .arg = w};
-        rc = train_concept(w->model, &job, &sum, e);
+        rc = resume_prepare(r, w->model, &job, e);
+        if (rc == 0)
+            rc = train_concept(w->model, &job, &sum, e);
     }
     if (rc == 0 && sum.stopped)
         say(w, WORKER_STOPPED, about(w));
@@ -228,6 +257,7 @@ static int train(worker *w, const json_t *order, const char *name, const char *s
         say_learned(w, name, &sum);
     if (rc == 0 && !sum.stopped)
         rc = say_done(w, out, &sum, e);
+    resume_close(r);
     free(ran);
     str_free(&title);
     cfg_doc_free(d);
@@ -243,7 +273,7 @@ static void on_start(worker *w, const json_t *order)
 
     w->job = json_integer_value(json_object_get(order, "job"));
     w->attempt = json_integer_value(json_object_get(order, "attempt"));
-    w->stop = false;
+    w->stop = w->keep = false;
     w->phase[0] = '\0';
     if (!name || !settings) {
         say_failed(w, about(w), "node", false, "protocol", "START without a name or settings");

@@ -13,8 +13,9 @@
  * agent -> worker                                                                answered by
  *   LOAD  {protocol: 1, farm: DIR, base: PATH, epoch, slot, threads}             READY, or FAILED without job, exit 1
  *   START {job, attempt, name, settings: {...},
- *          gang: {rank, size, leaves, path?}, out?}                              STARTED or FAILED
- *   STOP  {job, attempt, why}                                                    STOPPED
+ *          gang: {rank, size, leaves, path?}, out?,
+ *          keep?: [PATH, PATH], every?, from?: [PATH, ...]}                      STARTED or FAILED
+ *   STOP  {job, attempt, why, keep?: bool}                                       STOPPED
  *   QUIT  {}                                                                     end of stream, exit 0
  *
  * worker -> agent
@@ -23,6 +24,7 @@
  *   PROGRESS {job, attempt, phase: "loading"|"training"|"publishing", step, steps, loss?, seconds}
  *   DONE     {job, attempt, file?, sha256?, bytes?, seconds, summary: {...}}
  *   FAILED   {job?, attempt?, blame, retry, code, text, step?}
+ *   CHECKPOINT {job, attempt, place: 0|1, step, bytes}           one stands whole in keep[place]
  *   STOPPED  {job, attempt}
  *   LOG      {text}                                             one line for the farm's log
  *
@@ -54,6 +56,12 @@
  *   status 1 when it is not.
  * 8 Death. A worker that ends by a signal or without an answer is judged by its status: the agent makes the FAILED
  *   for it.
+ * 9 Checkpoints. `keep` names two files that are there, to be written in turn, each time whole before CHECKPOINT says so,
+ *   about each `every` seconds (0: after each step), more seldom where that would cost more than a hundredth of the time;
+ *   STOP with `keep` asks for one more, before STOPPED. `from` names files that may hold one, the same two among them
+ *   perhaps: the worker goes on from the newest that is whole and made under the same settings, numeric shape, model and
+ *   program, tells by LOG what it passes over, and begins anew when there is none. Only rank 0 of a gang has the three:
+ *   it hands what it read to the others. What is in the files is the worker's affair alone.
  *
  * `cfarm-worker --check FARM.yaml [--json]` tells what `cfarm plan` shows: it reads the settings, the pictures and the
  * model's files and prints what would run; status 0, or 2 with one line per mistake on stderr. It trains nothing and
@@ -64,7 +72,8 @@ enum { WORKER_PROTOCOL = 1, WORKER_SILENCE_S = 600, WORKER_SILENCE_STEPS = 20 };
 
 enum {
     WORKER_LOAD = 1, WORKER_START, WORKER_STOP, WORKER_QUIT,
-    WORKER_READY = 17, WORKER_STARTED, WORKER_PROGRESS, WORKER_DONE, WORKER_FAILED, WORKER_STOPPED, WORKER_LOG
+    WORKER_READY = 17, WORKER_STARTED, WORKER_PROGRESS, WORKER_DONE, WORKER_FAILED, WORKER_STOPPED, WORKER_LOG,
+    WORKER_CHECKPOINT
 };
 
 /* Whose fault: the concept, the accelerator, the machine, the disk, or the settings. */

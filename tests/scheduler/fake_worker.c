@@ -4,10 +4,11 @@
  *   fake: {step_ms: 5,          each step takes so long
  *          at: 3, does: crash,  at step 3: crash (SIGSEGV), kill (SIGKILL), exit, hang, nan, disk, refuse
  *          times: 1,            only in so many first attempts; without it in all
- *          rank: 1}             only this rank of a gang; without it the first
+ *          rank: 1,             only this rank of a gang; without it the first
+ *          says: 5}             tells the log when this step and its checkpoint are done
  *
- * The result depends on the settings alone, not on gang or attempt: as the real one's should. FAKE_LOAD=exit ends it at
- * LOAD. */
+ * The result depends on the settings alone, not on gang or attempt: as the real one's should. A checkpoint is a line
+ * with its step and a checksum over step and settings, written after each step. FAKE_LOAD=exit ends it at LOAD. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -29,7 +30,8 @@ typedef struct {
     json_int_t job, attempt, rank, size;
     const json_t *fake;
     atomic_int *meet;
-    bool stop;
+    bool stop, keep;
+    int place;               /* of the next checkpoint */
 } training;
 
 static void say(wire *w, int type, json_t *body)
@@ -78,17 +80,6 @@ static bool misbehave(const training *t)
     return true;
 }
 
-/* Each rank counts its steps where all can see them: the gang is as fast as its slowest, and waits for the dead. */
-static void meet_gang(const training *t, int step)
-{
-    if (!t->meet)
-        return;
-    atomic_store(&t->meet[t->rank], step);
-    for (json_int_t r = 0; r < t->size; r++)
-        while (atomic_load(&t->meet[r]) < step)
-            usleep(200);
-}
-
 static atomic_int *map_meet(const char *path)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -107,8 +98,91 @@ static void look_for_stop(training *t)
 
     if (wire_take(t->w, &f, 0, NULL) != 0 || f.type == WORKER_QUIT)
         exit(0);
-    if (f.type == WORKER_STOP)
+    json_t *o = NULL;
+    if (f.type == WORKER_STOP && wire_parse(&f, &o, NULL) == 0) {
         t->stop = true;
+        t->keep = json_is_true(json_object_get(o, "keep"));
+        json_decref(o);
+    }
+}
+
+/* Each rank counts its steps where all can see them: the gang is as fast as its slowest, and waits for the dead. */
+static void meet_gang(training *t, int step)
+{
+    if (!t->meet)
+        return;
+    atomic_store(&t->meet[t->rank], step);
+    for (json_int_t r = 0; r < t->size; r++)
+        for (int i = 0; atomic_load(&t->meet[r]) < step && !t->stop; i++) {
+            usleep(200);
+            if (i % 16 == 15)
+                look_for_stop(t);
+        }
+}
+
+/* ---- checkpoints ---- */
+
+enum { LINE = 32 };
+
+static void checkpoint_line(char line[LINE], int step, const char *settings)
+{
+    char what[16];
+
+    snprintf(what, sizeof what, "%d", step);
+    memset(line, 0, LINE);
+    snprintf(line, LINE, "fake %d %08x\n", step, hash_crc32(hash_crc32(0, what, strlen(what)), settings, strlen(settings)));
+}
+
+static void keep(training *t, const json_t *order, int step, const char *settings)
+{
+    const char *path = json_string_value(json_array_get(json_object_get(order, "keep"), (size_t)t->place));
+    char line[LINE];
+    json_t *o;
+
+    if (!path || (t->stop && !t->keep))
+        return;
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    checkpoint_line(line, step, settings);
+    if (fd < 0 || pwrite(fd, line, LINE, 0) != LINE)
+        exit(7);
+    close(fd);
+    o = about(t);
+    json_object_update_new(o, json_pack("{s:i, s:i, s:i}", "place", t->place, "step", step, "bytes", LINE));
+    say(t->w, WORKER_CHECKPOINT, o);
+    t->place = 1 - t->place;
+}
+
+static void say_line(const training *t, const char *fmt, const char *what, int step)
+{
+    char text[300];
+
+    snprintf(text, sizeof text, fmt, what, step);
+    say(t->w, WORKER_LOG, json_pack("{s:s}", "text", text));
+}
+
+/* The finished step of the newest whole checkpoint; 0: none. */
+static int go_on(training *t, const json_t *order, const char *settings)
+{
+    const json_t *from = json_object_get(order, "from");
+    int best = 0;
+
+    for (size_t i = 0; i < json_array_size(from); i++) {
+        const char *path = json_string_value(json_array_get(from, i));
+        char there[LINE] = "", due[LINE];
+        int step = 0, fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || pread(fd, there, LINE, 0) != LINE || sscanf(there, "fake %d", &step) != 1)
+            step = 0;
+        if (fd >= 0)
+            close(fd);
+        checkpoint_line(due, step, settings);
+        if (memcmp(there, due, LINE) != 0)
+            say_line(t, "%s: damaged; passed over", path, 0);
+        else if (step > best)
+            best = step;
+    }
+    if (best > 0)
+        say_line(t, "%s goes on from step %d", json_string_value(json_object_get(order, "name")), best);
+    return best;
 }
 
 static void write_result(const training *t, const char *out, const char *settings)
@@ -137,9 +211,12 @@ static void train(training *t, const json_t *order)
     int steps = (int)number(settings, "steps", 5), at = (int)number(t->fake, "at", -1);
     bool mine = number(t->fake, "rank", 0) == t->rank && t->attempt <= number(t->fake, "times", 1000);
     bool failed = false;
+    int began = go_on(t, order, text);
 
     for (int k = 1; k <= steps && !failed && !t->stop; k++) {
         json_t *o = about(t);
+        if (k <= began) /* only rank 0 of a gang knows; the others are soon there */
+            continue;
         usleep((useconds_t)number(t->fake, "step_ms", 1) * 1000);
         failed = mine && k == at && misbehave(t);
         meet_gang(t, k);
@@ -150,6 +227,10 @@ static void train(training *t, const json_t *order)
         else
             json_decref(o);
         look_for_stop(t);
+        if (!failed && t->rank == 0 && k < steps)
+            keep(t, order, k, text);
+        if (t->rank == 0 && k == number(t->fake, "says", -1))
+            say_line(t, "%s is at step %d", json_string_value(json_object_get(order, "name")), k);
     }
     if (t->stop)
         say(t->w, WORKER_STOPPED, about(t));

@@ -1,0 +1,160 @@
+/* A training that loses its worker, its gang, its agent or its machine goes on where it was: the laws of checkpoints, over
+ * whole farms. The worker writes one after each step (CFARM_CHECKPOINT_S=0). */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "cluster/base/str.h"
+#include "tests/scheduler/farm_kit.h"
+
+static int open_farms(void **unused)
+{
+    setenv("CFARM_CHECKPOINT_S", "0", 1);
+    return farms_open(unused);
+}
+
+static bool farm_said(const farm *f, const char *words)
+{
+    char *text = said(f);
+    bool there = strstr(text, words) != NULL;
+
+    free(text);
+    return there;
+}
+
+static void a_dead_worker_s_training_goes_on_from_agent_memory(void **unused)
+{
+    static const char *const how[] = {"crash", "exit", "kill", "nan"};
+    (void)unused;
+    for (size_t i = 0; i < sizeof how / sizeof how[0]; i++) {
+        char concepts[200];
+        snprintf(concepts, sizeof concepts, " - {name: a, fake: {at: 6, does: %s, times: 1}}", how[i]);
+        farm f = farm_new(concepts, "");
+        train(&f, "1", 0);
+        wait_for_words(&f, "a goes on from step 5");
+        assert_int_equal(journal_of(&f).fails, 1);
+        assert_int_equal(files_in(&f, "ckpt/a"), -1); /* no longer of use */
+        nothing_is_left(&f);
+    }
+}
+
+static void a_gang_whose_member_dies_goes_on_from_agent_memory(void **unused)
+{
+    farm f = farm_new(" - {name: a, fake: {at: 7, does: crash, times: 1, rank: 2}}", "");
+    tally t;
+    (void)unused;
+    train(&f, "4", 0);
+    t = journal_of(&f);
+    assert_int_equal(t.starts, 2);
+    assert_int_equal(t.widest, 4);
+    wait_for_words(&f, "a goes on from step 6");
+    nothing_is_left(&f);
+}
+
+static const char LONG[] = " - {name: a, steps: 60, fake: {step_ms: 20, says: 5}}\n"
+                           " - {name: b, steps: 60, fake: {step_ms: 20, says: 5}}";
+static const char ALONE[] = " - {name: a, steps: 60, fake: {step_ms: 20, says: 5}}";
+
+/* Stopped by notice, and started again with another number of workers. */
+static void a_stopped_farm_goes_on_in_its_steps(void **unused)
+{
+    static const char *const workers[] = {"2", "1", "4"};
+    (void)unused;
+    for (int i = 0; i < 3; i++) {
+        farm f = farm_new(LONG, "");
+        pid_t pid = train_begin(&f, "2");
+        wait_for_words(&f, "a is at step 5");
+        wait_for_words(&f, "b is at step 5");
+        kill(pid, SIGTERM);
+        assert_int_not_equal(end_of(&f, pid), 0);
+        nothing_is_left(&f);
+        assert_true(files_in(&f, "ckpt/a") >= 1);
+        assert_true(files_in(&f, "ckpt/b") >= 1);
+        train(&f, workers[i], 0);
+        assert_true(farm_said(&f, "a goes on from step") && farm_said(&f, "b goes on from step"));
+        assert_int_equal(files_in(&f, "ckpt"), 0);
+        nothing_is_left(&f);
+    }
+}
+
+/* Both places on the disk: the newer one flipped, then both. */
+static void a_damaged_checkpoint_is_passed_over_and_said(void **unused)
+{
+    (void)unused;
+    for (int bad = 1; bad <= 2; bad++) {
+        farm f = farm_new(ALONE, "");
+        char path[256];
+        for (int stop = 0; stop < 2; stop++) {
+            pid_t pid = train_begin(&f, "1");
+            wait_for_words(&f, stop ? "a goes on from step" : "a is at step 5");
+            kill(pid, SIGTERM);
+            end_of(&f, pid);
+        }
+        assert_int_equal(files_in(&f, "ckpt/a"), 2);
+        assert_int_equal(truncate(f.said, 0), 0);
+        for (int i = 0; i < bad; i++) {
+            snprintf(path, sizeof path, "%s/pets/ckpt/a/%d", f.dir, 1 - i);
+            FILE *file = fopen(path, "r+");
+            assert_non_null(file);
+            fputs("fake 59 deadbeef", file);
+            fclose(file);
+        }
+        train(&f, "1", 0);
+        assert_true(farm_said(&f, "damaged; passed over"));
+        assert_int_equal(farm_said(&f, "a goes on from step"), bad == 1);
+        nothing_is_left(&f);
+    }
+}
+
+/* A full disk under the checkpoints costs the checkpoint, not the farm. */
+static void a_checkpoint_that_cannot_be_written_is_said(void **unused)
+{
+    farm f = farm_new(ALONE, "");
+    pid_t pid;
+    (void)unused;
+    setenv("CFARM_FAULT", "checkpoint.write:1", 1);
+    pid = train_begin(&f, "1");
+    unsetenv("CFARM_FAULT");
+    wait_for_words(&f, "a is at step 5");
+    kill(pid, SIGTERM);
+    end_of(&f, pid);
+    wait_for_words(&f, "the checkpoint of a");
+    train(&f, "1", 0);
+    nothing_is_left(&f);
+}
+
+static void changed_settings_begin_anew(void **unused)
+{
+    farm f = farm_new(ALONE, "");
+    pid_t pid = train_begin(&f, "1");
+    (void)unused;
+    wait_for_words(&f, "a is at step 5");
+    kill(pid, SIGTERM);
+    end_of(&f, pid);
+    farm_rewrite(&f, " - {name: a, steps: 12}");
+    train(&f, "1", 0);
+    assert_true(farm_said(&f, "passed over"));
+    assert_false(farm_said(&f, "a goes on from step"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_dead_worker_s_training_goes_on_from_agent_memory),
+        cmocka_unit_test(a_gang_whose_member_dies_goes_on_from_agent_memory),
+        cmocka_unit_test(a_stopped_farm_goes_on_in_its_steps),
+        cmocka_unit_test(a_damaged_checkpoint_is_passed_over_and_said),
+        cmocka_unit_test(a_checkpoint_that_cannot_be_written_is_said),
+        cmocka_unit_test(changed_settings_begin_anew),
+    };
+
+    return cmocka_run_group_tests(tests, open_farms, farms_close);
+}
