@@ -403,8 +403,23 @@ static int make_pictures(training *t, err *e)
     return regset_make(&t->left, t->model, t->words, &t->data, t->job->gang, &watch, e);
 }
 
+/* Of products; what frozen weights are laid out for is decided here. A backend without a choice computes as it does. */
+static int choose_compute(training *t, err *e)
+{
+    nn_backend *on = nn_params_backend(sd_params(t->model));
+    nn_compute c = t->job->cfg->how.compute == COMPUTE_BF16 ? NN_BF16 : NN_F32;
+    const char *why;
+
+    if (!on->compute)
+        return 0;
+    if (comm_rank(t->job->gang) == 0)
+        pass_on(t, nn_cpu_best_compute(&why) == c ? why : c == NN_BF16 ? "bf16, as asked for" : "f32, as asked for");
+    return on->compute(on, c, e);
+}
+
 static int prepare(training *t, err *e)
 {
+    TRY(choose_compute(t, e));
     t->how = method_find(method_names[t->job->cfg->how.method]);
     t->data = t->job->cfg->data;
     sd_forget_plans(t->model);

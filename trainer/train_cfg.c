@@ -5,6 +5,7 @@
 static const char *const freezes[] = {"kv", "crossattn", NULL};
 static const char *const lora_names[] = {"attention", "cross", NULL};
 static const char *const norm_names[] = {"elementwise", "scalar", "off", NULL};
+static const char *const computes[] = {"auto", "f32", "bf16", NULL};
 static const char *const recipe[] = {"auto", NULL};
 
 const cfg_field train_fields[] = {
@@ -42,6 +43,8 @@ const cfg_field train_fields[] = {
      .help = "folder where class pictures, once encoded, are kept for other concepts; empty: beside pictures that are generated, else nowhere"},
     {"leaves", CFG_INT, CFG_AT(train_cfg, leaves), "auto", 1, 4096, .names = recipe,
      .help = "passes a batch is cut into, a power of two; decides the order of sums and the widest gang; auto: the largest that divides it"},
+    {"compute", CFG_CHOICE, CFG_AT(train_cfg, compute), "auto", .names = computes,
+     .help = "what products are computed in: f32, or bf16 with sums, norms, losses and all that is trained in f32; auto: the faster one here"},
     CFG_END};
 
 static bool regularised(const data_cfg *data)
@@ -60,6 +63,8 @@ void train_recipe(train_cfg *how, data_cfg *data)
     bool given = how->lr >= 0;
 
     data->manner = by->manner;
+    if (how->compute == COMPUTE_AUTO)
+        how->compute = nn_cpu_best_compute(NULL) == NN_BF16 ? COMPUTE_BF16 : COMPUTE_F32;
     if (!given)
         how->lr = how->train_text_encoder && r->lr_text > 0 ? r->lr_text : r->lr;
     if (how->clip < 0)

@@ -117,6 +117,19 @@ static const row table[] = {
     {"attention, many keys", do_attention, {1, 0}, {S(1, 19, 8), S(1, 4096, 8), S(1, 4096, 8)}},
 };
 
+/* Sizes at which libraries begin to cut sums; only compared with themselves. */
+static const row large[] = {
+    {"linear, 1024 x 320 to 1280", do_linear, {0}, {S(1, 1024, 320), S(1280, 320), S(1280)}},
+    {"linear, words to keys", do_linear, {0}, {S(1, 77, 768), S(320, 768)}},
+    {"linear, one long row", do_linear, {0}, {S(1, 2560), S(640, 2560), S(640)}},
+    {"conv 3x3, 32 x 32", do_conv, {1, 1, 1, 1, 1}, {S(1, 32, 32, 128), S(192, 3, 3, 128), S(192)}},
+    {"conv 3x3, 8 x 8, deep", do_conv, {1, 1, 1, 1, 1}, {S(1, 8, 8, 640), S(320, 3, 3, 640), S(320)}},
+    {"conv 3x3, from 4", do_conv, {1, 1, 1, 1, 1}, {S(1, 64, 64, 4), S(320, 3, 3, 4), S(320)}},
+    {"conv 3x3, to 4", do_conv, {1, 1, 1, 1, 1}, {S(1, 64, 64, 320), S(4, 3, 3, 320), S(4)}},
+    {"conv 3x3, stride 2, 32 x 32", do_conv, {2, 1, 1, 1, 1}, {S(1, 32, 32, 128), S(128, 3, 3, 128), S(128)}},
+    {"conv 1x1, 32 x 32", do_conv, {1, 0, 0, 0, 0}, {S(1, 32, 32, 320), S(320, 1, 1, 320), S(320)}},
+};
+
 typedef struct { int n; nn_shape shape[1 + MOST]; float *at[1 + MOST]; } answer;   /* y, then the gradients */
 
 static void answer_free(answer *a)
@@ -194,6 +207,8 @@ static int preferred(const row *r)
 /* A backend that passes over the first `passed` kernels of every operation, its last one excepted. */
 static int passed;
 static const nn_kernel *const *(*whole_list)(nn_op_id op);
+static nn_compute computed; /* what backends are opened for */
+static double most = 3e-6;  /* what may be off */
 
 static const nn_kernel *const *later_kernels(nn_op_id op)
 {
@@ -211,6 +226,7 @@ static nn_backend *open_cpu(int threads, int pass)
 
     if (nn_cpu_open(&on, threads, false, &e) != 0)
         fail_msg("%s", e.text);
+    assert_int_equal(on->compute(on, computed, &e), 0);
     passed = pass;
     whole_list = on->kernels;
     on->kernels = later_kernels;
@@ -273,7 +289,7 @@ static void judge(const row *r, int pass, bool frozen, const answer *want)
 
     for (int k = 0; k < want->n; k++) {
         double off = apart(got.at[k], want->at[k], nn_count(want->shape[k]));
-        if (!(off < 3e-6))
+        if (!(off < most))
             fail_msg("%s, kernel %d, %s %d: off by %.2e", r->name, pass, k ? "gradient of" : "result", k, off);
     }
     answer_free(&got);
@@ -322,16 +338,72 @@ static void same_bits(const row *r, int pass, int threads, const answer *one)
     answer_free(&more);
 }
 
+static void compare_threads(const row *rows, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        for (int pass = 0; pass < preferred(&rows[i]); pass++) {
+            answer one = compute(&rows[i], pass, true, 1);
+            same_bits(&rows[i], pass, 2, &one);
+            same_bits(&rows[i], pass, 3, &one);
+            answer_free(&one);
+        }
+}
+
 static void threads_do_not_change_a_bit(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-        for (int pass = 0; pass < preferred(&table[i]); pass++) {
-            answer one = compute(&table[i], pass, true, 1);
-            same_bits(&table[i], pass, 2, &one);
-            same_bits(&table[i], pass, 3, &one);
-            answer_free(&one);
-        }
+    compare_threads(table, sizeof table / sizeof *table);
+    compare_threads(large, sizeof large / sizeof *large);
+}
+
+/* ---- bf16: sources and weights have 8 bits, so a sum of n is off by some 2^-9 of its size whatever n is ---- */
+
+static bool bf16_is_there(void)
+{
+    err e = {0};
+    nn_backend *on;
+
+    assert_int_equal(nn_cpu_open(&on, 1, false, &e), 0);
+    bool there = on->compute(on, NN_BF16, &e) == 0;
+    on->close(on);
+    if (!there)
+        print_message("%s\n", e.text);
+    return there;
+}
+
+static bool is_product(const row *r)
+{
+    return r->write == do_matmul || r->write == do_linear || r->write == do_conv;
+}
+
+static void bf16_means_the_reference_to_its_rounding(void **state)
+{
+    (void)state;
+    if (!bf16_is_there())
+        skip();
+    for (size_t i = 0; i < sizeof table / sizeof *table && is_product(&table[i]); i++) {
+        computed = NN_F32;
+        answer want = compute(&table[i], REFERENCE, false, 1);
+        computed = NN_BF16;
+        most = 6e-3;
+        judge(&table[i], 1, false, &want);
+        judge(&table[i], 1, true, &want);
+        answer_free(&want);
+    }
+    computed = NN_F32;
+    most = 3e-6;
+}
+
+static void threads_do_not_change_a_bit_of_bf16(void **state)
+{
+    (void)state;
+    if (!bf16_is_there())
+        skip();
+    computed = NN_BF16;
+    for (size_t i = 0; i < sizeof table / sizeof *table && is_product(&table[i]); i++)
+        compare_threads(&table[i], 1);
+    compare_threads(large, sizeof large / sizeof *large);
+    computed = NN_F32;
 }
 
 /* A NaN says that training went wrong; a kernel that lost it would hide that. */
@@ -358,6 +430,8 @@ int main(void)
         cmocka_unit_test(every_build_of_the_loops_means_the_same),
         cmocka_unit_test(not_a_number_reaches_the_result),
         cmocka_unit_test(threads_do_not_change_a_bit),
+        cmocka_unit_test(bf16_means_the_reference_to_its_rounding),
+        cmocka_unit_test(threads_do_not_change_a_bit_of_bf16),
     };
 
     return cmocka_run_group_tests_name("kernels", tests, NULL, NULL);

@@ -8,6 +8,7 @@
 #include "cluster/base/str.h"
 #include "data/concept.h"
 #include "trainer/model/sd_impl.h"
+#include "trainer/model/shapes.h"
 #include "trainer/nn/node.h"
 
 /* ---- opening ---- */
@@ -59,6 +60,42 @@ int sd_open(sd **out, const char *dir, nn_backend *b, err *e)
     if (rc == 0) {
         m->params = nn_params_new(b);
         rc = add_files(m, e);
+    }
+    if (rc != 0) {
+        sd_close(m);
+        return rc;
+    }
+    list_kv(m);
+    *out = m;
+    return 0;
+}
+
+/* Every weight that the parts' graphs ask for. */
+static int draw_files(sd *m, err *e)
+{
+    for (sd_part p = 0; p < SD_PARTS; p++) {
+        nn_graph *g = nn_graph_new();
+        sd_files_write(g, &m->files, p);
+        int rc = nn_check(g, e);
+        for (int i = 0; i < nn_node_count(g) && rc == 0; i++)
+            if (nn_node_at(g, i)->op == &nn_op_param)
+                rc = nn_params_add_drawn(m->params, nn_node_at(g, i)->name, nn_shape_get(nn_node_at(g, i)), e);
+        nn_graph_free(g);
+        TRY(rc);
+    }
+    return 0;
+}
+
+int sd_open_named(sd **out, const char *shape, nn_backend *b, err *e)
+{
+    if (!shape_config(shape, "unet"))
+        return err_set(e, ERR_INPUT, "%s is neither a model's folder nor a shape", shape);
+    sd *m = NEW(sd);
+    int rc = sd_files_named(&m->files, shape, e);
+
+    if (rc == 0) {
+        m->params = nn_params_new(b);
+        rc = draw_files(m, e);
     }
     if (rc != 0) {
         sd_close(m);
@@ -154,7 +191,7 @@ int sd_digest(sd *m, const char *part, char hex[HASH_HEX], err *e)
 
 int sd_file_shape(const sd *m, const char *name, nn_shape *out, err *e)
 {
-    const st_tensor *t = in_file(m, name);
+    const st_tensor *t = m->files.named ? NULL : in_file(m, name);
 
     if (!t || t->n > NN_MAX_DIM)
         return err_set(e, ERR_INPUT, "%s: the model has no such weight", name);
@@ -165,7 +202,7 @@ int sd_file_shape(const sd *m, const char *name, nn_shape *out, err *e)
 
 int sd_file_read(const sd *m, const char *name, float *out, size_t count, err *e)
 {
-    const st_tensor *t = in_file(m, name);
+    const st_tensor *t = m->files.named ? NULL : in_file(m, name);
 
     if (!t || t->count != count)
         return err_set(e, ERR_SHAPE, "%s: %zu numbers where the file has %llu", name, count,
@@ -192,16 +229,18 @@ int sd_text_row(sd *m, int32_t id, float *row, err *e)
 
     if (id < 0 || id >= c->vocab + m->modifiers)
         return err_set(e, ERR_INPUT, "token id %d where the text encoder has %d", (int)id, c->vocab + m->modifiers);
-    if (id < c->vocab) {
+    if (id < c->vocab && !m->files.named) {
         const st_tensor *t = st_find(m->files.file[SD_TEXT], "text_model.embeddings.token_embedding.weight");
         const char *at = (const char *)t->data + (size_t)id * width * dtype_bytes(t->type);
         f32_from(row, at, t->type, width);
         return 0;
     }
-    size_t count = (size_t)m->modifiers * width;
+    bool frozen = id < c->vocab;
+    size_t count = (size_t)(frozen ? c->vocab : m->modifiers) * width;
     float *all = NEW_N(float, count);
-    int rc = nn_params_get(m->params, SD_MODIFIER, all, count, e);
-    memcpy(row, all + (size_t)(id - c->vocab) * width, width * sizeof *row);
+    int rc = nn_params_get(m->params, frozen ? "text_encoder.text_model.embeddings.token_embedding.weight" : SD_MODIFIER, all,
+                           count, e);
+    memcpy(row, all + (size_t)(id - (frozen ? 0 : c->vocab)) * width, width * sizeof *row);
     free(all);
     return rc;
 }

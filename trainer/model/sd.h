@@ -20,6 +20,8 @@ typedef struct sd sd;
 int sd_check(const char *dir, err *e);
 /* The same check, then the files are held open; the backend is borrowed. */
 int sd_open(sd **out, const char *dir, nn_backend *b, err *e);
+/* A shape of shapes.h with random weights, the same ones always, and without tokenizer: for measuring. */
+int sd_open_named(sd **out, const char *shape, nn_backend *b, err *e);
 void sd_close(sd *m);
 
 const char *sd_dir(const sd *m);

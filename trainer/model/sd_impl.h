@@ -15,10 +15,14 @@ typedef struct {
     clip_shape text;
     schedule noise;
     safetensors *file[SD_PARTS];
+    bool named;                /* a shape of shapes.h: dir is its name, and there are no files */
 } sd_files;
 
 int sd_files_open(sd_files *out, const char *dir, err *e);
+int sd_files_named(sd_files *out, const char *shape, err *e);
 void sd_files_close(sd_files *f);
+/* One part as it will be asked for, at the smallest size: for the names and shapes of its weights. */
+void sd_files_write(nn_graph *g, const sd_files *f, sd_part p);
 const char *sd_part_scope(sd_part p);      /* "unet": opened with nn_enter, and the prefix of its names with a dot */
 
 /* A part's function with a plan for one sample of one size. */

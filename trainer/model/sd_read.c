@@ -8,6 +8,7 @@
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
 #include "trainer/model/sd_impl.h"
+#include "trainer/model/shapes.h"
 #include "trainer/nn/node.h"
 
 static const struct {
@@ -115,11 +116,25 @@ static int read_noise(sd_files *f, const json_t *c, err *e)
     return schedule_from(&f->noise, c, e);
 }
 
+/* The config of a named shape, which stands in this program. */
+static int read_named(sd_files *f, const char *part, read_config *read, err *e)
+{
+    const char *text = shape_config(f->dir, part);
+    json_t *config = NULL;
+
+    TRY(json_parse(&config, text, strlen(text), f->dir, e));
+    int rc = read(f, config, e);
+    json_decref(config);
+    return rc == 0 ? 0 : err_wrap(e, "%s of %s", part, f->dir);
+}
+
 static int read_one(sd_files *f, const char *folder, const char *name, read_config *read, err *e)
 {
     char path[FS_PATH];
     json_t *config = NULL;
 
+    if (f->named)
+        return read_named(f, folder, read, e);
     TRY(path_in(path, f->dir, folder, name, e));
     if (!fs_exists(path))
         return err_set(e, ERR_INPUT, "%s: missing; the model directory is not complete", path);
@@ -188,7 +203,7 @@ static int open_weights(sd_files *f, err *e)
 }
 
 /* Each part as it will be asked for, at the smallest size: only its weights matter here. */
-static void write_part(nn_graph *g, const sd_files *f, sd_part p)
+void sd_files_write(nn_graph *g, const sd_files *f, sd_part p)
 {
     int64_t side = 1 << (f->unet.levels - 1), factor = vae_factor(&f->vae);
 
@@ -239,7 +254,7 @@ static int check_part(const sd_files *f, sd_part p, err *e)
     nn_graph *g = nn_graph_new();
     size_t skip = strlen(sd_part_scope(p)) + 1;
 
-    write_part(g, f, p);
+    sd_files_write(g, f, p);
     int rc = nn_check(g, e);
     for (int i = 0; rc == 0 && i < nn_node_count(g); i++) {
         nn_tensor t = nn_node_at(g, i);
@@ -267,6 +282,15 @@ int sd_files_open(sd_files *out, const char *dir, err *e)
 {
     *out = (sd_files){.dir = mem_text(dir)};
     int rc = open_all(out, e);
+    if (rc != 0)
+        sd_files_close(out);
+    return rc;
+}
+
+int sd_files_named(sd_files *out, const char *shape, err *e)
+{
+    *out = (sd_files){.dir = mem_text(shape), .named = true};
+    int rc = read_configs(out, e);
     if (rc != 0)
         sd_files_close(out);
     return rc;

@@ -5,13 +5,17 @@
 #include "trainer/nn/node.h"
 
 typedef struct nn_backend nn_backend;
+struct nn_params;
 
 typedef struct {
     const struct nn_node *y;         /* shapes, types, attributes; sources' nodes through y->src */
     void *out;                       /* where the result goes (backend memory) */
     const void *in[NN_MAX_SRC];      /* NULL where the source is */
+    struct nn_params *params;        /* for nn_params_form of leaf[]; set in prepare */
+    nn_tensor leaf[NN_MAX_SRC];      /* a frozen weight that is a source itself, where the kernel `forms` it; else NULL */
     void *scratch;                   /* scratch_bytes, shared by all calls of a plan; set before the first run */
     size_t scratch_bytes;            /* asked for in prepare */
+    size_t form_bytes;               /* of the layout that prepare asks for leaf[1] in; sizing reads it */
     bool sizing;                     /* prepare is only asked for scratch_bytes: in[] and out are NULL, nothing may be
                                       * read or reordered; done is called next */
     void *state;                     /* the kernel's own, made in prepare, freed in done */
@@ -20,6 +24,8 @@ typedef struct {
 typedef struct nn_kernel {
     const char *name;                                        /* "cpu.conv2d.dnnl", as profiles show it */
     unsigned over;                                           /* bit i: out may be the very memory of in[i] */
+    unsigned forms;                                          /* bit i: where leaf[i] is set, prepare takes it in a layout
+                                                              * of its own and in[i] is NULL */
     /* NULL: takes everything. Otherwise the reason it declines ("needs f32"), or NULL to take it. */
     const char *(*takes)(const struct nn_node *y);
     /* in[] and out are set and stay; frozen[i]: src[i] is a weight that never changes while this plan lives, so it
@@ -28,6 +34,9 @@ typedef struct nn_kernel {
     int (*run)(nn_backend *b, const nn_call *c);             /* no allocation, no search; 0 or an err_code */
     void (*done)(nn_call *c); /* once for each prepare, a failed one too; NULL: nothing to free */
 } nn_kernel;
+
+/* What sources and frozen weights of products are rounded to; sums, results, norms and losses are f32 always. */
+typedef enum { NN_F32, NN_BF16 } nn_compute;
 
 struct nn_backend {
     const char *name;                                        /* "cpu", "cuda:3" */
@@ -44,7 +53,12 @@ struct nn_backend {
     void (*begin)(nn_backend *b);
     int (*wait)(nn_backend *b, err *e);                      /* the only place where a device's late error appears */
     void (*close)(nn_backend *b);
+    /* For plans made from now on; NULL: there is no choice. ERR_DEVICE where the processor cannot. */
+    int (*compute)(nn_backend *b, nn_compute c, err *e);
 };
+
+/* What is faster on this processor, and why, in one sentence (why may be NULL). */
+nn_compute nn_cpu_best_compute(const char **why);
 
 /* threads 0: what OMP_NUM_THREADS or the affinity mask gives. reference: plain kernels only (for tests). */
 int nn_cpu_open(nn_backend **out, int threads, bool reference, err *e);

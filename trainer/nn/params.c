@@ -1,5 +1,7 @@
 /* Weights: names, files and values. */
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
@@ -26,12 +28,24 @@ void params_unload(nn_params *p, weight *w)
     w->mem = NULL;
 }
 
+void params_drop_forms(nn_params *p, weight *w)
+{
+    for (int i = 0; i < w->form_n; i++) {
+        p->on->release(p->on, w->forms[i].mem);
+        free(w->forms[i].key);
+    }
+    free(w->forms);
+    w->forms = NULL;
+    w->form_n = 0;
+}
+
 void nn_params_free(nn_params *p)
 {
     if (!p)
         return;
     for (int i = 0; i < p->n; i++) {
         params_unload(p, &p->weights[i]);
+        params_drop_forms(p, &p->weights[i]);
         free(p->weights[i].name);
     }
     params_free_states(p);
@@ -134,6 +148,21 @@ int nn_params_add_file(nn_params *p, const safetensors *f, const char *prefix, e
     return 0;
 }
 
+/* [o,h,w,i] of a graph is [o,i,h,w] in a file. */
+static nn_shape as_in_file(nn_shape s)
+{
+    return s.n == 4 ? NN_SHAPE(s.d[0], s.d[3], s.d[1], s.d[2]) : s;
+}
+
+int nn_params_add_drawn(nn_params *p, const char *name, nn_shape graph_shape, err *e)
+{
+    if (params_find(p, name))
+        return 0; /* asked for by two graphs */
+    (void)e;
+    add(p, mem_text(name), as_in_file(graph_shape))->drawn = true;
+    return 0;
+}
+
 /* ---- moving values between host (file layout) and backend (graph layout) ---- */
 
 size_t params_count_of(const weight *w)
@@ -170,13 +199,51 @@ static int read_turned(nn_params *p, float *to, const void *mem, nn_shape shape,
     return rc;
 }
 
+bool params_comes_back(const weight *w)
+{
+    return !w->set && (w->file || w->drawn);
+}
+
+/* Element i of a stream that a name begins: Steele, Lea and Flood's SplitMix (2014), two numbers from each word. */
+static float drawn_number(uint64_t key, uint64_t i)
+{
+    uint64_t z = key + (i / 2 + 1) * 0x9e3779b97f4a7c15u;
+
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    z ^= z >> 31;
+    return (float)((int32_t)(i % 2 ? z >> 32 : z & 0xffffffffu)) * 0x1p-31F; /* -1..1 */
+}
+
+/* Norms' gains are about 1, biases small, and a row of a matrix has length 1. */
+static void draw(const weight *w, float *host)
+{
+    size_t n = params_count_of(w);
+    bool gain = strstr(w->name, "norm") && w->shape.n == 1 && str_ends(w->name, ".weight");
+    float by = w->shape.n == 1 ? 0.1F : sqrtf(3.0F * (float)w->shape.d[0] / (float)n);
+    uint64_t key = 0;
+
+    for (const char *c = w->name; *c; c++)
+        key = key * 31 + (unsigned char)*c;
+    for (size_t i = 0; i < n; i++)
+        host[i] = drawn_number(key, i) * by + (float)gain;
+}
+
+int params_read(const weight *w, float *host, err *e)
+{
+    if (w->file)
+        return st_read_f32(w->file, w->file_name, host, params_count_of(w), e);
+    draw(w, host);
+    return 0;
+}
+
 /* The file's value into mem. */
 int params_load_into(nn_params *p, const weight *w, void *mem, err *e)
 {
     float *host = NULL;
 
     TRY(mem_big((void **)&host, params_count_of(w) * sizeof(float), w->name, e));
-    int rc = st_read_f32(w->file, w->file_name, host, params_count_of(w), e);
+    int rc = params_read(w, host, e);
     if (rc == 0)
         rc = write_turned(p, mem, w->shape, host, e);
     free(host);
@@ -219,6 +286,7 @@ int nn_params_set(nn_params *p, const char *name, nn_shape file_shape, const flo
     if (!params_place_of(p, w))
         TRY(p->on->alloc(p->on, &w->mem, params_count_of(w) * sizeof(float), e));
     w->set = true;
+    params_drop_forms(p, w);
     return write_turned(p, params_place_of(p, w), w->shape, data, e);
 }
 
@@ -232,27 +300,120 @@ int nn_params_get(nn_params *p, const char *name, float *out, size_t count, err 
         return err_set(e, ERR_SHAPE, "%s is %s and does not fit %zu elements", name, nn_shape_text(w->shape, text),
                        count);
     if (!params_place_of(p, w))
-        return st_read_f32(w->file, w->file_name, out, count, e);
+        return params_read(w, out, e);
     return read_turned(p, out, params_place_of(p, w), w->shape, e);
 }
 
 /* ---- binding ---- */
 
-int nn_params_bind(nn_params *p, nn_tensor leaf, void **mem, bool *frozen, err *e)
+int nn_params_look(nn_params *p, nn_tensor leaf, bool *frozen, err *e)
 {
     weight *w;
     char a[64], b[64];
 
-    *frozen = false;
-    if (leaf->op == &nn_op_state)
-        return params_bind_state(p, leaf, mem, e);
     TRY(params_find_or_say(p, leaf->name, &w, e));
     if (!nn_layout_fits(leaf->shape, w->shape))
         return err_set(e, ERR_SHAPE, "%s is %s in the file, the model asks for %s", leaf->name,
                        nn_shape_text(w->shape, a), nn_shape_text(leaf->shape, b));
     *frozen = w->trained_at == NOT_TRAINED;
+    return 0;
+}
+
+int nn_params_bind(nn_params *p, nn_tensor leaf, void **mem, bool *frozen, err *e)
+{
+    *frozen = false;
+    if (leaf->op == &nn_op_state)
+        return params_bind_state(p, leaf, mem, e);
+    TRY(nn_params_look(p, leaf, frozen, e));
+    weight *w = params_find(p, leaf->name);
     if (*frozen)
         TRY(load(p, w, e));
     *mem = place_in(p, w, leaf->at.slot > 0 ? leaf->at.slot - 1 : p->slot);
     return 0;
+}
+
+int nn_params_hold(nn_params *p, nn_tensor leaf, void **mem, err *e)
+{
+    bool frozen;
+
+    TRY(nn_params_bind(p, leaf, mem, &frozen, e));
+    params_find(p, leaf->name)->users++;
+    return 0;
+}
+
+void nn_params_let_go(nn_params *p, nn_tensor leaf)
+{
+    weight *w = params_find(p, leaf->name);
+
+    if (w)
+        w->users--;
+}
+
+/* ---- layouts of kernels' own ---- */
+
+/* The value in the file's layout where it lies, or in memory of the caller's: *own, to be freed. */
+static int file_values(nn_params *p, const weight *w, const float **values, float **own, err *e)
+{
+    const st_tensor *t = w->file && !w->set ? st_find(w->file, w->file_name) : NULL;
+
+    *own = NULL;
+    *values = t && t->type == F32 && (uintptr_t)t->data % sizeof(float) == 0 ? t->data : NULL;
+    if (*values)
+        return 0;
+    TRY(mem_big((void **)own, params_count_of(w) * sizeof(float), w->name, e));
+    *values = *own;
+    return w->mem ? read_turned(p, *own, w->mem, w->shape, e) : params_read(w, *own, e);
+}
+
+static int add_form(nn_params *p, weight *w, const nn_form *form, const float *values, err *e)
+{
+    weight_form f = {.key_bytes = form->key_bytes, .bytes = form->bytes};
+
+    TRY(p->on->alloc(p->on, &f.mem, form->bytes, e));
+    if (form->make(f.mem, values, form->arg, e) != 0) {
+        p->on->release(p->on, f.mem);
+        return (int)e->code;
+    }
+    f.key = memcpy(mem_new(form->key_bytes, 1), form->key, form->key_bytes);
+    w->forms = mem_grow(w->forms, (size_t)w->form_n + 1, sizeof *w->forms);
+    w->forms[w->form_n++] = f;
+    return 0;
+}
+
+int nn_params_form(nn_params *p, nn_tensor leaf, const nn_form *form, void **mem, err *e)
+{
+    weight *w;
+    const float *values;
+    float *own;
+    int rc = 0;
+
+    TRY(params_find_or_say(p, leaf->name, &w, e));
+    for (int i = 0; i < w->form_n; i++)
+        if (w->forms[i].key_bytes == form->key_bytes && memcmp(w->forms[i].key, form->key, form->key_bytes) == 0) {
+            *mem = w->forms[i].mem;
+            return 0;
+        }
+    rc = file_values(p, w, &values, &own, e);
+    if (rc == 0)
+        rc = add_form(p, w, form, values, e);
+    free(own);
+    TRY(rc);
+    *mem = w->forms[w->form_n - 1].mem;
+    if (w->users == 0 && params_comes_back(w))
+        params_unload(p, w);
+    return 0;
+}
+
+size_t nn_params_bytes(const nn_params *p)
+{
+    size_t bytes = 0;
+
+    for (int i = 0; i < p->n; i++) {
+        bytes += p->weights[i].mem ? params_count_of(&p->weights[i]) * sizeof(float) : 0;
+        for (int k = 0; k < p->weights[i].form_n; k++)
+            bytes += p->weights[i].forms[k].bytes;
+    }
+    for (int i = 0; i < p->state_n; i++)
+        bytes += (size_t)nn_count(p->states[i].shape) * sizeof(float);
+    return bytes;
 }

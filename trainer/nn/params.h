@@ -16,6 +16,9 @@ void nn_params_free(nn_params *p);
 /* Every tensor of the file becomes known as PREFIX + its name ("unet." + "conv_in.weight"); the file must outlive p.
  * ERR_INPUT when a name is known already. */
 int nn_params_add_file(nn_params *p, const struct safetensors *f, const char *prefix, err *e);
+/* A random weight of this shape (as in a graph), for measuring: the same numbers always, of a size that keeps what passes
+ * through the layer about as large as it was. Like a file's one it takes memory when a plan first asks for it. */
+int nn_params_add_drawn(nn_params *p, const char *name, nn_shape graph_shape, err *e);
 /* A tensor of the caller's: copied; shape as in files ([o,i,h,w] for 4-D). Replaces a file's one of the same name, or
  * what was set before in the same shape; where plans use it already, only a trained one may be set. */
 int nn_params_set(nn_params *p, const char *name, nn_shape file_shape, const float *data, err *e);
@@ -64,6 +67,22 @@ int nn_params_state_read_at(nn_params *p, const char *name, size_t offset, float
 /* For plan.c: backend memory of a param or state node, loaded when it is not yet there; frozen: never changes.
  * A weight fits when its shape, turned, is the node's; dimensions of 1 are not compared. */
 int nn_params_bind(nn_params *p, nn_tensor leaf, void **mem, bool *frozen, err *e);
+/* The same without loading it: checks name and shape, says whether it is frozen; then nn_params_hold when its plain values
+ * are needed after all, and nn_params_let_go once for each hold. */
+int nn_params_look(nn_params *p, nn_tensor leaf, bool *frozen, err *e);
+int nn_params_hold(nn_params *p, nn_tensor leaf, void **mem, err *e);
+void nn_params_let_go(nn_params *p, nn_tensor leaf);
+/* For kernels: a frozen weight in a layout of their own, made once and shared by all plans from then on. The plain values
+ * leave memory where they can be read again and no plan holds them. make fills `to` from values in the file's layout. */
+typedef struct {
+    const void *key;             /* what tells this layout from others */
+    size_t key_bytes, bytes;
+    int (*make)(void *to, const float *values, const void *arg, err *e);
+    const void *arg;
+} nn_form;
+int nn_params_form(nn_params *p, nn_tensor leaf, const nn_form *form, void **mem, err *e);
+/* Bytes of all weights in memory, in whatever layout, and of states. */
+size_t nn_params_bytes(const nn_params *p);
 /* For plan.c: where a state's elements [offset, offset + count) lie. */
 int nn_params_state_place(nn_params *p, const char *name, size_t offset, size_t count, void **mem, err *e);
 nn_backend *nn_params_backend(const nn_params *p);

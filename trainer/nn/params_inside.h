@@ -9,13 +9,23 @@
 
 enum { NOT_TRAINED = -1 };
 
+/* A frozen weight as one kind of kernel wants it. */
+typedef struct {
+    void *key, *mem;
+    size_t key_bytes, bytes;
+} weight_form;
+
 typedef struct {
     char *name;
-    const safetensors *file; /* NULL: only set by the caller */
+    const safetensors *file; /* NULL: drawn, or only set by the caller */
     const char *file_name;   /* the name without prefix */
     nn_shape shape;          /* as in files */
     void *mem;               /* in the backend, in the graph's layout; NULL: not loaded, or trained */
     bool set;                /* the value is the caller's */
+    bool drawn;              /* random, made anew whenever it is asked for */
+    int users;               /* plans that read mem */
+    weight_form *forms;
+    int form_n;
     int64_t trained_at;      /* element of a slot of train.w */
 } weight;
 
@@ -40,6 +50,11 @@ weight *params_find(const nn_params *p, const char *name); /* NULL: unknown */
 int params_find_or_say(const nn_params *p, const char *name, weight **out, err *e);
 size_t params_count_of(const weight *w);
 void params_unload(nn_params *p, weight *w);
+void params_drop_forms(nn_params *p, weight *w);
+/* Whether the value can be had again after params_unload. */
+bool params_comes_back(const weight *w);
+/* The value as the file has it, on the host. */
+int params_read(const weight *w, float *host, err *e);
 /* The value the file has, into backend memory. */
 int params_load_into(nn_params *p, const weight *w, void *mem, err *e);
 /* Where its value lies in the backend: memory of its own or a piece of train.w; NULL: in the file only. */

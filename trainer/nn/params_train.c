@@ -158,6 +158,7 @@ static int move_into_block(nn_params *p, weight *w, err *e)
 {
     void *piece = params_place_of(p, w);
 
+    params_drop_forms(p, w);
     if (!w->mem)
         return params_load_into(p, w, piece, e);
     TRY(p->on->wait(p->on, e));
@@ -282,10 +283,12 @@ void nn_params_reset(nn_params *p)
     nn_names_free(&p->index);
     for (int i = 0; i < p->n; i++) {
         weight w = p->weights[i];
-        if (w.set)
+        if (w.set) {
             params_unload(p, &w);
+            params_drop_forms(p, &w);
+        }
         w.set = false;
-        if (!w.file) {
+        if (!w.file && !w.drawn) {
             free(w.name);
             continue;
         }

@@ -18,6 +18,10 @@ static int place_root(nn_plan *p, int id, err *e)
 {
     nn_tensor y = plan_node(p, id);
 
+    if (y->op == &nn_op_param)
+        TRY(nn_params_look(p->params, y, &p->frozen[id], e));
+    if (p->frozen[id])
+        return 0;
     if (y->op == &nn_op_param || y->op == &nn_op_state)
         return nn_params_bind(p->params, y, &p->mem[id], &p->frozen[id], e);
     if (p->s.kept[id])
@@ -37,7 +41,7 @@ static int place_all(nn_plan *p, err *e)
             continue;
         if (root == id)
             TRY(place_root(p, id, e));
-        else
+        else if (p->mem[root])
             p->mem[id] = (char *)p->mem[root] + p->s.offset[id];
         p->unwritten[id] = plan_node(p, id)->op == &nn_op_input;
     }
@@ -66,26 +70,64 @@ static int write_constants(nn_plan *p, err *e)
 
 /* ---- calls ---- */
 
+/* A frozen weight's plain values, which no kernel asked for before. */
+static int hold(nn_plan *p, int root, err *e)
+{
+    if (p->held[root])
+        return 0;
+    TRY(nn_params_hold(p->params, plan_node(p, root), &p->mem[root], e));
+    p->held[root] = true;
+    for (int id = 0; id < p->s.nodes; id++)
+        if (p->s.alive[id] && p->s.root[id] == root)
+            p->mem[id] = (char *)p->mem[root] + p->s.offset[id];
+    return 0;
+}
+
+static int hold_kept(nn_plan *p, const nn_tensor keep[], int n, err *e)
+{
+    for (int i = 0; i < n; i++)
+        if (p->frozen[p->s.root[keep[i]->id]])
+            TRY(hold(p, p->s.root[keep[i]->id], e));
+    return 0;
+}
+
+static int find_source(nn_plan *p, nn_call *c, const nn_kernel *k, int s, err *e)
+{
+    nn_tensor x = c->y->src[s];
+    int root = p->s.root[x->id];
+
+    if (p->frozen[root] && root == x->id && (k->forms >> s & 1)) {
+        c->leaf[s] = x;
+        return 0;
+    }
+    if (p->frozen[root])
+        TRY(hold(p, root, e));
+    c->in[s] = p->mem[x->id];
+    return 0;
+}
+
 int plan_prepare_call(nn_plan *p, int i, err *e)
 {
-    nn_call *c = &p->calls[i];
+    nn_call c = {.y = p->s.steps[i].y, .params = p->params};
     const nn_kernel *k = p->s.steps[i].kernel;
     bool frozen[NN_MAX_SRC] = {false};
 
-    *c = (nn_call){.y = p->s.steps[i].y};
-    c->out = p->mem[c->y->id];
+    c.out = p->mem[c.y->id];
     for (int s = 0; s < NN_MAX_SRC; s++)
-        if (c->y->src[s]) {
-            c->in[s] = p->mem[c->y->src[s]->id];
-            frozen[s] = p->frozen[p->s.root[c->y->src[s]->id]];
+        if (c.y->src[s]) {
+            if (find_source(p, &c, k, s, e) != 0)
+                return where(&c, e);
+            frozen[s] = p->frozen[p->s.root[c.y->src[s]->id]];
         }
-    return k->prepare && k->prepare(p->on, c, frozen, e) != 0 ? where(c, e) : 0;
+    p->calls[i] = c;
+    return k->prepare && k->prepare(p->on, &p->calls[i], frozen, e) != 0 ? where(&c, e) : 0;
 }
 
 void plan_finish_call(nn_plan *p, int i)
 {
     if (p->s.steps[i].kernel->done && p->calls[i].y)
         p->s.steps[i].kernel->done(&p->calls[i]);
+    p->calls[i].y = NULL;
 }
 
 static int prepare_all(nn_plan *p, err *e)
@@ -112,10 +154,13 @@ int nn_plan_new(nn_plan **out, const nn_graph *g, nn_params *weights, const nn_t
     int rc = plan_scheme_make(&p->s, g, p->on, keep, n, e);
     p->mem = NEW_N(void *, p->s.nodes + 1);
     p->frozen = NEW_N(bool, p->s.nodes + 1);
+    p->held = NEW_N(bool, p->s.nodes + 1);
     p->unwritten = NEW_N(bool, p->s.nodes + 1);
     p->calls = NEW_N(nn_call, p->s.step_n + 1);
     if (rc == 0)
         rc = place_all(p, e);
+    if (rc == 0)
+        rc = hold_kept(p, keep, n, e);
     if (rc == 0)
         rc = prepare_all(p, e);
     if (rc == 0)
@@ -140,9 +185,13 @@ void nn_plan_free(nn_plan *p)
         p->on->release(p->on, p->arena);
     if (p->scratch)
         p->on->release(p->on, p->scratch);
+    for (int id = 0; id < p->s.nodes; id++)
+        if (p->held[id])
+            nn_params_let_go(p->params, plan_node(p, id));
     plan_scheme_free(&p->s);
     free(p->mem);
     free(p->frozen);
+    free(p->held);
     free(p->unwritten);
     free(p->calls);
     free(p->copies);

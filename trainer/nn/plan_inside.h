@@ -15,7 +15,8 @@ struct nn_plan {
     nn_params *params;
     nn_backend *on;
     void **mem;       /* of each node; NULL where it is not alive */
-    bool *frozen;     /* of each node: a weight that never changes */
+    bool *frozen;     /* of each node: a weight that never changes; mem[] is NULL until a call reads it as it lies */
+    bool *held;       /* of each node: nn_params_hold was called */
     nn_call *calls;   /* one for each step */
     void *arena, *scratch;
     size_t scratch_bytes;

@@ -32,6 +32,16 @@ static const nn_kernel *const *preferred_kernels(nn_op_id op)
     return preferred[op];
 }
 
+static const nn_kernel *const *bf16_kernels(nn_op_id op)
+{
+    switch (op) {
+    case NN_OP_matmul: return cpu_matmul_in_bf16;
+    case NN_OP_conv2d: return cpu_conv2d_in_bf16;
+    case NN_OP_conv2d_grad_x: return cpu_conv2d_grad_x_in_bf16;
+    default: return preferred[op];
+    }
+}
+
 static const nn_kernel *const *reference_kernels(nn_op_id op)
 {
     return references[op];
@@ -75,6 +85,14 @@ static int cpu_wait(nn_backend *b, err *e)
     return 0;
 }
 
+static int cpu_compute(nn_backend *b, nn_compute c, err *e)
+{
+    if (c == NN_BF16 && !cpu_has_bf16())
+        return err_set(e, ERR_DEVICE, "this processor has no products of bf16 (AVX512_BF16); compute in f32");
+    b->kernels = c == NN_BF16 ? bf16_kernels : preferred_kernels;
+    return 0;
+}
+
 static void cpu_close(nn_backend *b)
 {
     free(b);
@@ -100,7 +118,8 @@ int nn_cpu_open(nn_backend **out, int threads, bool reference, err *e)
                            .copy = cpu_copy,
                            .begin = cpu_begin,
                            .wait = cpu_wait,
-                           .close = cpu_close};
+                           .close = cpu_close,
+                           .compute = reference ? NULL : cpu_compute};
     *out = &c->base;
     return 0;
 }

@@ -297,3 +297,6 @@ static const nn_kernel grad_w_by_tiles = {
 const nn_kernel *const cpu_conv2d[] = {&by_tiles, &cpu_dnnl_conv2d, &cpu_ref_conv2d, NULL};
 const nn_kernel *const cpu_conv2d_grad_x[] = {&grad_x_by_tiles, &cpu_dnnl_conv2d_grad_x, &cpu_ref_conv2d_grad_x, NULL};
 const nn_kernel *const cpu_conv2d_grad_w[] = {&grad_w_by_tiles, &cpu_ref_conv2d_grad_w, NULL};
+const nn_kernel *const cpu_conv2d_in_bf16[] = {&by_tiles, &cpu_dnnl_conv2d_bf16, &cpu_ref_conv2d, NULL};
+const nn_kernel *const cpu_conv2d_grad_x_in_bf16[] = {&grad_x_by_tiles, &cpu_dnnl_conv2d_grad_x_bf16, &cpu_dnnl_conv2d_grad_x,
+                                                      &cpu_ref_conv2d_grad_x, NULL};

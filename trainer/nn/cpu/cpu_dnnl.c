@@ -4,6 +4,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "trainer/nn/cpu/cpu.h"
+#include "trainer/nn/cpu/cpu_simd.h"
+
 static dnnl_engine_t engine;
 static dnnl_stream_t stream;
 static dnnl_status_t opened;
@@ -34,49 +37,59 @@ int dnn_fail(dnnl_status_t s, const char *what, err *e)
 /* ---- shapes ---- */
 
 /* Only sizes that no memory can have are refused; ours were checked when the graph was written. */
-static dnnl_memory_desc_t described(int n, const dnnl_dims_t dims, const dnnl_dims_t strides)
+static dnnl_memory_desc_t described(int n, const dnnl_dims_t dims, const dnnl_dims_t strides, dnnl_data_type_t t)
 {
     dnnl_memory_desc_t m;
 
-    CHECK(dnnl_memory_desc_init_by_strides(&m, n, dims, dnnl_f32, strides) == dnnl_success);
+    CHECK(dnnl_memory_desc_init_by_strides(&m, n, dims, t, strides) == dnnl_success);
     return m;
 }
 
-dnnl_memory_desc_t dnn_map(int64_t n, int64_t h, int64_t w, int64_t c)
+dnnl_memory_desc_t dnn_map(int64_t n, int64_t h, int64_t w, int64_t c, dnnl_data_type_t t)
 {
-    return described(4, (const dnnl_dims_t){n, c, h, w}, (const dnnl_dims_t){h * w * c, 1, w * c, c});
+    return described(4, (const dnnl_dims_t){n, c, h, w}, (const dnnl_dims_t){h * w * c, 1, w * c, c}, t);
 }
 
 dnnl_memory_desc_t dnn_kernels(int64_t o, int64_t kh, int64_t kw, int64_t c)
 {
-    return described(4, (const dnnl_dims_t){o, c, kh, kw}, (const dnnl_dims_t){kh * kw * c, 1, kw * c, c});
+    return described(4, (const dnnl_dims_t){o, c, kh, kw}, (const dnnl_dims_t){kh * kw * c, 1, kw * c, c}, dnnl_f32);
+}
+
+dnnl_memory_desc_t dnn_kernels_filed(int64_t o, int64_t kh, int64_t kw, int64_t c)
+{
+    return described(4, (const dnnl_dims_t){o, c, kh, kw}, (const dnnl_dims_t){kh * kw * c, kh * kw, kw, 1}, dnnl_f32);
 }
 
 dnnl_memory_desc_t dnn_vector(int64_t n)
 {
-    return described(1, (const dnnl_dims_t){n}, (const dnnl_dims_t){1});
+    return described(1, (const dnnl_dims_t){n}, (const dnnl_dims_t){1}, dnnl_f32);
 }
 
-dnnl_memory_desc_t dnn_matrix(int64_t batch, int64_t rows, int64_t columns, int64_t row, int64_t column)
+dnnl_memory_desc_t dnn_matrix(int64_t batch, int64_t rows, int64_t columns, int64_t row, int64_t column, dnnl_data_type_t t)
 {
     if (batch)
         return described(3, (const dnnl_dims_t){batch, rows, columns},
-                         (const dnnl_dims_t){rows * columns, row, column});
-    return described(2, (const dnnl_dims_t){rows, columns}, (const dnnl_dims_t){row, column});
+                         (const dnnl_dims_t){rows * columns, row, column}, t);
+    return described(2, (const dnnl_dims_t){rows, columns}, (const dnnl_dims_t){row, column}, t);
 }
 
-dnnl_memory_desc_t dnn_any(const dnnl_memory_desc_t *like)
+dnnl_memory_desc_t dnn_any(const dnnl_memory_desc_t *like, dnnl_data_type_t t)
 {
     dnnl_memory_desc_t m;
 
-    CHECK(dnnl_memory_desc_init_by_tag(&m, like->ndims, like->dims, like->data_type, dnnl_format_tag_any)
-          == dnnl_success);
+    CHECK(dnnl_memory_desc_init_by_tag(&m, like->ndims, like->dims, t, dnnl_format_tag_any) == dnnl_success);
     return m;
 }
 
 /* ---- preparing ---- */
 
-int dnn_plan(dnn *d, nn_call *c, const_dnnl_op_desc_t desc, const_dnnl_primitive_desc_t hint, err *e)
+/* What a source in bf16 takes at the head of the scratch. */
+static size_t narrow_bytes(int64_t n)
+{
+    return ((size_t)n * sizeof(uint16_t) + 63) / 64 * 64;
+}
+
+int dnn_plan(dnn *d, nn_call *c, const_dnnl_op_desc_t desc, const_dnnl_primitive_desc_t hint, int64_t wide_n, err *e)
 {
     dnnl_primitive_attr_t attr;
 
@@ -87,7 +100,8 @@ int dnn_plan(dnn *d, nn_call *c, const_dnnl_op_desc_t desc, const_dnnl_primitive
         s = dnnl_primitive_desc_create(&d->pd, desc, attr, engine, hint);
     dnnl_primitive_attr_destroy(attr);
     DNN_TRY(s, "planning a primitive", e);
-    c->scratch_bytes = dnnl_memory_desc_get_size(dnn_wants(d, dnnl_query_scratchpad_md));
+    d->wide_n = wide_n;
+    c->scratch_bytes = narrow_bytes(wide_n) + dnnl_memory_desc_get_size(dnn_wants(d, dnnl_query_scratchpad_md));
     return 0;
 }
 
@@ -124,6 +138,16 @@ int dnn_arg(dnn *d, int id, const dnnl_memory_desc_t *ours, const void *p, err *
     union { const void *in; void *out; } at = {.in = p};
 
     return add_memory(d, id, ours, at.out, e);
+}
+
+int dnn_source(dnn *d, int id, const dnnl_memory_desc_t *like, const void *p, err *e)
+{
+    if (like->data_type == dnnl_f32)
+        return dnn_arg(d, id, like, p, e);
+    TRY(add_memory(d, id, like, DNNL_MEMORY_NONE, e));
+    d->narrow = d->args[d->n - 1].memory;
+    d->wide = p;
+    return 0;
 }
 
 static int make_turn(dnn_turn *t, dnnl_memory_t from, dnnl_memory_t to, err *e)
@@ -179,12 +203,85 @@ int dnn_weights(dnn *d, int id, const dnnl_memory_desc_t *ours, const dnnl_memor
     return 0;
 }
 
+/* ---- weights that plans share ---- */
+
+/* Both are the key: a square matrix and its transpose want one layout. */
+typedef struct { dnnl_memory_desc_t filed, wants; } lay;
+
+static int lay_weights(void *to, const float *values, const void *arg, err *e)
+{
+    const lay *l = arg;
+    union { const void *in; void *out; } at = {.in = values};
+    dnnl_memory_t ours = NULL, theirs = NULL;
+    dnn_turn t = {0};
+    int rc = 0;
+
+    dnnl_status_t s = dnnl_memory_create(&ours, &l->filed, engine, at.out);
+    if (s == dnnl_success)
+        s = dnnl_memory_create(&theirs, &l->wants, engine, to);
+    if (s == dnnl_success) {
+        rc = make_turn(&t, ours, theirs, e);
+        if (rc == 0)
+            s = turn(&t);
+        if (rc == 0 && s == dnnl_success)
+            s = dnnl_stream_wait(stream);
+    }
+    drop_turn(&t, ours);
+    if (theirs)
+        dnnl_memory_destroy(theirs);
+    TRY(rc);
+    DNN_TRY(s, "laying out weights", e);
+    return 0;
+}
+
+int dnn_second(dnn *d, nn_call *c, int id, const dnn_weight *w, err *e)
+{
+    const dnnl_memory_desc_t *wants = dnn_wants(d, dnnl_query_weights_md);
+    void *mem;
+
+    if (c->leaf[1]) {
+        lay l = {.filed = *w->filed, .wants = *wants};
+        nn_form f = {.key = &l, .key_bytes = sizeof l, .bytes = dnnl_memory_desc_get_size(wants),
+                     .make = lay_weights, .arg = &l};
+        TRY(nn_params_form(c->params, c->leaf[1], &f, &mem, e));
+        return add_memory(d, id, wants, mem, e);
+    }
+    return dnn_weights(d, id, w->ours, wants, c->in[1], w->frozen, e);
+}
+
 /* ---- running ---- */
+
+typedef struct { uint16_t *to; const float *from; void (*narrow)(uint16_t *to, const float *from, int64_t n); } narrowing;
+
+enum { NARROW_PIECE = 4096 };
+
+static void narrow_part(const void *arg, int64_t from, int64_t to)
+{
+    const narrowing *j = arg;
+
+    j->narrow(j->to + from * NARROW_PIECE, j->from + from * NARROW_PIECE, (to - from) * NARROW_PIECE);
+}
+
+/* What is left of whole pieces goes last. */
+static void narrow_all(uint16_t *to, const float *from, int64_t n)
+{
+    const narrowing j = {to, from, cpu_simd_best()->narrow};
+    int64_t whole = n / NARROW_PIECE;
+
+    cpu_for(whole, NARROW_PIECE / 4, narrow_part, &j);
+    j.narrow(to + whole * NARROW_PIECE, from + whole * NARROW_PIECE, n - whole * NARROW_PIECE);
+}
 
 int dnn_run(const dnn *d, void *scratch)
 {
-    dnnl_status_t s = d->scratch ? dnnl_memory_set_data_handle(d->scratch, scratch) : dnnl_success;
+    dnnl_status_t s = dnnl_success;
 
+    if (d->narrow) {
+        narrow_all(scratch, d->wide, d->wide_n);
+        s = dnnl_memory_set_data_handle(d->narrow, scratch);
+    }
+    if (d->scratch && s == dnnl_success)
+        s = dnnl_memory_set_data_handle(d->scratch, (char *)scratch + narrow_bytes(d->wide_n));
     if (s == dnnl_success)
         s = turn(&d->turn);
     if (s == dnnl_success)

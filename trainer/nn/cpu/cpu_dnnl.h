@@ -8,7 +8,7 @@
  * is called inside a parallel region, where oneDNN hangs. */
 #include <dnnl.h>
 
-#include "trainer/nn/backend.h"
+#include "trainer/nn/params.h"
 
 enum { DNN_ARGS = 6 };
 
@@ -20,33 +20,49 @@ typedef struct {
     dnnl_primitive_t primitive;
     dnnl_exec_arg_t args[DNN_ARGS];
     int n;
-    dnnl_memory_t scratch;            /* over nn_call.scratch; one of args */
+    dnnl_memory_t scratch;            /* in nn_call.scratch; one of args */
+    dnnl_memory_t narrow;             /* before it in nn_call.scratch: a source in bf16; one of args, or NULL */
+    const float *wide;                /* what is narrowed before each run */
+    int64_t wide_n;
     dnn_turn turn;                    /* before each run: trained weights into the library's layout */
 } dnn;
 
-/* [n,h,w,c] for oneDNN, which names dimensions n,c,h,w; kernels [o,kh,kw,c] as o,c,kh,kw; "any" lets it choose. */
-dnnl_memory_desc_t dnn_map(int64_t n, int64_t h, int64_t w, int64_t c);
+/* [n,h,w,c] for oneDNN, which names dimensions n,c,h,w; kernels [o,kh,kw,c] as o,c,kh,kw, or as they lie in files. */
+dnnl_memory_desc_t dnn_map(int64_t n, int64_t h, int64_t w, int64_t c, dnnl_data_type_t t);
 dnnl_memory_desc_t dnn_kernels(int64_t o, int64_t kh, int64_t kw, int64_t c);
+dnnl_memory_desc_t dnn_kernels_filed(int64_t o, int64_t kh, int64_t kw, int64_t c);
 dnnl_memory_desc_t dnn_vector(int64_t n);
 /* [batch, rows, columns] with these distances between elements; batch 0: no such dimension. */
-dnnl_memory_desc_t dnn_matrix(int64_t batch, int64_t rows, int64_t columns, int64_t row, int64_t column);
-dnnl_memory_desc_t dnn_any(const dnnl_memory_desc_t *like);
+dnnl_memory_desc_t dnn_matrix(int64_t batch, int64_t rows, int64_t columns, int64_t row, int64_t column, dnnl_data_type_t t);
+/* The same sizes in this type; any: in whatever layout oneDNN chooses. */
+dnnl_memory_desc_t dnn_any(const dnnl_memory_desc_t *like, dnnl_data_type_t t);
 
 /* The steps of a prepare. plan: desc is any operation's descriptor, hint the forward's for a gradient, or NULL; says
- * the scratch c needs. make: the primitive itself, not for a call that is only sizing. */
-int dnn_plan(dnn *d, nn_call *c, const_dnnl_op_desc_t desc, const_dnnl_primitive_desc_t hint, err *e);
+ * the scratch c needs, that of a source of wide_n numbers in bf16 included (0: there is none). make: the primitive
+ * itself, not for a call that is only sizing. */
+int dnn_plan(dnn *d, nn_call *c, const_dnnl_op_desc_t desc, const_dnnl_primitive_desc_t hint, int64_t wide_n, err *e);
 int dnn_make(dnn *d, err *e);
 const dnnl_memory_desc_t *dnn_wants(const dnn *d, dnnl_query_t what);   /* dnnl_query_weights_md, ... */
 /* An argument as it lies at p. */
 int dnn_arg(dnn *d, int id, const dnnl_memory_desc_t *ours, const void *p, err *e);
+/* A source of f32 numbers at p that the primitive takes as `like`: as it lies, or narrowed before each run where that is
+ * bf16. */
+int dnn_source(dnn *d, int id, const dnnl_memory_desc_t *like, const void *p, err *e);
 /* One that may have to be turned into the layout the primitive wants: now if frozen, else before each run. */
 int dnn_weights(dnn *d, int id, const dnnl_memory_desc_t *ours, const dnnl_memory_desc_t *wants, const void *p,
                 bool frozen, err *e);
+
+/* Source 1 of a call, whichever of these it is: a frozen weight of a file's layout `filed`, which all plans share in the
+ * layout wanted, or what lies at in[1] as `ours`. Says the bytes where the call is only sizing. */
+typedef struct { const dnnl_memory_desc_t *ours, *filed; bool frozen; } dnn_weight;
+int dnn_second(dnn *d, nn_call *c, int id, const dnn_weight *w, err *e);
 
 int dnn_run(const dnn *d, void *scratch);   /* 0 or ERR_DEVICE */
 void dnn_free(dnn *d);                      /* what it holds, in any state of preparation; NULL is fine */
 
 extern const nn_kernel cpu_dnnl_matmul, cpu_dnnl_conv2d, cpu_dnnl_conv2d_grad_x;
+/* Sources and weights in bf16, sums and results in f32. */
+extern const nn_kernel cpu_dnnl_matmul_bf16, cpu_dnnl_conv2d_bf16, cpu_dnnl_conv2d_grad_x_bf16;
 
 /* Turns a status into an error that says what was being done. */
 int dnn_fail(dnnl_status_t s, const char *what, err *e);

@@ -91,3 +91,4 @@ static const nn_kernel by_tiles_at_any_size = {
     .name = "cpu.matmul.tiles", .takes = cpu_needs_f32, .prepare = prepare, .run = run, .done = done};
 
 const nn_kernel *const cpu_matmul[] = {&by_tiles, &cpu_dnnl_matmul, &by_tiles_at_any_size, &cpu_ref_matmul, NULL};
+const nn_kernel *const cpu_matmul_in_bf16[] = {&by_tiles, &cpu_dnnl_matmul_bf16, &by_tiles_at_any_size, &cpu_ref_matmul, NULL};

@@ -68,6 +68,7 @@ typedef struct {
     void (*scale)(float *out, const float *x, float by, int64_t n);
     void (*geglu)(float *out, const float *a, const float *b, int64_t n);
     void (*geglu_grad)(float *da, float *db, const float *a, const float *b, const float *dy, int64_t n);
+    void (*narrow)(uint16_t *out, const float *x, int64_t n); /* to bf16: to nearest, ties to even; NaN stays NaN */
     float (*sum)(const float *x, int64_t n);
     float (*sum_squares)(const float *x, int64_t n);
     void (*adamw)(float *w, float *m, float *v, const float *d, const float *h, const float *base, int64_t n);

@@ -58,6 +58,7 @@ const cpu_simd SIMD_NAME = {
     .scale = scale,
     .geglu = geglu,
     .geglu_grad = geglu_grad,
+    .narrow = narrow,
     .sum = sum,
     .sum_squares = sum_squares,
     .adamw = adamw,

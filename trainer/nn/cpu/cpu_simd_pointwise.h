@@ -243,3 +243,22 @@ static void adamw(float *w, float *m, float *v, const float *d, const float *h, 
         w[i] -= step * (m[i] / (sqrtf(v[i]) / root + h[ADAMW_EPS]));
     }
 }
+
+/* ---- bf16 ---- */
+
+static inline uint16_t narrowed(uint32_t x)
+{
+    uint32_t nan = (x & 0x7fffffff) > 0x7f800000;
+
+    return (uint16_t)(((x + 0x7fff + (x >> 16 & 1)) >> 16 & ~(0u - nan)) | ((x >> 16 | 0x40) & (0u - nan)));
+}
+
+/* Integers throughout, so that any processor's vectors give the same bits. */
+static void narrow(uint16_t *out, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, x + i, sizeof u);
+        out[i] = narrowed(u);
+    }
+}
