@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cluster/base/mem.h"
+#include "trainer/model/block.h"
 
 enum { MOST_LEVELS = 24 }; /* of the tree over leaves: 2^24 passes a step are enough */
 
@@ -45,6 +46,7 @@ static nn_tensor write_losses(nn_graph *g, inputs *in, const stepper *s)
 
     nn_pack_set(g, &of);
     nn_adapt(g, s->opts.adapter);
+    nn_recompute(g, s->opts.recompute ? block_unit : NULL);
     *in = (inputs){
         .latents = nn_input(g, "latents", F32, NN_SHAPE(n, h, w, c)),
         .noise = nn_input(g, "noise", F32, NN_SHAPE(n, h, w, c)),

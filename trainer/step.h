@@ -20,6 +20,7 @@ typedef struct {
     int micro;                  /* samples a pass; divides batch */
     int64_t h, w;               /* latents */
     const nn_adapter *adapter;  /* what a method writes beside the weights; NULL: nothing */
+    bool recompute;             /* what stands inside blocks is computed again on the way back: less memory, more time */
     bool detach_first;          /* Custom Diffusion: no gradient through K and V of the first token */
     bool table_decays;          /* the vocabulary's rows feel the weight decay of the modifier tokens' (diffusers' port) */
     int first, width;           /* slots of the pack; width 0: a concept alone. More than one: no gang */

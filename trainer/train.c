@@ -146,7 +146,7 @@ static int open_stepper(training *t, err *e)
     nn_adapter adapter = t->how->adapter;
     adapter.arg = &t->job->cfg->how;
     step_opts o = {.moves = moves, .n_moves = n, .batch = all, .micro = all / leaves, .h = cells, .w = cells,
-                   .adapter = &adapter, .detach_first = t->how->detach_first,
+                   .adapter = &adapter, .recompute = t->job->cfg->how.recompute, .detach_first = t->how->detach_first,
                    .table_decays = t->how->port_decays_table && t->job->cfg->data.compat == COMPAT_DIFFUSERS};
     int rc = step_new(&t->stepper, t->model, t->job->gang, &o, e);
     free(moves);

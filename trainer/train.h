@@ -33,6 +33,7 @@ typedef struct train_cfg {
     double lr, clip, beta1, beta2, eps, weight_decay;
     int lr_schedule;             /* index in lr_names */
     const char *kept;            /* folder for the moments of class pictures; "": beside generated ones */
+    bool recompute;              /* blocks' insides on the way back */
     bool scale_lr;               /* lr was given for one sample; train_recipe has multiplied it */
 } train_cfg;
 extern const cfg_field train_fields[];

@@ -39,6 +39,8 @@ const cfg_field train_fields[] = {
     {"seed", CFG_INT, CFG_AT(train_cfg, seed), "1", 0, 9e15, .help = "decides pictures, crops, noise and timesteps"},
     {"probe", CFG_INT, CFG_AT(train_cfg, probe), "0", 0, 4096, .help = "fixed draws of picture, timestep and noise to judge by, before and after",
      .unit = "draws"},
+    {"recompute", CFG_BOOL, CFG_AT(train_cfg, recompute), "false",
+     .help = "what stands inside the model's blocks is computed again on the way back: much less memory, the same bits, more time"},
     {"regularisation_cache", CFG_TEXT, CFG_AT(train_cfg, kept), "",
      .help = "folder where class pictures, once encoded, are kept for other concepts; empty: beside pictures that are generated, else nowhere"},
     {"leaves", CFG_INT, CFG_AT(train_cfg, leaves), "auto", 1, 4096, .names = recipe,

@@ -100,6 +100,27 @@ static void the_loss_on_fixed_draws_falls(void **state)
     assert_true(isfinite(s.probe_before) && s.probe_after < s.probe_before);
 }
 
+/* The settings in the files differ, the weights do not. */
+static void recomputing_blocks_changes_no_bit_and_takes_less_memory(void **state)
+{
+    const row *r = row_of(state);
+    train_summary kept = kit_train((kit_run){.more = with(r, ", steps: 2, batch: 2, leaves: 1"), .out = file_of(r, "kept")});
+    train_summary again = kit_train((kit_run){.more = with(r, ", steps: 2, batch: 2, leaves: 1, recompute: yes"), .out = file_of(r, "twice")});
+    concept a = file_read(file_of(r, "kept")), b = file_read(file_of(r, "twice"));
+
+    assert_int_equal(a.n_tensors, b.n_tensors);
+    assert_true(a.n_tensors + a.n_tokens > 0);
+    for (int i = 0; i < a.n_tensors; i++)
+        assert_memory_equal(a.tensors[i].data, b.tensors[i].data,
+                            (size_t)(a.tensors[i].rows * (a.tensors[i].cols ? a.tensors[i].cols : 1)) * sizeof(float));
+    for (int i = 0; i < a.n_tokens; i++)
+        assert_memory_equal(a.tokens[i].row, b.tokens[i].row, (size_t)a.width * sizeof(float));
+    assert_memory_equal(a.history.grad_norm, b.history.grad_norm, 2 * sizeof(float));
+    assert_true(again.bytes < kept.bytes);
+    concept_free(&a);
+    concept_free(&b);
+}
+
 /* Among the weights that text and noise pass through. */
 static bool is_of_the_loss(const char *name)
 {
@@ -297,6 +318,7 @@ typedef struct {
 
 static const law laws[] = {
     {"one worker twice or two give the same bytes", one_worker_twice_or_two_give_the_same_bytes},
+    {"recomputing blocks changes no bit and takes less memory", recomputing_blocks_changes_no_bit_and_takes_less_memory},
     {"the loss on fixed draws falls", the_loss_on_fixed_draws_falls},
     {"what moves is what the method says", what_moves_is_what_the_method_says},
     {"a concept lies over its base as it was left", a_concept_lies_over_its_base_as_it_was_left},

@@ -1,6 +1,8 @@
 /* The shared bricks; see block.h. */
 #include "trainer/model/block.h"
 
+#include <string.h>
+
 int64_t block_dim(nn_tensor x, int i)
 {
     nn_shape s = nn_shape_get(x);
@@ -71,6 +73,20 @@ nn_tensor block_resnet(nn_graph *g, nn_tensor x, nn_tensor time, int64_t out, in
     if (in != out)
         x = block_conv(g, "conv_shortcut", x, out, 1, 1);
     return nn_add(g, x, h);
+}
+
+size_t block_unit(const char *scope)
+{
+    static const char *const kinds[] = {".resnets.", ".transformer_blocks.", ".encoder.layers."};
+
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        const char *at = strstr(scope, kinds[i]);
+        if (!at)
+            continue;
+        at += strlen(kinds[i]);
+        return (size_t)(at - scope) + strspn(at, "0123456789");
+    }
+    return 0;
 }
 
 nn_tensor block_upsample(nn_graph *g, nn_tensor x, int64_t h, int64_t w)

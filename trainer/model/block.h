@@ -22,6 +22,9 @@ nn_tensor block_resnet(nn_graph *g, nn_tensor x, nn_tensor time, int64_t out, in
 /* Nearest neighbour to h x w, then a 3x3 convolution. In the current scope. */
 nn_tensor block_upsample(nn_graph *g, nn_tensor x, int64_t h, int64_t w);
 
+/* The units that a training may compute again: a resnet, a transformer block, a layer of the text encoder (nn_unit). */
+size_t block_unit(const char *scope);
+
 /* ---- reading config.json ---- */
 
 /* A key and the only value built for it, as JSON. Absent is as good as that value. */

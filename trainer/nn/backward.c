@@ -2,6 +2,7 @@
  * backwards from the loss asks each marked operation's rule for the gradients of its marked sources and adds up what
  * flows into each node. Frozen weights, and what lies before everything trained, cost nothing. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "cluster/base/mem.h"
 #include "trainer/nn/node.h"
@@ -27,8 +28,53 @@ static bool *mark_wanted(const nn_graph *g, const nn_tensor wrt[], int n, int no
     return wanted;
 }
 
-/* dy flows through y into those of its sources that are wanted. */
-static void step_back(nn_graph *g, nn_tensor y, const bool *wanted, nn_tensor *d)
+/* ---- values that are computed again ---- */
+
+static bool is_leaf(nn_tensor y)
+{
+    for (int i = 0; i < NN_MAX_SRC; i++)
+        if (y->src[i])
+            return false;
+    return true;
+}
+
+static bool in_unit(const nn_graph *g, nn_tensor x, const char *scope, size_t n)
+{
+    return strncmp(x->scope, scope, n) == 0 && nn_unit_of(g, x->scope) == n;
+}
+
+/* Writes the unit's nodes once more, here, where they will run; what came into it from outside stays what it is. What no
+ * gradient reads of the copy the plan leaves out. */
+static void copy_unit(nn_graph *g, const char *scope, size_t n, nn_tensor *again, int nodes)
+{
+    for (int id = 0; id < nodes; id++) {
+        nn_tensor x = nn_node_at(g, id);
+        if (again[id] || is_leaf(x) || !in_unit(g, x, scope, n))
+            continue;
+        struct nn_node copy = *x;
+        for (int i = 0; i < NN_MAX_SRC; i++)
+            if (x->src[i] && again[x->src[i]->id] && in_unit(g, x->src[i], scope, n))
+                copy.src[i] = again[x->src[i]->id];
+        const char *before = nn_scope_set(g, x->scope);
+        again[id] = nn_make(g, copy);
+        nn_scope_set(g, before);
+    }
+}
+
+/* y as its gradient rule shall see it: itself, or its copy with the copies it is made of. */
+static nn_tensor seen_again(nn_graph *g, nn_tensor y, nn_tensor *again, int nodes)
+{
+    size_t n = nn_unit_of(g, y->scope);
+
+    if (n == 0)
+        return y;
+    if (!again[y->id])
+        copy_unit(g, y->scope, n, again, nodes);
+    return again[y->id];
+}
+
+/* dy flows through y into those of its sources that are wanted. seen: y, or its copy. */
+static void step_back(nn_graph *g, nn_tensor y, nn_tensor seen, const bool *wanted, nn_tensor *d)
 {
     nn_tensor dx[NN_MAX_SRC] = {NULL};
     bool want[NN_MAX_SRC] = {false};
@@ -39,7 +85,7 @@ static void step_back(nn_graph *g, nn_tensor y, const bool *wanted, nn_tensor *d
         nn_mistake(g, "%s: no gradient flows through it", y->op->name);
         return;
     }
-    y->op->grad(g, y, d[y->id], want, dx);
+    y->op->grad(g, seen, d[y->id], want, dx);
     for (int i = 0; i < NN_MAX_SRC; i++) {
         if (!want[i] || !dx[i])
             continue;
@@ -48,16 +94,19 @@ static void step_back(nn_graph *g, nn_tensor y, const bool *wanted, nn_tensor *d
     }
 }
 
-static void walk_back(nn_graph *g, nn_tensor loss, const bool *wanted, nn_tensor *d)
+static void walk_back(nn_graph *g, nn_tensor loss, const bool *wanted, nn_tensor *d, int nodes)
 {
+    nn_tensor *again = NEW_N(nn_tensor, nodes + 1);
+
     for (int id = loss->id; id >= 0; id--) {
         nn_tensor y = nn_node_at(g, id);
         if (!d[id] || y->op->stops || !depends(y, wanted))
             continue;
         const char *scope = nn_scope_set(g, y->scope);
-        step_back(g, y, wanted, d);
+        step_back(g, y, seen_again(g, y, again, nodes), wanted, d);
         nn_scope_set(g, scope);
     }
+    free(again);
 }
 
 static int check_seed(nn_tensor loss, nn_tensor seed, err *e)
@@ -81,7 +130,7 @@ int nn_backward(nn_graph *g, nn_tensor loss, nn_tensor seed, const nn_tensor wrt
     nn_tensor *d = NEW_N(nn_tensor, nodes + 1);
 
     d[loss->id] = seed ? seed : nn_fill(g, loss->shape, 1.0f);
-    walk_back(g, loss, wanted, d);
+    walk_back(g, loss, wanted, d, nodes);
     for (int i = 0; i < n; i++)
         grad[i] = d[wrt[i]->id] ? d[wrt[i]->id] : nn_zeros(g, wrt[i]->shape);
     free(wanted);

@@ -22,6 +22,7 @@ struct nn_graph {
     char **keys;     /* the keys of leaves */
     int key_n, key_room;
     nn_adapter adapter; /* all NULL: none */
+    nn_unit *unit;      /* NULL: everything is kept for the way back */
     nn_pack pack;       /* width 0: none */
     err why;            /* the first mistake, or ERR_NONE */
     struct nn_node bad; /* what a mistake returns */
@@ -234,6 +235,16 @@ void nn_pack_set(nn_graph *g, const nn_pack *by)
 const nn_pack *nn_pack_of(const nn_graph *g)
 {
     return &g->pack;
+}
+
+void nn_recompute(nn_graph *g, nn_unit *unit)
+{
+    g->unit = unit;
+}
+
+size_t nn_unit_of(const nn_graph *g, const char *scope)
+{
+    return g->unit ? g->unit(scope) : 0;
 }
 
 void nn_adapt(nn_graph *g, const nn_adapter *by)

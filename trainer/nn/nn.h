@@ -9,6 +9,7 @@
  * convolutions are [out, kh, kw, in] (files hold [out, in, kh, kw]; params.c turns them at load and
  * back at save). Norms and biases run along the last dimension. */
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "cluster/base/dtype.h"
@@ -139,6 +140,12 @@ enum {
 nn_tensor nn_adamw(nn_graph *g, nn_tensor w, nn_tensor m, nn_tensor v, nn_tensor d, nn_tensor hyper, nn_tensor base);
 
 nn_tensor nn_cast(nn_graph *g, nn_tensor x, dtype t);
+
+/* Memory for time: what stands in a unit is computed again on the way back, from what came into the unit, instead of being
+ * kept from the way there (Chen, Xu, Zhang, Guestrin 2016). unit tells how many of a scope's first characters name the
+ * unit it is in; 0: in none. Said before nn_backward; every number stays the same to the last bit. */
+typedef size_t nn_unit(const char *scope);
+void nn_recompute(nn_graph *g, nn_unit *unit);
 
 /* Writes d(loss)/d(wrt[i]) as more graph and returns it in grad[i] (zeros where the loss does not depend on it).
  * Only what lies between wrt and the loss gets a gradient. seed: d(loss)/d(loss), or NULL for 1; where seed is given

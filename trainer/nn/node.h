@@ -65,6 +65,7 @@ nn_tensor nn_leaf_find(const nn_graph *g, const nn_op *op, const char *name);
 /* What nn_make returns after a mistake; it may go into further nodes, which are then mistakes in silence. */
 bool nn_is_mistake(const nn_graph *g, nn_tensor t);
 const char *nn_scope(const nn_graph *g);
+size_t nn_unit_of(const nn_graph *g, const char *scope); /* of what is computed again; 0: kept */
 const nn_pack *nn_pack_of(const nn_graph *g);
 /* Writes what follows as if in `scope` (a node's), for backward.c; returns the scope to set again afterwards. */
 const char *nn_scope_set(nn_graph *g, const char *scope);
