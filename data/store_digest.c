@@ -15,14 +15,22 @@ static void add_field(hash *h, const void *bytes, size_t n)
     hash_add(h, bytes, n);
 }
 
-void store_values_digest(char hex[HASH_HEX], store_shape shape, size_t text_bytes, const void *data, size_t bytes)
+hash *store_digest_of(store_shape shape, size_t text_bytes, size_t bytes)
 {
     hash *h = hash_new();
     const char *type = text_bytes ? "text" : dtype_name(shape.type);
+    uint64_t length = bytes;
     add_field(h, type, strlen(type));
     add_field(h, &text_bytes, sizeof text_bytes);
     add_field(h, shape.d, (size_t)shape.n * sizeof shape.d[0]);
-    add_field(h, data, bytes);
+    hash_add(h, &length, sizeof length);
+    return h;
+}
+
+void store_values_digest(char hex[HASH_HEX], store_shape shape, size_t text_bytes, const void *data, size_t bytes)
+{
+    hash *h = store_digest_of(shape, text_bytes, bytes);
+    hash_add(h, data, bytes);
     hash_end(h, hex);
 }
 
@@ -199,6 +207,18 @@ int store_seal(store *s, err *e)
     return from_root(s, seal_group, e);
 }
 
+/* A fuzzer (tests/fuzz) shall see what lies behind the digests, which it cannot guess. */
+bool store_same_digest(const char *a, const char *b)
+{
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+    (void)a;
+    (void)b;
+    return true;
+#else
+    return strcmp(a, b) == 0;
+#endif
+}
+
 static int check_group(store *s, hid_t group, const char *path, err *e)
 {
     char now[HASH_HEX], *then = NULL;
@@ -206,7 +226,7 @@ static int check_group(store *s, hid_t group, const char *path, err *e)
     int rc;
     TRY(store_read_attr_text(s, group, path, STORE_DIGEST, &then, e));
     rc = store_group_digest(s, group, path, now, e);
-    same = rc == 0 && strcmp(now, then) == 0;
+    same = rc == 0 && store_same_digest(now, then);
     free(then);
     if (rc != 0)
         return rc;

@@ -4,12 +4,13 @@
 
 #include <string.h>
 
-static int check_fingerprint(const sd *m, const char *wanted, err *e)
+int base_check(const base_model *b, const char *wanted, err *e)
 {
     char is[HASH_HEX];
-    TRY(sd_fingerprint(m, is, e));
+    TRY(sd_fingerprint(b->model, is, e));
     if (strcmp(is, wanted) != 0)
-        return err_set(e, ERR_INPUT, "%s is another base model (fingerprint %.12s, not %.12s)", sd_dir(m), is, wanted);
+        return err_set(e, ERR_INPUT, "%s is another base model (fingerprint %.12s, not %.12s)", sd_dir(b->model), is,
+                       wanted);
     return 0;
 }
 
@@ -24,7 +25,7 @@ int base_open(base_model *out, const char *dir, const char *hint, const char *wa
     TRY(nn_cpu_open(&out->backend, 0, false, e));
     rc = sd_open(&out->model, dir[0] ? dir : hint, out->backend, e);
     if (rc == 0 && wanted)
-        rc = check_fingerprint(out->model, wanted, e);
+        rc = base_check(out, wanted, e);
     if (rc != 0)
         base_close(out);
     return rc;

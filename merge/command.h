@@ -22,5 +22,7 @@ typedef struct {
 } base_model;
 /* dir "": where `hint` says, if anything stands there. wanted: the fingerprint it must have, or NULL. */
 int base_open(base_model *out, const char *dir, const char *hint, const char *wanted, err *e);
+/* Whether it has that fingerprint; the error says which it has. */
+int base_check(const base_model *b, const char *wanted, err *e);
 void base_close(base_model *b);
 #endif

@@ -1,4 +1,5 @@
 /* cfarm merge a.h5 b.h5 -o merged.h5 */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -187,6 +188,20 @@ static int need_base(job *j, err *e)
     return base_open(&j->base, j->set->base, j->in[0].base_path, j->in[0].base, e);
 }
 
+/* Full matrices read all of the base that its fingerprint is made of: both at once. */
+typedef struct {
+    job *j;
+    err e;
+    int rc;
+} checker;
+
+static void *check_base(void *arg)
+{
+    checker *c = arg;
+    c->rc = base_check(&c->j->base, c->j->in[0].base, &c->e);
+    return NULL;
+}
+
 static void tell_encoding(void *arg, int done, int n)
 {
     log_progress(arg, "features of captions, once for a base model: %d of %d", done, n);
@@ -252,12 +267,32 @@ static int read_base(void *model, const char *name, float *out, size_t count, er
     return sd_file_read(model, full, out, count, e);
 }
 
+static int fuse_all(job *j, err *e)
+{
+    return fuse(&j->merged, j->in, j->n, read_base, j->base.model, e);
+}
+
+static int fuse_checked(job *j, err *e)
+{
+    checker c = {.j = j};
+    pthread_t thread;
+    int rc;
+    if (j->base.model)
+        return fuse_all(j, e);
+    TRY(base_open(&j->base, j->set->base, j->in[0].base_path, NULL, e));
+    if (pthread_create(&thread, NULL, check_base, &c) != 0)
+        return err_set(e, ERR_MEMORY, "no thread for the base model's fingerprint");
+    rc = fuse_all(j, e);
+    pthread_join(thread, NULL);
+    if (c.rc != 0) /* the reason of whatever went wrong above */
+        *e = c.e;
+    return c.rc != 0 ? c.rc : rc;
+}
+
 static int write_merged(job *j, err *e)
 {
-    if (!j->set->factors_only) {
-        TRY(need_base(j, e));
-        TRY(fuse(&j->merged, j->in, j->n, read_base, j->base.model, e));
-    }
+    if (!j->set->factors_only)
+        TRY(fuse_checked(j, e));
     return concept_write(j->set->out, &j->merged, e);
 }
 

@@ -11,6 +11,8 @@
 #include "cluster/base/str.h"
 #include "merge/compose_impl.h"
 
+enum { FEW_ROWS = 100 };
+
 /* ---- moments: inner products of the images, the only thing figures need of them ---- */
 
 /* one [n, n] += E_m E_m' of one matrix: images of all rows, columns at .. at + width. Both triangles. */
@@ -318,6 +320,24 @@ static void fill_merged(const job *j, concept *out)
     fill_factors(j, &out->factors);
 }
 
+/* A few rows are done before other threads are awake, and those then spin for nothing. Returns what to go back to. */
+static int choose_threads(int n)
+{
+    int before = openblas_get_num_threads();
+    if (n < FEW_ROWS)
+        openblas_set_num_threads(1);
+    return before;
+}
+
+static int solve_in_threads(job *j, err *e)
+{
+    int threads = choose_threads(j->r.n), rc;
+    find_moments(j);
+    rc = solve(j, e);
+    openblas_set_num_threads(threads);
+    return rc;
+}
+
 int compose(concept *out, certificate *told, const concept in[], const char *const file[], int n, const features *f,
             const compose_opts *o, err *e)
 {
@@ -326,10 +346,8 @@ int compose(concept *out, certificate *told, const concept in[], const char *con
     *told = (certificate){0};
     if (rc == 0)
         rc = rows_gather(&j.r, in, file, n, &j.w, f, o, e);
-    if (rc == 0) {
-        find_moments(&j);
-        rc = solve(&j, e);
-    }
+    if (rc == 0)
+        rc = solve_in_threads(&j, e);
     if (rc == 0) {
         certify(&j, told);
         rc = certificate_judge(told, o->accept_drift, e);

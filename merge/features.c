@@ -11,7 +11,7 @@
 #include "trainer/card.h"
 
 #define FEATURES_FORMAT "conceptfarm features"
-enum { FEATURES_VERSION = 1, HOLD_EVERY = 10, HOLD_FROM = 50, TELL_EVERY = 20, MOST_MATRICES = 1 << 20 };
+enum { FEATURES_VERSION = 2, HOLD_EVERY = 10, HOLD_FROM = 50, TELL_EVERY = 20, MOST_MATRICES = 1 << 20 };
 
 /* ---- making ---- */
 
@@ -176,11 +176,45 @@ void features_free(features *f)
 
 /* ---- keeping ---- */
 
-static int put_factor(store *s, const char *group, const lsq_factor *f, err *e)
+static size_t packed_count(int d)
+{
+    return (size_t)d * ((size_t)d + 1) / 2;
+}
+
+/* Column j of a triangle holds j + 1 numbers: half of what is kept would be zeroes otherwise. */
+static void pack(double *to, const lsq_factor *f)
+{
+    for (size_t j = 0, d = (size_t)f->d; j < d; to += ++j)
+        memcpy(to, f->f + j * d, (j + 1) * sizeof *to);
+}
+
+static void unpack(lsq_factor *f, const double *from)
+{
+    for (size_t j = 0, d = (size_t)f->d; j < d; from += ++j)
+        memcpy(f->f + j * d, from, (j + 1) * sizeof *from);
+}
+
+static int put_triangle(store *s, const char *path, const lsq_factor *f, bool exact, err *e)
+{
+    size_t n = packed_count(f->d);
+    double *all = NEW_N(double, n);
+    float *rounded = NEW_N(float, exact ? 1 : n);
+    int rc;
+    pack(all, f);
+    for (size_t i = 0; i < n && !exact; i++)
+        rounded[i] = (float)all[i];
+    rc = store_put(s, path, (store_shape){exact ? F64 : F32, 1, {(int64_t)n}}, exact ? (void *)all : (void *)rounded, e);
+    free(all);
+    free(rounded);
+    return rc;
+}
+
+/* What only a figure is made of (exact false) is kept in f32. */
+static int put_factor(store *s, const char *group, const lsq_factor *f, bool exact, err *e)
 {
     char path[64];
-    snprintf(path, sizeof path, "%s/factor", group);
-    TRY(store_put(s, path, (store_shape){F64, 2, {f->d, f->d}}, f->f, e));
+    snprintf(path, sizeof path, "%s/triangle", group);
+    TRY(put_triangle(s, path, f, exact, e));
     TRY(store_attr_int(s, group, "rows", f->rows, e));
     TRY(store_attr_int(s, group, "rank", f->rank, e));
     return store_attr_real(s, group, "condition", f->condition, e);
@@ -216,8 +250,8 @@ static int put_all(store *s, const features *f, err *e)
     TRY(store_attr_int(s, "/", "n_held", f->n_held, e));
     TRY(store_put(s, "/bos", (store_shape){F32, 1, {f->width}}, f->bos, e));
     TRY(put_matrices(s, f, e));
-    TRY(put_factor(s, "/keep", &f->keep, e));
-    return put_factor(s, "/held", &f->held, e);
+    TRY(put_factor(s, "/keep", &f->keep, true, e));
+    return put_factor(s, "/held", &f->held, false, e);
 }
 
 int features_write(const char *path, const features *f, err *e)
@@ -232,13 +266,38 @@ int features_write(const char *path, const features *f, err *e)
     return rc;
 }
 
-static int get_factor(store *s, const char *group, int d, lsq_factor *f, err *e)
+static int get_triangle(store *s, const char *path, lsq_factor *f, bool exact, err *e)
+{
+    size_t n = packed_count(f->d);
+    void *at = NULL;
+    double *all;
+    int rc;
+    TRY(store_load(s, path, (store_shape){exact ? F64 : F32, 1, {(int64_t)n}}, &at, NULL, e));
+    all = exact ? at : NEW_N(double, n);
+    for (size_t i = 0; i < n && !exact; i++)
+        all[i] = (double)((const float *)at)[i];
+    rc = lsq_factor_new(f, f->d, e);
+    if (rc == 0)
+        unpack(f, all);
+    if (!exact)
+        free(all);
+    free(at);
+    return rc;
+}
+
+/* Version 1 kept whole squares. */
+static int get_factor(store *s, const char *group, int d, bool exact, lsq_factor *f, err *e)
 {
     char path[64];
     int64_t rank = 0;
-    snprintf(path, sizeof path, "%s/factor", group);
     f->d = d;
-    TRY(store_load(s, path, (store_shape){F64, 2, {d, d}}, (void **)&f->f, NULL, e));
+    snprintf(path, sizeof path, "%s/factor", group);
+    if (store_has(s, path)) {
+        TRY(store_load(s, path, (store_shape){F64, 2, {d, d}}, (void **)&f->f, NULL, e));
+    } else {
+        snprintf(path, sizeof path, "%s/triangle", group);
+        TRY(get_triangle(s, path, f, exact, e));
+    }
     TRY(store_get_int(s, group, "rows", &f->rows, e));
     TRY(store_get_int(s, group, "rank", &rank, e));
     f->rank = (int)rank;
@@ -287,9 +346,9 @@ static int get_head(store *s, features *f, err *e)
     TRY(store_get_int(s, "/", "width", &width, e));
     TRY(store_get_int(s, "/", "n_keep", &keep, e));
     TRY(store_get_int(s, "/", "n_held", &held, e));
-    if (version != FEATURES_VERSION || width < 1 || width > 1 << 16 || keep < 0 || keep > INT32_MAX || held < 0 ||
-        held > INT32_MAX)
-        return err_set(e, ERR_INPUT, "version %lld with features of %lld numbers; this program reads version %d",
+    if (version < 1 || version > FEATURES_VERSION || width < 1 || width > 1 << 16 || keep < 0 || keep > INT32_MAX ||
+        held < 0 || held > INT32_MAX)
+        return err_set(e, ERR_INPUT, "version %lld with features of %lld numbers; this program reads up to version %d",
                        (long long)version, (long long)width, FEATURES_VERSION);
     f->width = (int)width;
     f->n_keep = (int)keep;
@@ -303,8 +362,8 @@ static int get_all(store *s, features *f, err *e)
     TRY(get_head(s, f, e));
     TRY(store_load(s, "/bos", (store_shape){F32, 1, {f->width}}, (void **)&f->bos, NULL, e));
     TRY(get_matrices(s, f, e));
-    TRY(get_factor(s, "/keep", f->width, &f->keep, e));
-    return get_factor(s, "/held", f->width, &f->held, e);
+    TRY(get_factor(s, "/keep", f->width, true, &f->keep, e));
+    return get_factor(s, "/held", f->width, false, &f->held, e);
 }
 
 int features_read(features *out, const char *path, err *e)

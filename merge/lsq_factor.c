@@ -12,10 +12,8 @@ static const double NOISE = 3e-8; /* half a unit in the last place of an f32, re
 
 int lsq_factor_new(lsq_factor *out, int d, err *e)
 {
-    *out = (lsq_factor){.d = d};
-    TRY(mem_big((void **)&out->f, sizeof(double) * (size_t)d * (size_t)d, "factor of the captions", e));
-    memset(out->f, 0, sizeof(double) * (size_t)d * (size_t)d);
-    return 0;
+    *out = (lsq_factor){.d = d, .f = calloc((size_t)d * (size_t)d, sizeof(double))}; /* half is never touched */
+    return out->f ? 0 : err_set(e, ERR_MEMORY, "no memory for a factor of captions of %d numbers", d);
 }
 
 void lsq_factor_free(lsq_factor *f)

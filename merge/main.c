@@ -1,4 +1,5 @@
 /* cfarm-merge: concepts become one model, and other programs' files. */
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 #include "cluster/base/mem.h"
 #include "merge/command.h"
 
+enum { HEAP_MOST = 32 << 20 };
 static const command *const commands[] = {&command_merge, &command_export, &command_import, &command_inspect, NULL};
 
 static const command *find(const char *name)
@@ -79,6 +81,8 @@ static int run_command(const command *c, int argc, char **argv)
 int main(int argc, char **argv)
 {
     const command *c = argc > 1 ? find(argv[1]) : NULL;
+    mallopt(M_MMAP_THRESHOLD, HEAP_MOST); /* pages once touched are used again, not given back and cleared anew */
+    mallopt(M_TRIM_THRESHOLD, HEAP_MOST);
     signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes shall be an error of write(), not the end */
     if (argc > 1 && !c && wants_help(argc, argv))
         return help(stdout);

@@ -1,7 +1,9 @@
 /* How long a merge takes at the sizes of Stable Diffusion 1.5: from concept files (cards) and kept features to the
  * synced merged file, as `cfarm merge` does it. Cards are random; the numbers merged mean nothing, the work is the real
- * one. cpu_ms is the processor's time of the whole, for machines that are shared. usage: bench_merge [concepts ...]
- * prints CSV */
+ * one. cpu_ms is the processor's time of the whole, for machines that are shared.
+ *   bench_merge [concepts ...]            prints CSV
+ *   bench_merge --files DIR N [BASE]      makes DIR/0.h5 .. and DIR/features.h5 for merge_speed.py, which times whole
+ *                                         processes; BASE: the fingerprint they shall name */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,12 +13,24 @@
 #include "cluster/base/fs.h"
 #include "cluster/base/mem.h"
 #include "cluster/base/rng.h"
+#include "cluster/base/str.h"
 #include "merge/compose.h"
 
 enum { WIDTH = 768, ROWS = 6, LAYERS = 16, MATRICES = 2 * LAYERS, CAPTION_ROWS = 2300 };
-static const int out_of[LAYERS] = {320,  320,  640, 640, 1280, 1280, 1280, 1280,
-                                   1280, 1280, 640, 640, 640,  320,  320,  320};
-static char dir[] = "/tmp/cf-bench-XXXXXX";
+/* In the order the UNet runs them. */
+static const struct {
+    const char *at;
+    int out;
+} layer[LAYERS] = {
+    {"down_blocks.0.attentions.0", 320}, {"down_blocks.0.attentions.1", 320},  {"down_blocks.1.attentions.0", 640},
+    {"down_blocks.1.attentions.1", 640}, {"down_blocks.2.attentions.0", 1280}, {"down_blocks.2.attentions.1", 1280},
+    {"mid_block.attentions.0", 1280},    {"up_blocks.1.attentions.0", 1280},   {"up_blocks.1.attentions.1", 1280},
+    {"up_blocks.1.attentions.2", 1280},  {"up_blocks.2.attentions.0", 640},    {"up_blocks.2.attentions.1", 640},
+    {"up_blocks.2.attentions.2", 640},   {"up_blocks.3.attentions.0", 320},    {"up_blocks.3.attentions.1", 320},
+    {"up_blocks.3.attentions.2", 320},
+};
+static char own_dir[] = "/tmp/cf-bench-XXXXXX";
+static const char *dir = own_dir, *fingerprint = "bench";
 
 static float *normals(uint32_t which, size_t n, float scale)
 {
@@ -32,9 +46,9 @@ static concept_matrix *matrices(int64_t *outs)
     concept_matrix *m = NEW_N(concept_matrix, MATRICES);
     *outs = 0;
     for (int i = 0; i < MATRICES; i++) {
-        char name[64];
-        snprintf(name, sizeof name, "layer.%02d.attn2.to_%c.weight", i / 2, i % 2 ? 'v' : 'k');
-        m[i] = (concept_matrix){mem_text(name), out_of[i / 2]};
+        char name[96];
+        snprintf(name, sizeof name, "%s.transformer_blocks.0.attn2.to_%c.weight", layer[i / 2].at, i % 2 ? 'v' : 'k');
+        m[i] = (concept_matrix){mem_text(name), layer[i / 2].out};
         *outs += m[i].rows;
     }
     return m;
@@ -42,8 +56,7 @@ static concept_matrix *matrices(int64_t *outs)
 
 static int make_features(const char *path, err *e)
 {
-    features f = {.base = "bench",
-                  .captions = "bench",
+    features f = {.captions = "bench",
                   .width = WIDTH,
                   .n_keep = 200,
                   .n_held = 20,
@@ -54,6 +67,7 @@ static int make_features(const char *path, err *e)
     float *rows = normals(1, (size_t)CAPTION_ROWS * WIDTH, 1);
     int64_t outs;
     double start = clock_s();
+    str_copy(f.base, sizeof f.base, fingerprint);
     f.matrix = matrices(&outs);
     for (int i = 0; i < MATRICES; i++)
         f.keep_norm[i] = f.held_norm[i] = 1000;
@@ -71,7 +85,7 @@ static int make_features(const char *path, err *e)
 
 static int make_card(const char *path, uint32_t id, err *e)
 {
-    concept c = {.base = mem_text("bench"), .method = mem_text("custom-diffusion"), .width = WIDTH};
+    concept c = {.base = mem_text(fingerprint), .method = mem_text("custom-diffusion"), .width = WIDTH};
     float *row = normals(10 * id + 2, WIDTH, 1);
     int rc;
     concept_add_token(&c, "<new1>", "cat", 42170, row);
@@ -143,14 +157,23 @@ static int merge_once(times *t, const char *kept, char **path, int n, const floa
     return 0;
 }
 
-static int bench(int n, const char *kept, const float *base, err *e)
+static char **make_cards(int n, err *e)
 {
     char **path = NEW_N(char *, n);
     for (int i = 0; i < n; i++) {
-        path[i] = NEW_N(char, 64);
-        snprintf(path[i], 64, "%s/%d.h5", dir, i);
-        TRY(make_card(path[i], (uint32_t)i, e));
+        path[i] = NEW_N(char, FS_PATH);
+        snprintf(path[i], FS_PATH, "%s/%d.h5", dir, i);
+        if (make_card(path[i], (uint32_t)i, e) != 0)
+            return NULL;
     }
+    return path;
+}
+
+static int bench(int n, const char *kept, const float *base, err *e)
+{
+    char **path = make_cards(n, e);
+    if (!path)
+        return (int)e->code;
     for (int full = 0; full < 2; full++) {
         times t = {0};
         for (int warm = 0; warm < 2; warm++)
@@ -165,21 +188,42 @@ static int bench(int n, const char *kept, const float *base, err *e)
     return 0;
 }
 
-int main(int argc, char **argv)
+static int bench_all(int argc, char **argv, err *e)
 {
-    char kept[64];
+    char kept[FS_PATH];
     float *base = normals(9, 1280 * WIDTH, 0.03F);
-    err e = {0};
-    int rc = mkdtemp(dir) ? 0 : err_set(&e, ERR_IO, "no temporary folder");
-    snprintf(kept, sizeof kept, "%s/features.h5", dir);
+    int rc = mkdtemp(own_dir) ? 0 : err_set(e, ERR_IO, "no temporary folder");
     if (rc == 0)
-        rc = make_features(kept, &e);
+        rc = fs_join(kept, dir, "features.h5", e);
+    if (rc == 0)
+        rc = make_features(kept, e);
     printf("concepts,file,read_ms,solve_ms,fuse_ms,write_ms,total_ms,cpu_ms\n");
     for (int i = 1; rc == 0 && i < (argc > 1 ? argc : 3); i++)
-        rc = bench(argc > 1 ? atoi(argv[i]) : (i == 1 ? 2 : 10), kept, base, &e);
+        rc = bench(argc > 1 ? atoi(argv[i]) : (i == 1 ? 2 : 10), kept, base, e);
+    fs_remove_tree(own_dir, NULL);
+    free(base);
+    return rc;
+}
+
+static int make_files(int argc, char **argv, err *e)
+{
+    char kept[FS_PATH];
+    if (argc < 4)
+        return err_set(e, ERR_INPUT, "--files DIR N [BASE]");
+    dir = argv[2];
+    if (argc > 4)
+        fingerprint = argv[4];
+    TRY(fs_mkdirs(dir, e));
+    TRY(fs_join(kept, dir, "features.h5", e));
+    TRY(make_features(kept, e));
+    return make_cards(atoi(argv[3]), e) ? 0 : (int)e->code;
+}
+
+int main(int argc, char **argv)
+{
+    err e = {0};
+    int rc = argc > 1 && strcmp(argv[1], "--files") == 0 ? make_files(argc, argv, &e) : bench_all(argc, argv, &e);
     if (rc != 0)
         fprintf(stderr, "bench_merge: %s\n", e.text);
-    fs_remove_tree(dir, NULL);
-    free(base);
     return rc != 0;
 }

@@ -146,20 +146,33 @@ const char *sd_kv_name(const sd *m, size_t i)
     return NULL;
 }
 
+/* The file's own values where they are f32 and lie as floats do; else a copy that the caller frees. */
+static int floats_of(const safetensors *f, const st_tensor *t, concept_tensor *to, bool *copied, err *e)
+{
+    *copied = t->type != F32 || (uintptr_t)t->data % sizeof(float) != 0;
+    *to = (concept_tensor){.name = (char *)(uintptr_t)t->name, .rows = t->d[0], .cols = t->d[1]};
+    to->data = *copied ? NEW_N(float, t->count) : (float *)(uintptr_t)t->data;
+    return *copied ? st_read_f32(f, t->name, to->data, t->count, e) : 0;
+}
+
 int sd_fingerprint(const sd *m, char hex[HASH_HEX], err *e)
 {
     const safetensors *f = m->files.file[SD_UNET];
-    size_t skip = strlen(sd_part_scope(SD_UNET)) + 1;
-    concept base = {0};
+    size_t skip = strlen(sd_part_scope(SD_UNET)) + 1, n = 0, done = 0;
     int rc = 0;
 
-    for (char **name = m->kv; rc == 0 && name && *name; name++) {
-        const st_tensor *t = st_find(f, *name + skip);
-        concept_tensor *to = concept_add_tensor(&base, t->name, t->d[0], t->d[1], NULL);
-        rc = st_read_f32(f, t->name, to->data, t->count, e);
-    }
-    concept_fingerprint(base.tensors, base.n_tensors, hex);
-    concept_free(&base);
+    while (m->kv && m->kv[n])
+        n++;
+    concept_tensor *kv = NEW_N(concept_tensor, n + 1);
+    bool *copied = NEW_N(bool, n + 1);
+    for (; rc == 0 && done < n; done++)
+        rc = floats_of(f, st_find(f, m->kv[done] + skip), &kv[done], &copied[done], e);
+    concept_fingerprint(kv, (int)done, hex);
+    for (size_t i = 0; i < done; i++)
+        if (copied[i])
+            free(kv[i].data);
+    free(kv);
+    free(copied);
     return rc;
 }
 
