@@ -69,22 +69,6 @@ hid_t store_h5_text(size_t bytes)
     return t;
 }
 
-bool store_our_type(hid_t type, dtype *out)
-{
-    static const dtype ours[] = {F32, F64, F16, BF16, I32, I64, U8};
-    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
-        hid_t t = store_h5_type(ours[i]);
-        bool same = t >= 0 && H5Tequal(t, type) > 0;
-        if (t >= 0)
-            H5Tclose(t);
-        if (same) {
-            *out = ours[i];
-            return true;
-        }
-    }
-    return false;
-}
-
 size_t store_count(store_shape shape)
 {
     size_t n = 1;
@@ -93,8 +77,8 @@ size_t store_count(store_shape shape)
     return n;
 }
 
-/* No lock: a file is only ever opened under its final name, where nobody writes, and network file systems without
- * locks are common where farms run. Everything is closed with the file, so an error on the way leaks nothing. */
+/* No lock: network file systems without locks are common where farms run, and nobody else knows the name. Everything is
+ * closed with the file, so an error on the way leaks nothing. */
 hid_t store_access(void)
 {
     hid_t p = H5Pcreate(H5P_FILE_ACCESS);
@@ -111,20 +95,20 @@ hid_t store_access(void)
 static store *new_store(const char *path, bool writing)
 {
     store *s = NEW(store);
-    H5dont_atexit(); /* what a full disk kept H5Fclose from closing would be closed again at exit, and crash there */
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* errors are told by us, once */
+    if (writing) {
+        H5dont_atexit(); /* what a full disk kept H5Fclose from closing would be closed again at exit, and crash there */
+        H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* errors are told by us, once */
+    }
     s->file = -1;
     s->writing = writing;
-    s->file_bytes = UINT64_MAX;
     snprintf(s->path, sizeof s->path, "%s", path);
     return s;
 }
 
 static void free_store(store *s)
 {
-    for (size_t i = 0; i < s->n_entered; i++)
-        free(s->entered[i]);
-    free(s->entered);
+    store_forget_groups(s);
+    h5_close(&s->h5);
     free(s);
 }
 
@@ -173,18 +157,10 @@ int store_create(store **out, const char *path, err *e)
 static int open_file(store *s, const char *path, err *e)
 {
     struct stat st;
-    hid_t access;
     if (stat(path, &st) != 0 || !S_ISREG(st.st_mode))
         return err_set(e, ERR_INPUT, "%s: no such file", path);
-    s->file_bytes = (uint64_t)st.st_size;
-    access = store_access();
-    if (access >= 0) {
-        s->file = H5Fopen(path, H5F_ACC_RDONLY, access);
-        H5Pclose(access);
-    }
-    if (s->file < 0)
-        return store_fail(s, "/", "not a readable HDF5 file; it may be cut short", e);
-    return store_enter(s, "/", e);
+    TRY(h5_open(&s->h5, path, e));
+    return store_enter(s, "/", NULL, e);
 }
 
 int store_open(store **out, const char *path, err *e)
@@ -201,11 +177,8 @@ int store_open(store **out, const char *path, err *e)
 
 void store_close(store *s)
 {
-    if (!s)
-        return;
-    if (s->file >= 0)
-        H5Fclose(s->file);
-    free_store(s);
+    if (s)
+        free_store(s);
 }
 
 /* A full disk can pass H5Fflush and H5Fclose unnoticed (their writes of metadata come late), so what was written is

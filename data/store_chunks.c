@@ -1,6 +1,5 @@
-/* Values of a dataset chunk by chunk, around HDF5's filter pipeline and chunk cache, which cost more than the disk:
- * a chunk that is a run of whole rows goes out with its checksum behind it in one write, and comes back in one read.
- * What a reader trusts is the sha256 above, so the checksum is not looked at again; other HDF5 programs do. */
+/* Values of a dataset written chunk by chunk, around HDF5's filter pipeline and chunk cache, which cost more than the
+ * disk: a chunk that is a run of whole rows goes out with its checksum behind it in one write. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,30 +71,6 @@ int store_write_chunks(const store *s, const char *path, hid_t set, hsize_t rows
         put_le32(block + bytes, fletcher32(block, bytes));
         if (H5Dwrite_chunk(set, H5P_DEFAULT, 0, at, bytes + CHECK_BYTES, block) < 0)
             rc = store_fail(s, path, "cannot be written", e);
-    }
-    free(block);
-    return rc;
-}
-
-int store_read_chunks(const store *s, const char *path, hid_t set, hsize_t rows, store_shape shape, size_t size,
-                      void *to, hash *h, err *e)
-{
-    size_t row = store_count(shape) / (size_t)shape.d[0] * size, bytes = (size_t)rows * row;
-    void *block = NULL;
-    hsize_t at[STORE_DIMS] = {0}, all = (hsize_t)shape.d[0], stored;
-    uint32_t skipped;
-    int rc = mem_big(&block, bytes + CHECK_BYTES, path, e);
-    for (; rc == 0 && at[0] < all; at[0] += rows) {
-        size_t n = (size_t)(all - at[0] < rows ? all - at[0] : rows) * row;
-        unsigned char *there = (unsigned char *)to + (size_t)at[0] * row;
-        if (H5Dget_chunk_storage_size(set, at, &stored) < 0 || stored != bytes + CHECK_BYTES)
-            rc = store_damage(s, path, "a chunk is not there, or not of the size it should have", e);
-        else if (H5Dread_chunk(set, H5P_DEFAULT, at, &skipped, block) < 0 || skipped != 0)
-            rc = store_fail(s, path, "its values cannot be read", e);
-        if (rc != 0)
-            break;
-        memcpy(there, block, n);
-        hash_add(h, there, n);
     }
     free(block);
     return rc;

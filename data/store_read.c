@@ -1,157 +1,128 @@
-/* Reading from a store: whatever leaves here has been checked against its sha256. */
+/* Reading from a store, by our own reader of HDF5 (h5.h): whatever leaves here has been checked against its sha256. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "cluster/base/mem.h"
 #include "data/store_impl.h"
 
-/* A dataset opened and measured. */
-typedef struct {
-    hid_t set, type;
-    store_shape shape;
-    size_t text;  /* bytes of one text; 0: numbers */
-    size_t bytes; /* of all values */
-    hsize_t rows; /* of a chunk that is a run of whole rows with a checksum; 0: HDF5 shall read it */
-} opened;
+/* ---- the way to an object ---- */
 
-static void close_dataset(opened *o)
+/* "/a/b" is "/a" and "b"; "/a" is "/" and "a". */
+static void split(char parent[FS_PATH], const char **name, const char *path)
 {
-    if (o->type >= 0)
-        H5Tclose(o->type);
-    if (o->set >= 0)
-        H5Dclose(o->set);
+    const char *slash = strrchr(path, '/');
+    snprintf(parent, FS_PATH, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    *name = slash + 1;
 }
 
-/* Raw data of a dataset of ours lie in this file; a layout that points elsewhere (external, virtual) or a filter other
- * than the checksum is somebody else's and may be meant ill. */
-static bool plain_layout(hid_t set)
+static const store_group *entered(const store *s, const char *path)
 {
-    hid_t p = H5Dget_create_plist(set);
-    bool ok;
-    if (p < 0)
-        return false;
-    ok = H5Pget_layout(p) != H5D_VIRTUAL && H5Pget_layout(p) != H5D_LAYOUT_ERROR && H5Pget_external_count(p) == 0;
-    for (int i = 0, n = H5Pget_nfilters(p); ok && i < n; i++) {
-        size_t none = 0;
-        ok = H5Pget_filter2(p, (unsigned)i, NULL, &none, NULL, 0, NULL, NULL) == H5Z_FILTER_FLETCHER32;
+    for (size_t i = 0; i < s->n_entered; i++)
+        if (strcmp(s->entered[i]->path, path) == 0)
+            return s->entered[i];
+    return NULL;
+}
+
+/* Also where the object is not what is looked for: *out is then to be freed all the same. */
+static int read_at(store *s, const char *path, h5_object *out, err *e)
+{
+    char parent[FS_PATH];
+    const char *name, *wrong;
+    uint64_t address = s->h5.root;
+    *out = (h5_object){0};
+    if (strcmp(path, "/") != 0) {
+        const h5_object *group;
+        const h5_link *link;
+        split(parent, &name, path);
+        TRY(store_enter(s, parent, &group, e));
+        link = h5_find_link(group, name);
+        if (!link)
+            return store_damage(s, path, "is not in the file", e);
+        address = link->address;
     }
-    H5Pclose(p);
-    return ok;
+    wrong = h5_read_object(out, &s->h5, address);
+    return wrong ? store_damage(s, path, wrong, e) : 0;
 }
 
-/* Larger than the file is damage, which HDF5 shall find. */
-static hsize_t rows_of_chunk(const store *s, const opened *o)
+int store_enter(store *s, const char *path, const h5_object **out, err *e)
 {
-    hsize_t chunk[H5S_MAX_RANK], bytes = H5Tget_size(o->type);
-    hid_t p = H5Dget_create_plist(o->set);
-    bool ok = p >= 0 && H5Pget_layout(p) == H5D_CHUNKED && H5Pget_nfilters(p) == 1 &&
-              H5Pget_chunk(p, H5S_MAX_RANK, chunk) == o->shape.n && store_in_rows(chunk, o->shape);
-    if (p >= 0)
-        H5Pclose(p);
-    for (int i = 0; ok && i < o->shape.n; bytes *= chunk[i++])
-        ok = chunk[i] > 0 && chunk[i] <= s->file_bytes && bytes <= s->file_bytes / chunk[i];
-    return ok ? chunk[0] : 0;
-}
-
-static int measure_space(const store *s, const char *path, opened *o, err *e)
-{
-    hsize_t d[H5S_MAX_RANK];
-    hid_t space = H5Dget_space(o->set);
-    int n = space >= 0 ? H5Sget_simple_extent_ndims(space) : -1;
-    bool ok = n >= 0 && n <= STORE_DIMS && H5Sget_simple_extent_dims(space, d, NULL) == n &&
-              H5Sget_simple_extent_type(space) != H5S_NULL;
-    if (space >= 0)
-        H5Sclose(space);
-    if (!ok)
-        return store_damage(s, path, "has dimensions this program never writes", e);
-    o->shape.n = n;
-    o->bytes = H5Tget_size(o->type);
-    for (int i = 0; i < n; i++) {
-        o->shape.d[i] = (int64_t)d[i];
-        /* Nothing is compressed: values larger than the file are damage, and are not given memory. */
-        if (d[i] > s->file_bytes || (d[i] > 0 && o->bytes > s->file_bytes / d[i]))
-            return store_damage(s, path, "claims to be larger than its file", e);
-        o->bytes *= d[i];
-    }
-    return 0;
-}
-
-static int measure_type(const store *s, const char *path, opened *o, err *e)
-{
-    o->type = H5Dget_type(o->set);
-    if (o->type < 0)
-        return store_fail(s, path, "has no readable type", e);
-    if (H5Tget_class(o->type) == H5T_STRING && H5Tis_variable_str(o->type) == 0) {
-        o->text = H5Tget_size(o->type);
-        o->shape.type = U8;
-        return o->text <= s->file_bytes ? 0 : store_damage(s, path, "claims to be larger than its file", e);
-    }
-    if (!store_our_type(o->type, &o->shape.type))
-        return store_damage(s, path, "has an element type this program never writes", e);
-    return 0;
-}
-
-static int open_dataset(store *s, const char *path, opened *o, err *e)
-{
+    const store_group *known = entered(s, path);
+    store_group *g;
     int rc;
-    *o = (opened){.set = -1, .type = -1};
-    CHECK(!s->writing);
-    TRY(store_enter(s, path, e));
-    o->set = H5Dopen2(s->file, path, H5P_DEFAULT);
-    if (o->set < 0)
-        return store_fail(s, path, "is not a readable dataset", e);
-    rc = plain_layout(o->set) ? 0 : store_damage(s, path, "is stored in a way this program never uses", e);
-    if (rc == 0)
-        rc = measure_type(s, path, o, e);
-    if (rc == 0)
-        rc = measure_space(s, path, o, e);
-    if (rc == 0)
-        o->rows = rows_of_chunk(s, o);
-    else
-        close_dataset(o);
-    return rc;
-}
-
-/* What HDF5 reads as a whole. */
-static int read_whole(const store *s, const char *path, const opened *o, void *to, hash *h, err *e)
-{
-    if (o->bytes > 0 && H5Dread(o->set, o->type, H5S_ALL, H5S_ALL, H5P_DEFAULT, to) < 0)
-        return store_fail(s, path, "its values cannot be read", e);
-    hash_add(h, to, o->bytes);
+    if (strlen(path) >= FS_PATH)
+        return err_set(e, ERR_INPUT, "%s: a path of %zu bytes is too long", s->path, strlen(path));
+    if (!known) {
+        g = NEW(store_group);
+        g->path = mem_text(path);
+        rc = read_at(s, path, &g->o, e);
+        if (rc == 0)
+            rc = store_check_group(s, &g->o, path, e);
+        s->entered = mem_grow(s->entered, s->n_entered + 1, sizeof(store_group *));
+        s->entered[s->n_entered++] = g;
+        if (rc != 0) { /* not to be found again */
+            g->path[0] = '\0';
+            return rc;
+        }
+        known = g;
+    }
+    if (out)
+        *out = &known->o;
     return 0;
 }
 
-static int read_values(const store *s, const char *path, const opened *o, void *to, err *e)
+void store_forget_groups(store *s)
+{
+    for (size_t i = 0; i < s->n_entered; i++) {
+        h5_object_free(&s->entered[i]->o);
+        free(s->entered[i]->path);
+        free(s->entered[i]);
+    }
+    free(s->entered);
+}
+
+/* ---- datasets ---- */
+
+static int open_dataset(store *s, const char *path, h5_object *o, err *e)
+{
+    CHECK(!s->writing);
+    TRY(read_at(s, path, o, e));
+    if (o->is_dataset)
+        return 0;
+    h5_object_free(o);
+    return store_damage(s, path, "is not a readable dataset", e);
+}
+
+static int read_values(const store *s, const char *path, const h5_object *o, void *to, err *e)
 {
     char now[HASH_HEX], *then = NULL;
     hash *h = store_digest_of(o->shape, o->text, o->bytes);
+    const char *wrong = h5_read_values(to, h, o, &s->h5);
     bool same;
-    int rc = o->rows ? store_read_chunks(s, path, o->set, o->rows, o->shape, H5Tget_size(o->type), to, h, e)
-                     : read_whole(s, path, o, to, h, e);
     hash_end(h, now);
-    TRY(rc);
-    TRY(store_read_attr_text(s, o->set, path, STORE_DIGEST, &then, e));
+    if (wrong)
+        return store_damage(s, path, wrong, e);
+    TRY(store_attr_of(s, o, path, STORE_DIGEST, &then, e));
     same = store_same_digest(now, then);
     free(then);
     return same ? 0 : store_damage(s, path, "damaged: its values are not those its sha256 was made of", e);
 }
 
-static int not_as_wanted(const store *s, const char *path, const opened *o, store_shape want, err *e)
+static int not_as_wanted(const store *s, const char *path, const h5_object *o, store_shape want, err *e)
 {
-    char found[80], wanted[80];
+    char found[100], wanted[100];
     const store_shape *at[2] = {&o->shape, &want};
     char *text[2] = {found, wanted};
     for (int k = 0; k < 2; k++) {
         size_t n = 0;
         text[k][0] = '\0';
         for (int i = 0; i < at[k]->n; i++)
-            n += (size_t)snprintf(text[k] + n, 80 - n, i ? ",%lld" : "%lld", (long long)at[k]->d[i]);
+            n += (size_t)snprintf(text[k] + n, 100 - n, i ? ",%lld" : "%lld", (long long)at[k]->d[i]);
     }
     return err_set(e, ERR_SHAPE, "%s: %s: %s [%s] where %s [%s] is wanted (-1: any)", s->path, path,
                    o->text ? "text" : dtype_name(o->shape.type), found, dtype_name(want.type), wanted);
 }
 
-static bool is_wanted(const opened *o, store_shape want)
+static bool is_wanted(const h5_object *o, store_shape want)
 {
     if (o->text || o->shape.type != want.type || o->shape.n != want.n)
         return false;
@@ -163,36 +134,36 @@ static bool is_wanted(const opened *o, store_shape want)
 
 int store_get(store *s, const char *path, store_shape want, void *to, err *e)
 {
-    opened o;
+    h5_object o;
     int rc;
     TRY(open_dataset(s, path, &o, e));
     rc = is_wanted(&o, want) ? read_values(s, path, &o, to, e) : not_as_wanted(s, path, &o, want, e);
-    close_dataset(&o);
+    h5_object_free(&o);
     return rc;
 }
 
 int store_load(store *s, const char *path, store_shape want, void **to, store_shape *shape, err *e)
 {
-    opened o;
+    h5_object o;
     int rc;
     void *at = NULL;
     TRY(open_dataset(s, path, &o, e));
     rc = is_wanted(&o, want) ? mem_big(&at, o.bytes ? o.bytes : 1, path, e) : not_as_wanted(s, path, &o, want, e);
     if (rc == 0)
         rc = read_values(s, path, &o, at, e);
-    close_dataset(&o);
-    if (rc != 0) {
+    if (rc == 0) {
+        *to = at;
+        if (shape)
+            *shape = o.shape;
+    } else {
         free(at);
-        return rc;
     }
-    *to = at;
-    if (shape)
-        *shape = o.shape;
-    return 0;
+    h5_object_free(&o);
+    return rc;
 }
 
 /* All texts of a dataset as one block of n times o->text bytes; the last byte of each is made 0. */
-static int load_block(store *s, const char *path, opened *o, char **block, err *e)
+static int load_block(store *s, const char *path, const h5_object *o, char **block, err *e)
 {
     void *at = NULL;
     int rc = o->text ? 0 : store_damage(s, path, "is not text", e);
@@ -212,28 +183,29 @@ static int load_block(store *s, const char *path, opened *o, char **block, err *
 
 int store_load_text(store *s, const char *path, char **text, err *e)
 {
-    opened o;
+    h5_object o;
     int rc;
     TRY(open_dataset(s, path, &o, e));
     rc = o.shape.n == 0 ? load_block(s, path, &o, text, e) : store_damage(s, path, "is not one text", e);
-    close_dataset(&o);
+    h5_object_free(&o);
     return rc;
 }
 
 int store_load_texts(store *s, const char *path, char ***text, int64_t *n, err *e)
 {
-    opened o;
+    h5_object o;
     char *block = NULL, **list;
+    size_t each;
     int rc;
     TRY(open_dataset(s, path, &o, e));
     rc = o.shape.n == 1 ? load_block(s, path, &o, &block, e) : store_damage(s, path, "is not a list of texts", e);
-    close_dataset(&o);
-    if (rc != 0)
-        return rc;
     *n = o.shape.d[0];
+    each = o.text;
+    h5_object_free(&o);
+    TRY(rc);
     list = NEW_N(char *, *n + 1);
     for (int64_t i = 0; i < *n; i++)
-        list[i] = mem_text(block + (size_t)i * o.text);
+        list[i] = mem_text(block + (size_t)i * each);
     free(block);
     *text = list;
     return 0;
@@ -241,132 +213,119 @@ int store_load_texts(store *s, const char *path, char ***text, int64_t *n, err *
 
 int store_shape_of(store *s, const char *path, store_shape *out, err *e)
 {
-    opened o;
+    h5_object o;
     TRY(open_dataset(s, path, &o, e));
     *out = o.shape;
-    close_dataset(&o);
+    h5_object_free(&o);
     return 0;
 }
 
-/* H5Lexists wants every step on the way to exist. */
+/* Where a group on the way cannot be read, the answer is yes: whoever asks then reads, and is told. */
 bool store_has(store *s, const char *path)
 {
-    char part[FS_PATH];
-    size_t n = strlen(path);
-    if (n >= sizeof part)
+    char parent[FS_PATH];
+    const char *name;
+    const h5_object *group;
+    if (strcmp(path, "/") == 0)
+        return true;
+    if (strlen(path) >= FS_PATH)
         return false;
-    for (size_t i = 1; i <= n && n > 1; i++)
-        if (path[i] == '/' || path[i] == '\0') {
-            memcpy(part, path, i);
-            part[i] = '\0';
-            if (H5Lexists(s->file, part, H5P_DEFAULT) <= 0)
-                return false;
-        }
-    return true;
+    split(parent, &name, path);
+    if (!store_has(s, parent))
+        return false;
+    return store_enter(s, parent, &group, NULL) != 0 || h5_find_link(group, name) != NULL;
 }
 
 /* ---- attributes ---- */
 
-int store_read_attr_text(const store *s, hid_t object, const char *path, const char *name, char **out, err *e)
+static int find_attr(const store *s, const h5_object *o, const char *path, const char *name, h5_kind kind,
+                     const h5_attr **out, err *e)
 {
-    hid_t attr = H5Aopen(object, name, H5P_DEFAULT), type = -1;
-    size_t n;
-    char *text = NULL;
-    int rc = 0;
-    if (attr < 0)
+    static const char *const what[] = {"a text", "a whole number", "a number"};
+    *out = h5_find_attr(o, name);
+    if (!*out)
         return err_set(e, ERR_INPUT, "%s: %s: has no attribute %s", s->path, path, name);
-    type = H5Aget_type(attr);
-    n = type >= 0 ? H5Tget_size(type) : 0;
-    if (n == 0 || n > s->file_bytes || H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0 ||
-        H5Aget_storage_size(attr) != n)
-        rc = err_set(e, ERR_INPUT, "%s: %s: attribute %s is not a text", s->path, path, name);
-    if (rc == 0) {
-        text = mem_new(n + 1, 1);
-        if (H5Aread(attr, type, text) < 0)
-            rc = store_fail(s, path, "an attribute cannot be read", e);
-    }
-    if (type >= 0)
-        H5Tclose(type);
-    H5Aclose(attr);
-    if (rc != 0)
-        free(text);
-    else
-        *out = text;
-    return rc;
+    if ((*out)->kind != kind)
+        return err_set(e, ERR_INPUT, "%s: %s: attribute %s is not %s", s->path, path, name, what[kind]);
+    return 0;
 }
 
-static int open_entered(store *s, const char *path, hid_t *object, err *e)
+int store_attr_of(const store *s, const h5_object *o, const char *path, const char *name, char **out, err *e)
 {
-    TRY(store_enter(s, path, e));
-    *object = H5Oopen(s->file, path, H5P_DEFAULT);
-    return *object >= 0 ? 0 : store_fail(s, path, "is not in the file", e);
+    const h5_attr *a;
+    TRY(find_attr(s, o, path, name, H5_TEXT, &a, e));
+    *out = mem_new(a->bytes + 1, 1);
+    memcpy(*out, a->value, a->bytes);
+    return 0;
+}
+
+/* A group's attributes are checked with it, a dataset's with the group it stands in. */
+static int object_at(store *s, const char *path, h5_object *o, err *e)
+{
+    TRY(read_at(s, path, o, e));
+    if (o->is_dataset || store_enter(s, path, NULL, e) == 0)
+        return 0;
+    h5_object_free(o);
+    return e ? (int)e->code : ERR_INPUT;
 }
 
 int store_get_text(store *s, const char *path, const char *name, char **text, err *e)
 {
-    hid_t object;
+    h5_object o;
     int rc;
-    TRY(open_entered(s, path, &object, e));
-    rc = store_read_attr_text(s, object, path, name, text, e);
-    H5Oclose(object);
+    TRY(object_at(s, path, &o, e));
+    rc = store_attr_of(s, &o, path, name, text, e);
+    h5_object_free(&o);
     return rc;
 }
 
-static int get_number(store *s, const char *path, const char *name, hid_t kind, void *value, err *e)
+static int get_number(store *s, const char *path, const char *name, h5_kind kind, void *value, err *e)
 {
-    hid_t object, attr, type;
-    bool ok;
-    TRY(open_entered(s, path, &object, e));
-    attr = H5Aopen(object, name, H5P_DEFAULT);
-    type = attr >= 0 ? H5Aget_type(attr) : -1;
-    ok = type >= 0 && H5Tequal(type, kind) > 0 && H5Aget_storage_size(attr) == 8 && H5Aread(attr, kind, value) >= 0;
-    if (type >= 0)
-        H5Tclose(type);
-    if (attr >= 0)
-        H5Aclose(attr);
-    H5Oclose(object);
-    return ok ? 0 : err_set(e, ERR_INPUT, "%s: %s: has no number %s", s->path, path, name);
+    h5_object o;
+    const h5_attr *a;
+    int rc;
+    TRY(object_at(s, path, &o, e));
+    rc = find_attr(s, &o, path, name, kind, &a, e);
+    if (rc == 0)
+        memcpy(value, a->value, 8);
+    h5_object_free(&o);
+    return rc;
 }
 
 int store_get_int(store *s, const char *path, const char *name, int64_t *value, err *e)
 {
-    return get_number(s, path, name, H5T_STD_I64LE, value, e);
+    return get_number(s, path, name, H5_INT, value, e);
 }
 
 int store_get_real(store *s, const char *path, const char *name, double *value, err *e)
 {
-    return get_number(s, path, name, H5T_IEEE_F64LE, value, e);
+    return get_number(s, path, name, H5_REAL, value, e);
 }
 
 bool store_has_attr(store *s, const char *path, const char *name)
 {
-    return H5Aexists_by_name(s->file, path, name, H5P_DEFAULT) > 0;
+    h5_object o;
+    bool has;
+    if (object_at(s, path, &o, NULL) != 0)
+        return false;
+    has = h5_find_attr(&o, name) != NULL;
+    h5_object_free(&o);
+    return has;
 }
 
 /* ---- listing ---- */
 
 int store_names(store *s, const char *group, char ***names, size_t *n, err *e)
 {
-    H5G_info_t info;
+    const h5_object *o;
     *n = 0;
     *names = NEW_N(char *, 1);
     if (!store_has(s, group))
         return 0;
-    TRY(store_enter(s, group, e));
-    if (H5Gget_info_by_name(s->file, group, &info, H5P_DEFAULT) < 0)
-        return store_fail(s, group, "is not a readable group", e);
-    if (info.nlinks > s->file_bytes)
-        return store_damage(s, group, "claims more children than its file has bytes", e);
-    *names = mem_grow(*names, info.nlinks + 1, sizeof **names);
-    for (; *n < info.nlinks; (*n)++) {
-        char name[512];
-        ssize_t len =
-            H5Lget_name_by_idx(s->file, group, H5_INDEX_NAME, H5_ITER_INC, *n, name, sizeof name, H5P_DEFAULT);
-        (*names)[*n] = NULL;
-        if (len < 0 || (size_t)len >= sizeof name)
-            return store_fail(s, group, "its list of children cannot be read", e);
-        (*names)[*n] = mem_text(name);
-    }
+    TRY(store_enter(s, group, &o, e));
+    *names = mem_grow(*names, o->n_links + 1, sizeof **names);
+    for (; *n < o->n_links; (*n)++)
+        (*names)[*n] = mem_text(o->link[*n].name);
     (*names)[*n] = NULL;
     return 0;
 }
@@ -378,45 +337,62 @@ void store_names_free(char **names)
     free(names);
 }
 
-static int check_tree(store *s, const char *path, int depth, err *e);
+/* ---- everything ---- */
 
-static int check_child(store *s, const char *group, const char *name, int depth, err *e)
+typedef struct {
+    bool values;
+    uint64_t left; /* objects that may still come: a group may stand within itself, and then there is no end */
+} visit;
+
+static int check_tree(store *s, const char *path, int depth, visit *v, err *e);
+
+static int check_values(store *s, const char *path, const h5_object *o, err *e)
 {
-    char path[FS_PATH];
-    H5O_info_t info;
-    opened o;
     void *values = NULL;
-    int rc;
-    snprintf(path, sizeof path, "%s%s%s", group, strcmp(group, "/") ? "/" : "", name);
-    if (H5Oget_info_by_name2(s->file, path, &info, H5O_INFO_BASIC, H5P_DEFAULT) < 0)
-        return store_fail(s, path, "cannot be looked at", e);
-    if (info.type == H5O_TYPE_GROUP)
-        return check_tree(s, path, depth + 1, e);
-    TRY(open_dataset(s, path, &o, e));
-    rc = mem_big(&values, o.bytes ? o.bytes : 1, path, e);
+    int rc = mem_big(&values, o->bytes ? o->bytes : 1, path, e);
     if (rc == 0)
-        rc = read_values(s, path, &o, values, e);
+        rc = read_values(s, path, o, values, e);
     free(values);
-    close_dataset(&o);
     return rc;
 }
 
-static int check_tree(store *s, const char *path, int depth, err *e)
+static int check_child(store *s, const char *group, const char *name, int depth, visit *v, err *e)
 {
-    char **names;
-    size_t n;
-    int rc;
+    char path[FS_PATH];
+    h5_object o;
+    int rc = 0;
+    if (v->left-- == 0)
+        return store_damage(s, group, "holds itself", e);
+    if (snprintf(path, sizeof path, "%s%s%s", group, strcmp(group, "/") ? "/" : "", name) >= FS_PATH)
+        return store_damage(s, group, "a child's name is too long", e);
+    TRY(read_at(s, path, &o, e));
+    if (!o.is_dataset)
+        rc = check_tree(s, path, depth + 1, v, e);
+    else if (v->values)
+        rc = check_values(s, path, &o, e);
+    h5_object_free(&o);
+    return rc;
+}
+
+static int check_tree(store *s, const char *path, int depth, visit *v, err *e)
+{
+    const h5_object *o;
     if (depth > STORE_DEPTH)
         return store_damage(s, path, "groups are nested deeper than this program writes them", e);
-    rc = store_names(s, path, &names, &n, e);
-    for (size_t i = 0; rc == 0 && i < n; i++)
-        rc = check_child(s, path, names[i], depth, e);
-    store_names_free(names);
-    return rc;
+    TRY(store_enter(s, path, &o, e));
+    for (size_t i = 0; i < o->n_links; i++)
+        TRY(check_child(s, path, o->link[i].name, depth, v, e));
+    return 0;
+}
+
+int store_check_groups(store *s, err *e)
+{
+    visit v = {.left = s->h5.map.n / 16}; /* no object takes less */
+    return check_tree(s, "/", 0, &v, e);
 }
 
 int store_check(store *s, err *e)
 {
-    TRY(store_check_groups(s, e));
-    return check_tree(s, "/", 0, e);
+    visit v = {.values = true, .left = s->h5.map.n / 16};
+    return check_tree(s, "/", 0, &v, e);
 }

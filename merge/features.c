@@ -125,7 +125,10 @@ static int encode_all(features *f, sd *m, const caption *c, int n, row_list rows
     }
     f->n_keep = n - f->n_held;
     TRY(factor_rows(&f->keep, &rows[0], f->width, e));
-    return factor_rows(&f->held, &rows[1], f->width, e);
+    TRY(factor_rows(&f->held, &rows[1], f->width, e));
+    for (size_t i = 0; i < (size_t)f->width * (size_t)f->width; i++)
+        f->held.f[i] = (double)(float)f->held.f[i]; /* as it is kept: made or read, the same figures */
+    return 0;
 }
 
 static int open_words(tokenizer **t, const sd *m, err *e)

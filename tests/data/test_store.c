@@ -286,11 +286,60 @@ static void hdf5_itself_reads_what_was_written(void **state)
     }
 }
 
+/* Lists too long for a header, texts too long for the heap of such a list, chunks that cut rows. */
+static void long_lists_long_texts_and_cut_rows_are_read(void **state)
+{
+    enum { CHILDREN = 1200, TEXT = 100000, A = 3, B = 700, C = 401 };
+    float *out = NEW_N(float, A *B *C), *back = NEW_N(float, A *B *C);
+    char *text = NEW_N(char, TEXT + 1), *read = NULL, **names, path[64];
+    size_t n;
+    store *s;
+    err e = {0};
+    (void)state;
+    memset(text, 'x', TEXT);
+    for (int i = 0; i < A * B * C; i++)
+        out[i] = (float)i;
+    assert_int_equal(store_create(&s, in_dir("long.h5"), &e), 0);
+    for (int i = 0; i < CHILDREN; i++) {
+        snprintf(path, sizeof path, "/many/a child whose name is not short %d", i * 7919 % CHILDREN);
+        assert_int_equal(store_put(s, path, (store_shape){F32, 1, {2}}, &out[i], &e), 0);
+    }
+    for (int i = 0; i < 40; i++) {
+        snprintf(path, sizeof path, "note %d", i);
+        assert_int_equal(store_attr_text(s, "/many", path, i == 17 ? text : path, &e), 0);
+    }
+    assert_int_equal(store_put(s, "/wide", (store_shape){F32, 3, {A, B, C}}, out, &e), 0);
+    assert_int_equal(store_commit(s, &e), 0);
+
+    assert_int_equal(store_open(&s, in_dir("long.h5"), &e), 0);
+    assert_int_equal(store_names(s, "/many", &names, &n, &e), 0);
+    assert_int_equal(n, CHILDREN);
+    for (int i = 0; i < CHILDREN; i += 97) {
+        snprintf(path, sizeof path, "/many/a child whose name is not short %d", i * 7919 % CHILDREN);
+        assert_int_equal(store_get(s, path, (store_shape){F32, 1, {2}}, back, &e), 0);
+        assert_true(back[0] == (float)i);
+    }
+    assert_int_equal(store_get_text(s, "/many", "note 17", &read, &e), 0);
+    assert_string_equal(read, text);
+    assert_int_equal(store_get(s, "/wide", (store_shape){F32, 3, {A, B, C}}, back, &e), 0);
+    assert_memory_equal(out, back, sizeof(float) * A * B * C);
+    assert_int_equal(store_check(s, &e), 0);
+    store_close(s);
+    store_names_free(names);
+    free(read);
+    free(text);
+    free(out);
+    free(back);
+}
+
 /* ---- files that are meant ill, written with HDF5 itself ---- */
 
 static hid_t hostile(const char *path)
 {
-    hid_t f = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t how = H5Pcreate(H5P_FILE_ACCESS), f;
+    H5Pset_libver_bounds(how, H5F_LIBVER_V110, H5F_LIBVER_V110);
+    f = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, how);
+    H5Pclose(how);
     assert_true(f >= 0);
     return f;
 }
@@ -364,6 +413,7 @@ int main(void)
         cmocka_unit_test(what_was_written_is_read),
         cmocka_unit_test(the_same_calls_give_the_same_bytes),
         cmocka_unit_test(hdf5_itself_reads_what_was_written),
+        cmocka_unit_test(long_lists_long_texts_and_cut_rows_are_read),
         cmocka_unit_test(a_wrong_shape_is_refused_with_both_shapes),
         cmocka_unit_test(an_unfinished_file_is_not_seen),
         cmocka_unit_test(damage_is_told_or_changes_nothing),
