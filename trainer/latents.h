@@ -7,11 +7,18 @@
 #include "data/batch.h"
 #include "trainer/model/sd.h"
 
+/* What is kept in memory, for all trainings of a worker with this model and side: what one had encoded serves the others,
+ * from several threads. bytes: most to keep. The model is borrowed. */
+typedef struct latents_pool latents_pool;
+latents_pool *latents_pool_new(sd *model, int side, size_t bytes);
+void latents_pool_free(latents_pool *p);
+
+/* One training's. */
 typedef struct latents latents;
-/* bytes: most to keep in memory. kept: a folder where moments of class pictures shown whole are found, and left for other
- * concepts (moments.h); "": none. The model, the source and the text are borrowed. The bytes of a result are the same
+/* kept: a folder where moments of class pictures shown whole are found, and left for other
+ * concepts (moments.h); "": none. The pool, the source and the text are borrowed. The bytes of a result are the same
  * with and without. */
-latents *latents_new(sd *model, batch_source *from, const char *kept, size_t bytes);
+latents *latents_new(latents_pool *pool, batch_source *from, const char *kept);
 void latents_free(latents *l);
 /* out [h,w,c]: (mean + std * noise) * scaling with the noise of this stream; h = w = side / factor. */
 int latents_draw(latents *l, const batch_sample *of, rng_stream noise, float *out, err *e);

@@ -1,5 +1,5 @@
 /* The life of one concept: its words get rows, its missing class pictures are made, then step after step, then its file. */
-#include "trainer/train.h"
+#include "trainer/training.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -11,14 +11,13 @@
 #include "data/batch.h"
 #include "trainer/checkpoint.h"
 #include "trainer/keep.h"
-#include "trainer/latents.h"
 #include "trainer/lr.h"
 #include "trainer/regset_make.h"
 
 #define LATENTS_KEPT ((size_t)1 << 30)
 enum { PROBE_STEP = 1 << 30 }; /* its draws come from steps that no training reaches */
 
-typedef struct {
+struct training {
     sd *model;
     const train_job *job;
     const method *how;
@@ -30,14 +29,18 @@ typedef struct {
     subject_word word[SUBJECT_WORDS_MOST];
     int n_words;
     batch_source *batches;
+    latents_pool *pool, *own; /* own: to be freed; NULL: somebody else's is used */
     latents *latents;
     batch_sample *plan;      /* [accumulate][batch] of the step under way */
-    stepper *stepper;
+    stepper *stepper;        /* where it stands */
+    int place;
     concept_history history;
     int step;                /* finished updates */
+    bool stop;               /* told so, or its gang was */
     char key[HASH_HEX];      /* of its checkpoints */
-    double started, told;
-} training;
+    double started;
+    train_summary sum;
+};
 
 /* ---- preparing ---- */
 
@@ -123,7 +126,9 @@ static int open_data(training *t, err *e)
 
     TRY(find_kept(t, e));
     TRY(batch_open(&t->batches, d, t->words, &o, e));
-    t->latents = latents_new(t->model, t->batches, t->kept, LATENTS_KEPT);
+    if (!t->pool)
+        t->pool = t->own = latents_pool_new(t->model, batch_side(t->batches), LATENTS_KEPT);
+    t->latents = latents_new(t->pool, t->batches, t->kept);
     t->plan = NEW_N(batch_sample, t->job->cfg->how.accumulate * batch_size(t->batches));
     return 0;
 }
@@ -133,7 +138,7 @@ static int leaves_of(const train_job *job)
     return job->leaves > 0 ? job->leaves : train_leaves(&job->cfg->how, &job->cfg->data);
 }
 
-static int open_stepper(training *t, err *e)
+int training_opts(training *t, step_opts *o, nn_adapter *adapter, err *e)
 {
     int all = batch_size(t->batches) * (int)t->job->cfg->how.accumulate, leaves = leaves_of(t->job), n;
     int cells = batch_side(t->batches) / vae_factor(sd_vae_shape(t->model));
@@ -143,14 +148,12 @@ static int open_stepper(training *t, err *e)
         return err_set(e, ERR_INPUT, "a step of %d samples cannot be cut into %d equal passes; choose leaves or batch so that it can",
                        all, leaves);
     TRY(train_moves(t->model, t->how, &t->job->cfg->how, &moves, &n, e));
-    nn_adapter adapter = t->how->adapter;
-    adapter.arg = &t->job->cfg->how;
-    step_opts o = {.moves = moves, .n_moves = n, .batch = all, .micro = all / leaves, .h = cells, .w = cells,
-                   .adapter = &adapter, .recompute = t->job->cfg->how.recompute, .detach_first = t->how->detach_first,
-                   .table_decays = t->how->port_decays_table && t->job->cfg->data.compat == COMPAT_DIFFUSERS};
-    int rc = step_new(&t->stepper, t->model, t->job->gang, &o, e);
-    free(moves);
-    return rc;
+    *adapter = t->how->adapter;
+    adapter->arg = &t->job->cfg->how;
+    *o = (step_opts){.moves = moves, .n_moves = n, .batch = all, .micro = all / leaves, .h = cells, .w = cells,
+                     .adapter = adapter, .recompute = t->job->cfg->how.recompute, .detach_first = t->how->detach_first,
+                     .table_decays = t->how->port_decays_table && t->job->cfg->data.compat == COMPAT_DIFFUSERS};
+    return 0;
 }
 
 /* ---- one sample ---- */
@@ -199,7 +202,7 @@ static int probe(training *t, double *mean, err *e)
     if (n == 0 || comm_rank(t->job->gang) != 0)
         return 0;
     float *losses = NEW_N(float, n);
-    int rc = step_judge(t->stepper, 0, n, fill_probe, t, losses, e);
+    int rc = step_judge(t->stepper, t->place, n, fill_probe, t, losses, e);
     double sum = 0;
     for (int i = 0; i < n; i++)
         sum += (double)losses[i];
@@ -209,7 +212,7 @@ static int probe(training *t, double *mean, err *e)
     return rc;
 }
 
-/* ---- the steps ---- */
+/* ---- telling ---- */
 
 static bool tell(training *t, const char *phase, const step_result *r, double lr, double seconds)
 {
@@ -220,32 +223,6 @@ static bool tell(training *t, const char *phase, const step_result *r, double lr
         p.grad_norm = r->grad_norm;
     }
     return t->job->progress && t->job->progress(t->job->arg, &p);
-}
-
-static int one_step(training *t, bool *stop, err *e)
-{
-    const train_cfg *how = &t->job->cfg->how;
-    int batch = batch_size(t->batches);
-    double from = clock_s();
-    step_result r;
-    step_adamw adam = {
-        .lr = lr_at((lr_kind)how->lr_schedule, how->lr, (int)how->warmup, (int)how->steps, t->step),
-        .beta1 = how->beta1, .beta2 = how->beta2, .eps = how->eps, .weight_decay = how->weight_decay, .clip = how->clip,
-    };
-
-    for (int a = 0; a < how->accumulate; a++)
-        batch_plan(t->batches, (uint32_t)(t->step * (int)how->accumulate + a), t->plan + a * batch);
-    TRY(step_run(t->stepper, (uint64_t)t->step + 1, &adam, fill, t, &r, e));
-    t->history.loss[t->step] = (float)r.loss;
-    t->history.lr[t->step] = (float)adam.lr;
-    t->history.grad_norm[t->step] = (float)r.grad_norm;
-    t->history.n = ++t->step;
-    *stop = r.stop;
-    if (!tell(t, "training", &r, adam.lr, clock_s() - from))
-        return 0;
-    step_ask_stop(t->stepper); /* in a gang nobody leaves alone: the others learn it by the next step */
-    *stop |= comm_size(t->job->gang) == 1;
-    return 0;
 }
 
 /* ---- checkpoints ---- */
@@ -262,7 +239,7 @@ int train_key(const sd *model, const train_job *job, char key[HASH_HEX], err *e)
     return 0;
 }
 
-static int put_away(training *t, double probe_before, bool last, err *e)
+static int put_away(training *t, err *e)
 {
     const train_shelf *shelf = t->job->shelf;
     size_t weights = step_weights(t->stepper), bytes = checkpoint_bytes(weights, (uint64_t)t->step);
@@ -271,12 +248,12 @@ static int put_away(training *t, double probe_before, bool last, err *e)
 
     if (!shelf || comm_rank(t->job->gang) != 0 || t->step == (int)t->job->cfg->how.steps)
         return 0;
-    void *at = shelf->open(shelf->arg, t->step, bytes, last);
+    void *at = shelf->open(shelf->arg, t->step, bytes, t->stop);
     if (!at)
         return 0;
     checkpoint_lay(&c, at, weights, (uint64_t)t->step);
-    c.probe = probe_before;
-    TRY(step_state_read(t->stepper, 0, c.w, c.m, c.v, &c.table, e));
+    c.probe = t->sum.probe_before;
+    TRY(step_state_read(t->stepper, t->place, c.w, c.m, c.v, &c.table, e));
     memcpy(c.loss, t->history.loss, told);
     memcpy(c.lr, t->history.lr, told);
     memcpy(c.grad_norm, t->history.grad_norm, told);
@@ -285,7 +262,7 @@ static int put_away(training *t, double probe_before, bool last, err *e)
     return 0;
 }
 
-static int take_over(training *t, const checkpoint *c, double *probe_before, err *e)
+static int take_over(training *t, const checkpoint *c, err *e)
 {
     size_t told = (size_t)c->step * sizeof(float);
 
@@ -296,12 +273,12 @@ static int take_over(training *t, const checkpoint *c, double *probe_before, err
     memcpy(t->history.lr, c->lr, told);
     memcpy(t->history.grad_norm, c->grad_norm, told);
     t->history.n = t->step = (int)c->step;
-    *probe_before = c->probe;
-    return step_state_write(t->stepper, 0, c->w, c->m, c->v, c->table, e);
+    t->sum.probe_before = c->probe;
+    return step_state_write(t->stepper, t->place, c->w, c->m, c->v, c->table, e);
 }
 
 /* Rank 0's checkpoint, handed to all. */
-static int go_on(training *t, double *probe_before, err *e)
+static int go_on(training *t, err *e)
 {
     const train_job *job = t->job;
     bool first = comm_rank(job->gang) == 0;
@@ -320,43 +297,70 @@ static int go_on(training *t, double *probe_before, err *e)
     if (rc == 0)
         rc = comm_broadcast(job->gang, all, (size_t)n, 0, e);
     if (rc == 0 && checkpoint_open(&c, all, (size_t)n, t->key, &mine) == 0)
-        take_over(t, &c, probe_before, &mine);
+        take_over(t, &c, &mine);
     if (rc == 0)
         rc = comm_agree(job->gang, &mine, e);
     free(bytes);
     return rc;
 }
 
-static int all_steps(training *t, train_summary *out, err *e)
-{
-    int steps = (int)t->job->cfg->how.steps;
-    bool stop = false;
+/* ---- the steps ---- */
 
-    while (t->step < steps && !stop) {
-        if (one_step(t, &stop, e) != 0)
-            return err_wrap(e, "step %d", t->step + 1);
-        TRY(put_away(t, out->probe_before, stop, e));
-    }
-    out->stopped = stop && t->step < steps;
-    return 0;
-}
-
-static int begin(training *t, train_summary *out, err *e)
+int training_begin(training *t, stepper *s, int place, err *e)
 {
     int steps = (int)t->job->cfg->how.steps;
 
+    t->stepper = s;
+    t->place = place;
     t->history.loss = NEW_N(float, steps);
     t->history.lr = NEW_N(float, steps);
     t->history.grad_norm = NEW_N(float, steps);
+    t->sum.load_seconds = clock_s() - t->started;
     if (t->job->shelf || t->job->from || comm_size(t->job->gang) > 1) {
         TRY(train_key(t->model, t->job, t->key, e));
-        TRY(go_on(t, &out->probe_before, e));
+        TRY(go_on(t, e));
     }
-    out->began = t->step;
-    return t->step == 0 ? probe(t, &out->probe_before, e) : 0;
+    t->sum.began = t->step;
+    return t->step == 0 ? probe(t, &t->sum.probe_before, e) : 0;
 }
 
-/* ---- the whole ---- */
+bool training_goes_on(const training *t) { return !t->stop && t->step < (int)t->job->cfg->how.steps; }
+
+void training_turn(training *t, step_turn *turn)
+{
+    const train_cfg *how = &t->job->cfg->how;
+    int batch = batch_size(t->batches);
+
+    for (int a = 0; a < how->accumulate; a++)
+        batch_plan(t->batches, (uint32_t)(t->step * (int)how->accumulate + a), t->plan + a * batch);
+    *turn = (step_turn){.fill = fill, .arg = t, .t = (uint64_t)t->step + 1};
+    turn->how = (step_adamw){
+        .lr = lr_at((lr_kind)how->lr_schedule, how->lr, (int)how->warmup, (int)how->steps, t->step),
+        .beta1 = how->beta1, .beta2 = how->beta2, .eps = how->eps, .weight_decay = how->weight_decay, .clip = how->clip,
+    };
+}
+
+int training_took(training *t, const step_turn *turn, double seconds, err *e)
+{
+    const step_result *r = &turn->result;
+
+    if (turn->why.code) {
+        *e = turn->why;
+        return err_wrap(e, "step %d", t->step + 1);
+    }
+    t->history.loss[t->step] = (float)r->loss;
+    t->history.lr[t->step] = (float)turn->how.lr;
+    t->history.grad_norm[t->step] = (float)r->grad_norm;
+    t->history.n = ++t->step;
+    t->stop = r->stop;
+    if (tell(t, "training", r, turn->how.lr, seconds)) {
+        step_ask_stop(t->stepper); /* in a gang nobody leaves alone: the others learn it by the next step */
+        t->stop |= comm_size(t->job->gang) == 1;
+    }
+    return put_away(t, e);
+}
+
+/* ---- the end ---- */
 
 static double mean_of(const float *x, int from, int to)
 {
@@ -367,16 +371,22 @@ static double mean_of(const float *x, int from, int to)
     return to > from ? sum / (to - from) : NAN;
 }
 
-static void sum_up(const training *t, train_summary *out)
+int training_end(training *t, err *e)
 {
+    train_summary *out = &t->sum;
     int n = t->history.n, tenth = n < 10 ? 1 : n / 10;
 
+    TRY(probe(t, &out->probe_after, e));
+    out->stopped = t->stop && t->step < (int)t->job->cfg->how.steps;
     out->steps = n;
     out->first_loss = mean_of(t->history.loss, 0, n < tenth ? n : tenth);
     out->last_loss = mean_of(t->history.loss, n - tenth < 0 ? 0 : n - tenth, n);
     out->bytes = step_bytes(t->stepper);
     out->seconds = clock_s() - t->started;
+    return 0;
 }
+
+const train_summary *training_summary(const training *t) { return &t->sum; }
 
 static void pass_on(void *arg, const char *text)
 {
@@ -420,10 +430,6 @@ static int choose_compute(training *t, err *e)
 static int prepare(training *t, err *e)
 {
     TRY(choose_compute(t, e));
-    t->how = method_find(method_names[t->job->cfg->how.method]);
-    t->data = t->job->cfg->data;
-    sd_forget_plans(t->model);
-    sd_restore(t->model);
     TRY(open_words(t, e));
     TRY(make_pictures(t, e));
     return t->left ? 0 : open_data(t, e);
@@ -456,7 +462,7 @@ static void tell_latents(const training *t)
     str_free(&line);
 }
 
-static int publish(training *t, err *e)
+int training_publish(training *t, err *e)
 {
     keep_job k = {
         .model = t->model, .words = t->words, .word = t->word, .n_words = t->n_words, .how = t->how, .cfg = t->job->cfg,
@@ -468,41 +474,90 @@ static int publish(training *t, err *e)
     return keep_concept(t->job->out, &k, e);
 }
 
-static int live(training *t, train_summary *out, err *e)
+/* ---- the whole ---- */
+
+training *training_new(sd *model, const train_job *job, latents_pool *pool)
+{
+    training *t = NEW(training);
+
+    *t = (training){.model = model, .job = job, .pool = pool, .how = method_find(method_names[job->cfg->how.method]),
+                    .data = job->cfg->data, .started = clock_s(), .sum = {.probe_before = NAN, .probe_after = NAN}};
+    return t;
+}
+
+void training_free(training *t)
+{
+    if (!t)
+        return;
+    latents_free(t->latents);
+    latents_pool_free(t->own);
+    batch_close(t->batches);
+    tokenizer_close(t->words);
+    free(t->model_key);
+    free(t->plan);
+    free(t->history.loss);
+    free(t->history.lr);
+    free(t->history.grad_norm);
+    free(t);
+}
+
+int training_load(training *t, err *e)
 {
     err mine = {0};
 
     tell(t, "loading", NULL, 0, 0);
     prepare(t, &mine);
     TRY(comm_agree(t->job->gang, &mine, e)); /* a picture only one rank could not read fails them all, with its name */
-    out->stopped = t->left;
+    t->sum.stopped = t->left;
+    return t->left ? 0 : prepare_method(t, e);
+}
+
+bool training_left(const training *t) { return t->left; }
+
+static int open_stepper(training *t, stepper **out, err *e)
+{
+    nn_adapter adapter;
+    step_opts o;
+    err mine = {0};
+
+    if (training_opts(t, &o, &adapter, &mine) == 0) {
+        step_new(out, t->model, t->job->gang, &o, &mine);
+        free((void *)(uintptr_t)o.moves);
+    }
+    return comm_agree(t->job->gang, &mine, e);
+}
+
+/* A pack of one. */
+static int live(training *t, stepper **s, err *e)
+{
+    step_turn turn;
+
+    TRY(training_load(t, e));
     if (t->left)
         return 0;
-    TRY(prepare_method(t, e));
-    open_stepper(t, &mine);
-    TRY(comm_agree(t->job->gang, &mine, e));
-    out->load_seconds = clock_s() - t->started;
-    TRY(begin(t, out, e));
-    TRY(all_steps(t, out, e));
-    TRY(probe(t, &out->probe_after, e));
-    sum_up(t, out);
-    return t->job->out && !out->stopped ? publish(t, e) : 0;
+    TRY(open_stepper(t, s, e));
+    TRY(training_begin(t, *s, 0, e));
+    while (training_goes_on(t)) {
+        double from = clock_s();
+        training_turn(t, &turn);
+        if (step_run_all(*s, &turn, e) != 0)
+            return err_wrap(e, "step %d", t->step + 1);
+        TRY(training_took(t, &turn, clock_s() - from, e));
+    }
+    TRY(training_end(t, e));
+    return t->job->out && !t->sum.stopped ? training_publish(t, e) : 0;
 }
 
 int train_concept(sd *model, const train_job *job, train_summary *out, err *e)
 {
-    training t = {.model = model, .job = job, .started = clock_s()};
+    training *t = training_new(model, job, NULL);
+    stepper *s = NULL;
 
-    *out = (train_summary){.probe_before = NAN, .probe_after = NAN};
-    int rc = live(&t, out, e);
-    step_free(t.stepper);
-    latents_free(t.latents);
-    batch_close(t.batches);
-    tokenizer_close(t.words);
-    free(t.model_key);
-    free(t.plan);
-    free(t.history.loss);
-    free(t.history.lr);
-    free(t.history.grad_norm);
+    sd_forget_plans(model);
+    sd_restore(model);
+    int rc = live(t, &s, e);
+    *out = t->sum;
+    step_free(s);
+    training_free(t);
     return rc;
 }
