@@ -23,6 +23,7 @@ struct stepper {
     bool stop;                   /* asked for by this rank */
     nn_graph *grad_graph, *judge_graph, *norm_graph, *update_graph;
     nn_plan *grad, *judge, *norm, *update;
+    nn_flops flops;              /* of one pass */
     inputs in, judge_in;
     nn_tensor losses, judged, *norm2, hyper;
     float *latents, *noise, *mask, *alpha, *sigma, *t, *weight, *scale; /* [width, micro, ...] as the plans want them */
@@ -82,6 +83,8 @@ static int plan_grad(stepper *s, err *e)
     for (int i = 0; i < n && rc == 0; i++)
         if (!wrt[i])
             rc = err_set(e, ERR_INPUT, "%s is to be trained but no part of the loss", s->opts.moves[i]);
+    if (rc == 0)
+        s->flops = nn_flops_of(g, loss, wrt, n, NULL);
     if (rc == 0)
         rc = nn_backward(g, loss, NULL, wrt, keep, n, e);
     keep[n] = s->losses;
@@ -226,6 +229,10 @@ int step_micro(const stepper *s) { return s->opts.micro; }
 size_t step_bytes(const stepper *s) { return nn_plan_bytes(s->grad) + nn_plan_bytes(s->norm) + nn_plan_bytes(s->update); }
 
 int step_time(stepper *s, FILE *to, err *e) { return nn_plan_time(s->grad, to, e); }
+
+int step_times(stepper *s, nn_timing **each, int *n, err *e) { return nn_plan_times(s->grad, each, n, e); }
+
+nn_flops step_flops(const stepper *s) { return s->flops; }
 
 /* ---- one pass ---- */
 

@@ -11,6 +11,7 @@
 #include "cluster/comm/comm.h"
 #include "data/tokenizer.h"
 #include "trainer/model/sd.h"
+#include "trainer/nn/flops.h"
 #include "trainer/nn/plan.h"
 
 typedef struct {
@@ -84,4 +85,6 @@ int step_width(const stepper *s);
 int step_micro(const stepper *s);
 size_t step_bytes(const stepper *s);
 int step_time(stepper *s, FILE *to, err *e); /* seconds of each call of one pass, for benchmarks */
+int step_times(stepper *s, nn_timing **each, int *n, err *e);
+nn_flops step_flops(const stepper *s);       /* what one pass needs, of all its samples */
 #endif

@@ -17,6 +17,7 @@
 #include "cluster/wire/wire.h"
 #include "cluster/wire/worker.h"
 #include "configs/cfg_yaml.h"
+#include "trainer/bench.h"
 #include "trainer/check.h"
 #include "trainer/resume.h"
 #include "trainer/train.h"
@@ -412,6 +413,7 @@ static int usage(FILE *to)
 {
     fprintf(to, "cfarm-worker --check FARM.yaml [--json]             what would run, and every mistake; status 2 if there are any\n"
                 "cfarm-worker --train FARM.yaml NAME OUT.h5          trains one concept here and now, without a farm\n"
+                "cfarm-worker --bench [MODEL] [FLAGS]                how long a model's parts take here (cfarm bench)\n"
                 "cfarm-worker --settings                             every setting of a concept\n"
                 "cfarm-worker --fd N                                 serves an agent (cluster/wire/worker.h)\n");
     return to == stdout ? 0 : 2;
@@ -445,6 +447,8 @@ int main(int argc, char **argv)
         return serve(atoi(argv[2]));
     if ((strcmp(verb, "--check") == 0 && argc >= 3) || (strcmp(verb, "--train") == 0 && argc == 5))
         return by_hand(argc, argv);
+    if (strcmp(verb, "--bench") == 0 || strcmp(verb, "bench") == 0) /* the word alone: as cfarm hands it over */
+        return bench_main(argc - 1, argv + 1);
     if (strcmp(verb, "--settings") == 0) {
         concept_cfg_help(stdout);
         return 0;

@@ -34,6 +34,9 @@ int nn_plan_predict(size_t *bytes, const nn_graph *g, const nn_params *weights, 
 /* How many calls a run makes. */
 int nn_plan_calls(const nn_plan *p);
 void nn_plan_show(const nn_plan *p, FILE *to); /* each call: kernel, shape, bytes, why others were passed over */
+/* Makes one run and says how long each call took, in order; free(*each). */
+typedef struct { const char *kernel; nn_tensor y; double seconds; } nn_timing;
+int nn_plan_times(nn_plan *p, nn_timing **each, int *n, err *e);
 /* Makes one run and writes the seconds of each call, in the order of nn_plan_show, as tab-separated rows. */
 int nn_plan_time(nn_plan *p, FILE *to, err *e);
 #endif

@@ -81,31 +81,39 @@ void nn_plan_show(const nn_plan *p, FILE *to)
 }
 
 /* Nothing is written between the calls: they find the caches as in a run. */
-static int time_calls(nn_plan *p, int64_t *ns, err *e)
+static int time_calls(nn_plan *p, nn_timing *each, err *e)
 {
+    p->on->begin(p->on);
     for (int i = 0; i < p->s.step_n; i++) {
         int64_t start = clock_ns();
         TRY(plan_run_call(p, i, e));
         TRY(p->on->wait(p->on, e));
-        ns[i] = clock_ns() - start;
+        each[i] = (nn_timing){p->s.steps[i].kernel->name, p->s.steps[i].y, (double)(clock_ns() - start) * 1e-9};
     }
     return plan_run_copies(p, e);
 }
 
+int nn_plan_times(nn_plan *p, nn_timing **each, int *n, err *e)
+{
+    TRY(plan_check_written(p, e));
+    *n = p->s.step_n;
+    *each = NEW_N(nn_timing, *n + 1);
+    int rc = time_calls(p, *each, e);
+    if (rc != 0)
+        free(*each);
+    return rc;
+}
+
 int nn_plan_time(nn_plan *p, FILE *to, err *e)
 {
-    int64_t *ns = NEW_N(int64_t, p->s.step_n + 1);
+    nn_timing *each;
     char text[64];
-    int rc = plan_check_written(p, e);
+    int n;
 
-    p->on->begin(p->on);
-    if (rc == 0)
-        rc = time_calls(p, ns, e);
-    for (int i = 0; i < p->s.step_n && rc == 0; i++) {
-        const plan_step *step = &p->s.steps[i];
-        fprintf(to, "%.9f\t%s\t%s\t%s\n", (double)ns[i] * 1e-9, step->kernel->name,
-                nn_shape_text(step->y->shape, text), step->y->scope);
-    }
-    free(ns);
-    return rc;
+    TRY(nn_plan_times(p, &each, &n, e));
+    for (int i = 0; i < n; i++)
+        fprintf(to, "%.9f\t%s\t%s\t%s\n", each[i].seconds, each[i].kernel, nn_shape_text(each[i].y->shape, text),
+                each[i].y->scope);
+    free(each);
+    return 0;
 }

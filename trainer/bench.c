@@ -1,0 +1,482 @@
+/* See bench.h. A part is a graph of its own, run several times; the step is the trainer's own stepper. */
+#include "trainer/bench.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "cluster/base/clock.h"
+#include "cluster/base/fs.h"
+#include "cluster/base/json.h"
+#include "cluster/base/mem.h"
+#include "cluster/base/rng.h"
+#include "cluster/comm/comm.h"
+#include "cluster/node/node.h"
+#include "configs/cfg.h"
+#include "configs/cfg_yaml.h"
+#include "trainer/method/method.h"
+#include "trainer/model/shapes.h"
+#include "trainer/step.h"
+#include "trainer/train.h"
+
+/* ---- settings ---- */
+
+typedef struct {
+    const char *model;
+    cfg_texts parts;
+    int side, batch, rounds, threads, compute;
+    bool ops, json;
+} settings;
+
+static const char *const parts_known[] = {"step", "forward", "text", "vae", "decode", NULL};
+static const char *const computes[] = {"auto", "f32", "bf16", NULL};
+static const char *const own[] = {"auto", NULL};
+
+static const cfg_field ROWS[] = {
+    {"model", CFG_TEXT, CFG_AT(settings, model), "sd15", 1, 4095,
+     .help = "a model's folder, or a shape with random weights: sd15, sd21, small, tiny"},
+    {"parts", CFG_TEXTS, CFG_AT(settings, parts), "", .names = parts_known,
+     .help = "what to measure; empty: step, forward, text, vae; step (forward, backward, AdamW of Custom Diffusion), forward (the UNet's), text, vae (encoding), decode"},
+    {"side", CFG_INT, CFG_AT(settings, side), "auto", 8, 1 << 14, .names = own, .unit = "pixels",
+     .help = "of the square pictures; auto: the model's"},
+    {"batch", CFG_INT, CFG_AT(settings, batch), "1", 1, 1024, .help = "samples of one pass"},
+    {"rounds", CFG_INT, CFG_AT(settings, rounds), "5", 1, 1000, .help = "runs of each part, after one to warm up; the median counts"},
+    {"threads", CFG_INT, CFG_AT(settings, threads), "0", 0, 4096, .help = "0: as many as this process may use"},
+    {"compute", CFG_CHOICE, CFG_AT(settings, compute), "auto", .names = computes, .help = "what products are computed in"},
+    {"ops", CFG_BOOL, CFG_AT(settings, ops), "false", .help = "a table of each part's operations, too"},
+    {"json", CFG_BOOL, CFG_AT(settings, json), "false", .help = "one JSON object instead of a table"},
+    CFG_END};
+
+typedef struct {
+    settings set;
+    nn_backend *on;
+    sd *model;
+    json_t *said;        /* what --json prints */
+    double peak;         /* floating-point operations a second of the product of large matrices */
+    int64_t latent;      /* its side */
+} bench;
+
+/* ---- one measured plan ---- */
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static double median(double *seconds, int n)
+{
+    qsort(seconds, (size_t)n, sizeof *seconds, by_value);
+    return n % 2 ? seconds[n / 2] : (seconds[n / 2 - 1] + seconds[n / 2]) / 2;
+}
+
+/* Every input gets numbers of its kind: words that are known, otherwise normal ones. */
+static int write_inputs(nn_plan *p, const nn_graph *g, int words, err *e)
+{
+    for (int id = 0; id < nn_node_count(g); id++) {
+        nn_tensor in = nn_node_at(g, id);
+        int64_t n = nn_count(in->shape);
+        if (in->op != &nn_op_input)
+            continue;
+        int32_t *ids = NEW_N(int32_t, n);
+        float *x = NEW_N(float, n);
+        rng_normal_fill(rng_open(1, in->name, 0, 0), x, (uint64_t)n);
+        for (int64_t i = 0; i < n; i++)
+            ids[i] = (int32_t)(i % words);
+        int rc = nn_write(p, in, in->type == I32 ? (const void *)ids : x, (size_t)nn_bytes(in), e);
+        free(ids);
+        free(x);
+        TRY(rc);
+    }
+    return 0;
+}
+
+static int time_plan(nn_plan *p, int rounds, double *seconds, err *e)
+{
+    double *each = NEW_N(double, rounds);
+    int rc = nn_run(p, e);
+
+    for (int i = 0; i < rounds && rc == 0; i++) {
+        double from = clock_s();
+        rc = nn_run(p, e);
+        each[i] = clock_s() - from;
+    }
+    *seconds = median(each, rounds);
+    free(each);
+    return rc;
+}
+
+/* ---- the machine's own peak ---- */
+
+/* The best of some runs of [n,n] times frozen [n,n], in what the parts are computed in. */
+static int find_peak(bench *b, err *e)
+{
+    enum { N = 2048 };
+    nn_params *w = nn_params_new(b->on);
+    nn_graph *g = nn_graph_new();
+    nn_plan *p = NULL;
+    int rc = nn_params_add_drawn(w, "w", NN_SHAPE(N, N), e);
+    nn_tensor y = nn_linear(g, nn_input(g, "x", F32, NN_SHAPE(N, N)), nn_param(g, "w", NN_SHAPE(N, N)), NULL);
+
+    if (rc == 0)
+        rc = nn_plan_new(&p, g, w, &y, 1, e);
+    if (rc == 0)
+        rc = write_inputs(p, g, 1, e);
+    for (int i = 0; i < 12 && rc == 0; i++) {
+        double from = clock_s();
+        rc = nn_run(p, e);
+        double rate = nn_flops_of_call(y) / (clock_s() - from);
+        b->peak = rate > b->peak ? rate : b->peak;
+    }
+    nn_plan_free(p);
+    nn_graph_free(g);
+    nn_params_free(w);
+    return rc;
+}
+
+/* ---- telling ---- */
+
+typedef struct { const char *kernel; char shape[64]; int calls; double seconds, flops; } op_sum;
+
+static int by_seconds(const void *a, const void *b)
+{
+    double x = ((const op_sum *)a)->seconds, y = ((const op_sum *)b)->seconds;
+
+    return (x < y) - (x > y);
+}
+
+/* Equal kernels with results of equal shape and arithmetic are one row. */
+static int sum_up(op_sum *sums, const nn_timing *each, int n)
+{
+    int rows = 0;
+
+    for (int i = 0; i < n; i++) {
+        op_sum s = {.kernel = each[i].kernel, .calls = 1, .seconds = each[i].seconds, .flops = nn_flops_of_call(each[i].y)};
+        int k = 0;
+        nn_shape_text(each[i].y->shape, s.shape);
+        while (k < rows && (strcmp(sums[k].kernel, s.kernel) != 0 || strcmp(sums[k].shape, s.shape) != 0
+                            || sums[k].flops != s.flops * sums[k].calls))
+            k++;
+        if (k == rows) {
+            sums[rows++] = s;
+            continue;
+        }
+        sums[k].calls++;
+        sums[k].seconds += s.seconds;
+        sums[k].flops += s.flops;
+    }
+    qsort(sums, (size_t)rows, sizeof *sums, by_seconds);
+    return rows;
+}
+
+static void show_ops(const bench *b, json_t *part, const nn_timing *each, int n)
+{
+    op_sum *sums = NEW_N(op_sum, n + 1);
+    int rows = sum_up(sums, each, n);
+    json_t *list = json_array();
+    double all = 0;
+
+    for (int i = 0; i < rows; i++)
+        all += sums[i].seconds;
+    if (!b->set.json)
+        printf("  %-28s %-22s %5s %9s %6s %9s %6s\n", "kernel", "result", "calls", "seconds", "time", "GFLOP/s", "peak");
+    for (int i = 0; i < rows; i++) {
+        const op_sum *s = &sums[i];
+        double rate = s->flops / s->seconds;
+        if (!b->set.json)
+            printf("  %-28s %-22s %5d %9.4f %5.1f%% %9.1f %5.1f%%\n", s->kernel, s->shape, s->calls, s->seconds,
+                   100 * s->seconds / all, rate * 1e-9, 100 * rate / b->peak);
+        json_array_append_new(list, json_pack("{s:s s:s s:i s:f s:f}", "kernel", s->kernel, "result", s->shape, "calls", s->calls,
+                                              "seconds", s->seconds, "gflop", s->flops * 1e-9));
+    }
+    json_object_set_new(part, "ops", list);
+    free(sums);
+}
+
+static size_t most_resident(void)
+{
+    struct rusage u;
+
+    return getrusage(RUSAGE_SELF, &u) == 0 ? (size_t)u.ru_maxrss * 1024 : 0;
+}
+
+/* flops: forward, and backward in two parts. */
+static json_t *show_part(const bench *b, const char *name, double seconds, nn_flops f, size_t bytes)
+{
+    double all = f.forward + f.rows + f.weights;
+    json_t *o = json_pack("{s:s s:f s:f s:f s:f s:f s:f s:I s:I}", "part", name, "seconds", seconds, "gflop", all * 1e-9,
+                          "forward_gflop", f.forward * 1e-9, "rows_gflop", f.rows * 1e-9, "weights_gflop", f.weights * 1e-9,
+                          "peak_share", all / seconds / b->peak, "plan_bytes", (json_int_t)bytes, "weight_bytes",
+                          (json_int_t)nn_params_bytes(sd_params(b->model)));
+
+    if (!b->set.json)
+        printf("%-8s %9.4f s %10.2f GFLOP %8.1f GFLOP/s %5.1f%% of peak  plan %.0f MiB\n", name, seconds, all * 1e-9,
+               all / seconds * 1e-9, 100 * all / seconds / b->peak, (double)bytes / 1048576);
+    json_array_append_new(json_object_get(b->said, "parts"), o);
+    return o;
+}
+
+/* ---- parts that are a graph ---- */
+
+typedef nn_tensor write_part(nn_graph *g, const bench *b);
+
+static nn_tensor write_text(nn_graph *g, const bench *b)
+{
+    return sd_text_write(g, b->model, nn_input(g, "ids", I32, NN_SHAPE(b->set.batch, TOKENS)), NULL);
+}
+
+static nn_tensor write_forward(nn_graph *g, const bench *b)
+{
+    const unet_shape *u = sd_unet_shape(b->model);
+    nn_tensor x = nn_input(g, "latents", F32, NN_SHAPE(b->set.batch, b->latent, b->latent, u->in));
+    nn_tensor t = nn_input(g, "timesteps", F32, NN_SHAPE(b->set.batch));
+
+    return sd_unet_write(g, b->model, x, t, nn_input(g, "text", F32, NN_SHAPE(b->set.batch, TOKENS, u->text_width)), false);
+}
+
+static nn_tensor write_vae(nn_graph *g, const bench *b)
+{
+    const vae_shape *v = sd_vae_shape(b->model);
+    int64_t side = b->latent * vae_factor(v);
+
+    nn_enter(g, "vae");
+    nn_tensor y = vae_encode_write(g, v, nn_input(g, "pixels", F32, NN_SHAPE(b->set.batch, side, side, v->in)));
+    nn_leave(g);
+    return y;
+}
+
+static nn_tensor write_decode(nn_graph *g, const bench *b)
+{
+    const vae_shape *v = sd_vae_shape(b->model);
+
+    nn_enter(g, "vae");
+    nn_tensor y = vae_decode_write(g, v, nn_input(g, "latents", F32, NN_SHAPE(b->set.batch, b->latent, b->latent, v->latent)));
+    nn_leave(g);
+    return y;
+}
+
+static int measure_plan(const bench *b, const char *name, const nn_graph *g, nn_tensor y, nn_plan *p, err *e)
+{
+    double seconds;
+    nn_timing *each;
+    int n;
+
+    TRY(write_inputs(p, g, sd_text_shape(b->model)->vocab, e));
+    TRY(time_plan(p, b->set.rounds, &seconds, e));
+    json_t *o = show_part(b, name, seconds, nn_flops_of(g, y, NULL, 0, NULL), nn_plan_bytes(p));
+    if (!b->set.ops)
+        return 0;
+    TRY(nn_plan_times(p, &each, &n, e));
+    show_ops(b, o, each, n);
+    free(each);
+    return 0;
+}
+
+static int measure_part(const bench *b, const char *name, write_part *write, err *e)
+{
+    nn_graph *g = nn_graph_new();
+    nn_plan *p = NULL;
+    nn_tensor y = write(g, b);
+    int rc = nn_check(g, e);
+
+    if (rc == 0)
+        rc = nn_plan_new(&p, g, sd_params(b->model), &y, 1, e);
+    if (rc == 0)
+        rc = measure_plan(b, name, g, y, p, e);
+    nn_plan_free(p);
+    nn_graph_free(g);
+    return rc;
+}
+
+/* ---- the step ---- */
+
+static int fill_sample(void *arg, int i, step_sample *x, err *e)
+{
+    const bench *b = arg;
+    uint64_t map = (uint64_t)(b->latent * b->latent), n = map * (uint64_t)sd_latent_channels(b->model);
+    int vocab = sd_text_shape(b->model)->vocab;
+
+    (void)e;
+    rng_normal_fill(rng_open(1, "latents", 0, (uint32_t)i), x->latents, n);
+    rng_normal_fill(rng_open(1, "noise", 0, (uint32_t)i), x->noise, n);
+    for (uint64_t k = 0; k < map; k++)
+        x->mask[k] = 1;
+    for (int k = 0; k < TOKENS; k++)
+        x->ids[k] = (int32_t)rng_below(rng_open(1, "ids", 0, (uint32_t)i), (uint64_t)k, (uint32_t)vocab);
+    x->ids[4] = vocab; /* the modifier token */
+    x->timestep = (int)rng_below(rng_open(1, "timestep", 0, (uint32_t)i), 0, (uint32_t)sd_schedule(b->model)->steps);
+    x->weight = 1.0f / (float)n;
+    return 0;
+}
+
+static int time_step(bench *b, stepper *s, double *seconds, err *e)
+{
+    const step_adamw adam = {.lr = 1e-5, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01};
+    double *each = NEW_N(double, b->set.rounds);
+    step_result r;
+    int rc = 0;
+
+    for (int i = -1; i < b->set.rounds && rc == 0; i++) {
+        double from = clock_s();
+        rc = step_run(s, (uint64_t)(i + 2), &adam, fill_sample, b, &r, e);
+        if (i >= 0)
+            each[i] = clock_s() - from;
+    }
+    *seconds = median(each, b->set.rounds);
+    free(each);
+    return rc;
+}
+
+static int show_step(bench *b, stepper *s, err *e)
+{
+    double seconds;
+    nn_timing *each;
+    int n;
+
+    TRY(time_step(b, s, &seconds, e));
+    json_t *o = show_part(b, "step", seconds, step_flops(s), step_bytes(s));
+    if (!b->set.ops)
+        return 0;
+    TRY(step_times(s, &each, &n, e));
+    show_ops(b, o, each, n);
+    free(each);
+    return 0;
+}
+
+static int measure_step(bench *b, err *e)
+{
+    float *row = NEW_N(float, sd_text_shape(b->model)->width);
+    const train_cfg how = {.freeze = FREEZE_KV};
+    const char **moves = NULL;
+    stepper *s = NULL;
+    comm *self = NULL;
+    int n = 0;
+
+    int rc = sd_text_row(b->model, 0, row, e);
+    if (rc == 0)
+        rc = sd_text_rows_set(b->model, row, 1, e);
+    if (rc == 0)
+        rc = train_moves(b->model, &method_custom_diffusion, &how, &moves, &n, e);
+    if (rc == 0)
+        rc = comm_self(&self, e);
+    if (rc == 0) {
+        const step_opts opts = {.moves = moves, .n_moves = n, .batch = b->set.batch, .micro = b->set.batch, .h = b->latent,
+                                .w = b->latent, .detach_first = true};
+        rc = step_new(&s, b->model, self, &opts, e);
+    }
+    if (rc == 0)
+        rc = show_step(b, s, e);
+    step_free(s);
+    comm_free(self);
+    sd_restore(b->model);
+    free(row);
+    free(moves);
+    return rc;
+}
+
+/* ---- all of it ---- */
+
+static int measure_named(bench *b, const char *name, err *e)
+{
+    static const struct { const char *name; write_part *write; } parts[] = {
+        {"forward", write_forward}, {"text", write_text}, {"vae", write_vae}, {"decode", write_decode}};
+
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (strcmp(parts[i].name, name) == 0)
+            return measure_part(b, name, parts[i].write, e);
+    return measure_step(b, e);
+}
+
+static int open_model(bench *b, err *e)
+{
+    const char *why;
+    nn_compute best = nn_cpu_best_compute(&why);
+    int asked = b->set.compute;
+
+    TRY(nn_cpu_open(&b->on, b->set.threads, false, e));
+    TRY(b->on->compute(b->on, asked == COMPUTE_AUTO ? best : asked == COMPUTE_BF16 ? NN_BF16 : NN_F32, e));
+    bool folder = fs_is_dir(b->set.model);
+    TRY((folder ? sd_open : sd_open_named)(&b->model, b->set.model, b->on, e));
+    int side = b->set.side > 0 ? b->set.side : sd_side(b->model), factor = vae_factor(sd_vae_shape(b->model));
+    if (side % factor != 0)
+        return err_set(e, ERR_INPUT, "side %d is no multiple of %d, the pixels of a latent", side, factor);
+    b->latent = side / factor;
+    b->said = json_pack("{s:s s:i s:i s:s s:[]}", "model", b->set.model, "side", side, "batch", b->set.batch, "computed in",
+                        asked == COMPUTE_AUTO ? why : computes[asked], "parts");
+    return 0;
+}
+
+static int run(bench *b, err *e)
+{
+    node_facts node;
+
+    node_look(&node);
+    TRY(open_model(b, e));
+    TRY(find_peak(b, e));
+    if (!b->set.json)
+        printf("%s; %d threads; product of 2048 x 2048: %.1f GFLOP/s\n",
+               json_string_value(json_object_get(b->said, "computed in")), b->set.threads ? b->set.threads : node.cores,
+               b->peak * 1e-9);
+    const cfg_texts parts = b->set.parts.n ? b->set.parts : (cfg_texts){parts_known, 4};
+    for (size_t i = 0; i < parts.n; i++) {
+        if (measure_named(b, parts.at[i], e) != 0)
+            return err_wrap(e, "%s", parts.at[i]);
+        fflush(stdout);
+    }
+    json_object_set_new(b->said, "threads", json_integer(b->set.threads ? b->set.threads : node.cores));
+    json_object_set_new(b->said, "peak_gflops", json_real(b->peak * 1e-9));
+    json_object_set_new(b->said, "resident_bytes", json_integer((json_int_t)most_resident()));
+    if (b->set.json && (json_dumpf(b->said, stdout, JSON_COMPACT) != 0 || putchar('\n') == EOF))
+        return err_set(e, ERR_IO, "standard output takes no more");
+    if (!b->set.json)
+        printf("at most %.2f GiB resident\n", (double)most_resident() / 1073741824);
+    return 0;
+}
+
+static int read_settings(settings *s, cfg_doc *d, int argc, char **argv, err *e)
+{
+    const cfg_section section = {"bench", ROWS, s};
+    cfg_node *flags;
+
+    TRY(cfg_args(&flags, d, &section, 1, &argc, argv, e));
+    TRY(cfg_args_done(&section, 1, argc, argv, e));
+    if (argc > 2)
+        return err_set(e, ERR_INPUT, "%s: one model at a time", argv[2]);
+    TRY(cfg_fill(NULL, d, &section, 1, flags, e));
+    if (argc > 1)
+        s->model = argv[1];
+    return 0;
+}
+
+static int help(void)
+{
+    const cfg_section section = {"bench", ROWS, NULL};
+
+    printf("usage: cfarm bench [MODEL] [flags]\n\n");
+    cfg_help(stdout, &section, 1);
+    return 0;
+}
+
+int bench_main(int argc, char **argv)
+{
+    cfg_doc *d = cfg_doc_new();
+    err e = {0};
+    bench b = {0};
+
+    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        cfg_doc_free(d);
+        return help();
+    }
+    bool understood = read_settings(&b.set, d, argc, argv, &e) == 0;
+    bool done = understood && run(&b, &e) == 0;
+    if (!done)
+        fprintf(stderr, "cfarm bench: %s\n", e.text);
+    sd_close(b.model);
+    if (b.on)
+        b.on->close(b.on);
+    json_decref(b.said);
+    cfg_doc_free(d);
+    return done ? 0 : understood ? 1 : 2;
+}
