@@ -90,6 +90,8 @@ static int walk_from(const farmfile *f, walk *w, size_t start, err *e)
         }
         const char *name = c->depends.at[w->next[depth]++];
         const farm_concept *to = farm_find(f, name);
+        if (!to && f->piece)
+            continue;
         if (!to)
             return refuse_stranger(f, "depends on", name, c->at, e);
         size_t i = (size_t)(to - f->concepts);
@@ -137,7 +139,7 @@ static int check_parts(const farmfile *f, const farm_merge *m, err *e)
 {
     for (size_t i = 0; i < m->of.n; i++) {
         const char *name = m->of.at[i];
-        if (!is_path(name) && !farm_find(f, name))
+        if (!is_path(name) && !farm_find(f, name) && !f->piece)
             return refuse_stranger(f, "merges", name, m->at, e);
         for (size_t j = 0; j < i; j++) {
             if (strcmp(name, m->of.at[j]) == 0)

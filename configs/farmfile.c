@@ -35,6 +35,10 @@ const cfg_field farm_fields[] = {
      "times a concept is tried again before it is set aside", .unit = "times"},
     {"limits.time_limit", CFG_SECONDS, CFG_AT(farmfile, limits.time_limit), "from-launcher", 1, 1e9,
      "when to stop and leave the rest for a later start", WORDS("from-launcher", "none")},
+    {"limits.shares", CFG_TREE, CFG_AT(farmfile, share_map), "",
+     .help = "weights of owners, {ana: 2, bo: 1}: who has twice the weight gets twice as much while others wait"},
+    {"serve", CFG_BOOL, CFG_AT(farmfile, serve), "false",
+     .help = "stay when all is done, for what cfarm add brings, until told to end"},
     {"notify.on", CFG_TEXTS, CFG_AT(farmfile, notify.on), "[quarantine, end]", WORDS("done", "quarantine", "merged",
      "end"), .help = "what the command is run for"},
     {"notify.exec", CFG_TEXT, CFG_AT(farmfile, notify.exec), "", .help = "command to run, relative to this file"},
@@ -71,6 +75,29 @@ static int make_absolute(const char **path, const farmfile *f, const cfg_node *g
     return 0;
 }
 
+static int read_share(farm_share *out, const cfg_entry *o, err *e)
+{
+    char *end;
+    out->owner = o->key;
+    out->weight = strtod(o->value->text, &end);
+    if (o->value->kind != CFG_SCALAR || end == o->value->text || *end || !(out->weight >= 0.001 && out->weight <= 1e6))
+        return cfg_fail(e, o->value->at, "the share of '%.60s' is no number from 0.001 to 1e6", o->key);
+    return 0;
+}
+
+static int read_shares(farmfile *f, err *e)
+{
+    const cfg_node *map = f->share_map;
+    if (!map)
+        return 0;
+    if (map->kind != CFG_MAP)
+        return cfg_fail(e, map->at, "'limits.shares' is a map of owners to weights, such as {ana: 2, bo: 1}");
+    f->shares = cfg_room(f->doc, (map->n + 1) * sizeof *f->shares);
+    for (size_t i = 0; i < map->n; i++)
+        TRY(read_share(&f->shares[f->share_count++], &map->entries[i], e));
+    return 0;
+}
+
 static int fill_farm(farmfile *f, const cfg_node *map, err *e)
 {
     TRY(cfg_fill(&f->values, f->doc, &(cfg_section){"farm", farm_fields, f}, 1, map, e));
@@ -80,15 +107,33 @@ static int fill_farm(farmfile *f, const cfg_node *map, err *e)
         return cfg_fail(e, f->defaults->at, "'defaults' is not a map");
     if (cfg_get(f->defaults, "name"))
         return cfg_fail(e, cfg_get(f->defaults, "name")->at, "'name' among the defaults: each concept has its own");
+    TRY(read_shares(f, e));
     if (!*f->dir)
         f->dir = f->name;
     TRY(make_absolute(&f->dir, f, cfg_get(map, "dir"), e));
     return make_absolute(&f->base, f, cfg_get(map, "base"), e);
 }
 
+/* An accepted farm file stands in the farm's own folder, wherever that was moved to. */
+static int read_origin(farmfile *f, const char **dir, err *e)
+{
+    char path[FS_PATH], *text;
+    size_t n;
+    TRY(fs_join(path, f->root, "origin", e));
+    if (strcmp(fs_base(f->path), "farm.yaml") != 0 || !fs_exists(path))
+        return 0;
+    TRY(fs_read(path, &text, &n, FS_PATH, e));
+    text[strcspn(text, "\n")] = 0;
+    *dir = f->root;
+    f->root = cfg_text(f->doc, text);
+    free(text);
+    return 0;
+}
+
 int farm_read(farmfile **out, cfg_doc *d, const char *path, const cfg_node *flags, err *e)
 {
     const cfg_node *map;
+    const char *accepted = NULL;
     farmfile *f = cfg_room(d, sizeof *f);
     *out = NULL;
     f->doc = d;
@@ -97,7 +142,10 @@ int farm_read(farmfile **out, cfg_doc *d, const char *path, const cfg_node *flag
     if (map->kind != CFG_MAP)
         return cfg_fail(e, map->at, "a farm file is a map: farm:, base:, concepts:");
     TRY(folder_of(&f->root, d, path, e));
+    TRY(read_origin(f, &accepted, e));
     TRY(fill_farm(f, cfg_join(d, map, flags), e));
+    if (accepted)
+        f->dir = accepted;
     TRY(farm_concepts(&f->concepts, &f->concept_count, f, f->concept_list, e));
     TRY(farm_merges(f, e));
     TRY(farm_check_concepts(f, e));
@@ -106,29 +154,38 @@ int farm_read(farmfile **out, cfg_doc *d, const char *path, const cfg_node *flag
     return 0;
 }
 
-static int read_piece(const cfg_node **list, farmfile *f, const char *path, err *e)
+static int read_piece(farmfile *piece, const char *path, err *e)
 {
-    if (str_ends(path, ".tsv"))
-        return farm_table(list, f->doc, path, e);
+    static const cfg_field rows[] = {
+        {"concepts", CFG_TREE, CFG_AT(farmfile, concept_list), "", .help = "a list"},
+        {"merge", CFG_TREE, CFG_AT(farmfile, merge_list), "", .help = "a list"},
+        CFG_END,
+    };
     const cfg_node *map;
-    TRY(cfg_yaml_read(&map, f->doc, path, e));
-    static const cfg_field rows[] = {{"concepts", CFG_TREE, 0, sizeof(cfg_node *), NULL, .help = "a list"}, CFG_END};
-    return cfg_fill(NULL, f->doc, &(cfg_section){"", rows, list}, 1, map, e);
+    if (str_ends(path, ".tsv"))
+        return farm_table(&piece->concept_list, piece->doc, path, e);
+    TRY(cfg_yaml_read(&map, piece->doc, path, e));
+    if (map->kind != CFG_MAP)
+        return cfg_fail(e, map->at, "a piece of a farm is a map with concepts:, merge:, or both");
+    return cfg_fill(NULL, piece->doc, &(cfg_section){"", rows, piece}, 1, map, e);
 }
 
-int farm_more(farm_concept **out, size_t *n, farmfile *f, const char *path, err *e)
+int farm_piece(farmfile **out, farmfile *f, const char *path, err *e)
 {
-    const cfg_node *list;
-    TRY(read_piece(&list, f, path, e));
-    TRY(farm_concepts(out, n, f, list, e));
-    /* Old and new together must be a farm: the same laws as if all had stood in one file. */
-    farmfile both = *f;
-    both.concept_count = f->concept_count + *n;
-    both.concepts = cfg_room(f->doc, both.concept_count * sizeof *both.concepts);
-    if (f->concept_count > 0)
-        memcpy(both.concepts, f->concepts, f->concept_count * sizeof *both.concepts);
-    if (*n > 0)
-        memcpy(both.concepts + f->concept_count, *out, *n * sizeof *both.concepts);
-    TRY(farm_check_concepts(&both, e));
-    return farm_check_merges(&both, e);
+    farmfile *piece = cfg_room(f->doc, sizeof *piece);
+    *out = NULL;
+    *piece = *f;
+    piece->piece = true;
+    piece->concepts = NULL;
+    piece->merges = NULL;
+    piece->concept_count = piece->merge_count = 0;
+    piece->concept_list = piece->merge_list = NULL;
+    TRY(read_piece(piece, path, e));
+    if (piece->concept_list)
+        TRY(farm_concepts(&piece->concepts, &piece->concept_count, piece, piece->concept_list, e));
+    TRY(farm_merges(piece, e));
+    TRY(farm_check_concepts(piece, e));
+    TRY(farm_check_merges(piece, e));
+    *out = piece;
+    return 0;
 }

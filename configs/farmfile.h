@@ -4,7 +4,8 @@
  * a tree: their rows belong to data, training and the method, which this module does not know.
  *
  * Settings of a concept = defaults, over it the entry's own keys (maps join, null takes away), over it a table's row.
- * Relative paths in them are relative to `root`, the folder of the farm file. */
+ * Relative paths in them are relative to `root`: the folder of the farm file, or, for the copy that an accepted farm
+ * keeps in its own folder, what the file `origin` beside it says. */
 #include "cluster/base/hash.h"
 #include "configs/cfg.h"
 
@@ -40,6 +41,9 @@ typedef struct {
     const char *exec;            /* a command; "" for none */
 } farm_notify;
 
+/* Whose the farm is, in parts: who has twice the weight gets twice as much while others wait. */
+typedef struct { const char *owner; double weight; } farm_share;
+
 typedef struct {
     const char *name;
     const char *path;            /* of the file, as given */
@@ -47,8 +51,12 @@ typedef struct {
     const char *base;            /* absolute: a diffusers folder or one .safetensors */
     int backend;                 /* a farm_backend */
     farm_limits limits;
+    bool serve;                  /* stay when all is done, for what is added */
+    farm_share *shares;          /* of owners; others weigh 1 */
+    size_t share_count;
     farm_notify notify;
-    const cfg_node *defaults, *concept_list, *merge_list; /* as they stand in the file */
+    bool piece;                  /* what it depends on and merges may be elsewhere */
+    const cfg_node *defaults, *concept_list, *merge_list, *share_map; /* as they stand in the file */
     farm_concept *concepts;
     size_t concept_count;
     farm_merge *merges;
@@ -67,9 +75,10 @@ extern const cfg_field farm_fields[];
  * All of the farmfile lives in `d`, too, and goes with cfg_doc_free. */
 int farm_read(farmfile **out, cfg_doc *d, const char *path, const cfg_node *flags, err *e);
 
-/* The concepts of another piece, under f's defaults: a table (.tsv), or YAML with nothing but `concepts:`. They live in
- * f->doc; none may have a name that f has. f itself is as it was. */
-int farm_more(farm_concept **out, size_t *n, farmfile *f, const char *path, err *e);
+/* Another piece under f's defaults: a table (.tsv), or YAML with nothing but `concepts:` and `merge:`. It is f with
+ * these lists instead of its own, and lives in f->doc; f is as it was. Names may be f's, and what they depend on and
+ * merge may be elsewhere: the caller knows what else there is. Relative paths in it are relative to f's root. */
+int farm_piece(farmfile **out, farmfile *f, const char *path, err *e);
 
 const farm_concept *farm_find(const farmfile *f, const char *name); /* NULL: none */
 /* The settings as JSON (cfg_json; free() it) and their SHA-256, which tells whether a concept was changed. */

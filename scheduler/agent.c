@@ -131,6 +131,8 @@ static int on_order(agent *a, const wire_frame *f, err *e)
         task_run(a, o);
     else if (f->type == LINK_HALT && a->welcome)
         task_halt(a, o);
+    else if (f->type == LINK_END && json_is_true(json_object_get(o, "now")))
+        a->over = true;
     else if (f->type == LINK_END)
         leave(a);
     else
@@ -165,7 +167,7 @@ static void on_boss(void *arg, bool readable, bool writable)
         a->over = true;
 }
 
-/* INT and USR1 mean "drain" and are the coordinator's to decide. TERM is notice: a few seconds are left, or less. */
+/* What INT, USR1 and USR2 mean is the coordinator's to decide. TERM is notice: a few seconds are left, or less. */
 static void on_signal(void *arg, int signal)
 {
     agent *a = arg;
@@ -192,7 +194,7 @@ static double seconds(const char *name, double otherwise)
 
 int agent_run(const agent_options *o, err *e)
 {
-    static const int signals[] = {SIGCHLD, SIGINT, SIGTERM, SIGUSR1, SIGHUP, -1};
+    static const int signals[] = {SIGCHLD, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGHUP, -1};
     agent a = {.how = o, .l = loop_new(), .silence_s = seconds("CFARM_SILENCE_S", WORKER_SILENCE_S),
                .checkpoint_s = seconds("CFARM_CHECKPOINT_S", CHECKPOINT_S), .oom_kills = node_oom_kills()};
     int rc;

@@ -32,6 +32,14 @@ static const command commands[] = {
     {"train", command_train, NULL, false, "train what a farm file asks for; goes on where it was left"},
     {"plan", command_plan, NULL, false, "check a farm file, its pictures and its model; train nothing"},
     {"status", command_status, NULL, false, "how far a farm is"},
+    {"add", command_add, NULL, false, "give a farm more concepts, whether it runs or rests"},
+    {"cancel", command_order, NULL, false, "take concepts out; what runs is stopped"},
+    {"retry", command_order, NULL, false, "put quarantined, rejected or cancelled concepts back in the line"},
+    {"hold", command_order, NULL, false, "keep concepts from starting, until they are released"},
+    {"release", command_order, NULL, false, "let what is on hold start"},
+    {"priority", command_order, NULL, false, "make concepts urgent, normal or background"},
+    {"drain", command_drain, NULL, false, "let what runs end, then end the farm"},
+    {"stop", command_drain, NULL, false, "stop what runs, to go on at the next start, and end the farm"},
     {"submit", command_submit, NULL, false, "write a farm's Slurm script and queue it"},
     {"merge", NULL, "cfarm-merge", true, "several concept files become one"},
     {"inspect", NULL, "cfarm-merge", true, "what is in a concept or merged file"},
@@ -52,7 +60,8 @@ static int show_help(FILE *to)
     for (int i = 0; i < COMMANDS; i++)
         fprintf(to, "  %-9s %s\n", commands[i].name, commands[i].help);
     fputs("exit status: 0 all done; 1 some concepts failed; 2 a mistake in what was given, nothing begun;\n"
-          "             3 the farm could not go on; 130 told to stop, the same command goes on\n"
+          "             3 the farm could not go on; 20 stopped by the machine (TERM, USR1, the time limit) and\n"
+          "             130 by a person: the same command goes on\n"
           "under a launcher: mpirun -np 4 cfarm train FARM.yaml\n",
           to);
     return to == stdout ? FARM_DONE : FARM_BAD_INPUT;

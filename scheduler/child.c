@@ -78,6 +78,16 @@ static void place_fd(int from, int to)
         dup2(from, to);
 }
 
+/* Slurm signals every process of a step, children too: what these mean is their master's affair, who stops them in his
+ * own way. */
+static void leave_signals_to_the_master(void)
+{
+    static const int number[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
+
+    for (size_t i = 0; i < sizeof number / sizeof number[0]; i++)
+        signal(number[i], SIG_IGN);
+}
+
 static _Noreturn void become(const child_spec *c, pid_t parent)
 {
     sigset_t none;
@@ -85,6 +95,7 @@ static _Noreturn void become(const child_spec *c, pid_t parent)
 
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+    leave_signals_to_the_master();
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)

@@ -10,6 +10,9 @@
 
 typedef struct coordinator coordinator;
 
+/* Each one more than the one before: what runs ends, what runs is stopped, now. */
+typedef enum { LEVEL_RUN, LEVEL_DRAIN, LEVEL_HALT, LEVEL_KILL } coord_level;
+
 /* One connection: a stranger until its HELLO, an agent from then on. */
 typedef struct peer {
     struct peer *next;
@@ -36,12 +39,15 @@ struct coordinator {
     loop *loop;
     peer *peers;
     int agents_seen;
+    int added;               /* by the orders of this turn */
     sched_effects todo;      /* of the last step */
     sched_effect *act;       /* decided and not yet carried out */
     size_t acts;
     merge_step merge;
     pace pace;
-    int interrupts;
+    coord_level level;       /* how far it was told to stop */
+    bool by_machine;         /* and by whom */
+    int64_t halted_ns;
     bool stop;               /* now */
     bool ended;              /* END was said */
     int status;
@@ -50,7 +56,9 @@ struct coordinator {
 };
 
 /* coordinator.c */
-void coord_step(coordinator *c, const sched_event *ev);
+int coord_try(coordinator *c, const sched_event *ev, err *e);
+void coord_step(coordinator *c, const sched_event *ev); /* a refusal is logged */
+void coord_stop(coordinator *c, coord_level level);     /* never goes back */
 int64_t coord_now_ms(void);
 void coord_tell(peer *k, int type, json_t *body); /* takes body */
 peer *coord_peer_of(const coordinator *c, int node);
@@ -60,9 +68,13 @@ void coord_fail(coordinator *c, const err *e);    /* the farm itself cannot go o
 void peer_accept(coordinator *c);
 void peer_close(peer *k, const char *why);
 
+/* coord_orders.c -- the spool */
+void orders_tick(coordinator *c);
+
 /* coord_merge.c -- one merge at a time, as a child */
 void merge_start(coordinator *c, int job, int attempt);
 void merge_stop(coordinator *c);
+void merge_halt(coordinator *c, int job, int attempt); /* stops it and says so */
 void merge_reap(coordinator *c);
 
 /* coord_show.c -- the status file, the lines for people */

@@ -154,6 +154,12 @@ void merge_stop(coordinator *c)
     fs_discard(c->merge.aside);
 }
 
+void merge_halt(coordinator *c, int job, int attempt)
+{
+    merge_stop(c);
+    coord_step(c, &(sched_event){.type = EV_STOPPED, .now_ms = coord_now_ms(), .job = job, .attempt = attempt});
+}
+
 /* ---- ending --------------------------------------------------------------------------------------------------- */
 
 static void last_line(const coordinator *c, char *out, size_t room)

@@ -210,7 +210,7 @@ void show_tick(coordinator *c)
     age_pace(&c->pace);
     progress_line(c);
     if (t >= c->status_ns) {
-        write_status(c, c->interrupts > 0 ? "draining" : "running");
+        write_status(c, c->level > LEVEL_RUN ? "draining" : "running");
         c->status_ns = clock_ns() + SECOND + STATUS_SHARE * (clock_ns() - t);
     }
     if (c->told_ns == 0)
@@ -227,6 +227,7 @@ static const char *end_word(int status)
     case FARM_DONE:        return "done";
     case FARM_SOME_FAILED: return "some failed";
     case FARM_INTERRUPTED: return "interrupted";
+    case FARM_AGAIN:       return "stopped by the machine";
     default:               return "broken";
     }
 }

@@ -16,7 +16,8 @@
 #include "scheduler/link.h"
 
 enum { TURN_MS = 100, BACKLOG = 1024 };
-static const int64_t SECOND = 1000000000, AGENTS_WAIT = 30 * SECOND, STRANGER_WAIT = 10 * SECOND, END_WAIT = 20 * SECOND;
+static const int64_t SECOND = 1000000000, AGENTS_WAIT = 30 * SECOND, STRANGER_WAIT = 10 * SECOND, END_WAIT = 20 * SECOND,
+                     HALT_WAIT = 20 * SECOND;
 
 int64_t coord_now_ms(void) { return clock_ns() / 1000000; }
 
@@ -86,26 +87,30 @@ static void act(coordinator *c, const sched_effect *x)
     if (x->type == DO_MERGE)
         merge_start(c, x->job, x->attempt);
     else if (x->type == DO_STOP && x->node < 0)
-        merge_stop(c);
+        merge_halt(c, x->job, x->attempt);
     else if (x->type == DO_STOP && k)
         order_halt(c, k, x);
     else if (x->type == DO_START && k)
         order_run(c, k, x);
 }
 
-void coord_step(coordinator *c, const sched_event *ev)
+int coord_try(coordinator *c, const sched_event *ev, err *e)
 {
-    err e = {0};
-
-    if (ledger_step(c->l, ev, &c->todo, &e) != 0) {
-        log_event(c->how->log, "refused", TEXT("why", e.text));
-        return;
-    }
+    TRY(ledger_step(c->l, ev, &c->todo, e));
     for (size_t i = 0; i < c->todo.records; i++)
         show_event(c, &c->todo.record[i]);
     c->act = mem_grow(c->act, c->acts + c->todo.n + 1, sizeof *c->act);
     for (size_t i = 0; i < c->todo.n; i++)
         c->act[c->acts++] = c->todo.at[i];
+    return 0;
+}
+
+void coord_step(coordinator *c, const sched_event *ev)
+{
+    err e = {0};
+
+    if (coord_try(c, ev, &e) != 0)
+        log_event(c->how->log, "refused", TEXT("why", e.text));
 }
 
 /* First the journal, then the world. Acting may bring events at once (a merge that cannot start): then once more. */
@@ -137,20 +142,38 @@ void coord_fail(coordinator *c, const err *e)
 
 /* ---- signals -------------------------------------------------------------------------------------------------- */
 
+void coord_stop(coordinator *c, coord_level level)
+{
+    if (level <= c->level)
+        return;
+    c->level = level;
+    if (level == LEVEL_DRAIN) {
+        log_event(c->how->log, "draining", TEXT("hint", "what runs will end, nothing more starts; again stops it"));
+        coord_step(c, &(sched_event){.type = EV_DRAIN});
+    } else if (level == LEVEL_HALT) {
+        log_event(c->how->log, "stopping", TEXT("hint", "what runs is stopped and goes on at the next start; again kills it"));
+        c->halted_ns = clock_ns();
+        coord_step(c, &(sched_event){.type = EV_HALT});
+    } else {
+        c->stop = true;
+    }
+}
+
+/* A person's Ctrl-C goes a step further each time. The machine's TERM and USR1 (a preemption, a time limit near) leave no
+ * time to drain. */
 static void on_signal(void *arg, int signal)
 {
     coordinator *c = arg;
 
     if (signal == SIGCHLD) {
         merge_reap(c);
-        return;
-    }
-    c->interrupts++;
-    if (signal == SIGTERM || signal == SIGHUP || c->interrupts > 1) {
-        c->stop = true;
+    } else if (signal == SIGUSR2) {
+        coord_stop(c, LEVEL_DRAIN);
+    } else if (signal == SIGINT) {
+        coord_stop(c, c->level + 1);
     } else {
-        log_event(c->how->log, "draining", TEXT("hint", "what runs will end, nothing more starts; again stops now"));
-        coord_step(c, &(sched_event){.type = EV_DRAIN});
+        c->by_machine |= c->level < LEVEL_HALT;
+        coord_stop(c, c->level < LEVEL_HALT ? LEVEL_HALT : LEVEL_KILL);
     }
 }
 
@@ -176,7 +199,7 @@ static void open_when_met(coordinator *c)
 {
     bool waited = clock_ns() - c->started_ns > AGENTS_WAIT;
 
-    if (c->s->open || c->interrupts > 0 || (c->agents_seen < c->how->agents && !waited))
+    if (c->s->open || c->level > LEVEL_RUN || (c->agents_seen < c->how->agents && !waited))
         return;
     if (waited && c->agents_seen < c->how->agents)
         log_event(c->how->log, "missing", INT("agents", c->how->agents - c->agents_seen));
@@ -192,14 +215,22 @@ static void drop_strangers(coordinator *c)
     }
 }
 
+/* Also a concept that was cancelled or put on hold has its slots until it is stopped. */
+static bool slots_held(const sched *s)
+{
+    for (int n = 0; n < s->nodes; n++)
+        for (int i = 0; i < s->node[n].n; i++)
+            if (s->node[n].slot[i].job >= 0)
+                return true;
+    return false;
+}
+
 /* Work is left and nobody could ever do it: every agent is gone, or every slot is down. */
 static void check_hands(coordinator *c)
 {
-    bool running = c->s->merging || c->s->count[JOB_ASSIGNED] + c->s->count[JOB_LOADING] + c->s->count[JOB_TRAINING] +
-                                        c->s->count[JOB_PUBLISHING] > 0;
     err e = {0};
 
-    if (!c->s->open || running || sched_over(c->s) || c->s->ready + c->s->warming > 0)
+    if (!c->s->open || c->s->merging || slots_held(c->s) || sched_over(c->s) || c->s->ready + c->s->warming > 0)
         return;
     if (agents_here(c) == 0)
         err_set(&e, ERR_PEER, "no agent is left to do the work");
@@ -224,7 +255,9 @@ static int final_status(const coordinator *c)
         return c->status;
     if (all_done(c->s))
         return FARM_DONE;
-    return c->interrupts > 0 ? FARM_INTERRUPTED : FARM_SOME_FAILED;
+    if (c->by_machine)
+        return FARM_AGAIN;
+    return c->level > LEVEL_RUN ? FARM_INTERRUPTED : FARM_SOME_FAILED;
 }
 
 /* Agents leave by themselves once they are told; one that does not is left behind. */
@@ -237,7 +270,7 @@ static void say_end(coordinator *c)
     c->status = final_status(c);
     show_end(c);
     for (peer *k = c->peers; k; k = k->next)
-        coord_tell(k, LINK_END, json_object());
+        coord_tell(k, LINK_END, json_pack("{s:b}", "now", c->level == LEVEL_KILL));
     while (c->peers && clock_ns() < until)
         loop_turn(c->loop, TURN_MS);
     while (c->peers)
@@ -249,21 +282,30 @@ static void turn(coordinator *c)
     loop_turn(c->loop, TURN_MS);
     coord_step(c, &(sched_event){.type = EV_TICK, .now_ms = coord_now_ms()});
     open_when_met(c);
+    orders_tick(c);
     carry_out(c);
     drop_strangers(c);
     check_hands(c);
     show_tick(c);
+    if (c->level == LEVEL_HALT && clock_ns() - c->halted_ns > HALT_WAIT)
+        c->stop = true;
+}
+
+/* Nothing is left to do, and nobody waits for more. */
+static bool at_end(const coordinator *c)
+{
+    return sched_over(c->s) && (c->level > LEVEL_RUN || (c->s->open && !c->how->serve));
 }
 
 int coordinator_run(const coordinator_options *o)
 {
-    static const int signals[] = {SIGCHLD, SIGINT, SIGTERM, SIGUSR1, SIGHUP, -1};
+    static const int signals[] = {SIGCHLD, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGHUP, -1};
     coordinator c = {.how = o, .l = o->l, .s = o->l->s, .loop = loop_new(), .started_ns = clock_ns()};
 
     signal(SIGPIPE, SIG_IGN);
     loop_signals(c.loop, on_signal, &c, signals);
     loop_add(c.loop, o->listen, on_listen, &c);
-    while (!c.stop && !((c.s->open || c.interrupts > 0) && sched_over(c.s)))
+    while (!c.stop && !at_end(&c))
         turn(&c);
     say_end(&c);
     loop_drop(c.loop, o->listen);

@@ -12,7 +12,8 @@ enum {
     FARM_SOME_FAILED = 1, /* the rest is done; some concepts are quarantined, rejected, or wait for such */
     FARM_BAD_INPUT = 2,   /* a usage or settings mistake: nothing was begun */
     FARM_BROKEN = 3,      /* the farm itself could not go on: no worker, no disk, no coordinator */
-    FARM_INTERRUPTED = 130 /* told to stop; the same command goes on */
+    FARM_AGAIN = 20,      /* stopped by the machine (TERM, USR1, the time limit): the same command goes on. Requeue it */
+    FARM_INTERRUPTED = 130 /* stopped by a person (INT, an order); the same command goes on */
 };
 
 typedef struct {
@@ -21,12 +22,14 @@ typedef struct {
     int listen;           /* a listening socket; taken */
     const char *token;
     int agents;           /* that will come; starts wait for them, a while */
+    bool serve;           /* stay when nothing is left to do */
     logger *log;          /* borrowed */
 } coordinator_options;
 
 /* A socket agents can reach: on loopback alone, or on all addresses. */
 int coordinator_listen(int *fd, int *port, bool everywhere, err *e);
-/* Until nothing is left to do, or it is told to stop by signals: INT or USR1 once drains (what runs ends, nothing
- * starts), twice, or TERM, stops now. Returns the farm's exit status. */
+/* Until nothing is left to do, or it is told to stop: INT once, USR2 or `cfarm drain` drains (what runs ends, nothing
+ * starts); INT twice, TERM, USR1 or `cfarm stop` halts (workers are asked to stop, with a checkpoint where they can); one
+ * more INT or TERM kills. Returns the farm's exit status. */
 int coordinator_run(const coordinator_options *o);
 #endif

@@ -85,35 +85,25 @@ static void add(intake *i, intake_change c)
     i->trainings += c.kind == INTAKE_SUBMIT && c.concept;
 }
 
+/* settings: taken. */
 typedef struct {
-    const char *name;
-    job_kind kind;
-    int priority;
-    bool hold, retry;
-    json_t *settings;       /* taken */
+    job_spec spec;
+    bool retry;
+    json_t *settings;
     intake_change submit;
 } wanted;
 
-static bool same_but_root(const sched_job *j, const json_t *settings, char *text, size_t room)
+static bool same_but_root(const sched_job *j, const json_t *settings, char text[INTAKE_TEXT])
 {
     json_t *was = json_loads(j->spec.settings, 0, NULL), *is = json_deep_copy(settings);
     bool differs;
 
     without_root(was);
     without_root(is);
-    differs = difference(was, is, "", text, room);
+    differs = difference(was, is, "", text, INTAKE_TEXT);
     json_decref(was);
     json_decref(is);
     return !differs;
-}
-
-static bool same_text(const sched_job *j, const json_t *settings)
-{
-    char *text = json_dumps(settings, JSON_COMPACT | JSON_SORT_KEYS);
-    bool same = strcmp(text, j->spec.settings) == 0;
-
-    free(text);
-    return same;
 }
 
 static bool stuck(const sched_job *j)
@@ -121,50 +111,94 @@ static bool stuck(const sched_job *j)
     return j->state == JOB_QUARANTINED || j->state == JOB_REJECTED;
 }
 
+/* A word that a command has spoken about it is not the file's to take back. */
+static bool other_wishes(const sched_job *j, const job_spec *p, char text[INTAKE_TEXT])
+{
+    bool priority = j->spec.priority != p->priority && !(j->ordered & ORDERED_PRIORITY);
+    bool hold = p->hold && !j->spec.hold && !(j->ordered & ORDERED_HOLD);
+    bool owner = strcmp(j->spec.owner, p->owner ? p->owner : "") != 0;
+
+    snprintf(text, INTAKE_TEXT, "%s", priority ? "priority" : hold ? "hold" : "owner");
+    return priority || hold || owner;
+}
+
+intake_answer intake_judge(const sched_job *j, const job_spec *p, char text[INTAKE_TEXT])
+{
+    json_t *settings;
+    bool same;
+
+    text[0] = '\0';
+    if (!j)
+        return INTAKE_NEW;
+    if (j->spec.kind != p->kind)
+        return INTAKE_OTHER_KIND;
+    if (strcmp(j->spec.settings, p->settings) == 0 && (j->state == JOB_DONE || !other_wishes(j, p, text)))
+        return INTAKE_SAME;
+    settings = json_loads(p->settings, 0, NULL);
+    same = same_but_root(j, settings, text);
+    json_decref(settings);
+    if (j->state == JOB_DONE)
+        return same ? INTAKE_SAME : INTAKE_DONE_OTHERWISE;
+    if (same && !other_wishes(j, p, text))
+        snprintf(text, INTAKE_TEXT, "the folder of its paths");
+    return sched_running(j) || j->node >= 0 ? INTAKE_RUNS : INTAKE_CHANGED;
+}
+
 static int compare_known(intake *out, int at, const sched_job *j, const wanted *w, err *e)
 {
-    char text[400];
-    bool same = same_but_root(j, w->settings, text, sizeof text);
+    char text[INTAKE_TEXT];
+    intake_answer is = intake_judge(j, &w->spec, text);
 
-    if (j->spec.kind != w->kind)
-        return err_set(e, ERR_INPUT, "%s was a %s before and is a %s now; give it another name", w->name,
-                       job_kind_name(j->spec.kind), job_kind_name(w->kind));
-    if (j->state == JOB_DONE)
-        return same ? 0 : err_set(e, ERR_INPUT, "%s is done, and its settings changed (%s); put them back, or give it "
-                                  "another name", w->name, text);
-    if (!same || !same_text(j, w->settings) || (int)j->spec.priority != w->priority || (w->hold && !j->spec.hold))
+    if (is == INTAKE_OTHER_KIND)
+        return err_set(e, ERR_INPUT, "%s was a %s before and is a %s now; give it another name", w->spec.name,
+                       job_kind_name(j->spec.kind), job_kind_name(w->spec.kind));
+    if (is == INTAKE_DONE_OTHERWISE)
+        return err_set(e, ERR_INPUT, "%s is done, and its settings changed (%s); put them back, or give it another name",
+                       w->spec.name, text);
+    if (j->state == JOB_DONE || (j->ordered & ORDERED_CANCEL))
+        return 0;
+    if (is != INTAKE_SAME)
         add(out, w->submit);
-    else if (j->state == JOB_CANCELLED || (stuck(j) && w->retry) || (j->spec.hold && !w->hold))
+    else if (j->state == JOB_CANCELLED || (stuck(j) && w->retry) ||
+             (j->spec.hold && !w->spec.hold && !(j->ordered & ORDERED_HOLD)))
         add(out, (intake_change){.kind = INTAKE_RELEASE, .job = at});
     return 0;
 }
 
-static int compare_one(intake *out, const ledger *l, wanted *w, err *e)
-{
-    int at = sched_find(l->s, w->name), rc = 0;
+static char *spec_settings(const wanted *w) { return json_dumps(w->settings, JSON_COMPACT | JSON_SORT_KEYS); }
 
-    if (at < 0)
-        add(out, w->submit);
-    else
-        rc = compare_known(out, at, &l->s->job[at], w, e);
+static void wanted_free(wanted *w)
+{
+    free((char *)(uintptr_t)w->spec.settings);
     json_decref(w->settings);
+}
+
+static int compare_one(intake *out, const ledger *l, wanted w, err *e)
+{
+    int at = sched_find(l->s, w.spec.name), rc = 0;
+
+    w.spec.settings = spec_settings(&w);
+    if (at < 0)
+        add(out, w.submit);
+    else
+        rc = compare_known(out, at, &l->s->job[at], &w, e);
+    wanted_free(&w);
     return rc;
 }
 
-static int compare_concept(intake *out, const ledger *l, const farm_concept *c, bool retry, err *e)
+static wanted want_concept(const farm_concept *c)
 {
-    wanted w = {.name = c->name, .kind = JOB_TRAIN, .priority = c->priority, .hold = c->hold, .retry = retry,
-                .settings = concept_settings(c), .submit = {.kind = INTAKE_SUBMIT, .concept = c}};
+    job_spec p = {.name = c->name, .kind = JOB_TRAIN, .priority = (job_priority)c->priority, .hold = c->hold,
+                  .owner = c->owner};
 
-    return compare_one(out, l, &w, e);
+    return (wanted){.spec = p, .settings = concept_settings(c), .submit = {.kind = INTAKE_SUBMIT, .concept = c}};
 }
 
-static int compare_merge(intake *out, const ledger *l, const farmfile *f, const farm_merge *m, bool retry, err *e)
+static wanted want_merge(const farmfile *f, const farm_merge *m)
 {
-    wanted w = {.name = m->name, .kind = JOB_MERGE, .priority = PRIORITY_NORMAL, .retry = retry,
-                .settings = merge_settings(m, f), .submit = {.kind = INTAKE_SUBMIT, .merge = m}};
+    job_spec p = {.name = m->name, .kind = JOB_MERGE, .priority = PRIORITY_NORMAL, .owner = ""};
 
-    return compare_one(out, l, &w, e);
+    return (wanted){.spec = p, .settings = merge_settings(m, f), .submit = {.kind = INTAKE_SUBMIT, .merge = m}};
 }
 
 static bool asked_for(const farmfile *f, const char *name)
@@ -180,18 +214,81 @@ int intake_compare(intake *out, const ledger *l, const farmfile *f, bool retry, 
     int rc = 0;
 
     *out = (intake){0};
-    for (size_t i = 0; i < f->concept_count && rc == 0; i++)
-        rc = compare_concept(out, l, &f->concepts[i], retry, e);
-    for (size_t i = 0; i < f->merge_count && rc == 0; i++)
-        rc = compare_merge(out, l, f, &f->merges[i], retry, e);
+    for (size_t i = 0; i < f->concept_count + f->merge_count && rc == 0; i++) {
+        size_t n = f->concept_count;
+        wanted w = i < n ? want_concept(&f->concepts[i]) : want_merge(f, &f->merges[i - n]);
+        w.retry = retry;
+        rc = compare_one(out, l, w, e);
+    }
     for (int i = 0; i < l->s->jobs && rc == 0; i++) {
         const sched_job *j = &l->s->job[i];
-        if (j->state != JOB_DONE && j->state != JOB_CANCELLED && !asked_for(f, j->spec.name))
+        if (j->state != JOB_DONE && j->state != JOB_CANCELLED && !j->spec.added && !asked_for(f, j->spec.name))
             add(out, (intake_change){.kind = INTAKE_CANCEL, .job = i});
     }
     if (rc != 0)
         intake_free(out);
     return rc;
+}
+
+/* ---- a piece -------------------------------------------------------------------------------------------------- */
+
+static void refuse(intake_tell *tell, void *arg, const wanted *w, intake_answer is, const char *difference)
+{
+    char text[2 * INTAKE_TEXT];
+    const char *kind = job_kind_name(w->spec.kind);
+
+    if (is == INTAKE_OTHER_KIND)
+        snprintf(text, sizeof text, "something else than a %s has that name", kind);
+    else if (is == INTAKE_RUNS)
+        snprintf(text, sizeof text, "it is being made, and %s differs; cancel it first", difference);
+    else
+        snprintf(text, sizeof text, "it is done, and its settings changed (%s); give it another name", difference);
+    tell(arg, w->spec.name, is, text);
+}
+
+static void compare_piece_one(intake *out, const ledger *l, wanted w, intake_tell *tell, void *arg)
+{
+    int at = sched_find(l->s, w.spec.name);
+    const sched_job *j = at >= 0 ? &l->s->job[at] : NULL;
+    char text[INTAKE_TEXT];
+    intake_answer is;
+
+    w.spec.settings = spec_settings(&w);
+    is = intake_judge(j, &w.spec, text);
+    if (is == INTAKE_SAME && j->state == JOB_CANCELLED) /* who adds it again wants it after all */
+        is = INTAKE_CHANGED;
+    if (is == INTAKE_NEW || is == INTAKE_CHANGED)
+        add(out, w.submit);
+    else if (is == INTAKE_SAME)
+        tell(arg, w.spec.name, is, job_state_name(j->state));
+    else
+        refuse(tell, arg, &w, is, text);
+    wanted_free(&w);
+}
+
+/* What it needs must be in the piece, or in the farm already. */
+static int check_needs(const ledger *l, const farmfile *piece, const char *name, const cfg_texts *needs, bool files, err *e)
+{
+    for (size_t i = 0; i < needs->n; i++) {
+        bool file = files && (strchr(needs->at[i], '/') || str_ends(needs->at[i], ".h5"));
+        if (!file && !asked_for(piece, needs->at[i]) && sched_find(l->s, needs->at[i]) < 0)
+            return err_set(e, ERR_INPUT, "%s needs %s, which is neither in the farm nor in this piece", name, needs->at[i]);
+    }
+    return 0;
+}
+
+int intake_compare_piece(intake *out, const ledger *l, const farmfile *piece, intake_tell *tell, void *arg, err *e)
+{
+    *out = (intake){0};
+    for (size_t i = 0; i < piece->concept_count; i++)
+        TRY(check_needs(l, piece, piece->concepts[i].name, &piece->concepts[i].depends, false, e));
+    for (size_t i = 0; i < piece->merge_count; i++)
+        TRY(check_needs(l, piece, piece->merges[i].name, &piece->merges[i].of, true, e));
+    for (size_t i = 0; i < piece->concept_count; i++)
+        compare_piece_one(out, l, want_concept(&piece->concepts[i]), tell, arg);
+    for (size_t i = 0; i < piece->merge_count; i++)
+        compare_piece_one(out, l, want_merge(piece, &piece->merges[i]), tell, arg);
+    return 0;
 }
 
 void intake_free(intake *i)
@@ -231,13 +328,18 @@ static int find_checked(const json_t *by_name, const char *name, job_spec *p, er
     return 0;
 }
 
-/* Only names of jobs are waited for; a path is a file that exists already. */
-static json_t *needs_of(const farmfile *f, const cfg_texts *names)
+/* Is it a job: of this file, or, for a piece, of the farm it comes to? A path is a file that exists already. */
+static bool is_job(const ledger *l, const farmfile *f, const char *name)
+{
+    return asked_for(f, name) || (f->piece && sched_find(l->s, name) >= 0);
+}
+
+static json_t *needs_of(const ledger *l, const farmfile *f, const cfg_texts *names)
 {
     json_t *needs = json_array();
 
     for (size_t i = 0; i < names->n; i++)
-        if (asked_for(f, names->at[i]))
+        if (is_job(l, f, names->at[i]))
             json_array_append_new(needs, json_string(names->at[i]));
     return needs;
 }
@@ -262,19 +364,21 @@ static int submit(ledger *l, job_spec *p, json_t *settings, json_t *needs, err *
 
 static int submit_change(ledger *l, const intake_change *c, const farmfile *f, const json_t *by_name, err *e)
 {
-    job_spec p = {.retries = (int)f->limits.retries, .leaves = 1, .priority = PRIORITY_NORMAL, .batch = 1};
+    job_spec p = {.retries = (int)f->limits.retries, .leaves = 1, .priority = PRIORITY_NORMAL, .batch = 1,
+                  .added = f->piece};
 
     if (c->merge) {
         p.kind = JOB_MERGE;
         p.name = c->merge->name;
-        return submit(l, &p, merge_settings(c->merge, f), needs_of(f, &c->merge->of), e);
+        return submit(l, &p, merge_settings(c->merge, f), needs_of(l, f, &c->merge->of), e);
     }
     p.name = c->concept->name;
     p.priority = (job_priority)c->concept->priority;
     p.hold = c->concept->hold;
+    p.owner = c->concept->owner;
     if (find_checked(by_name, p.name, &p, e) != 0)
         return err_wrap(e, "concept %s", p.name);
-    return submit(l, &p, concept_settings(c->concept), needs_of(f, &c->concept->depends), e);
+    return submit(l, &p, concept_settings(c->concept), needs_of(l, f, &c->concept->depends), e);
 }
 
 static int apply(ledger *l, const intake_change *c, const farmfile *f, const json_t *by_name, err *e)

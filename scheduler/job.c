@@ -74,6 +74,7 @@ void job_spec_free(sched_job *j)
 {
     free((char *)(uintptr_t)j->spec.name);
     free((char *)(uintptr_t)j->spec.settings);
+    free((char *)(uintptr_t)j->spec.owner);
     json_decref((json_t *)(uintptr_t)j->spec.needs);
     free(j->needs);
     j->needs = NULL;
@@ -96,6 +97,7 @@ static void spec_own(sched *s, sched_job *j, const job_spec *from)
     j->spec = *from;
     j->spec.name = mem_text(from->name);
     j->spec.settings = canonical(from->settings);
+    j->spec.owner = mem_text(from->owner ? from->owner : "");
     j->spec.needs = json_deep_copy(from->needs);
     j->needs = NEW_N(int, n + 1);
     j->blocked = false;
@@ -143,6 +145,7 @@ static int check_spec(const sched *s, const job_spec *p, err *e)
 /* A name that is there already may come again with other settings while nothing depends on the old ones. */
 int job_submit(sched *s, const sched_event *ev, err *e)
 {
+    job_spec spec = ev->spec;
     bool changed;
     int at;
 
@@ -161,15 +164,20 @@ int job_submit(sched *s, const sched_event *ev, err *e)
         if (ev->spec.kind == JOB_MERGE)
             s->merge[s->merges++] = at;
     } else {
+        if (s->job[at].ordered & ORDERED_PRIORITY)
+            spec.priority = s->job[at].spec.priority;
+        if (s->job[at].ordered & ORDERED_HOLD)
+            spec.hold = s->job[at].spec.hold;
         job_let_go(s, at);
         job_set(s, at, JOB_CANCELLED);
         job_spec_free(&s->job[at]);
     }
-    spec_own(s, &s->job[at], &ev->spec);
+    spec_own(s, &s->job[at], &spec);
     s->job[at].failures = s->job[at].mishaps = 0;
+    s->job[at].ordered &= ~ORDERED_CANCEL;
     if (changed)
         queue_rebuild(s);
-    if (ev->spec.hold)
+    if (spec.hold)
         wait_until(s, at, JOB_HOLD, INT64_MAX);
     else
         job_set(s, at, JOB_QUEUED);
@@ -196,13 +204,14 @@ int job_check(const sched *s, const sched_event *ev, err *e)
     return 0;
 }
 
+/* In the journal a next attempt may follow one that was stopped without blame: that has no record of its own. */
 int job_start(sched *s, const sched_event *ev, err *e)
 {
     sched_job *j;
 
     TRY(check_job(s, ev, e));
     j = &s->job[ev->job];
-    if ((j->state != JOB_QUEUED && j->state != JOB_RETRY_WAIT && j->state != JOB_HOLD) || ev->attempt != j->attempt + 1)
+    if (j->state >= JOB_DONE || j->node >= 0 || ev->attempt != j->attempt + 1)
         return err_set(e, ERR_INPUT, "%s attempt %d cannot start: it is %s", j->spec.name, ev->attempt,
                        job_state_name(j->state));
     j->attempt = ev->attempt;
@@ -292,19 +301,19 @@ static void sentence(sched_job *j, const sched_event *ev)
     j->why = mem_text(ev->text ? ev->text : ev->code ? ev->code : "no reason given");
 }
 
-/* ev->verdict is set: what follows is the same now and when the journal is read again. A cancelled one only gives back
- * its slots. */
+/* ev->verdict is set: what follows is the same now and when the journal is read again. One that was cancelled or put on
+ * hold meanwhile only gives back its slots. */
 int job_failed(sched *s, const sched_event *ev, err *e)
 {
     sched_job *j;
-    bool cancelled;
+    bool unwanted;
 
     TRY(job_check(s, ev, e));
     j = &s->job[ev->job];
-    cancelled = j->state == JOB_CANCELLED;
+    unwanted = !sched_running(j);
     remember_place(s, ev->job);
     job_let_go(s, ev->job);
-    if (cancelled)
+    if (unwanted)
         return 0;
     sentence(j, ev);
     if (own_fault(ev->blame))
@@ -333,7 +342,42 @@ int job_cancel(sched *s, const sched_event *ev, sched_effects *todo, err *e)
         return err_set(e, ERR_INPUT, "%s is %s", j->spec.name, job_state_name(j->state));
     if (sched_running(j))
         sched_do(todo, DO_STOP, ev->job, j);
+    if (ev->ordered)
+        j->ordered |= ORDERED_CANCEL;
     job_set(s, ev->job, JOB_CANCELLED);
+    return 0;
+}
+
+/* A running one is stopped, as if cancelled, and waits for its release. */
+int job_hold(sched *s, const sched_event *ev, sched_effects *todo, err *e)
+{
+    sched_job *j;
+
+    TRY(check_job(s, ev, e));
+    j = &s->job[ev->job];
+    if (j->state >= JOB_DONE || (j->state == JOB_HOLD && j->spec.hold))
+        return err_set(e, ERR_INPUT, "%s is %s", j->spec.name, job_state_name(j->state));
+    if (sched_running(j))
+        sched_do(todo, DO_STOP, ev->job, j);
+    j->spec.hold = true;
+    j->ordered |= ORDERED_HOLD;
+    wait_until(s, ev->job, JOB_HOLD, INT64_MAX);
+    return 0;
+}
+
+int job_priority_set(sched *s, const sched_event *ev, err *e)
+{
+    sched_job *j;
+
+    TRY(check_job(s, ev, e));
+    j = &s->job[ev->job];
+    if (j->state == JOB_DONE || ev->priority < 0 || ev->priority >= PRIORITIES)
+        return err_set(e, ERR_INPUT, "%s is %s", j->spec.name, job_state_name(j->state));
+    s->waiting[j->spec.priority] -= job_in_line(j);
+    j->spec.priority = ev->priority;
+    s->waiting[j->spec.priority] += job_in_line(j);
+    j->ordered |= ORDERED_PRIORITY;
+    queue_rebuild(s);
     return 0;
 }
 
@@ -343,12 +387,16 @@ int job_release(sched *s, const sched_event *ev, err *e)
 
     TRY(check_job(s, ev, e));
     j = &s->job[ev->job];
-    if (j->state != JOB_QUARANTINED && j->state != JOB_REJECTED && j->state != JOB_CANCELLED && !j->spec.hold)
+    if (j->state != JOB_QUARANTINED && j->state != JOB_REJECTED && j->state != JOB_CANCELLED &&
+        j->state != JOB_RETRY_WAIT && j->state != JOB_HOLD)
         return err_set(e, ERR_INPUT, "%s is %s", j->spec.name, job_state_name(j->state));
     if (j->node >= 0)
         return err_set(e, ERR_INPUT, "%s is still being stopped", j->spec.name);
     job_let_go(s, ev->job);
     j->failures = j->mishaps = 0;
+    j->ordered &= ~ORDERED_CANCEL;
+    if (ev->ordered && j->spec.hold)
+        j->ordered |= ORDERED_HOLD;
     j->spec.hold = false;
     job_set(s, ev->job, JOB_QUEUED);
     return 0;
@@ -357,9 +405,11 @@ int job_release(sched *s, const sched_event *ev, err *e)
 int job_stopped(sched *s, const sched_event *ev, err *e)
 {
     TRY(job_check(s, ev, e));
-    if (sched_running(&s->job[ev->job]))
+    if (sched_running(&s->job[ev->job]) && !s->halting)
         return err_set(e, ERR_PEER, "%s was stopped by nobody's order", s->job[ev->job].spec.name);
     job_let_go(s, ev->job);
+    if (sched_running(&s->job[ev->job]))
+        job_set(s, ev->job, JOB_QUEUED);
     return 0;
 }
 

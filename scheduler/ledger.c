@@ -55,7 +55,7 @@ static int take_lock(ledger *l, err *e)
 bool ledger_busy(const char *dir)
 {
     char path[FS_PATH];
-    int fd = lock_path(path, dir, NULL) == 0 ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    int fd = lock_path(path, dir, NULL) == 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1; /* who may only read can ask, too */
     bool busy = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
 
     if (fd >= 0)
@@ -80,7 +80,7 @@ static int on_record(void *arg, int type, const char *body, size_t n, err *e)
 
 static int make_folders(const char *dir, err *e)
 {
-    static const char *const name[] = {"journal", "obj", "out", "logs"};
+    static const char *const name[] = {"journal", "obj", "out", "logs", "spool"};
     char path[FS_PATH];
 
     for (size_t i = 0; i < sizeof name / sizeof name[0]; i++) {
@@ -107,6 +107,31 @@ int ledger_open(ledger **out, const char *dir, sched_options how, err *e)
     if (rc == 0)
         rc = journal_open(&l->j, path, on_record, l->s, e);
     if (rc != 0) {
+        ledger_close(l);
+        l = NULL;
+    }
+    *out = l;
+    return rc;
+}
+
+int ledger_look(ledger **out, const char *dir, err *e)
+{
+    ledger *l = NEW(ledger);
+    char path[FS_PATH];
+    int rc;
+
+    l->dir = mem_text(dir);
+    l->lock = -1;
+    l->s = sched_new((sched_options){.gang_max = 1});
+    rc = fs_join(path, dir, "journal", e);
+    if (rc == 0 && !fs_is_dir(path))
+        rc = err_set(e, ERR_INPUT, "%s: no farm has run here", dir);
+    if (rc == 0)
+        rc = journal_open(&l->j, path, on_record, l->s, e);
+    if (rc == 0) {
+        journal_close(l->j);
+        l->j = NULL;
+    } else {
         ledger_close(l);
         l = NULL;
     }
@@ -144,7 +169,7 @@ static void append(ledger *l, const sched_event *ev)
 int ledger_step(ledger *l, const sched_event *ev, sched_effects *todo, err *e)
 {
     TRY(sched_step(l->s, ev, todo, e));
-    for (size_t i = 0; i < todo->records; i++)
+    for (size_t i = 0; i < todo->records && l->j; i++)
         append(l, &todo->record[i]);
     return 0;
 }

@@ -15,6 +15,9 @@ typedef struct {
 
 /* Makes the folder where it is missing, locks it and reads its past. ERR_PEER: somebody has it open. Writes nothing. */
 int ledger_open(ledger **out, const char *dir, sched_options how, err *e);
+/* What is known of a farm that may be running: its journal read, its folder left as it is. j is NULL: steps of it
+ * change only this picture. */
+int ledger_look(ledger **out, const char *dir, err *e);
 void ledger_close(ledger *l);
 /* Is a farm running there? The lock tells. */
 bool ledger_busy(const char *dir);

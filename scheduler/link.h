@@ -14,7 +14,8 @@
  *   WELCOME  {farm, base, epoch}
  *   RUN      {job, attempt, name, settings, leaves, slots: [...]}    rank r on slots[r]
  *   HALT     {job, attempt, why, keep?: bool}                        keep: its checkpoint is on the disk before the answer
- *   END      {}                                                      what runs is halted and kept, then the agent leaves
+ *   END      {now?: bool}                                            what runs is halted and kept, or not even that; then
+ *                                                                    the agent leaves
  *
  * Every RUN ends in exactly one of DONE, FAILED, STOPPED. Before that answer the agent has told, by SLOT, which of its
  * slots will not be ready at once: a slot is free before it is promised again. (job, attempt) as in worker.h, rule

@@ -4,13 +4,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "cluster/base/fs.h"
+#include "cluster/base/str.h"
 #include "cluster/node/node.h"
 #include "configs/cfg_yaml.h"
 #include "scheduler/child.h"
+#include "scheduler/spool.h"
 
 enum { CHECK_MOST = 1 << 28, FILE_MOST = 1 << 26, BACKOFF_MS = 5000 };
 
@@ -25,11 +28,23 @@ static const cfg_node *worker_flag(cfg_doc *d, int workers)
     return map;
 }
 
+static int farm_file(char out[FS_PATH], const char *path, err *e)
+{
+    if (!fs_is_dir(path))
+        return fs_join(out, "", path, e);
+    TRY(fs_join(out, path, "farm.yaml", e));
+    return fs_exists(out) ? 0 : err_set(e, ERR_INPUT, "%s: no farm has run here", path);
+}
+
 int prepare_read(prepared *p, const char *path, int workers, err *e)
 {
+    char file[FS_PATH];
     int rc;
 
-    *p = (prepared){.d = cfg_doc_new()};
+    *p = (prepared){0};
+    TRY(farm_file(file, path, e));
+    path = file;
+    p->d = cfg_doc_new();
     rc = farm_read(&p->f, p->d, path, workers > 0 ? worker_flag(p->d, workers) : NULL, e);
     if (rc != 0 && e)
         e->code = ERR_INPUT; /* a file that cannot be read is a mistake in what was given */
@@ -65,7 +80,7 @@ bool prepare_needed(const prepared *p)
 {
     const sched *s = p->l->s;
 
-    if (p->changes.n > 0)
+    if ((p->changes.n > 0 && !p->accepted) || spool_waiting(p->l->dir) > 0)
         return true;
     for (int i = 0; i < s->jobs; i++) {
         const sched_job *j = &s->job[i];
@@ -76,10 +91,11 @@ bool prepare_needed(const prepared *p)
     return false;
 }
 
-int prepare_check(json_t **checked, const char *path, err *e)
+int prepare_check(json_t **checked, const char *path, const char *piece, err *e)
 {
     char program[FS_PATH], *text;
-    const char *argv[] = {program, "--check", path, "--json", NULL};
+    const char *all[] = {program, "--check", path, "--json", NULL};
+    const char *one[] = {program, "--check", path, "--piece", piece, "--json", NULL}, **argv = piece ? one : all;
     size_t n;
     int status, rc;
 
@@ -91,10 +107,32 @@ int prepare_check(json_t **checked, const char *path, err *e)
         char ending[96];
         child_ending(status, ending, sizeof ending);
         rc = WIFEXITED(status) && WEXITSTATUS(status) == 2
-                 ? err_set(e, ERR_INPUT, "%s has mistakes; nothing was begun", path)
+                 ? err_set(e, ERR_INPUT, "%s has mistakes; nothing was %s", piece ? piece : path, piece ? "added" : "begun")
                  : err_set(e, ERR_PEER, "cfarm-worker --check ended with %s", ending);
     }
     free(text);
+    return rc;
+}
+
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* Where its relative paths begin. */
+static int keep_origin(const prepared *p, err *e)
+{
+    char path[FS_PATH];
+    str text = {0};
+    int rc;
+
+    str_add(&text, "%s\n", p->f->root);
+    rc = fs_join(path, p->l->dir, "origin", e);
+    if (rc == 0)
+        rc = fs_write(path, text.at, text.n, e);
+    str_free(&text);
     return rc;
 }
 
@@ -106,10 +144,36 @@ static int keep_file(const prepared *p, err *e)
     int rc;
 
     TRY(fs_join(path, p->l->dir, "farm.yaml", e));
+    if (same_file(path, p->f->path))
+        return 0;
+    TRY(keep_origin(p, e));
     TRY(fs_read(p->f->path, &text, &n, FILE_MOST, e));
     rc = fs_write(path, text, n, e);
     free(text);
     return rc;
+}
+
+static int take_step(void *arg, const sched_event *ev, err *e)
+{
+    sched_effects todo = {0};
+    int rc = ledger_step(arg, ev, &todo, e);
+
+    sched_effects_free(&todo);
+    return rc;
+}
+
+static void tell_order(void *arg, const char *word, const char *name, bool changed, const char *text)
+{
+    (void)arg, (void)changed;
+    fprintf(stderr, "order to %s %s: %s\n", word, name, text);
+}
+
+/* To drain or to stop was said to a farm that does not run any more. */
+static int take_orders(prepared *p, err *e)
+{
+    spool_hands hands = {.step = take_step, .tell = tell_order, .arg = p->l};
+
+    return spool_take(p->l, &hands, e);
 }
 
 int prepare_accept(prepared *p, const json_t *checked, err *e)
@@ -122,6 +186,8 @@ int prepare_accept(prepared *p, const json_t *checked, err *e)
     TRY(ledger_begin(p->l, by, e));
     TRY(intake_apply(&p->changes, p->l, p->f, checked, e));
     TRY(ledger_commit(p->l, e));
+    TRY(take_orders(p, e));
+    p->accepted = true;
     return keep_file(p, e);
 }
 

@@ -34,7 +34,7 @@ int job_priority_find(const char *word) { return find(priority_names, PRIORITIES
 
 /* ---- writing -------------------------------------------------------------------------------------------------- */
 
-static json_t *spec_json(const job_spec *p)
+json_t *sched_write_spec(const job_spec *p)
 {
     json_t *settings = json_loads(p->settings, 0, NULL);
     json_t *o = json_pack("{s:s, s:s, s:s, s:o*, s:I, s:I, s:i, s:i}", "kind", kind_names[p->kind], "name", p->name,
@@ -45,6 +45,10 @@ static json_t *spec_json(const job_spec *p)
         json_object_set_new(o, "needs", json_deep_copy(p->needs));
     if (p->hold)
         json_object_set_new(o, "hold", json_true());
+    if (p->owner && *p->owner)
+        json_object_set_new(o, "owner", json_string(p->owner));
+    if (p->added)
+        json_object_set_new(o, "added", json_true());
     return o;
 }
 
@@ -54,7 +58,7 @@ json_t *sched_write_record(const sched_event *ev)
     case EV_EPOCH:
         return json_pack("{s:I, s:s}", "epoch", (json_int_t)ev->epoch, "by", ev->name ? ev->name : "");
     case EV_SUBMIT:
-        return spec_json(&ev->spec);
+        return sched_write_spec(&ev->spec);
     case EV_START:
         return json_pack("{s:i, s:i, s:i, s:s}", "job", ev->job, "attempt", ev->attempt, "gang", ev->gang, "node",
                          ev->name ? ev->name : "");
@@ -67,7 +71,11 @@ json_t *sched_write_record(const sched_event *ev)
                          ev->code ? ev->code : "", "text", ev->text ? ev->text : "", "step", (json_int_t)ev->step);
     case EV_CANCEL:
     case EV_RELEASE:
+        return ev->ordered ? json_pack("{s:i, s:b}", "job", ev->job, "ordered", 1) : json_pack("{s:i}", "job", ev->job);
+    case EV_HOLD:
         return json_pack("{s:i}", "job", ev->job);
+    case EV_PRIORITY:
+        return json_pack("{s:i, s:s}", "job", ev->job, "priority", priority_names[ev->priority]);
     case EV_SNAPSHOT:
         return json_deep_copy(ev->snapshot);
     default:
@@ -77,7 +85,7 @@ json_t *sched_write_record(const sched_event *ev)
 
 static json_t *job_json(const sched_job *j)
 {
-    json_t *o = spec_json(&j->spec);
+    json_t *o = sched_write_spec(&j->spec);
 
     json_object_set_new(o, "state", json_string(state_names[j->state]));
     json_object_set_new(o, "attempt", json_integer(j->attempt));
@@ -85,6 +93,8 @@ static json_t *job_json(const sched_job *j)
     json_object_set_new(o, "mishaps", json_integer(j->mishaps));
     if (j->why)
         json_object_set_new(o, "why", json_string(j->why));
+    if (j->ordered)
+        json_object_set_new(o, "ordered", json_integer(j->ordered));
     if (j->state == JOB_DONE) {
         json_object_set_new(o, "sha256", json_string(j->sha256));
         json_object_set_new(o, "bytes", json_integer(j->bytes));
@@ -137,7 +147,7 @@ static int read_settings(json_t *o, const char **out, err *e)
     return 0;
 }
 
-static int read_spec(json_t *o, job_spec *p, err *e)
+int sched_read_spec(job_spec *p, json_t *o, err *e)
 {
     int kind, priority;
 
@@ -152,6 +162,8 @@ static int read_spec(json_t *o, job_spec *p, err *e)
     TRY(get_number(o, "leaves", 1 << 20, &p->leaves, e));
     TRY(get_number(o, "retries", INT32_MAX, &p->retries, e));
     TRY(json_opt_bool(o, "hold", false, &p->hold, e));
+    TRY(json_opt_text(o, "owner", "", &p->owner, e));
+    TRY(json_opt_bool(o, "added", false, &p->added, e));
     p->needs = json_object_get(o, "needs");
     if (p->needs && !json_is_array(p->needs))
         return err_set(e, ERR_INPUT, "needs: no list");
@@ -194,18 +206,31 @@ static int read_start(const json_t *o, sched_event *ev, err *e)
     return json_opt_text(o, "node", "", &ev->name, e);
 }
 
+static int read_priority(const json_t *o, sched_event *ev, err *e)
+{
+    int priority;
+
+    TRY(get_word(o, "priority", priority_names, PRIORITIES, &priority, e));
+    ev->priority = (job_priority)priority;
+    return get_number(o, "job", INT32_MAX, &ev->job, e);
+}
+
 static int read_body(json_t *o, sched_event *ev, err *e)
 {
     switch (ev->type) {
     case EV_EPOCH:
         TRY(json_opt_text(o, "by", "", &ev->name, e));
         return json_get_int(o, "epoch", 1, INT64_MAX, &ev->epoch, e);
-    case EV_SUBMIT:  return read_spec(o, &ev->spec, e);
+    case EV_SUBMIT:  return sched_read_spec(&ev->spec, o, e);
     case EV_START:   return read_start(o, ev, e);
     case EV_DONE:    return read_done(o, ev, e);
     case EV_FAILED:  return read_failed(o, ev, e);
     case EV_CANCEL:
-    case EV_RELEASE: return get_number(o, "job", INT32_MAX, &ev->job, e);
+    case EV_RELEASE:
+        TRY(json_opt_bool(o, "ordered", false, &ev->ordered, e));
+        return get_number(o, "job", INT32_MAX, &ev->job, e);
+    case EV_HOLD:     return get_number(o, "job", INT32_MAX, &ev->job, e);
+    case EV_PRIORITY: return read_priority(o, ev, e);
     case EV_SNAPSHOT:
         ev->snapshot = o;
         return 0;
@@ -233,6 +258,7 @@ static int restore_fields(sched *s, int at, const json_t *o, err *e)
 {
     sched_job *j = &s->job[at];
     const char *why, *sha;
+    int64_t ordered;
     int state;
 
     TRY(get_word(o, "state", state_names, JOB_STATES, &state, e));
@@ -243,6 +269,8 @@ static int restore_fields(sched *s, int at, const json_t *o, err *e)
     TRY(get_number(o, "mishaps", INT32_MAX, &j->mishaps, e));
     TRY(json_opt_int(o, "bytes", 0, INT64_MAX, 0, &j->bytes, e));
     TRY(json_opt_real(o, "seconds", 0, &j->seconds, e));
+    TRY(json_opt_int(o, "ordered", 0, INT32_MAX, 0, &ordered, e));
+    j->ordered = (int)ordered;
     if (state == JOB_DONE && !str_copy(j->sha256, sizeof j->sha256, sha))
         return err_set(e, ERR_INPUT, "sha256: %s", sha);
     j->why = mem_text(why);
@@ -254,7 +282,7 @@ static int restore_spec(sched *s, json_t *o, bool needs, err *e)
 {
     sched_event ev = {.type = EV_SUBMIT};
 
-    TRY(read_spec(o, &ev.spec, e));
+    TRY(sched_read_spec(&ev.spec, o, e));
     if (needs && !ev.spec.needs)
         return 0;
     if (!needs)

@@ -43,7 +43,12 @@ typedef struct {
     int retries;               /* failures of its own until it is quarantined, at least 1 */
     const json_t *needs;       /* names of the jobs that must be done before; NULL: none */
     bool hold;                 /* not before it is released */
+    const char *owner;         /* whose it is, for fair shares; NULL or "": nobody's in particular */
+    bool added;                /* by `cfarm add`: the farm file need not name it */
 } job_spec;
+
+/* What a command has decided about a job stands until another command; the farm file decides the rest. */
+enum { ORDERED_CANCEL = 1, ORDERED_PRIORITY = 2, ORDERED_HOLD = 4 };
 
 typedef struct {
     job_spec spec;
@@ -55,6 +60,7 @@ typedef struct {
     int64_t bytes;
     double seconds;
     char *why;                 /* the last failure, one sentence; NULL: none */
+    int ordered;               /* ORDERED_ bits */
 
     int *needs;                /* as job numbers. From here on nothing is in the journal */
     bool blocked;              /* something it needs is not done */
@@ -75,14 +81,16 @@ typedef struct {
 
 typedef enum {
     /* durable, in the journal under these numbers */
-    EV_EPOCH = 1, EV_SUBMIT, EV_START, EV_DONE, EV_FAILED, EV_CANCEL, EV_RELEASE, EV_SNAPSHOT, EV_DURABLE_END,
+    EV_EPOCH = 1, EV_SUBMIT, EV_START, EV_DONE, EV_FAILED, EV_CANCEL, EV_RELEASE, EV_SNAPSHOT, EV_HOLD,
+    EV_PRIORITY, EV_DURABLE_END,
     /* of the moment */
-    EV_OPEN = 32, EV_DRAIN, EV_NODE_UP, EV_NODE_LOST, EV_SLOT, EV_PROGRESS, EV_STOPPED, EV_TICK, EV_END
+    EV_OPEN = 32, EV_DRAIN, EV_HALT, EV_NODE_UP, EV_NODE_LOST, EV_SLOT, EV_PROGRESS, EV_STOPPED, EV_TICK, EV_END
 } sched_event_type;
 
 typedef struct {
     sched_event_type type;
     int64_t now_ms;            /* of the coordinator's monotonic clock */
+    bool more;                 /* another one follows at once: nothing starts before it has come */
     int job, attempt;
     int node, slot;            /* NODE_LOST, SLOT; NODE_UP answers in sched_effects.node */
     slot_state becomes;        /* SLOT */
@@ -90,6 +98,8 @@ typedef struct {
     const char *name;          /* NODE_UP, START (the node's); EPOCH: "host pid" */
     int64_t epoch;             /* EPOCH */
     job_spec spec;             /* SUBMIT */
+    bool ordered;              /* CANCEL, RELEASE: by a command, not by the farm file */
+    job_priority priority;     /* PRIORITY */
     int gang;                  /* START */
     const char *sha256;        /* DONE */
     int64_t bytes;
@@ -142,6 +152,7 @@ typedef struct {
     int waiting[PRIORITIES];   /* runnable trainings */
     int ready, warming;        /* free slots */
     bool open, merging;
+    bool halting;              /* what runs is being stopped, to go on at the next start */
     int64_t next_wake_ms;      /* INT64_MAX: nobody waits for the clock */
 } sched;
 
@@ -161,6 +172,8 @@ bool sched_over(const sched *s);
 /* record.c -- durable events as JSON bodies. Reading borrows from *owner, which the caller frees. */
 json_t *sched_write_record(const sched_event *ev);
 int sched_read_record(sched_event *out, json_t **owner, int type, const char *body, size_t n, err *e);
+json_t *sched_write_spec(const job_spec *p);
+int sched_read_spec(job_spec *out, json_t *o, err *e); /* borrows from o, which keeps the canonical settings, too */
 /* The durable half of the whole farm; equal texts mean equal farms. */
 json_t *sched_snapshot(const sched *s);
 

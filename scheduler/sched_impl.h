@@ -27,6 +27,8 @@ int job_done(sched *s, const sched_event *ev, err *e);
 int job_failed(sched *s, const sched_event *ev, err *e);
 int job_cancel(sched *s, const sched_event *ev, sched_effects *todo, err *e);
 int job_release(sched *s, const sched_event *ev, err *e);
+int job_hold(sched *s, const sched_event *ev, sched_effects *todo, err *e);
+int job_priority_set(sched *s, const sched_event *ev, err *e);
 int job_stopped(sched *s, const sched_event *ev, err *e);
 int job_progress(sched *s, const sched_event *ev, err *e);
 /* For place.c: START is an event that the farm itself makes. node -1: a merge. */

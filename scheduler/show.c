@@ -12,15 +12,10 @@
 #include "scheduler/child.h"
 #include "scheduler/commands.h"
 #include "scheduler/coordinator.h"
+#include "scheduler/look.h"
 #include "scheduler/prepare.h"
 
 enum { STATUS_MOST = 1 << 28 };
-
-static int complain(const err *e)
-{
-    fprintf(stderr, "cfarm: %s\n", e->text);
-    return e->code == ERR_INPUT || e->code == ERR_SHAPE ? FARM_BAD_INPUT : FARM_BROKEN;
-}
 
 /* ---- plan ----------------------------------------------------------------------------------------------------- */
 
@@ -94,25 +89,10 @@ int command_plan(int argc, char **argv)
         fputs("usage: cfarm plan FARM.yaml [--json]\n", stderr);
         return FARM_BAD_INPUT;
     }
-    return plan(argv[1], json, &e) == 0 ? FARM_DONE : complain(&e);
+    return plan(argv[1], json, &e) == 0 ? FARM_DONE : look_complain(&e);
 }
 
 /* ---- status --------------------------------------------------------------------------------------------------- */
-
-/* A farm is named by its folder or by its file. */
-static int farm_folder(char out[FS_PATH], const char *arg, err *e)
-{
-    prepared p;
-    int rc;
-
-    if (fs_is_dir(arg))
-        return fs_join(out, "", arg, e);
-    rc = prepare_read(&p, arg, 0, e);
-    if (rc == 0)
-        rc = fs_join(out, "", p.f->dir, e);
-    prepare_free(&p);
-    return rc;
-}
 
 static const char *text_of(const json_t *o, const char *key)
 {
@@ -158,7 +138,7 @@ static int status(const char *arg, bool json, err *e)
     char dir[FS_PATH], path[FS_PATH];
     json_t *o;
 
-    TRY(farm_folder(dir, arg, e));
+    TRY(look_folder(dir, arg, e));
     TRY(fs_join(path, dir, "status.json", e));
     if (!fs_exists(path))
         return err_set(e, ERR_INPUT, "%s: no farm has run here", dir);
@@ -182,5 +162,5 @@ int command_status(int argc, char **argv)
         fputs("usage: cfarm status FARM [--json]      FARM: its folder or its file\n", stderr);
         return FARM_BAD_INPUT;
     }
-    return status(argv[1], json, &e) == 0 ? FARM_DONE : complain(&e);
+    return status(argv[1], json, &e) == 0 ? FARM_DONE : look_complain(&e);
 }

@@ -66,6 +66,17 @@ static int epoch(sched *s, const sched_event *ev, err *e)
     return 0;
 }
 
+/* All that runs is stopped, and nothing starts: each goes back into the line when its agent says STOPPED. */
+static int halt(sched *s, sched_effects *todo)
+{
+    s->open = false;
+    s->halting = true;
+    for (int i = 0; i < s->jobs; i++)
+        if (sched_running(&s->job[i]))
+            sched_do(todo, DO_STOP, i, &s->job[i]);
+    return 0;
+}
+
 static int apply(sched *s, const sched_event *ev, sched_effects *todo, err *e)
 {
     switch (ev->type) {
@@ -77,8 +88,11 @@ static int apply(sched *s, const sched_event *ev, sched_effects *todo, err *e)
     case EV_CANCEL:    return job_cancel(s, ev, todo, e);
     case EV_RELEASE:   return job_release(s, ev, e);
     case EV_SNAPSHOT:  return sched_restore(s, ev->snapshot, e);
-    case EV_OPEN:      s->open = true; return 0;
+    case EV_HOLD:      return job_hold(s, ev, todo, e);
+    case EV_PRIORITY:  return job_priority_set(s, ev, e);
+    case EV_OPEN:      s->open = true; s->halting = false; return 0;
     case EV_DRAIN:     s->open = false; return 0;
+    case EV_HALT:      return halt(s, todo);
     case EV_NODE_UP:   return node_up(s, ev, todo, e);
     case EV_NODE_LOST: return node_lost(s, ev, todo, e);
     case EV_SLOT:      return slot_becomes(s, ev, e);
@@ -106,7 +120,8 @@ int sched_step(sched *s, const sched_event *ev, sched_effects *todo, err *e)
     TRY(apply(s, &now, todo, e));
     if (now.type < EV_DURABLE_END)
         sched_record(todo, &now);
-    sched_place(s, todo);
+    if (!ev->more)
+        sched_place(s, todo);
     return 0;
 }
 

@@ -179,7 +179,7 @@ static int check(const submit_options *o, err *e)
 {
     json_t *checked = NULL;
 
-    TRY(prepare_check(&checked, o->path, e));
+    TRY(prepare_check(&checked, o->path, NULL, e));
     json_decref(checked);
     return 0;
 }

@@ -19,15 +19,17 @@
 typedef struct {
     const char *path;
     int workers;
-    bool retry;
+    bool retry, serve;
 } train_options;
 
 static int usage(void)
 {
-    fputs("usage: cfarm train FARM.yaml [--workers N] [--retry]\n"
+    fputs("usage: cfarm train FARM [--workers N] [--retry] [--serve]\n"
+          "  FARM          a farm file; or a farm's folder, which goes on as it was accepted\n"
           "  --workers N   workers on each node (limits.workers); without it one for each rank of the launcher there,\n"
           "                and without a launcher one for each two cores and 8 GiB\n"
-          "  --retry       try quarantined and rejected concepts again\n",
+          "  --retry       try quarantined and rejected concepts again\n"
+          "  --serve       stay when all is done, for what cfarm add brings; Ctrl-C or cfarm drain ends it\n",
           stderr);
     return FARM_BAD_INPUT;
 }
@@ -37,6 +39,8 @@ static bool parse(train_options *o, int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--retry") == 0)
             o->retry = true;
+        else if (strcmp(argv[i], "--serve") == 0)
+            o->serve = true;
         else if (strcmp(argv[i], "--workers") == 0 && i + 1 < argc && atoi(argv[i + 1]) > 0)
             o->workers = atoi(argv[++i]);
         else if (argv[i][0] != '-' && !o->path)
@@ -115,13 +119,18 @@ static int prepare_rest(host *h, const train_options *o, json_t **checked, err *
 {
     if (journal_warning(h->p.l->j))
         fprintf(stderr, "cfarm: %s\n", journal_warning(h->p.l->j));
-    if (!prepare_needed(&h->p)) {
+    h->p.f->serve |= o->serve;
+    if (!prepare_needed(&h->p) && !h->p.f->serve) {
         h->notice.status = tell_nothing_to_do(h->p.l->s, h->p.f->name);
         return keep_status(h->p.l->dir, h->notice.status, e);
     }
     if (h->p.changes.trainings > 0 && !*checked)
-        TRY(prepare_check(checked, o->path, e));
+        TRY(prepare_check(checked, h->p.f->path, NULL, e));
     TRY(prepare_accept(&h->p, *checked, e));
+    if (!prepare_needed(&h->p) && !h->p.f->serve) { /* the orders left nothing to do */
+        h->notice.status = tell_nothing_to_do(h->p.l->s, h->p.f->name);
+        return 0;
+    }
     return open_house(h, o, e);
 }
 
@@ -133,7 +142,7 @@ static int prepare(host *h, const train_options *o, err *e)
 
     TRY(prepare_read(&h->p, o->path, o->workers, e));
     if (!fs_is_dir(h->p.f->dir)) /* all is new: nothing is made, not even a folder, for a file with mistakes */
-        TRY(prepare_check(&checked, o->path, e));
+        TRY(prepare_check(&checked, h->p.f->path, NULL, e));
     rc = prepare_compare(&h->p, o->retry, e);
     if (rc == 0)
         rc = prepare_rest(h, o, &checked, e);
@@ -169,7 +178,7 @@ static void tell_ignored(logger *log, const farmfile *f)
 static int coordinate(const host *h, const meet_place *place)
 {
     coordinator_options o = {.l = h->p.l, .name = h->p.f->name, .base = h->p.f->base, .listen = h->listen,
-                             .token = h->notice.token, .agents = place->nodes};
+                             .token = h->notice.token, .agents = place->nodes, .serve = h->p.f->serve};
     char path[FS_PATH];
     err e = {0};
     int status;

@@ -411,7 +411,9 @@ static int train_by_hand(const farmfile *farm, const char *name, const char *out
 
 static int usage(FILE *to)
 {
-    fprintf(to, "cfarm-worker --check FARM.yaml [--json]             what would run, and every mistake; status 2 if there are any\n"
+    fprintf(to, "cfarm-worker --check FARM.yaml [--piece PIECE] [--json]\n"
+                "                                                    what would run, and every mistake; status 2 if there are any;\n"
+                "                                                    --piece: of what is to be added to that farm, alone\n"
                 "cfarm-worker --train FARM.yaml NAME OUT.h5          trains one concept here and now, without a farm\n"
                 "cfarm-worker --bench [MODEL] [FLAGS]                how long a model's parts take here (cfarm bench)\n"
                 "cfarm-worker --settings                             every setting of a concept\n"
@@ -424,13 +426,13 @@ static int by_hand(int argc, char **argv)
     cfg_doc *d = cfg_doc_new();
     farmfile *farm;
     err e = {0};
-    int status = 0;
+    int status = 0, piece = argc > 4 && strcmp(argv[3], "--piece") == 0 ? 4 : 0;
 
-    if (farm_read(&farm, d, argv[2], NULL, &e) != 0) {
+    if (farm_read(&farm, d, argv[2], NULL, &e) != 0 || (piece && farm_piece(&farm, farm, argv[piece], &e) != 0)) {
         fprintf(stderr, "%s\n", e.text);
         status = 2;
     } else if (strcmp(argv[1], "--check") == 0)
-        status = check_farm(farm, argc > 3 && strcmp(argv[3], "--json") == 0, stdout, stderr) ? 2 : 0;
+        status = check_farm(farm, argc > 3 && strcmp(argv[argc - 1], "--json") == 0, stdout, stderr) ? 2 : 0;
     else if (train_by_hand(farm, argv[3], argv[4], &e) != 0) {
         fprintf(stderr, "concept %s: %s\n", argv[3], e.text);
         status = 1;

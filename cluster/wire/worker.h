@@ -63,9 +63,10 @@
  *   program, tells by LOG what it passes over, and begins anew when there is none. Only rank 0 of a gang has the three:
  *   it hands what it read to the others. What is in the files is the worker's affair alone.
  *
- * `cfarm-worker --check FARM.yaml [--json]` tells what `cfarm plan` shows: it reads the settings, the pictures and the
- * model's files and prints what would run; status 0, or 2 with one line per mistake on stderr. It trains nothing and
- * writes nothing. With --json it prints one object instead, which `cfarm train` reads before it accepts a concept:
+ * `cfarm-worker --check FARM.yaml [--piece PIECE] [--json]` tells what `cfarm plan` shows: it reads the settings, the
+ * pictures and the model's files and prints what would run; status 0, or 2 with one line per mistake on stderr. It
+ * trains nothing and writes nothing. With --piece it tells of PIECE alone (a table or YAML, farmfile.h), under the
+ * farm's defaults. With --json it prints one object instead, read before a concept is accepted:
  *   {concepts: [{name, steps, batch, leaves}]}     steps * batch orders the queue; leaves: the widest gang (rule 6) */
 
 enum { WORKER_PROTOCOL = 1, WORKER_SILENCE_S = 600, WORKER_SILENCE_STEPS = 20 };

@@ -316,36 +316,69 @@ static void more_concepts_join_a_farm_that_runs(void **state)
     } rows[] = {
         {"more.yaml", "concepts: [{name: c, steps: 9}, {name: d, depends: [a, c]}]\n", NULL},
         {"more.tsv", "name\tsteps\nc\t9\nd\t\n", NULL},
-        {"more.yaml", "concepts: [{name: c}, {name: b}]\n",
-         "@/more.yaml:1:23: a second concept named 'b'; the first stands at @/farm.yaml:4:23"},
-        {"more.yaml", "concepts: [{name: m}]\n",
-         "@/farm.yaml:5:9: a concept is named 'm', too; their files would be one"},
-        {"more.yaml", "defaults: {}\nconcepts: []\n", "@/more.yaml:1:1: unknown key 'defaults'; known are concepts"},
-        {"more.yaml", "concepts: [{name: c, depends: z}]\n",
-         "@/more.yaml:1:12: depends on 'z', which is no concept here"},
+        {"more.yaml", "concepts: [{name: a, steps: 9}, {name: d, depends: z}]\nmerge: [{name: n, of: [a, z]}]\n", NULL},
+        {"more.yaml", "concepts: [{name: c}, {name: c}]\n",
+         "@/more.yaml:1:23: a second concept named 'c'; the first stands at @/more.yaml:1:12"},
+        {"more.yaml", "concepts: [{name: c, depends: c}]\n",
+         "@/more.yaml:1:12: 'c' waits for 'c', which waits for it"},
+        {"more.yaml", "defaults: {}\nconcepts: []\n",
+         "@/more.yaml:1:1: unknown key 'defaults'; known are concepts, merge"},
+        {"more.yaml", "- c\n", "@/more.yaml:1:1: a piece of a farm is a map with concepts:, merge:, or both"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         cfg_doc *d = cfg_doc_new();
         farmfile *f = read_farm(d, HEAD "defaults: {lr: 1, steps: 2}\nconcepts: [{name: a}, {name: b}]\n"
                                         "merge: [{name: m, of: [a, b]}]\n");
-        farm_concept *more;
-        size_t n;
+        farmfile *more;
         err e = {0};
         put(rows[i].name, rows[i].text);
-        int rc = farm_more(&more, &n, f, in_scratch(rows[i].name), &e);
+        int rc = farm_piece(&more, f, in_scratch(rows[i].name), &e);
         assert_int_equal(rc, rows[i].said ? ERR_INPUT : 0);
         if (rows[i].said) {
             assert_said(e.text, rows[i].said);
         } else {
-            assert_int_equal(n, 2);
-            assert_string_equal(cfg_get(more[0].settings, "steps")->text, "9");
-            assert_string_equal(cfg_get(more[1].settings, "steps")->text, "2");
-            assert_string_equal(more[1].name, "d");
+            assert_int_equal(more->concept_count, 2);
+            assert_string_equal(cfg_get(more->concepts[0].settings, "steps")->text, "9");
+            assert_string_equal(cfg_get(more->concepts[1].settings, "steps")->text, "2");
+            assert_string_equal(more->concepts[1].name, "d");
+            assert_ptr_equal(farm_find(more, "b"), NULL);
         }
         assert_int_equal(f->concept_count, 2);
         assert_null(farm_find(f, "c"));
         cfg_doc_free(d);
     }
+}
+
+static void the_accepted_copy_means_what_the_file_meant(void **state)
+{
+    (void)state;
+    cfg_doc *d = cfg_doc_new();
+    farmfile *f;
+    char dir[FS_PATH];
+    snprintf(dir, sizeof dir, "%s", in_scratch("pets"));
+    assert_int_equal(fs_mkdirs(dir, NULL), 0);
+    put("pets/farm.yaml", "farm: pets\nbase: m/base\nconcepts: [{name: a}]\n");
+    put("pets/origin", "/elsewhere/files\n");
+    assert_int_equal(farm_read(&f, d, in_scratch("pets/farm.yaml"), NULL, NULL), 0);
+    assert_string_equal(f->root, "/elsewhere/files");
+    assert_string_equal(f->base, "/elsewhere/files/m/base");
+    assert_string_equal(f->dir, dir);
+    cfg_doc_free(d);
+}
+
+static void shares_are_weights_of_owners(void **state)
+{
+    (void)state;
+    cfg_doc *d = cfg_doc_new();
+    farmfile *f = read_farm(d, HEAD "concepts: [{name: a}]\nlimits: {shares: {ana: 2, bo: 0.5}}\n");
+    err e = {0};
+    assert_int_equal(f->share_count, 2);
+    assert_string_equal(f->shares[0].owner, "ana");
+    assert_true(f->shares[1].weight == 0.5);
+    put("farm.yaml", HEAD "concepts: [{name: a}]\nlimits: {shares: {ana: none}}\n");
+    assert_int_equal(farm_read(&f, d, in_scratch("farm.yaml"), NULL, &e), ERR_INPUT);
+    assert_said(e.text, "@/farm.yaml:4:24: the share of 'ana' is no number from 0.001 to 1e6");
+    cfg_doc_free(d);
 }
 
 static void ten_thousand_concepts_are_read_in_a_moment(void **state)
@@ -375,6 +408,8 @@ int main(void)
         cmocka_unit_test(a_flag_goes_over_the_file),
         cmocka_unit_test(each_mistake_gets_its_sentence),
         cmocka_unit_test(more_concepts_join_a_farm_that_runs),
+        cmocka_unit_test(the_accepted_copy_means_what_the_file_meant),
+        cmocka_unit_test(shares_are_weights_of_owners),
         cmocka_unit_test(ten_thousand_concepts_are_read_in_a_moment),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);

@@ -289,13 +289,13 @@ static int setting(const farm_concept *c, const char *key, int otherwise)
     return v ? atoi(v->text) : otherwise;
 }
 
-static int check_in(cfg_doc *d, const char *path)
+static int check_in(cfg_doc *d, const char *path, const char *piece)
 {
     json_t *list, *o;
     farmfile *f;
     err e = {0};
 
-    if (farm_read(&f, d, path, NULL, &e) != 0) {
+    if (farm_read(&f, d, path, NULL, &e) != 0 || (piece && farm_piece(&f, f, piece, &e) != 0)) {
         fprintf(stderr, "%s\n", e.text);
         return 2;
     }
@@ -316,10 +316,10 @@ static int check_in(cfg_doc *d, const char *path)
     return 0;
 }
 
-static int check(const char *path)
+static int check(const char *path, const char *piece)
 {
     cfg_doc *d = cfg_doc_new();
-    int status = check_in(d, path);
+    int status = check_in(d, path, piece);
 
     cfg_doc_free(d);
     return status;
@@ -330,6 +330,6 @@ int main(int argc, char **argv)
     if (argc == 3 && strcmp(argv[1], "--fd") == 0)
         return serve(atoi(argv[2]));
     if (argc >= 3 && strcmp(argv[1], "--check") == 0)
-        return check(argv[2]);
+        return check(argv[2], argc > 4 && strcmp(argv[3], "--piece") == 0 ? argv[4] : NULL);
     return 2;
 }

@@ -35,6 +35,17 @@ def save(kind, name, expected, **files):
         f.write(expected + "\n")
 
 
+def save_farm(name, expected, **files):
+    """A farm whose records mean something: what its jobs are when they are replayed."""
+    folder = os.path.join(ROOT, "farms", "v1-" + name)
+    os.makedirs(os.path.join(folder, "journal"), exist_ok=True)
+    for epoch, data in files.items():
+        with open(os.path.join(folder, "journal", "%06d.log" % int(epoch[1:])), "wb") as f:
+            f.write(data)
+    with open(os.path.join(folder, "expected"), "w") as f:
+        f.write(expected + "\n")
+
+
 one = segment(head(1), (1, b'{"epoch":1,"by":"a"}'), (2, b'{"name":"rex"}'))
 two = segment(head(2, 1, len(one), zlib.crc32(one)), (1, b'{"epoch":2,"by":"b"}'), (7, b""))
 text_one = '1:{"epoch":1,"by":"a"} 2:{"name":"rex"} '
@@ -65,3 +76,31 @@ save("invalid", "later-version", "a journal of format 2", s1=head(1, version=2))
 save("invalid", "epoch-of-another-file", "000003.log: offset 16", s3=one)
 swapped = head(1) + record(1, 1, 48, b"second") + record(2, 0, 78, b"first")
 save("invalid", "records-out-of-order", "000001.log: offset 48: the journal is damaged", s1=swapped)
+
+
+def submit(name, more=b"", kind=b"train"):
+    return 2, b'{"kind":"%s","name":"%s","priority":"normal","settings":{"steps":3},"steps":3,"batch":8,"leaves":8,"retries":3%s}' % (
+        kind, name, more)
+
+
+SHA = b"a" * 64
+first = segment(
+    head(1), (1, b'{"epoch":1,"by":"a"}'), submit(b"rex"), submit(b"bo", b',"hold":true'), submit(b"kiki"), submit(b"moe"),
+    submit(b"both", b',"needs":["rex","kiki"]', b"merge"),
+    (3, b'{"job":0,"attempt":1,"gang":2,"node":"n"}'),
+    (5, b'{"job":0,"attempt":1,"blame":"job","retry":true,"verdict":"retry","code":"nan","text":"not a number","step":2}'),
+    (3, b'{"job":0,"attempt":2,"gang":1,"node":"n"}'),
+    (4, b'{"job":0,"attempt":2,"sha256":"%s","bytes":7,"seconds":1.5}' % SHA),
+    (6, b'{"job":2}'), (7, b'{"job":1}'))
+save_farm("first-words", "rex done 2, bo queued 0, kiki cancelled 0, moe queued 0, both queued 0", s1=first)
+orders = segment(
+    head(2, 1, len(first), zlib.crc32(first)), (1, b'{"epoch":2,"by":"b"}'),
+    submit(b"pip", b',"owner":"ana","added":true'), (10, b'{"job":5,"priority":"urgent"}'), (9, b'{"job":3}'),
+    (6, b'{"job":1,"ordered":true}'), (7, b'{"job":2,"ordered":true}'))
+save_farm("orders", "rex done 2, bo cancelled 0, kiki queued 0, moe hold 0, both queued 0, pip queued 0", s1=first, s2=orders)
+restated = segment(
+    head(3, 2, 999, 7, 1),
+    (8, b'{"epoch":2,"jobs":[{"kind":"train","name":"rex","priority":"urgent","settings":{"steps":3},"steps":3,"batch":8,"leaves":8,'
+        b'"retries":3,"owner":"bo","state":"quarantined","attempt":3,"failures":3,"mishaps":0,"why":"it broke","ordered":2}]}'),
+    (1, b'{"epoch":3,"by":"c"}'))
+save_farm("restated", "rex quarantined 3", s3=restated)

@@ -245,6 +245,38 @@ static void one_interrupt_drains(void **unused)
     assert_int_equal(journal_of(&f).dones, 4);
 }
 
+static void the_machines_signals_stop_and_ask_for_another_start(void **unused)
+{
+    static const int by[] = {SIGTERM, SIGUSR1};
+    (void)unused;
+    for (int i = 0; i < 2; i++) {
+        farm f = farm_new(SLOW, "");
+        pid_t pid = train_begin(&f, "1");
+        wait_for_words(&f, "started");
+        kill(pid, by[i]);
+        expect_end(&f, pid, 20);
+        assert_int_equal(journal_of(&f).fails, 0);
+        assert_true(journal_of(&f).dones < 4);
+        nothing_is_left(&f);
+        train(&f, "2", 0);
+    }
+}
+
+static void three_interrupts_kill(void **unused)
+{
+    farm f = farm_new(" - {name: a, fake: {at: 1, does: hang}}", "");
+    pid_t pid = train_begin(&f, "1");
+    (void)unused;
+    wait_for_words(&f, "started");
+    for (int i = 0; i < 3; i++) {
+        static const char *const word[] = {"draining", "stopping", "end interrupted"};
+        kill(pid, SIGINT);
+        wait_for_words(&f, word[i]);
+    }
+    expect_end(&f, pid, 130);
+    nothing_is_left(&f);
+}
+
 static void two_interrupts_stop(void **unused)
 {
     farm f = farm_new(" - {name: a, fake: {step_ms: 500}}\n - {name: b}", "");
@@ -383,7 +415,9 @@ int main(void)
         cmocka_unit_test(killed_at_any_moment_it_goes_on),
         cmocka_unit_test(nobody_outlives_the_agent),
         cmocka_unit_test(one_interrupt_drains),
+        cmocka_unit_test(the_machines_signals_stop_and_ask_for_another_start),
         cmocka_unit_test(two_interrupts_stop),
+        cmocka_unit_test(three_interrupts_kill),
         cmocka_unit_test(a_farm_that_runs_is_not_started_twice),
         cmocka_unit_test(a_fault_anywhere_between_result_and_done_publishes_once),
         cmocka_unit_test(a_result_whose_news_was_lost_is_adopted),

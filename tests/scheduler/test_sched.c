@@ -363,6 +363,65 @@ static void what_is_done_is_not_asked_for_again(void **unused)
     farm_free(&f);
 }
 
+static void what_is_put_on_hold_stops_and_waits_for_its_release(void **unused)
+{
+    farm f = farm_of(2, 1);
+    (void)unused;
+    assert_int_equal(step(&f, (sched_event){.type = EV_HOLD, .job = 0}), 0); /* it runs */
+    assert_int_equal(f.todo.at[0].type, DO_STOP);
+    assert_int_equal(state(&f, 0), JOB_HOLD);
+    assert_int_equal(step(&f, (sched_event){.type = EV_RELEASE, .job = 0}), ERR_INPUT); /* it is still being stopped */
+    assert_int_equal(step(&f, (sched_event){.type = EV_STOPPED, .job = 0, .attempt = 1}), 0);
+    assert_int_equal(state(&f, 1), JOB_ASSIGNED);
+    assert_int_equal(step(&f, (sched_event){.type = EV_HOLD, .job = 0}), ERR_INPUT);
+    assert_int_equal(step(&f, (sched_event){.type = EV_RELEASE, .job = 0, .ordered = true}), 0);
+    done(&f, 1);
+    assert_int_equal(state(&f, 0), JOB_ASSIGNED);
+    farm_free(&f);
+}
+
+static void a_priority_may_change_while_it_waits(void **unused)
+{
+    farm f = farm_of(3, 1);
+    (void)unused;
+    assert_int_equal(step(&f, (sched_event){.type = EV_PRIORITY, .job = 2, .priority = PRIORITY_URGENT}), 0);
+    assert_int_equal(f.s->waiting[PRIORITY_URGENT], 1);
+    done(&f, 0);
+    assert_int_equal(state(&f, 2), JOB_ASSIGNED);
+    assert_int_equal(step(&f, (sched_event){.type = EV_PRIORITY, .job = 0}), ERR_INPUT); /* it is done */
+    farm_free(&f);
+}
+
+/* What a command has said is not taken back by the farm file: a changed submit keeps it. */
+static void an_order_outlives_other_settings(void **unused)
+{
+    farm f = farm_of(2, 1);
+    (void)unused;
+    step(&f, (sched_event){.type = EV_PRIORITY, .job = 1, .priority = PRIORITY_BACKGROUND});
+    step(&f, (sched_event){.type = EV_HOLD, .job = 1});
+    assert_int_equal(submit(&f, "c1", PRIORITY_URGENT, 7, 8), 0);
+    assert_int_equal(f.s->job[1].spec.steps, 7);
+    assert_int_equal(f.s->job[1].spec.priority, PRIORITY_BACKGROUND);
+    assert_int_equal(state(&f, 1), JOB_HOLD);
+    farm_free(&f);
+}
+
+static void a_halt_stops_all_and_blames_nobody(void **unused)
+{
+    farm f = farm_of(3, 2);
+    (void)unused;
+    step(&f, (sched_event){.type = EV_HALT});
+    assert_int_equal(f.todo.n, 2);
+    assert_int_equal(f.todo.at[0].type, DO_STOP);
+    assert_false(sched_over(f.s));
+    assert_int_equal(step(&f, (sched_event){.type = EV_STOPPED, .job = 0, .attempt = 1}), 0);
+    assert_int_equal(done(&f, 1), 0); /* it was just about to end */
+    assert_int_equal(state(&f, 0), JOB_QUEUED);
+    assert_int_equal(f.s->job[0].failures + f.s->job[0].mishaps, 0);
+    assert_true(sched_over(f.s));
+    farm_free(&f);
+}
+
 /* ---- random farms --------------------------------------------------------------------------------------------- */
 
 enum { FARMS = 60, STEPS = 300, JOBS = 24, NODES = 6 };
@@ -400,6 +459,8 @@ static const char *broken_law(const sched *s)
             for (size_t i = 0; i < json_array_size(x->spec.needs); i++)
                 if (s->job[x->needs[i]].state != JOB_DONE)
                     return "it runs before what it needs is done";
+        if (x->state == JOB_HOLD && x->in_queue && job_in_line(x))
+            return "what is on hold is in the line";
         if (x->failures > x->spec.retries || (x->failures == x->spec.retries && x->state == JOB_QUEUED))
             return "a poisoned concept goes on";
     }
@@ -416,7 +477,8 @@ static sched_event any_event(const sched *s, uint64_t seed, uint32_t at, char na
     static const sched_event_type type[] = {EV_SUBMIT, EV_SUBMIT, EV_DONE, EV_DONE, EV_FAILED, EV_FAILED, EV_CANCEL,
                                             EV_RELEASE, EV_EPOCH, EV_OPEN, EV_DRAIN, EV_NODE_UP, EV_NODE_LOST, EV_SLOT,
                                             EV_SLOT, EV_SLOT, EV_SLOT, EV_PROGRESS, EV_PROGRESS, EV_STOPPED, EV_TICK,
-                                            EV_OPEN, EV_START, EV_SNAPSHOT, EV_END};
+                                            EV_OPEN, EV_START, EV_SNAPSHOT, EV_END, EV_HOLD, EV_PRIORITY,
+                                            EV_HALT};
     sched_event ev = {.type = type[lot(seed, at, 0, sizeof type / sizeof type[0])]};
 
     *now += lot(seed, at, 1, 3000);
@@ -442,6 +504,10 @@ static sched_event any_event(const sched *s, uint64_t seed, uint32_t at, char na
     ev.sha256 = SHA;
     ev.blame = (job_blame)lot(seed, at, 14, BLAMES);
     ev.retry = lot(seed, at, 15, 4) > 0;
+    ev.ordered = lot(seed, at, 22, 2) == 0;
+    ev.priority = (job_priority)lot(seed, at, 23, 4);
+    ev.spec.added = lot(seed, at, 24, 2) == 0;
+    ev.spec.owner = lot(seed, at, 25, 2) ? "ana" : NULL;
     ev.text = "a random failure";
     ev.phase = (job_state)lot(seed, at, 16, JOB_STATES);
     ev.step = lot(seed, at, 17, 5);
@@ -611,6 +677,10 @@ int main(void)
         cmocka_unit_test(what_is_held_waits_for_its_release),
         cmocka_unit_test(a_draining_farm_starts_nothing_more),
         cmocka_unit_test(what_is_done_is_not_asked_for_again),
+        cmocka_unit_test(what_is_put_on_hold_stops_and_waits_for_its_release),
+        cmocka_unit_test(a_priority_may_change_while_it_waits),
+        cmocka_unit_test(an_order_outlives_other_settings),
+        cmocka_unit_test(a_halt_stops_all_and_blames_nobody),
         cmocka_unit_test(random_events_break_no_law_and_replay_to_the_same_farm),
         cmocka_unit_test(every_accepted_job_ends),
     };

@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# A farm that is fed: concepts and orders reach it while it runs, rests, and after it was killed. With the worker that does
+# as it is told (tests/scheduler/fake_worker.c).
+#   tests/cli/feed.sh BIN_DIR FAKE_DIR
+set -u
+bin=$(cd "$1" && pwd)
+fake=$(cd "$2" && pwd)
+work=$(mktemp -d /tmp/cfarm-feed-XXXXXX)
+trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$work"' EXIT
+cd "$work" || exit 1
+export CFARM_PROGRAMS=$fake CFARM_BACKOFF_MS=20
+cfarm=$bin/cfarm
+passed=0 failed=0
+
+# row STATUS REGEX COMMAND...
+row() {
+    local status=$1 regex=$2 text got
+    shift 2
+    text=$(timeout -k 1 60 "$@" 2>&1 </dev/null)
+    got=$?
+    if [ "$got" = "$status" ] && grep -qE -- "$regex" <<<"$text"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        printf 'FAIL %s: status %s (wanted %s)\n  wanted: %s\n  got:    %s\n' "$*" "$got" "$status" "$regex" "$(head -n 5 <<<"$text")"
+    fi
+}
+
+# said REGEX: until the farm's log says so.
+said() {
+    for _ in $(seq 1500); do
+        grep -qE -- "$1" log && { passed=$((passed + 1)); return; }
+        sleep 0.01
+    done
+    failed=$((failed + 1))
+    printf 'FAIL never said: %s\n%s\n' "$1" "$(tail -n 5 log)"
+}
+
+head='farm: pets\nbase: base\ndefaults: {images: x, class: dog, steps: 4}\n'
+printf "${head}concepts:\n - {name: a, fake: {step_ms: 5}}\n" >farm.yaml
+printf 'name\tsteps\nb\t5\nc\t6\na\t\tyes\n' >wrong.tsv
+printf 'name\tsteps\tfake.step_ms\nb\t5\t\nc\t6\t\na\t\t5\n' >more.tsv
+printf 'concepts: [{name: d, depends: b}]\nmerge: [{name: b+d, of: [b, d]}]\n' >more.yaml
+printf 'concepts: [{name: e, broken: yes}]\n' >broken.yaml
+printf 'concepts: [{name: e, depends: nobody}]\n' >stranger.yaml
+printf 'name\tsteps\nb\t9\nf\t3\n' >changed.tsv
+
+# ---- not there yet; resting ----
+row 2 'pets' "$cfarm" add pets more.tsv
+row 2 'no farm has run here' "$cfarm" add farm.yaml more.tsv
+row 0 'end done done 1 of 1' "$cfarm" train farm.yaml --workers 1
+row 2 'wrong.tsv:4:4' "$cfarm" add pets wrong.tsv
+row 2 'e: broken' "$cfarm" add pets broken.yaml
+row 2 'broken.yaml has mistakes; nothing was added' "$cfarm" add pets broken.yaml
+row 2 'e needs nobody, which is neither in the farm nor in this piece' "$cfarm" add pets stranger.yaml
+row 0 'accepted 2: b, c' "$cfarm" add pets more.tsv
+row 0 'there already b: queued' "$cfarm" add pets more.tsv
+row 0 'accepted 0' "$cfarm" add pets more.tsv
+row 0 'takes it up at its next start' "$cfarm" cancel pets c
+row 0 'c: cancelled already' "$cfarm" cancel pets c
+row 2 'no such concept' "$cfarm" retry pets zebra
+row 2 'nothing was ordered' "$cfarm" cancel pets b zebra
+row 0 'done concept b' "$cfarm" train farm.yaml --workers 1   # the file does not name it; it stays
+row 0 'nothing to do: 2 of 2 done' "$cfarm" train farm.yaml
+row 0 'nothing to do: 2 of 2 done' "$cfarm" train pets         # by its folder
+row 0 'a: done already: there is nothing to cancel' "$cfarm" cancel pets a
+row 0 '"accepted":\["d","b\+d"\]' "$cfarm" add pets more.yaml --json
+row 0 'end done done 4 of 4' "$cfarm" train pets
+row 1 'refused b: it is done, and its settings changed \(steps: 5 became 9\)' "$cfarm" add farm.yaml changed.tsv
+row 0 'end done done 5 of 5' "$cfarm" train pets
+row 0 'c: back in the line; it was cancelled' "$cfarm" retry pets c
+row 0 'end done done 6 of 6' "$cfarm" train pets
+row 0 'there is nothing to end' "$cfarm" drain pets
+
+# ---- running ----
+printf 'name\tsteps\tfake.step_ms\nslow\t4000\t20\nlate\t3\t\n' >work.tsv
+printf 'name\tsteps\nr1\t3\nr2\t3\nheld\t2\n' >run.tsv
+"$cfarm" train pets --serve --workers 1 2>log &
+farm=$!
+said 'agent node'
+row 0 'the farm has taken it up' "$cfarm" add pets work.tsv
+said 'added concepts 2'
+said 'done concept late'
+said 'started concept slow'
+row 0 'accepted 3: r1, r2, held' "$cfarm" add pets run.tsv
+row 0 'held: on hold' "$cfarm" hold pets held
+row 0 'r1: background; it was normal' "$cfarm" priority pets background r1
+row 0 'slow: cancelled' "$cfarm" cancel pets slow             # it runs
+said 'done concept r2'
+said 'done concept r1'
+row 0 'held: released' "$cfarm" release pets held
+said 'done concept held'
+kill -0 $farm && passed=$((passed + 1))                        # all is done, and it stays
+row 0 'slow: back in the line' "$cfarm" retry pets slow
+said 'started concept slow attempt 2'
+kill -9 $farm
+wait $farm 2>/dev/null
+printf 'concepts: [{name: f2}]\n' >f2.yaml
+row 0 'accepted 1: f2' "$cfarm" add pets f2.yaml
+row 0 'slow: cancelled' "$cfarm" cancel pets slow
+row 0 'done concept f2' "$cfarm" train pets --workers 1
+"$cfarm" train pets --serve --workers 1 2>log &
+farm=$!
+said 'agent node'
+row 0 'taken' "$cfarm" drain pets --json
+wait $farm
+row 0 '^0$' echo $?
+row 0 '^0$' cat pets/exit
+
+printf '%d rows right, %d wrong\n' "$passed" "$failed"
+[ "$failed" = 0 ]
