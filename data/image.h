@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "cluster/base/err.h"
+#include "cluster/base/str.h"
 
 enum {
     IMAGE_MOST = 178956970,      /* pixels; Pillow's limit against decompression bombs */
@@ -42,6 +43,8 @@ bool image_named(const char *path);
 
 /* [h, w, 3] as PNG; the file appears whole or not at all. */
 int image_write_png(const char *path, const uint8_t *rgb, int h, int w, err *e);
+/* The same bytes appended to `to`. */
+int image_encode_png(str *to, const uint8_t *rgb, int h, int w, err *e);
 /* n pictures [h, w, 3] in rows of `across`, with a white margin around each, as one PNG. */
 int image_write_grid(const char *path, const uint8_t *const rgb[], int n, int across, int h, int w, err *e);
 #endif

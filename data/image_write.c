@@ -30,7 +30,7 @@ static void on_warning(png_structp png, png_const_charp text)
     (void)text;
 }
 
-static int encode(str *to, const uint8_t *rgb, int h, int w, err *e)
+int image_encode_png(str *to, const uint8_t *rgb, int h, int w, err *e)
 {
     png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, e, on_error, on_warning);
     png_infop info = png ? png_create_info_struct(png) : NULL;
@@ -57,7 +57,7 @@ static int encode(str *to, const uint8_t *rgb, int h, int w, err *e)
 int image_write_png(const char *path, const uint8_t *rgb, int h, int w, err *e)
 {
     str bytes = {0};
-    int rc = encode(&bytes, rgb, h, w, e);
+    int rc = image_encode_png(&bytes, rgb, h, w, e);
 
     if (rc != 0)
         err_wrap(e, "%s", path);

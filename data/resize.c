@@ -177,7 +177,8 @@ int resize_floats(float *to, int high, int wide, resize_from from, resize_filter
         float_row(rows + (size_t)y * row, wide, room, from.at + (size_t)y * from.stride, from.w, &across);
     for (int y = 0; y < high; y++)
         for (int x = 0; x < wide; x++, to += 3)
-            gather_floats(to, rows + (size_t)down.first[y] * row + (size_t)x * 3, row, down.exact + y * down.most, down.n[y]);
+            gather_floats(to, rows + (size_t)down.first[y] * row + (size_t)x * 3, row, down.exact + y * down.most,
+                          down.n[y]);
     free(room);
     free(between);
     taps_free(&across);

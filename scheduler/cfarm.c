@@ -46,7 +46,7 @@ static const command commands[] = {
     {"export", NULL, "cfarm-merge", true, "write what other programs read"},
     {"import", NULL, "cfarm-merge", true, "read what other programs wrote"},
     {"sample", NULL, "cfarm-sample", false, "make pictures"},
-    {"eval", NULL, "cfarm-eval", false, "measure how well a concept was learned"},
+    {"eval", NULL, "cfarm-eval", true, "measure how well a concept was learned"},
     {"bench", NULL, "cfarm-worker", true, "how fast this machine is at a model's parts"},
     {"doctor", command_doctor, NULL, false, "what this machine has"},
     {"version", command_version, NULL, false, "the version"},

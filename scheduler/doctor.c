@@ -71,7 +71,7 @@ static void show_limits(void)
 
 static bool show_programs(void)
 {
-    static const char *const name[] = {"cfarm-worker", "cfarm-merge", "cfarm-sample"};
+    static const char *const name[] = {"cfarm-worker", "cfarm-merge", "cfarm-sample", "cfarm-eval"};
     char path[FS_PATH];
     bool all = true;
 

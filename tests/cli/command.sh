@@ -92,9 +92,10 @@ row 2 'a is done, and its settings changed \(steps: 3 became 4\)' "$cfarm" train
 sed -i 's/steps: 4/steps: 3/' farm.yaml
 printf 'x' | dd of=pets/journal/000001.log bs=1 seek=60 conv=notrunc status=none
 row 3 '000001.log: offset 48: the journal is damaged' "$cfarm" train farm.yaml
-row 3 'cfarm-eval is not there; build or install it' "$cfarm" eval a.h5
+row 2 'a.h5 is not a flag' "$cfarm" eval a.h5
 row 2 'what is export' "$cfarm" export a.h5
 mkdir alone && cp "$cfarm" alone/
+row 3 'cfarm-eval is not there; build or install it' alone/cfarm eval a.h5
 row 3 'MISSING.*alone/cfarm-sample' alone/cfarm doctor
 row 3 'cores +[0-9]+ of [0-9]+ may be used' alone/cfarm doctor
 

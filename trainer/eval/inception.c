@@ -19,7 +19,8 @@ int inception_shape_from(inception_shape *out, const safetensors *f, err *e)
     const st_tensor *fc = st_find(f, "fc.weight");
 
     if (!fc || fc->n != 2)
-        return err_set(e, ERR_INPUT, "%s: no tensor fc.weight, which tells the Inception of FID (%d classes) from torchvision's (%d)",
+        return err_set(e, ERR_INPUT,
+                       "%s: no tensor fc.weight, which tells the Inception of FID (%d classes) from torchvision's (%d)",
                        st_path(f), FID_CLASSES, IMAGENET_CLASSES);
     if (fc->d[0] != FID_CLASSES && fc->d[0] != IMAGENET_CLASSES)
         return err_set(e, ERR_INPUT, "%s: fc.weight is for %lld classes; the Inception of FID has %d, torchvision's %d",
@@ -43,7 +44,8 @@ static int64_t channels(nn_graph *g, const inception_shape *s)
     return t && t->n == 4 ? t->d[0] : 1;
 }
 
-static nn_tensor unit_at(nn_graph *g, const inception_shape *s, const char *name, nn_tensor x, int kh, int kw, nn_conv at)
+static nn_tensor unit_at(nn_graph *g, const inception_shape *s, const char *name, nn_tensor x, int kh, int kw,
+                         nn_conv at)
 {
     nn_enter(g, "%s", name);
     int64_t out = channels(g, s);
@@ -153,9 +155,11 @@ static nn_tensor stem(nn_graph *g, const inception_shape *s, nn_tensor x)
 
 nn_tensor inception_write(nn_graph *g, const inception_shape *s, nn_tensor x)
 {
-    static const struct { const char *name; write_block *write; } BLOCKS[] = {
-        {"Mixed_5b", block_a}, {"Mixed_5c", block_a}, {"Mixed_5d", block_a}, {"Mixed_6a", block_b}, {"Mixed_6b", block_c},
-        {"Mixed_6c", block_c}, {"Mixed_6d", block_c}, {"Mixed_6e", block_c}, {"Mixed_7a", block_d},
+    static const struct { const char *name; write_block *write;
+    } BLOCKS[] = {
+        {"Mixed_5b", block_a}, {"Mixed_5c", block_a}, {"Mixed_5d", block_a},
+        {"Mixed_6a", block_b}, {"Mixed_6b", block_c}, {"Mixed_6c", block_c},
+        {"Mixed_6d", block_c}, {"Mixed_6e", block_c}, {"Mixed_7a", block_d},
     };
 
     x = stem(g, s, x);

@@ -1,4 +1,5 @@
-/* One struct for the three kinds: a picture's graph, its plan, how its pixels are made, and CLIP's text tower beside it. */
+/* One struct for the three kinds: a picture's graph, its plan, how its pixels are made, and CLIP's text tower beside
+ * it. */
 #include "trainer/eval/judge.h"
 
 #include <math.h>
@@ -37,7 +38,8 @@ struct judge {
     char what[160];
 };
 
-static const float CLIP_MEAN[] = {0.48145466F, 0.4578275F, 0.40821073F}, CLIP_STD[] = {0.26862954F, 0.26130258F, 0.27577711F};
+static const float CLIP_MEAN[] = {0.48145466F, 0.4578275F, 0.40821073F},
+                   CLIP_STD[] = {0.26862954F, 0.26130258F, 0.27577711F};
 static const float IMAGENET_MEAN[] = {0.485F, 0.456F, 0.406F}, IMAGENET_STD[] = {0.229F, 0.224F, 0.225F};
 
 /* ---- files ---- */
@@ -191,11 +193,13 @@ static int open_clip(judge *j, const char *dir, nn_backend *b, err *e)
     vit_shape v;
     int rc = open_folder(j, &config, dir, "a whole CLIP model", e);
 
-    if (rc == 0 && ((rc = vit_clip_shape_from(&v, config, e)) != 0 || (j->width = v.projection, rc = read_text_shape(j, config, e)) != 0))
+    if (rc == 0 && ((rc = vit_clip_shape_from(&v, config, e)) != 0 ||
+                    (j->width = v.projection, rc = read_text_shape(j, config, e)) != 0))
         err_wrap(e, "%s/config.json", dir);
     json_decref(config);
     TRY(rc);
-    snprintf(j->what, sizeof j->what, "CLIP ViT, %d pixels in patches of %d, %d features", v.side, v.patch, v.projection);
+    snprintf(j->what, sizeof j->what, "CLIP ViT, %d pixels in patches of %d, %d features", v.side, v.patch,
+             v.projection);
     crop_of(&j->crop, v.side, v.side, CLIP_MEAN, CLIP_STD);
     TRY(see_by_vit(j, &v, b, e));
     write_text(j);
@@ -220,12 +224,15 @@ static int dino_shape_from(vit_shape *out, const safetensors *f, err *e)
 
     if (!patch || patch->n != 4 || !places || places->n != 3 || !inner || inner->n != 2)
         return err_set(e, ERR_INPUT, "%s: no tensor %s as a DINO vision transformer has it", st_path(f),
-                       !patch || patch->n != 4 ? "patch_embed.proj.weight" : !places || places->n != 3 ? "pos_embed" : "blocks.0.mlp.fc1.weight");
+                       !patch || patch->n != 4     ? "patch_embed.proj.weight"
+                       : !places || places->n != 3 ? "pos_embed"
+                                                   : "blocks.0.mlp.fc1.weight");
     v.width = (int)patch->d[0];
     v.patch = (int)patch->d[2];
     v.inner = (int)inner->d[0];
     int64_t across = llround(sqrt((double)(places->d[1] - 1)));
-    if (v.width % 64 != 0 || v.width == 0 || v.patch < 1 || across * across != places->d[1] - 1 || across * v.patch > 1 << 12)
+    if (v.width % 64 != 0 || v.width == 0 || v.patch < 1 || across * across != places->d[1] - 1 ||
+        across * v.patch > 1 << 12)
         return err_set(e, ERR_SHAPE, "%s: width %d, patches of %d, %lld positions: no square picture in heads of 64",
                        st_path(f), v.width, v.patch, (long long)places->d[1]);
     v.heads = v.width / 64;
@@ -337,7 +344,8 @@ const char *judge_what(const judge *j) { return j->what; }
 int judge_picture(judge *j, const image *m, float *out, err *e)
 {
     float *pixels = NEW_N(float, j->side * j->side * 3);
-    int rc = j->crop.side > 0 ? judge_pixels_crop(pixels, m, &j->crop, e) : judge_pixels_squash(pixels, m, j->side, j->centre, e);
+    int rc = j->crop.side > 0 ? judge_pixels_crop(pixels, m, &j->crop, e)
+                              : judge_pixels_squash(pixels, m, j->side, j->centre, e);
 
     if (rc == 0)
         rc = tower_run(&j->sees, pixels, out, e);

@@ -2,10 +2,10 @@
 #define JUDGE_H
 /* A model that measures pictures, opened: pictures go in, rows of features come out. Its files are the public ones:
  *
- *   CLIP       a folder as Hugging Face has it: config.json, model.safetensors, vocab.json, merges.txt (these two there, in
- *              tokenizer/, or, for a CLIP kept inside a Stable Diffusion folder, in ../tokenizer)
- *   DINO       a folder as Hugging Face has a ViTModel, or the authors' checkpoint as one .safetensors file
- *   Inception  one .safetensors file with the names of torchvision or pytorch-fid
+ *   CLIP       a folder as Hugging Face has it: config.json, model.safetensors, vocab.json, merges.txt (these two
+ * there, in tokenizer/, or, for a CLIP kept inside a Stable Diffusion folder, in ../tokenizer) DINO       a folder as
+ * Hugging Face has a ViTModel, or the authors' checkpoint as one .safetensors file Inception  one .safetensors file
+ * with the names of torchvision or pytorch-fid
  *
  * Errors name the file, and the tensor or the key. Samples run one by one: a picture's features do not depend on its
  * neighbours. */

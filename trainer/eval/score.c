@@ -76,8 +76,8 @@ static int kernel_of_all(double **out, const float *x, int64_t nx, const float *
         double *to = rows, *at = k;
         for (int64_t i = 0; i < n * width; i++)
             to[i] = i < nx * width ? x[i] : y[i - nx * width];
-        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)n, (int)n, (int)width, 1 / (double)width, to, (int)width, to,
-                    (int)width, 0, at, (int)n);
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)n, (int)n, (int)width, 1 / (double)width, to,
+                    (int)width, to, (int)width, 0, at, (int)n);
         for (int64_t i = 0; i < n * n; i++)
             at[i] = (at[i] + 1) * (at[i] + 1) * (at[i] + 1);
         *out = k;
@@ -113,15 +113,16 @@ static double kernel_sum(const double *k, int64_t n, const int32_t *a, const int
     return s;
 }
 
-int score_kid(kid *out, const float *x, int64_t nx, const float *y, int64_t ny, int64_t width, const kid_opts *o, err *e)
+int score_kid(kid *out, const float *x, int64_t nx, const float *y, int64_t ny, int64_t width, const kid_opts *o,
+              err *e)
 {
     int64_t n = nx + ny, least = nx < ny ? nx : ny;
     int m = o->size < least ? o->size : (int)least;
     double *k, sum = 0, squares = 0;
 
     if (m < 2)
-        return err_set(e, ERR_INPUT, "KID of %lld and %lld pictures, where at least two on each side are wanted", (long long)nx,
-                       (long long)ny);
+        return err_set(e, ERR_INPUT, "KID of %lld and %lld pictures, where at least two on each side are wanted",
+                       (long long)nx, (long long)ny);
     TRY(kernel_of_all(&k, x, nx, y, ny, width, e));
     int32_t *a = NEW_N(int32_t, m), *b = NEW_N(int32_t, m), *room = NEW_N(int32_t, n);
     for (int i = 0; i < o->subsets; i++) {

@@ -22,9 +22,9 @@ void score_mean_row(double *out, const float *rows, int64_t n, int64_t width);
 double score_cosine(const float *a, const float *b, int64_t width); /* of rows of length 1 */
 double score_with_mean(const float *a, const double *mean, int64_t width);
 
-/* Kernel inception distance (Binkowski et al. 2018): the unbiased estimate of the squared maximum mean discrepancy under
- * the kernel (x.y / width + 1)^3, the mean over subsets of `size` rows drawn without replacement from each side; a
- * function of the rows, the options and the seed. */
+/* Kernel inception distance (Binkowski et al. 2018): the unbiased estimate of the squared maximum mean discrepancy
+ * under the kernel (x.y / width + 1)^3, the mean over subsets of `size` rows drawn without replacement from each side;
+ * a function of the rows, the options and the seed. */
 typedef struct {
     int subsets, size;  /* 100 and 1000 in clean-fid; size falls to the smaller side's count */
     uint64_t seed;
@@ -34,5 +34,6 @@ typedef struct {
     int size;               /* as used */
 } kid;
 /* x [nx,width], y [ny,width]; ERR_INPUT for fewer than two rows on a side. */
-int score_kid(kid *out, const float *x, int64_t nx, const float *y, int64_t ny, int64_t width, const kid_opts *o, err *e);
+int score_kid(kid *out, const float *x, int64_t nx, const float *y, int64_t ny, int64_t width, const kid_opts *o,
+              err *e);
 #endif

@@ -17,11 +17,12 @@ typedef struct {
 static const vit_words WORDS[] = {
     [VIT_CLIP] = {"embeddings.patch_embedding", "embeddings.class_embedding", "embeddings.position_embedding.weight",
                   "pre_layrnorm", "encoder.layers.%d", "post_layernorm", "layer_norm1", "layer_norm2", NULL,
-                  "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj", "mlp.fc1", "mlp.fc2"},
+                  "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj", "mlp.fc1",
+                  "mlp.fc2"},
     [VIT_DINO] = {"patch_embed.proj", "cls_token", "pos_embed", NULL, "blocks.%d", "norm", "norm1", "norm2", "attn.qkv",
                   NULL, NULL, NULL, "attn.proj", "mlp.fc1", "mlp.fc2"},
-    [VIT_HF] = {"embeddings.patch_embeddings.projection", "embeddings.cls_token", "embeddings.position_embeddings", NULL,
-                "encoder.layer.%d", "layernorm", "layernorm_before", "layernorm_after", NULL,
+    [VIT_HF] = {"embeddings.patch_embeddings.projection", "embeddings.cls_token", "embeddings.position_embeddings",
+                NULL, "encoder.layer.%d", "layernorm", "layernorm_before", "layernorm_after", NULL,
                 "attention.attention.query", "attention.attention.key", "attention.attention.value",
                 "attention.output.dense", "intermediate.dense", "output.dense"},
 };

@@ -19,7 +19,8 @@ typedef struct {
 } vit_shape;
 
 /* clip: a CLIPModel's config.json (vision_config, projection_dim). hf: a ViTModel's. Absent keys have the value that
- * transformers gives them. The authors' DINO checkpoints have no config: dino_shape_from (judge.c) reads the weights. */
+ * transformers gives them. The authors' DINO checkpoints have no config: dino_shape_from (judge.c) reads the weights.
+ */
 int vit_clip_shape_from(vit_shape *out, const json_t *config, err *e);
 int vit_hf_shape_from(vit_shape *out, const json_t *config, err *e);
 int vit_features(const vit_shape *v);

@@ -161,13 +161,16 @@ static void a_model_of_another_kind_is_refused_by_what_is_wrong(void **state)
     made(&ROWS[0]);
     made(&ROWS[1]);
     made(&ROWS[2]);
-    refused(judge_open_clip, in_scratch("dino_hf"), "@/dino_hf/config.json: no vision_config; the config.json of a whole CLIP model is wanted");
+    refused(judge_open_clip, in_scratch("dino_hf"),
+            "@/dino_hf/config.json: no vision_config; the config.json of a whole CLIP model is wanted");
     refused(judge_open_dino, in_scratch("clip_small"), "@/clip_small: model_type clip is not built (vit is)");
-    refused(judge_open_clip, in_scratch("nowhere"), "@/nowhere: no config.json; a folder with a whole CLIP model is wanted");
+    refused(judge_open_clip, in_scratch("nowhere"),
+            "@/nowhere: no config.json; a folder with a whole CLIP model is wanted");
     refused(judge_open_dino, in_scratch("clip_small/model.safetensors"),
             "@/clip_small/model.safetensors: no tensor patch_embed.proj.weight as a DINO vision transformer has it");
     refused(judge_open_inception, in_scratch("dino_small/model.safetensors"),
-            "@/dino_small/model.safetensors: no tensor fc.weight, which tells the Inception of FID (1008 classes) from torchvision's (1000)");
+            "@/dino_small/model.safetensors: no tensor fc.weight, which tells the Inception of FID (1008 classes) from "
+            "torchvision's (1000)");
     refused(judge_open_inception, in_scratch("inception.pth"),
             "@/inception.pth: pickled weights are not read; save them as safetensors");
     put("clip_small/config.json", "{\"vision_config\": {\"hidden_act\": \"tanh\"}, \"text_config\": {}}");
@@ -181,15 +184,18 @@ static void a_missing_tensor_is_named(void **state)
     made(&ROWS[0]);
     lose(in_scratch("clip_small/model.safetensors"), "vision_model.encoder.layers.1.mlp.fc2.bias");
     refused(judge_open_clip, in_scratch("clip_small"),
-            "@/clip_small/model.safetensors: no tensor vision_model.encoder.layers.1.mlp.fc2.bias, which CLIP ViT, 32 pixels in "
+            "@/clip_small/model.safetensors: no tensor vision_model.encoder.layers.1.mlp.fc2.bias, which CLIP ViT, 32 "
+            "pixels in "
             "patches of 8, 12 features has");
     made(&ROWS[3]);
     lose(in_scratch("inception_small/model.safetensors"), "Mixed_6c.branch7x7_2.bn.running_var");
     refused(judge_open_inception, in_scratch("inception_small/model.safetensors"),
-            "@/inception_small/model.safetensors: no tensor Mixed_6c.branch7x7_2.bn.running_var, which Inception-v3 has");
+            "@/inception_small/model.safetensors: no tensor Mixed_6c.branch7x7_2.bn.running_var, which Inception-v3 "
+            "has");
     lose(in_scratch("inception_small/model.safetensors"), "Mixed_7b.branch1x1.conv.weight");
     refused(judge_open_inception, in_scratch("inception_small/model.safetensors"),
-            "Mixed_7b.branch1x1: @/inception_small/model.safetensors: no convolution Mixed_7b.branch1x1.conv.weight, which "
+            "Mixed_7b.branch1x1: @/inception_small/model.safetensors: no convolution Mixed_7b.branch1x1.conv.weight, "
+            "which "
             "Inception-v3 has");
 }
 

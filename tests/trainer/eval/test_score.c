@@ -1,5 +1,5 @@
-/* Laws: KID is clean-fid's figure (tests/reference/eval_oracle.py kid), a function of its seed, and about nothing between
- * two halves of one set; cosines are told under each scaling by its name. */
+/* Laws: KID is clean-fid's figure (tests/reference/eval_oracle.py kid), a function of its seed, and about nothing
+ * between two halves of one set; cosines are told under each scaling by its name. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

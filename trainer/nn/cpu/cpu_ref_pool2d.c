@@ -36,7 +36,8 @@ static int run_pool2d(nn_backend *b, const nn_call *call)
     for (int64_t n = 0; n < s.d[0]; n++)
         for (int64_t i = 0; i < s.d[1]; i++)
             for (int64_t j = 0; j < s.d[2]; j++, y += s.d[3]) {
-                span rows = inside(i * at.stride - at.pad[0], k, x.d[1]), columns = inside(j * at.stride - at.pad[1], k, x.d[2]);
+                span rows = inside(i * at.stride - at.pad[0], k, x.d[1]),
+                     columns = inside(j * at.stride - at.pad[1], k, x.d[2]);
                 int64_t there = (rows.to - rows.from) * (columns.to - columns.from);
                 window(y, (const float *)call->in[0] + n * x.d[1] * x.d[2] * x.d[3], x.d[2], x.d[3], rows, columns,
                        how == NN_POOL_MAX);
