@@ -1,4 +1,6 @@
 /* What people and programs see of a running farm: a line per event, one line of progress, DIR/status.json, DIR/exit. */
+#include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,64 +143,139 @@ static void minute_line(coordinator *c)
               REAL("samples_per_second", rate(c)), TEXT("left", left));
 }
 
-/* ---- the status file ------------------------------------------------------------------------------------------ */
+/* ---- the status files ----------------------------------------------------------------------------------------- */
 
-static json_t *job_status(const sched_job *j)
+enum { UNWELL_MOST = 50 }; /* named in the summary; all are in the table */
+
+static void put_word(str *to, const char *key, const char *word)
 {
-    json_t *o = json_pack("{s:s, s:s, s:s, s:i, s:I}", "name", j->spec.name, "kind", job_kind_name(j->spec.kind),
-                          "state", job_state_name(j->state), "attempt", j->attempt, "steps",
-                          (json_int_t)j->spec.steps);
+    json_t *text = json_string(word);
+    char *quoted = text ? json_dumps(text, JSON_ENCODE_ANY) : NULL; /* NULL: a program said what is no UTF-8 */
 
-    if (sched_running(j)) {
-        json_object_set_new(o, "step", json_integer(j->step));
-        json_object_set_new(o, "loss", json_real(j->loss));
-        json_object_set_new(o, "gang", json_integer(j->gang));
-    }
-    if (j->state == JOB_DONE) {
-        json_object_set_new(o, "sha256", json_string(j->sha256));
-        json_object_set_new(o, "seconds", json_real(j->seconds));
-    } else if (j->why) {
-        json_object_set_new(o, "why", json_string(j->why));
-    }
-    return o;
+    str_add(to, ",\"%s\":%s", key, quoted ? quoted : "\"\"");
+    free(quoted);
+    json_decref(text);
 }
 
-static json_t *status(const coordinator *c, const char *state)
+/* One object; names and states need no escapes. Written by hand: a farm of 100,000 is told every few seconds. */
+static void put_job(const coordinator *c, str *to, const sched_job *j)
 {
-    json_t *counts = json_object(), *jobs = json_array();
+    str_add(to, "{\"name\":\"%s\",\"kind\":\"%s\",\"state\":\"%s\",\"attempt\":%d,\"steps\":%lld", j->spec.name,
+            job_kind_name(j->spec.kind), job_state_name(j->state), j->attempt, (long long)j->spec.steps);
+    if (j->spec.owner[0])
+        put_word(to, "owner", j->spec.owner);
+    if (sched_running(j)) {
+        str_add(to, ",\"step\":%lld,\"loss\":%.9g,\"gang\":%d,\"step_seconds\":%.6g", (long long)j->step,
+                isfinite(j->loss) ? j->loss : 0, j->gang, j->step_seconds);
+        if (j->node >= 0)
+            put_word(to, "node", c->s->node[j->node].name);
+    }
+    if (j->state == JOB_DONE)
+        str_add(to, ",\"sha256\":\"%s\",\"seconds\":%.6g", j->sha256, j->seconds);
+    else if (j->why)
+        put_word(to, "why", j->why);
+    str_add(to, "}");
+}
+
+static void put_some(const coordinator *c, str *to, const char *key, bool running, int most)
+{
+    int n = 0;
+
+    str_add(to, ",\n\"%s\":[", key);
+    for (int i = 0; i < c->s->jobs && n < most; i++) {
+        const sched_job *j = &c->s->job[i];
+        bool unwell = j->state == JOB_QUARANTINED || j->state == JOB_REJECTED || j->state == JOB_RETRY_WAIT;
+        if (running ? !sched_running(j) : !unwell)
+            continue;
+        str_add(to, "%s\n ", n++ ? "," : "");
+        put_job(c, to, j);
+    }
+    str_add(to, "]");
+}
+
+static void put_nodes(const coordinator *c, str *to)
+{
+    bool first = true;
+
+    str_add(to, ",\n\"nodes\":[");
+    for (int n = 0; n < c->s->nodes; n++) {
+        const sched_node *k = &c->s->node[n];
+        int count[SLOT_STATES] = {0}, busy = 0;
+        if (!k->name)
+            continue;
+        for (int i = 0; i < k->n; i++) {
+            busy += k->slot[i].job >= 0;
+            count[k->slot[i].state] += k->slot[i].job < 0;
+        }
+        str_add(to, "%s\n {\"busy\":%d,\"ready\":%d,\"warming\":%d,\"down\":%d", first ? "" : ",", busy,
+                count[SLOT_READY], count[SLOT_WARMING], count[SLOT_DOWN]);
+        put_word(to, "name", k->name);
+        str_add(to, "}");
+        first = false;
+    }
+    str_add(to, "]");
+}
+
+static void put_summary(const coordinator *c, str *to, const char *state)
+{
     double left = time_left(c);
     char when[32];
+    bool first = true;
 
-    for (int k = 0; k < JOB_STATES; k++)
-        if (c->s->count[k] > 0)
-            json_object_set_new(counts, job_state_name((job_state)k), json_integer(c->s->count[k]));
-    for (int i = 0; i < c->s->jobs; i++)
-        json_array_append_new(jobs, job_status(&c->s->job[i]));
     clock_iso(when, clock_wall_ms());
-    return json_pack("{s:s, s:s, s:s, s:I, s:o, s:i, s:i, s:f, s:o*, s:o}", "farm", c->how->name, "state", state,
-                     "time", when, "epoch", (json_int_t)c->s->epoch, "count", counts, "free_slots", c->s->ready,
-                     "warming_slots", c->s->warming, "samples_per_second", rate(c), "seconds_left",
-                     left >= 0 ? json_real(left) : NULL, "jobs", jobs);
+    str_add(to, "{\"farm\":\"%s\",\"state\":\"%s\",\"time\":\"%s\",\"epoch\":%lld,\"jobs\":%d,\n\"count\":{",
+            c->how->name, state, when, (long long)c->s->epoch, c->s->jobs);
+    for (int k = 0; k < JOB_STATES; k++)
+        if (c->s->count[k] > 0) {
+            str_add(to, "%s\"%s\":%d", first ? "" : ",", job_state_name((job_state)k), c->s->count[k]);
+            first = false;
+        }
+    str_add(to, "},\n\"free_slots\":%d,\"warming_slots\":%d,\"samples_per_second\":%.6g", c->s->ready, c->s->warming,
+            rate(c));
+    if (left >= 0)
+        str_add(to, ",\"seconds_left\":%.1f", left);
+    put_nodes(c, to);
+    put_some(c, to, "running", true, c->s->jobs);
+    put_some(c, to, "unwell", false, UNWELL_MOST);
+    str_add(to, "}\n");
 }
 
-/* A status that cannot be written (a full disk) must not stop what it tells of. */
-static void write_file(const coordinator *c, const char *name, const char *text)
+/* Whole or not at all, but not synced: it is told again in a second. A status that cannot be written (a full disk) must
+ * not stop what it tells of. */
+static void write_file(const coordinator *c, const char *name, const str *text)
 {
-    char path[FS_PATH];
+    char path[FS_PATH], aside[FS_PATH];
     err e = {0};
+    FILE *f = NULL;
 
-    if (fs_join(path, c->l->dir, name, &e) != 0 || fs_write(path, text, strlen(text), &e) != 0)
+    if (fs_join(path, c->l->dir, name, &e) == 0 && fs_aside(aside, path, &e) == 0) {
+        f = fopen(aside, "we");
+        if (!f || fwrite(text->at, 1, text->n, f) != text->n || fflush(f) != 0 || rename(aside, path) != 0) {
+            err_set(&e, ERR_IO, "%s: %s", path, strerror(errno));
+            fs_discard(aside);
+        }
+    }
+    if (f)
+        fclose(f);
+    if (e.code)
         log_event(c->how->log, "status-not-written", TEXT("why", e.text));
 }
 
+/* status.json is the summary; jobs.jsonl has a line for each job. */
 static void write_status(const coordinator *c, const char *state)
 {
-    json_t *o = status(c, state);
-    char *text = json_dumps(o, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+    str text = {0};
 
-    write_file(c, "status.json", text);
-    free(text);
-    json_decref(o);
+    put_summary(c, &text, state);
+    write_file(c, "status.json", &text);
+    text.n = 0;
+    for (int i = 0; i < c->s->jobs; i++) {
+        put_job(c, &text, &c->s->job[i]);
+        str_put(&text, "\n", 1);
+    }
+    str_put(&text, "", 0);
+    write_file(c, "jobs.jsonl", &text);
+    str_free(&text);
 }
 
 /* ---- when ----------------------------------------------------------------------------------------------------- */
@@ -245,7 +322,7 @@ static void tell_unfinished(const coordinator *c)
 
 void show_end(coordinator *c)
 {
-    char number[16];
+    str number = {0};
 
     if (c->status == FARM_SOME_FAILED)
         tell_unfinished(c);
@@ -253,6 +330,7 @@ void show_end(coordinator *c)
               INT("done", c->s->count[JOB_DONE]), INT("of", c->s->jobs - c->s->count[JOB_CANCELLED]),
               REAL("seconds", (double)(clock_ns() - c->started_ns) * 1e-9));
     write_status(c, end_word(c->status));
-    snprintf(number, sizeof number, "%d\n", c->status);
-    write_file(c, "exit", number);
+    str_add(&number, "%d\n", c->status);
+    write_file(c, "exit", &number);
+    str_free(&number);
 }

@@ -17,6 +17,15 @@ static bool before(const sched *s, int a, int b)
     return wx != wy ? wx < wy : a < b;
 }
 
+int sched_ahead(const sched *s, int job)
+{
+    int n = 0;
+
+    for (int i = 0; i < s->jobs; i++)
+        n += i != job && job_in_line(&s->job[i]) && before(s, i, job);
+    return n;
+}
+
 static void swap(int *a, int *b)
 {
     int keep = *a;

@@ -1,4 +1,4 @@
-/* `cfarm plan` and `cfarm status`: what would happen, and what happens. */
+/* `cfarm plan`: what would happen. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +14,6 @@
 #include "scheduler/coordinator.h"
 #include "scheduler/look.h"
 #include "scheduler/prepare.h"
-
-enum { STATUS_MOST = 1 << 28 };
 
 /* ---- plan ----------------------------------------------------------------------------------------------------- */
 
@@ -90,77 +88,4 @@ int command_plan(int argc, char **argv)
         return FARM_BAD_INPUT;
     }
     return plan(argv[1], json, &e) == 0 ? FARM_DONE : look_complain(&e);
-}
-
-/* ---- status --------------------------------------------------------------------------------------------------- */
-
-static const char *text_of(const json_t *o, const char *key)
-{
-    const char *text = json_string_value(json_object_get(o, key));
-
-    return text ? text : "";
-}
-
-static void show_job(const json_t *j)
-{
-    printf("%-20s %-12s", text_of(j, "name"), text_of(j, "state"));
-    if (json_object_get(j, "step"))
-        printf(" %lld/%lld  loss %.4f", (long long)json_integer_value(json_object_get(j, "step")),
-               (long long)json_integer_value(json_object_get(j, "steps")),
-               json_number_value(json_object_get(j, "loss")));
-    if (json_object_get(j, "seconds"))
-        printf(" %.1f s", json_real_value(json_object_get(j, "seconds")));
-    if (json_object_get(j, "why"))
-        printf(" %s", text_of(j, "why"));
-    putchar('\n');
-}
-
-static void show_status(const json_t *o, bool busy)
-{
-    const char *state = text_of(o, "state"), *key;
-    json_t *v;
-    size_t i;
-
-    json_array_foreach(json_object_get(o, "jobs"), i, v)
-        show_job(v);
-    if (!busy && (strcmp(state, "running") == 0 || strcmp(state, "draining") == 0))
-        state = "cut short; the same command goes on";
-    printf("farm %s: %s", text_of(o, "farm"), state);
-    json_object_foreach(json_object_get(o, "count"), key, v)
-        printf(", %lld %s", (long long)json_integer_value(v), key);
-    if (json_is_real(json_object_get(o, "seconds_left")) && busy)
-        printf(", %.0f s left", json_real_value(json_object_get(o, "seconds_left")));
-    putchar('\n');
-}
-
-static int status(const char *arg, bool json, err *e)
-{
-    char dir[FS_PATH], path[FS_PATH];
-    json_t *o;
-
-    TRY(look_folder(dir, arg, e));
-    TRY(fs_join(path, dir, "status.json", e));
-    if (!fs_exists(path))
-        return err_set(e, ERR_INPUT, "%s: no farm has run here", dir);
-    TRY(json_read(&o, path, e));
-    if (json)
-        json_dumpf(o, stdout, JSON_COMPACT);
-    else
-        show_status(o, ledger_busy(dir));
-    if (json)
-        putchar('\n');
-    json_decref(o);
-    return 0;
-}
-
-int command_status(int argc, char **argv)
-{
-    bool json = argc == 3 && strcmp(argv[2], "--json") == 0;
-    err e = {0};
-
-    if (argc < 2 || argv[1][0] == '-' || (argc > 2 && !json)) {
-        fputs("usage: cfarm status FARM [--json]      FARM: its folder or its file\n", stderr);
-        return FARM_BAD_INPUT;
-    }
-    return status(argv[1], json, &e) == 0 ? FARM_DONE : look_complain(&e);
 }

@@ -71,6 +71,13 @@ row 0 'end done done 5 of 5' "$cfarm" train pets
 row 0 'c: back in the line; it was cancelled' "$cfarm" retry pets c
 row 0 'end done done 6 of 6' "$cfarm" train pets
 row 0 'there is nothing to end' "$cfarm" drain pets
+row 0 '^c +done' "$cfarm" status pets c
+row 2 'b[+]dd: no such concept; did you mean b[+]d' "$cfarm" status pets b+dd
+row 0 '"alive":false,"orders_waiting":0,"jobs":\[\{"name":"a"' "$cfarm" status pets --json
+row 0 'b\+d is done, by attempt 1' "$cfarm" why pets b+d
+row 2 'zebra: no such concept' "$cfarm" why pets zebra
+row 0 'order .*to cancel +name c|started +concept c' "$cfarm" logs pets c
+row 0 '^farm pets: done' "$cfarm" top pets
 
 # ---- running ----
 printf 'name\tsteps\tfake.step_ms\nslow\t4000\t20\nlate\t3\t\n' >work.tsv
@@ -85,6 +92,9 @@ said 'started concept slow'
 row 0 'accepted 3: r1, r2, held' "$cfarm" add pets run.tsv
 row 0 'held: on hold' "$cfarm" hold pets held
 row 0 'r1: background; it was normal' "$cfarm" priority pets background r1
+row 0 'r1 waits in the line, as background: 1 before it' "$cfarm" why pets r1
+row 0 '"state":"hold"' "$cfarm" why pets held --json
+row 0 'slow is (assigned|training|loading) on|slow has been started' "$cfarm" why pets slow
 row 0 'slow: cancelled' "$cfarm" cancel pets slow             # it runs
 said 'done concept r2'
 said 'done concept r1'
