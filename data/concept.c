@@ -49,6 +49,11 @@ int concept_path_of(char path[CONCEPT_PATH], const char *name, err *e)
     return 0;
 }
 
+void concept_share_path(char path[CONCEPT_PATH], const char *what, int i)
+{
+    snprintf(path, CONCEPT_PATH, "/bank/%s/%05d", what, i);
+}
+
 int concept_name_of(char name[CONCEPT_PATH], const char *layer, const char *dataset, err *e)
 {
     bool is_short = false;
@@ -219,6 +224,16 @@ static void free_factors(concept_factors *f)
     free(f->right);
 }
 
+static void free_bank(concept_bank *b)
+{
+    for (int i = 0; b->share && i < b->n; i++) {
+        free(b->share[i].left);
+        free(b->share[i].right);
+    }
+    free(b->share);
+    free_matrices(b->matrix, b->matrices);
+}
+
 static void free_lists(concept *c)
 {
     for (int i = 0; i < c->n_tensors; i++) {
@@ -256,5 +271,6 @@ void concept_free(concept *c)
     free(c->history.grad_norm);
     concept_card_free(&c->card);
     free_factors(&c->factors);
+    free_bank(&c->bank);
     *c = (concept){0};
 }

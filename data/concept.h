@@ -13,6 +13,7 @@
  *   /history       loss, lr, grad_norm (before clipping), one value a step; no times: they differ between equal runs
  *   /samples/NAME  PNG bytes
  *   /factors       merged only: the update as left [out, rank] per matrix and one right factor [rank, width]
+ *   /bank          merged only: concepts beside a base that stays as it is, instead of /factors (below)
  *   /sources       merged only: the files it was made of;  /certificate: what the merge promises
  * Files of every past version stay readable. */
 #include <stdbool.h>
@@ -84,6 +85,25 @@ typedef struct {
     double *right;          /* [rank, width] */
 } concept_factors;
 
+/* One concept of a bank: dW = left' right on the positions of a prompt that its words address. Which those are:
+ *   before the prompt's first end token, those whose last word of any concept, at or before them, is one of this one's;
+ *   from the end token on, all of them, with the weight 1 / (number of concepts in the prompt).
+ * Everywhere else, and in a prompt without words, keys and values are the base's. So a concept alone in a prompt is
+ * what it was alone, however many lie beside it. A sampler that knows nothing of this must not take the file. */
+typedef struct {
+    int first, words; /* its words are tokens[first .. first + words) of the merged file */
+    int rank;
+    float *left;   /* [rank, outs]; NULL until concept_read_shares */
+    double *right; /* [rank, width] */
+} concept_share;
+
+typedef struct {
+    int n, width, matrices;
+    int64_t outs;
+    concept_matrix *matrix; /* [matrices] */
+    concept_share *share;   /* [n] */
+} concept_bank;
+
 typedef struct {
     char *name;   /* file name without folders */
     char *sha256; /* root digest of the file's contents (store_digest) */
@@ -108,6 +128,7 @@ typedef struct {
     concept_history history;
     concept_sample *samples;
     concept_factors factors; /* rank 0: none */
+    concept_bank bank;       /* n 0: none */
     concept_source *sources;
     char *certificate;     /* JSON; merged only */
     char digest[HASH_HEX]; /* of the file it was read from (store_digest); concept_write passes over it */
@@ -119,13 +140,15 @@ enum {
     CONCEPT_CARD = 2,
     CONCEPT_HISTORY = 4,
     CONCEPT_SAMPLES = 8,
-    CONCEPT_FACTORS = 16, /* with sources and certificate */
+    CONCEPT_FACTORS = 16, /* with sources, certificate, and who is in a bank */
     CONCEPT_ALL = 31
 };
 
 /* *out is overwritten; concept_free it after success. Whatever is read is checked against its sha256. Texts the file
  * lacks become "". ERR_INPUT when it is no concept file, a version from the future, or damaged. */
 int concept_read(concept *out, const char *path, unsigned parts, err *e);
+/* What a bank that was read keeps for share i where wanted[i]; wanted NULL: for all. */
+int concept_read_shares(concept *c, const char *path, const bool wanted[], err *e);
 /* Atomic; the same struct gives the same bytes. NULL texts are written as "". */
 int concept_write(const char *path, const concept *c, err *e);
 void concept_free(concept *c); /* everything it points to, and zeroes it; {0} is fine */

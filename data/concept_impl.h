@@ -5,7 +5,8 @@
 #include "data/store.h"
 
 #define CONCEPT_FORMAT "conceptfarm"
-enum { CONCEPT_VERSION = 1, CONCEPT_PATH = 1024 };
+/* 2: there may be a bank, which a reader of version 1 would pass over. Files without one are written as version 1. */
+enum { CONCEPT_VERSION = 2, CONCEPT_PATH = 1024 };
 
 /* The texts among the attributes of "/". */
 typedef struct {
@@ -20,5 +21,6 @@ static inline char **concept_text_at(const concept *c, const concept_text *t)
 
 /* "X.attn2.to_k.weight" <-> "/kv/X.attn2/to_k"; other names stand as they are below "/weights". */
 int concept_path_of(char path[CONCEPT_PATH], const char *name, err *e);
+void concept_share_path(char path[CONCEPT_PATH], const char *what, int i); /* "/bank/left/00012" */
 int concept_name_of(char name[CONCEPT_PATH], const char *layer, const char *dataset, err *e);
 #endif

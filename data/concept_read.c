@@ -255,6 +255,75 @@ static int get_factors(store *s, concept *c, err *e)
     return store_load(s, "/factors/right", shape2(F64, rank, c->width), (void **)&f->right, NULL, e);
 }
 
+static int get_column(store *s, const char *path, int n, int64_t most, int64_t **out, err *e)
+{
+    TRY(store_load(s, path, shape1(I64, n), (void **)out, NULL, e));
+    for (int i = 0; i < n; i++)
+        if ((*out)[i] < 0 || (*out)[i] > most)
+            return err_set(e, ERR_INPUT, "%s: a %lld", path, (long long)(*out)[i]);
+    return 0;
+}
+
+static int get_shares(store *s, const concept *c, concept_bank *b, err *e)
+{
+    int64_t *first = NULL, *words = NULL, *rank = NULL;
+    int rc = get_column(s, "/bank/first", b->n, c->n_tokens, &first, e);
+    if (rc == 0)
+        rc = get_column(s, "/bank/words", b->n, c->n_tokens, &words, e);
+    if (rc == 0)
+        rc = get_column(s, "/bank/rank", b->n, c->width, &rank, e);
+    for (int i = 0; rc == 0 && i < b->n; i++) {
+        if (first[i] + words[i] > c->n_tokens || words[i] < 1 || rank[i] < 1)
+            rc = err_set(e, ERR_INPUT, "/bank: concept %d has no words, or no rows", i);
+        b->share[i] = (concept_share){.first = (int)first[i], .words = (int)words[i], .rank = (int)rank[i]};
+    }
+    free(first);
+    free(words);
+    free(rank);
+    return rc;
+}
+
+static int get_bank(store *s, concept *c, err *e)
+{
+    concept_bank *b = &c->bank;
+    store_shape shape;
+    if (!store_has(s, "/bank"))
+        return 0;
+    b->width = c->width;
+    TRY(get_matrices(s, "/bank", &b->matrix, &b->matrices, &b->outs, e));
+    TRY(store_shape_of(s, "/bank/first", &shape, e));
+    if (shape.n != 1 || shape.d[0] < 1 || shape.d[0] > c->n_tokens)
+        return err_set(e, ERR_INPUT, "/bank: not as many concepts as there could be words");
+    b->share = NEW_N(concept_share, shape.d[0]);
+    b->n = (int)shape.d[0];
+    return get_shares(s, c, b, e);
+}
+
+static int get_share(store *s, const concept_bank *b, int i, err *e)
+{
+    concept_share *x = &b->share[i];
+    char path[CONCEPT_PATH];
+    if (x->left)
+        return 0;
+    concept_share_path(path, "right", i);
+    TRY(store_load(s, path, shape2(F64, x->rank, b->width), (void **)&x->right, NULL, e));
+    concept_share_path(path, "left", i);
+    return store_load(s, path, shape2(F32, x->rank, b->outs), (void **)&x->left, NULL, e);
+}
+
+int concept_read_shares(concept *c, const char *path, const bool wanted[], err *e)
+{
+    store *s;
+    int rc;
+    TRY(store_open(&s, path, e));
+    rc = strcmp(store_digest(s), c->digest) == 0 ? 0 : err_set(e, ERR_INPUT, "%s: changed while it was read", path);
+    for (int i = 0; rc == 0 && i < c->bank.n; i++)
+        if (!wanted || wanted[i])
+            rc = get_share(s, &c->bank, i, e);
+    store_close(s);
+    return rc;
+}
+
 static int get_sources(store *s, concept *c, err *e)
 {
     static const char *const path[3] = {"/sources/names", "/sources/sha256", "/sources/words"};
@@ -293,6 +362,7 @@ static int get_parts(store *s, concept *c, unsigned parts, err *e)
     if (!(parts & CONCEPT_FACTORS))
         return 0;
     TRY(get_factors(s, c, e));
+    TRY(get_bank(s, c, e));
     TRY(get_sources(s, c, e));
     return store_has(s, "/certificate") ? store_load_text(s, "/certificate", &c->certificate, e) : 0;
 }

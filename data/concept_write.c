@@ -25,7 +25,7 @@ static store_shape shape2(dtype t, int64_t a, int64_t b)
 static int put_attributes(store *s, const concept *c, err *e)
 {
     TRY(store_attr_text(s, "/", "format", CONCEPT_FORMAT, e));
-    TRY(store_attr_int(s, "/", "version", CONCEPT_VERSION, e));
+    TRY(store_attr_int(s, "/", "version", c->bank.n > 0 ? CONCEPT_VERSION : 1, e));
     TRY(store_attr_text(s, "/", "kind", c->kind == CONCEPT_MERGED ? "merged" : "concept", e));
     TRY(store_attr_int(s, "/", "seed", (int64_t)c->seed, e));
     TRY(store_attr_int(s, "/", "width", c->width, e));
@@ -141,6 +141,39 @@ static int put_factors(store *s, const concept_factors *f, err *e)
     return store_put(s, "/factors/right", shape2(F64, f->rank, f->width), f->right, e);
 }
 
+/* The lists of who is who, as columns. */
+static int put_shares(store *s, const concept_bank *b, err *e)
+{
+    static const char *const path[3] = {"/bank/first", "/bank/words", "/bank/rank"};
+    int64_t *column = NEW_N(int64_t, b->n);
+    int rc = 0;
+    for (int k = 0; rc == 0 && k < 3; k++) {
+        for (int i = 0; i < b->n; i++)
+            column[i] = k == 0 ? b->share[i].first : k == 1 ? b->share[i].words : b->share[i].rank;
+        rc = store_put(s, path[k], shape1(I64, b->n), column, e);
+    }
+    free(column);
+    return rc;
+}
+
+/* Each concept's numbers are datasets of their own: a prompt asks for few of many. */
+static int put_bank(store *s, const concept_bank *b, err *e)
+{
+    char path[CONCEPT_PATH];
+    if (b->n == 0)
+        return 0;
+    TRY(put_matrices(s, "/bank", b->matrix, b->matrices, e));
+    TRY(put_shares(s, b, e));
+    for (int i = 0; i < b->n; i++) {
+        const concept_share *x = &b->share[i];
+        concept_share_path(path, "left", i);
+        TRY(store_put(s, path, shape2(F32, x->rank, b->outs), x->left, e));
+        concept_share_path(path, "right", i);
+        TRY(store_put(s, path, shape2(F64, x->rank, b->width), x->right, e));
+    }
+    return 0;
+}
+
 static int put_sources(store *s, const concept *c, err *e)
 {
     const char **column = NEW_N(const char *, c->n_sources + 1);
@@ -167,6 +200,7 @@ static int put_all(store *s, const concept *c, err *e)
     TRY(put_history(s, &c->history, e));
     TRY(put_samples(s, c, e));
     TRY(put_factors(s, &c->factors, e));
+    TRY(put_bank(s, &c->bank, e));
     TRY(put_sources(s, c, e));
     return c->certificate ? store_put_text(s, "/certificate", c->certificate, e) : 0;
 }

@@ -55,12 +55,23 @@ static int refuse(const certificate *c, bool accept_drift, err *e)
     return 0;
 }
 
+static int judge_bank(certificate *c)
+{
+    snprintf(c->verdict, sizeof c->verdict,
+             "bank: each of %d concepts says what it said alone (to %.1g) where its words stand; prompts without them are "
+             "the base's own (the concepts alone drift by at most %.2g %%)",
+             c->n, worst_concept(c)->after, 100 * c->drift_worst);
+    return 0;
+}
+
 int certificate_judge(certificate *c, bool accept_drift, err *e)
 {
     const certificate_concept *worst = worst_concept(c);
     const char *base = c->drift <= SMALL ? "keeps its other words" : "changes in its other words";
     char room[80] = "";
     TRY(refuse(c, accept_drift, e));
+    if (c->bank)
+        return judge_bank(c);
     if (4 * c->used >
         3 * c->available) /* what is left to minimise over is little: the next concept may be one too many */
         snprintf(room, sizeof room, "; %d of %d dimensions are spoken for", c->used, c->available);
@@ -97,7 +108,7 @@ char *certificate_json(const certificate *c)
     for (int i = 0; i < c->n; i++)
         json_array_append_new(list, json_of_concept(&c->concept[i]));
     o = json_pack("{s:s s:o s:s s:s s:i s:i s:o s:o s:o s:o s:o s:o s:o s:o s:s s:i s:i}", "verdict", c->verdict,
-                  "concepts", list, "solve", c->reason == LSQ_RIDGED ? "ridge" : "exact", "bos",
+                  "concepts", list, "solve", c->bank ? "bank" : c->reason == LSQ_RIDGED ? "ridge" : "exact", "bos",
                   c->bos_fixed ? "fixed" : "free", "rank_used", c->used, "rank_available", c->available, "condition",
                   real(c->condition), "caption_condition", real(c->caption_condition), "miss", real(c->miss),
                   "kkt_residual", c->reason == LSQ_SOLVED ? real(c->kkt) : json_null(), "ridge", real(c->ridge),

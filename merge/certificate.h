@@ -18,6 +18,7 @@ typedef struct {
     certificate_concept *concept;
     lsq_reason reason;
     bool bos_fixed;
+    bool bank; /* concepts beside an unchanged base: drift is 0, drift_worst that of one concept alone */
     int used, available; /* rank: target rows of the dimensions of the text features */
     double condition, caption_condition;
     double miss, kkt, ridge;

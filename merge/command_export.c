@@ -46,11 +46,23 @@ static const export_format *format_of(int choice)
     return f;
 }
 
+/* Every format below is weights of a model, the same for every prompt. */
+static int refuse_bank(const concept *c, const export_format *f, err *e)
+{
+    if (c->bank.n == 0)
+        return 0;
+    return err_set(e, ERR_INPUT,
+                   "a bank of %d concepts changes keys and values by the words of each prompt, which the format %s cannot "
+                   "say; merge the few you need without --relax bank, and export those",
+                   c->bank.n, f->name);
+}
+
 static int export_concept(concept *c, const export_settings *s, logger *log, err *e)
 {
     const export_format *f = format_of(s->format);
     base_model base = {0};
     bool whole = export_needs_base(c) && !(f->as_is && f->as_is(c));
+    TRY(refuse_bank(c, f, e));
     int rc = f->needs_base || whole ? base_open(&base, s->base, c->base_path, c->base, e) : 0;
     if (rc == 0 && whole)
         rc = export_full(c, base.model, e);

@@ -104,6 +104,8 @@ static json_t *describe(const concept *c)
         json_object_set_new(o, "history", json_history(&c->history));
     if (c->factors.rank > 0)
         json_object_set_new(o, "rank", json_integer(c->factors.rank));
+    if (c->bank.n > 0)
+        json_object_set_new(o, "bank", json_integer(c->bank.n));
     if (c->n_samples > 0)
         json_object_set_new(o, "samples", json_integer(c->n_samples));
     if (c->n_sources > 0)
@@ -183,6 +185,8 @@ static int show(const concept *c, err *e)
     show_card(&c->card);
     if (c->factors.rank > 0)
         printf("  %-14s rank %d on %d matrices\n", "factors", c->factors.rank, c->factors.matrices);
+    if (c->bank.n > 0)
+        printf("  %-14s %d concepts beside the base, on %d matrices\n", "bank", c->bank.n, c->bank.matrices);
     for (int i = 0; i < c->n_sources; i++)
         printf("  %-14s %s (%s), contents %.16s\n", "made of", c->sources[i].name, c->sources[i].words,
                c->sources[i].sha256);

@@ -21,7 +21,8 @@ typedef struct {
 } settings;
 
 static const char *const BOS[] = {"fixed", "free", NULL};
-static const char *const RELAX[] = {"no", "ridge", NULL};
+static const char *const RELAX[] = {"no", "ridge", "bank", NULL};
+enum { RELAX_NO, RELAX_RIDGE, RELAX_BANK };
 static const char *const AUTO[] = {"auto", NULL};
 
 static const cfg_field ROWS[] = {
@@ -36,8 +37,8 @@ static const cfg_field ROWS[] = {
      .help = "whether the first token, the same in every "
              "prompt, keeps its keys and values; free: as published"},
     {"relax", CFG_CHOICE, CFG_AT(settings, relax), "no", .names = RELAX,
-     .help = "ridge: concepts that conflict may be "
-             "missed a little; the file says by how much"},
+     .help = "ridge: concepts that conflict may be missed a little; the file says by how much. bank: no merge, but all "
+             "concepts exactly, beside a base that stays as it is; what samples from such a file must know banks (cfarm does)"},
     {"ridge", CFG_REAL, CFG_AT(settings, ridge), "auto", 1e-12, 1e12, .names = AUTO,
      .help = "weight of the ridge; auto: "
              "the smallest that keeps the drift"},
@@ -255,7 +256,7 @@ static int open_features(job *j, err *e)
 
 static int check_settings(const settings *s, err *e)
 {
-    if (s->relax == 0 && s->ridge > 0)
+    if (s->relax != RELAX_RIDGE && s->ridge > 0)
         return err_set(e, ERR_INPUT, "--ridge is the weight of --relax ridge, which is not given");
     return 0;
 }
@@ -291,7 +292,7 @@ static int fuse_checked(job *j, err *e)
 
 static int write_merged(job *j, err *e)
 {
-    if (!j->set->factors_only)
+    if (!j->set->factors_only && j->merged.bank.n == 0)
         TRY(fuse_checked(j, e));
     return concept_write(j->set->out, &j->merged, e);
 }
@@ -310,12 +311,18 @@ static int tell(const job *j, double seconds, err *e)
     return fflush(stdout) == 0 ? 0 : err_set(e, ERR_IO, "the standard output cannot be written");
 }
 
+static int compose_any(concept *out, certificate *told, concept in[], const char *const file[], int n, const features *f,
+                       const compose_opts *o, err *e)
+{
+    return compose(out, told, in, file, n, f, o, e);
+}
+
 static int merge(job *j, err *e)
 {
     const settings *s = j->set;
     double start = clock_s();
     compose_opts o = {.bos_free = s->bos == 1,
-                      .relax = s->relax == 1,
+                      .relax = s->relax == RELAX_RIDGE,
                       .ridge = s->ridge > 0 ? s->ridge : 0,
                       .drift_most = s->drift,
                       .accept_drift = s->accept_drift};
@@ -328,7 +335,8 @@ static int merge(job *j, err *e)
     if (way == MERGE_SUMS)
         return merge_sums(j, &o, e);
     TRY(open_features(j, e));
-    TRY(compose(&j->merged, &j->told, j->in, (const char *const *)j->file, j->n, &j->f, &o, e));
+    TRY((s->relax == RELAX_BANK ? compose_bank : compose_any)(&j->merged, &j->told, j->in, (const char *const *)j->file,
+                                                              j->n, &j->f, &o, e));
     TRY(write_merged(j, e));
     return tell(j, clock_s() - start, e);
 }

@@ -100,14 +100,14 @@ static int refuse_dependent(const job *j, err *e)
     }
     err_set(e, ERR_INPUT,
             "%d of %d target rows depend on the others (the text features have %d dimensions): %s%s; merge "
-            "fewer concepts, use other class words, or --relax ridge",
+            "fewer concepts, use other class words, --relax ridge, or --relax bank",
             q->n_dependent, j->r.s, j->f->width, list.at ? list.at : "the first token",
             q->n_dependent > 3 ? ", ..." : "");
     str_free(&list);
     return ERR_INPUT;
 }
 
-static double base_norm(const double *norm, int n)
+double compose_norm(const double *norm, int n)
 {
     double sum = 0;
     for (int i = 0; i < n; i++)
@@ -159,7 +159,7 @@ static int solve(job *j, err *e)
 {
     const features *f = j->f;
     lsq_problem in = {.s = j->r.s, .fixed = j->r.fixed, .k = j->r.k};
-    double limit = j->o->drift_most * base_norm(f->keep_norm, f->matrices), ridge = j->o->relax ? j->o->ridge : 0;
+    double limit = j->o->drift_most * compose_norm(f->keep_norm, f->matrices), ridge = j->o->relax ? j->o->ridge : 0;
     j->p = NEW_N(double, (size_t)j->r.n *(size_t)j->r.width);
     TRY(try_ridge(j, ridge, e));
     if (ridge > 0 || (j->report.reason == LSQ_SOLVED && (!j->o->relax || whole_drift(j, &f->keep) <= limit)))
@@ -176,7 +176,7 @@ static void find_drift(const job *j, certificate *c)
 {
     const features *f = j->f;
     double *h = spread(j, &f->keep);
-    c->drift = moved(j->whole, h, j->r.n) / base_norm(f->keep_norm, f->matrices);
+    c->drift = moved(j->whole, h, j->r.n) / compose_norm(f->keep_norm, f->matrices);
     for (int m = 0; m < f->matrices; m++) {
         double drift = moved(j->moment[m], h, j->r.n) / f->keep_norm[m];
         if (c->worst && drift <= c->drift_worst)
@@ -189,7 +189,7 @@ static void find_drift(const job *j, certificate *c)
     c->drift_held = -1;
     if (f->n_held == 0)
         return;
-    c->drift_held = whole_drift(j, &f->held) / base_norm(f->held_norm, f->matrices);
+    c->drift_held = whole_drift(j, &f->held) / compose_norm(f->held_norm, f->matrices);
 }
 
 /* miss [n, n] = K P' - I: row i says of which images, how much, target row i gets beyond its own. */
@@ -226,25 +226,12 @@ static void find_residuals(const job *j, certificate *c)
     free(wanted);
 }
 
-/* "<new1>, <new1> as <new2>" */
-static char *words_text(const job *j, int i)
-{
-    str s = {0};
-    for (int t = 0; t < j->in[i].n_tokens; t++) {
-        const char *old = j->in[i].tokens[t].word, *now = j->w.word[i][t];
-        str_add(&s, "%s%s", t ? ", " : "", old);
-        if (strcmp(old, now) != 0)
-            str_add(&s, " as %s", now);
-    }
-    return s.at ? s.at : mem_text("");
-}
-
 static void certify(const job *j, certificate *c)
 {
     *c = (certificate){.n = j->n, .concept = NEW_N(certificate_concept, j->n)};
     for (int i = 0; i < j->n; i++) {
         c->concept[i].name = mem_text(fs_base(j->file[i]));
-        c->concept[i].words = words_text(j, i);
+        c->concept[i].words = words_told(&j->w, j->in, i);
         c->concept[i].shared = j->r.shared[i];
     }
     c->reason = j->report.reason;
@@ -264,11 +251,14 @@ static void certify(const job *j, certificate *c)
 
 /* ---- the merged concept ---- */
 
-static concept_matrix *copy_matrices(const features *f)
+concept_matrix *compose_matrices(const features *f, int64_t *outs)
 {
     concept_matrix *m = NEW_N(concept_matrix, f->matrices);
-    for (int i = 0; i < f->matrices; i++)
+    *outs = 0;
+    for (int i = 0; i < f->matrices; i++) {
         m[i] = (concept_matrix){mem_text(f->matrix[i].name), f->matrix[i].rows};
+        *outs += m[i].rows;
+    }
     return m;
 }
 
@@ -277,9 +267,7 @@ static void fill_factors(const job *j, concept_factors *f)
 {
     size_t n = (size_t)j->r.n;
     *f = (concept_factors){.rank = j->r.n, .width = j->r.width, .matrices = j->f->matrices};
-    f->matrix = copy_matrices(j->f);
-    for (int m = 0; m < f->matrices; m++)
-        f->outs += f->matrix[m].rows;
+    f->matrix = compose_matrices(j->f, &f->outs);
     f->label = NEW_N(char *, n);
     f->left = NEW_N(float, (size_t)f->outs *n);
     f->right = mem_copy(j->p, sizeof(double) * n * (size_t)f->width);
@@ -291,7 +279,7 @@ static void fill_factors(const job *j, concept_factors *f)
     }
 }
 
-static char *recipe(const job *j)
+static char *recipe_of(const job *j)
 {
     json_t *o =
         json_pack("{s:s s:s s:s s:b s:f s:s}", "program", "conceptfarm " CFARM_VERSION, "operation", "merge", "bos",
@@ -301,23 +289,22 @@ static char *recipe(const job *j)
     return text;
 }
 
-static void fill_merged(const job *j, concept *out)
+void compose_fill(concept *out, const concept in[], const char *const file[], int n, const words *w, const features *f,
+                  char *recipe)
 {
-    *out = (concept){.kind = CONCEPT_MERGED, .width = j->f->width};
-    out->method = mem_text(j->in[0].method);
-    out->base = mem_text(j->f->base);
-    out->base_path = mem_text(j->in[0].base_path);
-    out->recipe = recipe(j);
-    out->n_sources = j->n;
-    out->sources = NEW_N(concept_source, j->n);
-    for (int i = 0; i < j->n; i++) {
-        out->sources[i] = (concept_source){mem_text(fs_base(j->file[i])), mem_text(j->in[i].digest), words_text(j, i)};
-        for (int t = 0; t < j->in[i].n_tokens; t++) {
-            const concept_token *k = &j->in[i].tokens[t];
-            concept_add_token(out, j->w.word[i][t], k->class_word, k->initial_id, k->row);
+    *out = (concept){.kind = CONCEPT_MERGED, .width = f->width, .recipe = recipe};
+    out->method = mem_text(in[0].method);
+    out->base = mem_text(f->base);
+    out->base_path = mem_text(in[0].base_path);
+    out->n_sources = n;
+    out->sources = NEW_N(concept_source, n);
+    for (int i = 0; i < n; i++) {
+        out->sources[i] = (concept_source){mem_text(fs_base(file[i])), mem_text(in[i].digest), words_told(w, in, i)};
+        for (int t = 0; t < in[i].n_tokens; t++) {
+            const concept_token *k = &in[i].tokens[t];
+            concept_add_token(out, w->word[i][t], k->class_word, k->initial_id, k->row);
         }
     }
-    fill_factors(j, &out->factors);
 }
 
 /* A few rows are done before other threads are awake, and those then spin for nothing. Returns what to go back to. */
@@ -353,7 +340,8 @@ int compose(concept *out, certificate *told, const concept in[], const char *con
         rc = certificate_judge(told, o->accept_drift, e);
     }
     if (rc == 0) {
-        fill_merged(&j, out);
+        compose_fill(out, in, file, n, &j.w, f, recipe_of(&j));
+        fill_factors(&j, &out->factors);
         out->certificate = certificate_json(told);
     }
     close_job(&j);

@@ -28,6 +28,11 @@ typedef struct {
 int compose(concept *out, certificate *told, const concept in[], const char *const file[], int n, const features *f,
             const compose_opts *o, err *e);
 
+/* The same concepts beside a base that stays as it is (data/concept.h, concept_share): exact for any number of them.
+ * Takes the images out of in[].card. ERR_INPUT also where a concept has no word to be addressed by. */
+int compose_bank(concept *out, certificate *told, concept in[], const char *const file[], int n, const features *f,
+                 const compose_opts *o, err *e);
+
 /* The base's value of a matrix, by its diffusers name. */
 typedef int fuse_base(void *arg, const char *name, float *out, size_t count, err *e);
 

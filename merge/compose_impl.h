@@ -11,6 +11,12 @@ typedef struct {
 } words;
 int words_choose(words *out, const concept in[], const char *const file[], int n, const compose_opts *o, err *e);
 void words_free(words *w, const concept in[]);
+char *words_told(const words *w, const concept in[], int i); /* "<new1>, <new1> as <new2>"; free() it */
+/* What the merged file says of where it comes from: everything but weights, factors, bank and certificate. Takes recipe. */
+void compose_fill(concept *out, const concept in[], const char *const file[], int n, const words *w, const features *f,
+                  char *recipe);
+concept_matrix *compose_matrices(const features *f, int64_t *outs);
+double compose_norm(const double *norm, int n); /* of all matrices together */
 /* text with every word of in[i] replaced by its new one; free() it. */
 char *words_in(const words *w, const concept in[], int i, const char *text);
 
@@ -23,6 +29,7 @@ typedef struct {
     char **label, **key; /* [n] with the new words */
     int *shared;         /* [concepts] rows left out because an earlier concept asks for them */
 } rows;
+int rows_check(const concept *c, const features *f, err *e); /* whether a merge can take it at all */
 int rows_gather(rows *out, const concept in[], const char *const file[], int n, const words *w, const features *f,
                 const compose_opts *o, err *e);
 void rows_free(rows *r);

@@ -34,7 +34,7 @@ static int check_matrices(const concept_card *c, const features *f, err *e)
     return same ? 0 : err_set(e, ERR_INPUT, "its merge card speaks of other matrices than the base model has");
 }
 
-static int check_concept(const concept *c, const features *f, err *e)
+int rows_check(const concept *c, const features *f, err *e)
 {
     const concept_card *card = &c->card;
     if (c->kind == CONCEPT_MERGED)
@@ -117,7 +117,7 @@ int rows_gather(rows *out, const concept in[], const char *const file[], int n, 
         out->s = 1;
     }
     for (int i = 0; i < n; i++) {
-        int rc = check_concept(&in[i], f, e);
+        int rc = rows_check(&in[i], f, e);
         if (rc == 0)
             rc = add_concept(out, in, i, w, e);
         if (rc != 0)

@@ -25,12 +25,12 @@ static bool in_a_file(const concept in[], int n, const char *word)
     return false;
 }
 
-/* The next <newN> that neither stands in the result nor is somebody's own. */
-static char *free_word(const words *w, const concept in[], int n)
+/* The next <newN> that neither stands in the result nor is somebody's own; those before *next are known to. */
+static char *free_word(const words *w, const concept in[], int n, int *next)
 {
     char word[32];
-    for (int i = 1;; i++) {
-        snprintf(word, sizeof word, "<new%d>", i);
+    for (;; ++*next) {
+        snprintf(word, sizeof word, "<new%d>", *next);
         if (!taken(w, word) && !in_a_file(in, n, word))
             return mem_text(word);
     }
@@ -54,6 +54,7 @@ static int apply_wish(words *w, const concept in[], const char *const file[], co
 /* Wishes first, then everyone who can keep a name, then the rest. */
 int words_choose(words *out, const concept in[], const char *const file[], int n, const compose_opts *o, err *e)
 {
+    int next = 1;
     *out = (words){.n = n, .word = NEW_N(char **, n), .n_words = NEW_N(int, n)};
     for (int i = 0; i < n; i++) {
         out->n_words[i] = in[i].n_tokens;
@@ -68,7 +69,7 @@ int words_choose(words *out, const concept in[], const char *const file[], int n
     for (int i = 0; i < n; i++)
         for (int t = 0; t < in[i].n_tokens; t++)
             if (!out->word[i][t])
-                out->word[i][t] = free_word(out, in, n);
+                out->word[i][t] = free_word(out, in, n, &next);
     return 0;
 }
 
@@ -82,6 +83,18 @@ void words_free(words *w, const concept in[])
     free(w->word);
     free(w->n_words);
     *w = (words){0};
+}
+
+char *words_told(const words *w, const concept in[], int i)
+{
+    str s = {0};
+    for (int t = 0; t < in[i].n_tokens; t++) {
+        const char *old = in[i].tokens[t].word, *now = w->word[i][t];
+        str_add(&s, "%s%s", t ? ", " : "", old);
+        if (strcmp(old, now) != 0)
+            str_add(&s, " as %s", now);
+    }
+    return s.at ? s.at : mem_text("");
 }
 
 /* The token that stands at `at`; the longest, as the tokenizer has it; -1: none. */

@@ -95,6 +95,8 @@ static int apply(sd *m, tokenizer *t, const concept *c, err *e)
 
     TRY(check_base(m, c, e));
     TRY(add_words(m, t, c, e));
+    if (c->bank.n > 0) /* the base's matrices stay: bank_open does the rest, once the prompts are known */
+        return 0;
     if (!by || !by->whole)
         return override_all(m, c, e);
     int rc = by->whole(&whole, c, m, e);

@@ -1,7 +1,7 @@
 #ifndef APPLY_H
 #define APPLY_H
 /* A concept or a merged model laid over its base: its matrices in place of the base's, its words in the tokenizer, its
- * embedding rows behind the vocabulary. */
+ * embedding rows behind the vocabulary. Of a bank the words only: what they mean is for bank.h. */
 #include "data/concept.h"
 #include "data/tokenizer.h"
 #include "trainer/model/sd.h"

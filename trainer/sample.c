@@ -89,14 +89,24 @@ static void look_up_noise(void *arg, int call, float *noise, size_t count)
     rng_normal_fill(rng_open(at->seed, "sampler", (uint32_t)call, at->index), noise, count);
 }
 
-/* Features of the prompt, then of the negative prompt: [2,TOKENS,width]. */
-static int read_words(sd *m, const tokenizer *t, const char *prompt, const char *negative, float *features, err *e)
+/* Features of the prompt, then of the negative prompt: [2, TOKENS, width + sd_beside]. */
+static int read_words(sd *m, const tokenizer *t, const bank *beside, const char *prompt, const char *negative,
+                      float *features, err *e)
 {
+    size_t width = (size_t)sd_text_shape(m)->width, text = TOKENS * width;
     int32_t ids[2][TOKENS];
 
     tokenizer_encode(t, prompt, ids[0]);
     tokenizer_encode(t, negative, ids[1]);
-    return sd_text_encode(m, ids[0], 2, TOKENS, features, e);
+    if (!beside)
+        return sd_text_encode(m, ids[0], 2, TOKENS, features, e);
+    float *plain = NEW_N(float, 2 * text);
+    int rc = sd_text_encode(m, ids[0], 2, TOKENS, plain, e);
+    for (size_t i = 0; rc == 0 && i < 2; i++)
+        bank_features(beside, ids[i], TOKENS, tokenizer_eos(t), plain + i * text,
+                      features + i * (text + TOKENS * (size_t)sd_beside(m)));
+    free(plain);
+    return rc;
 }
 
 int sample_picture(sd *m, const tokenizer *t, const sample_opts *o, const char *prompt, const char *negative,
@@ -104,7 +114,7 @@ int sample_picture(sd *m, const tokenizer *t, const sample_opts *o, const char *
 {
     int f = vae_factor(sd_vae_shape(m)), h = o->height / f, w = o->width / f, rc;
     size_t count = (size_t)h * (size_t)w * (size_t)sd_latent_channels(m);
-    size_t text = (size_t)TOKENS * (size_t)sd_text_shape(m)->width;
+    size_t text = (size_t)TOKENS * (size_t)(sd_text_shape(m)->width + sd_beside(m));
     noise_address at = {o->seed, index};
     sampler *s = NULL;
 
@@ -114,7 +124,7 @@ int sample_picture(sd *m, const tokenizer *t, const sample_opts *o, const char *
                         .uncond = o->guidance == 1 ? NULL : features + text, .guidance = o->guidance,
                         .noise = look_up_noise, .arg = &at};
     rng_normal_fill(rng_open(o->seed, "latents", 0, index), x, count);
-    rc = read_words(m, t, prompt, negative, features, e);
+    rc = read_words(m, t, o->beside, prompt, negative, features, e);
     if (rc == 0)
         rc = sampler_new(&s, o->sampler, sd_schedule(m), o->steps, o->eta, count, e);
     if (rc == 0)

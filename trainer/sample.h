@@ -3,6 +3,7 @@
 /* From words to a picture: classifier-free guidance (Ho, Salimans 2022) around a sampler. A picture is a function of
  * the model, the words, the options and (seed, index): its noise is looked up in the streams "latents" and "sampler". */
 #include "data/tokenizer.h"
+#include "trainer/bank.h"
 #include "trainer/diffusion/sampler.h"
 #include "trainer/model/sd.h"
 
@@ -11,6 +12,7 @@ typedef struct {
     int steps, width, height; /* in pixels; multiples of the VAE's factor */
     double eta, guidance;     /* guidance 1: the negative prompt is not asked */
     uint64_t seed;
+    const bank *beside;       /* concepts beside the base, opened on the model; NULL: none */
 } sample_opts;
 
 /* What can be refused before any work. */
@@ -27,7 +29,7 @@ void sample_bytes(const float *pixels, uint8_t *out, size_t count);
 typedef struct {
     sd *model;
     int h, w, tokens;             /* latents; rows of the features */
-    const float *cond, *uncond;   /* [tokens,width]; uncond NULL: no guidance */
+    const float *cond, *uncond;   /* [tokens, width + sd_beside]; uncond NULL: no guidance */
     double guidance;
     /* Fills noise [count] for a call, where the sampler wants it. */
     void (*noise)(void *arg, int call, float *noise, size_t count);

@@ -58,6 +58,7 @@ typedef struct {
     tokenizer *words;
     concept from;
     bool has_from;
+    bank *beside;           /* where `from` is a bank */
     char **prompt;
     int prompts;
     uint8_t **picture;      /* [prompts * count] RGB */
@@ -129,6 +130,19 @@ static int open_from(job *j, err *e)
     return 0;
 }
 
+/* Of a bank, what the prompts ask for. */
+static int open_bank(job *j, err *e)
+{
+    bool *wanted = NEW_N(bool, j->from.bank.n + 1);
+
+    bank_wanted(wanted, &j->from, j->words, j->set.negative);
+    for (int i = 0; i < j->prompts; i++)
+        bank_wanted(wanted, &j->from, j->words, j->prompt[i]);
+    int rc = concept_read_shares(&j->from, j->set.from, wanted, e);
+    free(wanted);
+    return rc == 0 ? bank_open(&j->beside, j->model, &j->from, e) : rc;
+}
+
 static int open_model(job *j, err *e)
 {
     char path[FS_PATH];
@@ -140,7 +154,7 @@ static int open_model(job *j, err *e)
     TRY(tokenizer_open(&j->words, path, e));
     if (j->has_from && apply_concept(j->model, j->words, &j->from, e) != 0)
         return err_wrap(e, "%s", j->set.from);
-    return 0;
+    return j->has_from && j->from.bank.n > 0 ? open_bank(j, e) : 0;
 }
 
 static void close_job(job *j)
@@ -151,6 +165,7 @@ static void close_job(job *j)
         free(j->prompt[i]);
     free(j->picture);
     free(j->prompt);
+    bank_close(j->beside);
     if (j->has_from)
         concept_free(&j->from);
     tokenizer_close(j->words);
@@ -168,7 +183,7 @@ static sample_opts opts_of(const job *j)
     int side = sd_side(j->model);
 
     return (sample_opts){.sampler = samplers[s->sampler], .steps = s->steps, .eta = s->eta, .guidance = s->guidance,
-                         .seed = (uint64_t)s->seed, .width = s->width == CFG_WORD ? side : s->width,
+                         .seed = (uint64_t)s->seed, .beside = j->beside, .width = s->width == CFG_WORD ? side : s->width,
                          .height = s->height == CFG_WORD ? side : s->height};
 }
 

@@ -19,6 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     for (int i = 0; i < c.n_tensors; i++)
         fuzz_touch(c.tensors[i].data, (size_t)c.tensors[i].rows * (size_t)(c.tensors[i].cols ? c.tensors[i].cols : 1) * 4);
+    concept_read_shares(&c, path, NULL, &e);
     concept_free(&c);
     return 0;
 }

@@ -49,6 +49,15 @@ for file in m f; do # full matrices and factors are one model
 done
 cmp w-m/pytorch_custom_diffusion_weights.safetensors w-f/pytorch_custom_diffusion_weights.safetensors ||
     fail "factors and full matrices differ"
+"$merge" merge a.h5 c.h5 --relax bank -o bank.h5 >told
+grep -q '^bank: each of 2 concepts' told || fail "no bank: $(cat told)"
+"$bin/cfarm-sample" --from bank.h5 --prompt '<new1> cat' --prompt 'a cat' --steps 2 --out s-bank 2>/dev/null
+"$bin/cfarm-sample" --from a.h5 --prompt '<new1> cat' --steps 2 --out s-a 2>/dev/null
+"$bin/cfarm-sample" --model "$model" --prompt 'a cat' --steps 2 --out s-base 2>/dev/null
+cmp s-bank/00001.png s-base/00000.png || fail "a prompt without words is not the base's in a bank"
+cmp -s s-bank/00000.png s-base/00000.png && fail "a word does nothing in a bank"
+"$merge" export bank.h5 --format diffusers -o x-bank 2>err && fail "a bank was exported"
+grep -q 'a bank of 2 concepts' err || fail "no sentence for a bank: $(cat err)"
 "$merge" merge a.h5 a.h5 -o no.h5 2>err && fail "one concept twice was merged"
 [ ! -e no.h5 ] || fail "a refused merge left a file"
 "$merge" inspect m.h5 >told

@@ -305,6 +305,126 @@ static void more_rows_than_dimensions_are_refused_or_relaxed(void **state)
     features_free(&f);
 }
 
+/* ---- beside an unchanged base ---- */
+
+/* What share i of a bank makes of its row. */
+static double bank_distance(const concept_bank *b, int i, const concept *c, const float *image, int row)
+{
+    double sum = 0;
+    for (int o = 0; o < MATRICES * OUT; o++) {
+        double got = 0;
+        for (int r = 0; r < b->share[i].rank; r++) {
+            double at = 0;
+            for (int j = 0; j < D; j++)
+                at += b->share[i].right[r * D + j] * (double)c->card.k[row * D + j];
+            got += at * (double)b->share[i].left[r * MATRICES * OUT + o];
+        }
+        sum += (got - (double)image[row * MATRICES * OUT + o]) * (got - (double)image[row * MATRICES * OUT + o]);
+    }
+    return sqrt(sum);
+}
+
+/* The numbers around the limit of the published program for features of 768 (there 6 rows a concept, here 3 of 24
+ * dimensions, which end at 7): it wrote noise from 128 on and exited with 0. */
+static void any_number_of_concepts_is_exact_beside_the_base_or_refused_in_it(void **state)
+{
+    static const int counts[] = {6, 7, 8, 9, 120, 127, 128, 129, 200, 1000};
+    features f = make_base(400);
+    (void)state;
+    for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
+        int n = counts[k];
+        concept *in = NEW_N(concept, n), out;
+        const char **file = NEW_N(const char *, n);
+        float **image = NEW_N(float *, n);
+        certificate told;
+        err e = {0};
+        for (int i = 0; i < n; i++) {
+            in[i] = make_concept(&f, (uint32_t)i, "<new1>", 0.01F);
+            image[i] = mem_copy(in[i].card.image, sizeof(float) * ROWS * MATRICES * OUT);
+            file[i] = "/x/a.h5";
+        }
+        if (n * ROWS + 1 <= D) {
+            assert_int_equal(compose(&out, &told, in, file, n, &f, &(compose_opts){.accept_drift = true}, &e), 0);
+            certificate_free(&told);
+            concept_free(&out);
+        } else {
+            assert_int_equal(compose(&out, &told, in, file, n, &f, &(compose_opts){.accept_drift = true}, &e), ERR_INPUT);
+            assert_non_null(strstr(e.text, "--relax bank"));
+        }
+        e = (err){0};
+        assert_int_equal(compose_bank(&out, &told, in, file, n, &f, &(compose_opts){0}, &e), 0);
+        assert_int_equal(out.bank.n, n);
+        assert_int_equal(out.n_tokens, n);
+        assert_int_equal(out.factors.rank, 0);
+        assert_ptr_equal(strstr(told.verdict, "bank"), told.verdict);
+        for (int i = 0; i < n; i++) {
+            assert_true(told.concept[i].after < 1e-12);
+            for (int r = 0; r < ROWS; r++)
+                assert_true(bank_distance(&out.bank, i, &in[i], image[i], r) < 1e-12);
+        }
+        for (int i = 0; i < n; i++)
+            free(image[i]);
+        free_all(in, n);
+        free(in);
+        free(file);
+        free(image);
+        certificate_free(&told);
+        concept_free(&out);
+    }
+    features_free(&f);
+}
+
+static void a_bank_goes_to_its_file_and_back_share_by_share(void **state)
+{
+    char path[] = "/tmp/cf-bank-XXXXXX";
+    features f = make_base(200);
+    concept in[3], out, back;
+    certificate told;
+    bool wanted[3] = {false, true, false};
+    err e = {0};
+    int fd = mkstemp(path);
+    (void)state;
+    close(fd);
+    for (uint32_t i = 0; i < 3; i++)
+        in[i] = make_concept(&f, i, "<new1>", 0.01F);
+    assert_int_equal(compose_bank(&out, &told, in, files, 3, &f, &(compose_opts){0}, &e), 0);
+    assert_int_equal(concept_write(path, &out, &e), 0);
+    assert_int_equal(concept_read(&back, path, CONCEPT_FACTORS, &e), 0);
+    assert_int_equal(back.bank.n, 3);
+    assert_int_equal(back.bank.share[2].first, 2);
+    assert_null(back.bank.share[1].left);
+    assert_int_equal(concept_read_shares(&back, path, wanted, &e), 0);
+    assert_null(back.bank.share[0].left);
+    assert_memory_equal(back.bank.share[1].left, out.bank.share[1].left, sizeof(float) * ROWS * MATRICES * OUT);
+    assert_memory_equal(back.bank.share[1].right, out.bank.share[1].right, sizeof(double) * ROWS * D);
+    back.digest[0] ^= 1;
+    assert_int_equal(concept_read_shares(&back, path, NULL, &e), ERR_INPUT);
+    assert_non_null(strstr(e.text, "changed while it was read"));
+    unlink(path);
+    free_all(in, 3);
+    concept_free(&back);
+    concept_free(&out);
+    certificate_free(&told);
+    features_free(&f);
+}
+
+static void a_bank_takes_no_concept_without_a_word(void **state)
+{
+    features f = make_base(200);
+    concept in[2], out;
+    certificate told;
+    err e = {0};
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++)
+        in[i] = make_concept(&f, i, "<new1>", 0.01F);
+    in[1].n_tokens = 0;
+    assert_int_equal(compose_bank(&out, &told, in, files, 2, &f, &(compose_opts){0}, &e), ERR_INPUT);
+    assert_non_null(strstr(e.text, "2.h5: has no word of its own"));
+    in[1].n_tokens = 1;
+    free_all(in, 2);
+    features_free(&f);
+}
+
 static void a_merge_that_drowns_the_base_is_refused_unless_accepted(void **state)
 {
     features f = make_base(200);
@@ -395,6 +515,9 @@ int main(void)
         cmocka_unit_test(a_free_first_token_uses_one_dimension_less),
         cmocka_unit_test(concepts_that_do_not_fit_are_refused_by_name),
         cmocka_unit_test(more_rows_than_dimensions_are_refused_or_relaxed),
+        cmocka_unit_test(any_number_of_concepts_is_exact_beside_the_base_or_refused_in_it),
+        cmocka_unit_test(a_bank_goes_to_its_file_and_back_share_by_share),
+        cmocka_unit_test(a_bank_takes_no_concept_without_a_word),
         cmocka_unit_test(a_merge_that_drowns_the_base_is_refused_unless_accepted),
         cmocka_unit_test(kept_features_are_what_they_were),
         cmocka_unit_test(the_captions_carried_along_are_many_and_each_once),

@@ -270,11 +270,20 @@ int sd_override(sd *m, const char *name, const float *data, size_t count, err *e
     return nn_params_set(m->params, name, s, data, e);
 }
 
+void sd_beside_set(sd *m, int width)
+{
+    sd_forget_plans(m);
+    m->beside = width;
+}
+
+int sd_beside(const sd *m) { return m->beside; }
+
 void sd_restore(sd *m)
 {
     sd_forget_plans(m);
     nn_params_reset(m->params);
     m->modifiers = 0;
+    m->beside = 0;
 }
 
 /* ---- graphs ---- */

@@ -54,6 +54,11 @@ int sd_text_row(sd *m, int32_t id, float *row, err *e);
 /* Another value for a weight; shape as in the file. sd_restore takes back all overrides and modifier rows. */
 int sd_override(sd *m, const char *name, const float *data, size_t count, err *e);
 void sd_restore(sd *m);
+/* Numbers beside the text: each position's features get `width` more, and every K/V matrix a second one, sd_params()'s
+ * "unet.….attn2.to_k.beside" [out,width], for those; what both make is added. sd_unet's context is then [n,tokens,text_width+width].
+ * 0: none. sd_restore takes them away. */
+void sd_beside_set(sd *m, int width);
+int sd_beside(const sd *m);
 /* Forgets the plans kept for the functions below: for whoever changes weights through sd_params() itself. */
 void sd_forget_plans(sd *m);
 

@@ -31,13 +31,14 @@ typedef struct {
     nn_graph *graph;
     nn_plan *plan;
     int64_t size[3];
-    nn_tensor in[3], out;
+    nn_tensor in[4], out;
 } sd_ready;
 
 struct sd {
     sd_files files;
     nn_params *params;
     int modifiers;             /* rows of SD_MODIFIER; 0: none */
+    int beside;                /* numbers beside each position's text features; 0: none */
     char **kv;                 /* names, ended by NULL */
     char digest[SD_PARTS][HASH_HEX]; /* "": not read yet */
     sd_ready ready[SD_RUNS];

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cluster/base/mem.h"
+#include "cluster/base/str.h"
 #include "trainer/model/sd_impl.h"
 
 /* ---- graphs of one sample; size: what the function's caller gave ---- */
@@ -37,6 +38,18 @@ static void write_decode(nn_graph *g, const sd *m, sd_ready *r)
     nn_leave(g);
 }
 
+/* y + B z of a cross-attention's K or V; z: the numbers beside the text. */
+static nn_tensor add_beside(const void *arg, nn_graph *g, nn_tensor y, nn_tensor x, const char *layer)
+{
+    nn_tensor z = arg;
+    nn_shape in = nn_shape_get(z), out = nn_shape_get(y);
+
+    (void)x;
+    if (!str_ends(layer, ".attn2.to_k") && !str_ends(layer, ".attn2.to_v"))
+        return y;
+    return nn_add(g, y, nn_linear(g, z, nn_param(g, "beside", NN_SHAPE(out.d[out.n - 1], in.d[in.n - 1])), NULL));
+}
+
 static void write_unet(nn_graph *g, const sd *m, sd_ready *r)
 {
     const unet_shape *u = &m->files.unet;
@@ -44,7 +57,12 @@ static void write_unet(nn_graph *g, const sd *m, sd_ready *r)
     r->in[0] = nn_input(g, "latents", F32, NN_SHAPE(1, r->size[0], r->size[1], u->in));
     r->in[1] = nn_input(g, "timestep", F32, NN_SHAPE(1));
     r->in[2] = nn_input(g, "text", F32, NN_SHAPE(1, r->size[2], u->text_width));
+    if (m->beside) {
+        r->in[3] = nn_input(g, "beside", F32, NN_SHAPE(1, r->size[2], m->beside));
+        nn_adapt(g, &(nn_adapter){.arg = r->in[3], .linear = add_beside});
+    }
     r->out = sd_unet_write(g, m, r->in[0], r->in[1], r->in[2], false);
+    nn_adapt(g, NULL);
 }
 
 static void (*const WRITE[SD_RUNS])(nn_graph *g, const sd *m, sd_ready *r) = {
@@ -198,16 +216,33 @@ int sd_vae_decode(sd *m, const float *latents, int n, int h, int w, float *pixel
     return run_each(r, latents, n, pixels, e);
 }
 
+/* Rows of a + b numbers as rows of a and rows of b. */
+static void part_rows(const float *both, size_t rows, size_t a, size_t b, float *first, float *second)
+{
+    for (size_t i = 0; i < rows; i++) {
+        memcpy(first + i * a, both + i * (a + b), a * sizeof *first);
+        memcpy(second + i * b, both + i * (a + b) + a, b * sizeof *second);
+    }
+}
+
 int sd_unet(sd *m, const float *latents, const float *t, const float *context, int n, int h, int w, int tokens,
             float *out, err *e)
 {
     sd_ready *r;
 
     TRY(ready(&r, m, RUN_UNET, h, w, tokens, e));
-    size_t map = elements(r->in[0]), text = elements(r->in[2]), said = elements(r->out);
-    for (size_t i = 0; i < (size_t)n; i++) {
-        const void *in[] = {latents + i * map, t + i, context + i * text};
-        TRY(run(r, in, 3, out + i * said, e));
+    size_t map = elements(r->in[0]), text = elements(r->in[2]), said = elements(r->out), rows = (size_t)tokens;
+    size_t beside = (size_t)m->beside, width = (size_t)m->files.unet.text_width;
+    float *first = beside ? NEW_N(float, text) : NULL, *second = beside ? NEW_N(float, rows * beside) : NULL;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < (size_t)n; i++) {
+        const float *at = context + i * (text + rows * beside);
+        const void *in[] = {latents + i * map, t + i, beside ? first : at, second};
+        if (beside)
+            part_rows(at, rows, width, beside, first, second);
+        rc = run(r, in, beside ? 4 : 3, out + i * said, e);
     }
-    return 0;
+    free(first);
+    free(second);
+    return rc;
 }
