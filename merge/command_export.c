@@ -25,7 +25,7 @@ static const cfg_field EXPORT_ROWS[] = {
     {"out", CFG_TEXT, CFG_AT(export_settings, out), NULL, 1, 4000, .help = "the file or folder to write; also -o"},
     {"format", CFG_CHOICE, CFG_AT(export_settings, format), "diffusers", .names = FORMATS,
      .help = "diffusers: custom-"
-             "diffusion weights and token files; diffusers-bin: the same for diffusers 0.16 to 0.21; model: a whole "
+             "diffusion weights and token files; diffusers-bin: the same as its load_attn_procs takes it; model: a whole "
              "model folder; "
              "lora: kohya's names, and embedding files; peft: the same in diffusers' names; embeds: textual "
              "inversion's "

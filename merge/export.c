@@ -158,17 +158,39 @@ static int write_diffusers(const export_job *j, err *e)
     return rc;
 }
 
+/* A processor that does nothing for the self-attention beside each cross-attention: diffusers wants one for every
+ * attention of the UNet, and only a torch file can hold an empty one. */
+static size_t idle_processors(torch_plain **out, const concept *c)
+{
+    static const char tail[] = ".attn2.to_k.weight";
+    size_t n = 0;
+    *out = NEW_N(torch_plain, c->n_tensors + 1);
+    for (int i = 0; i < c->n_tensors; i++) {
+        str name = {0};
+        if (!str_ends(c->tensors[i].name, tail))
+            continue;
+        str_add(&name, "%.*s.attn1.processor", (int)(strlen(c->tensors[i].name) - strlen(tail)), c->tensors[i].name);
+        (*out)[n++] = (torch_plain){.name = name.at, .empty = true};
+    }
+    return n;
+}
+
 static int write_diffusers_bin(const export_job *j, err *e)
 {
     tensor_list l = {0};
+    torch_plain *idle;
     char path[FS_PATH], name[300];
+    size_t n = idle_processors(&idle, j->c);
     int rc = list_processors(&l, j->c, e);
     if (rc == 0)
         rc = fs_mkdirs(j->out, e);
     if (rc == 0)
         rc = fs_join(path, j->out, "pytorch_custom_diffusion_weights.bin", e);
     if (rc == 0)
-        rc = torch_write(path, l.at, l.n, e);
+        rc = torch_write_with(path, l.at, l.n, idle, n, e);
+    for (size_t i = 0; i < n; i++)
+        free((char *)(uintptr_t)idle[i].name);
+    free(idle);
     free_list(&l);
     for (int i = 0; rc == 0 && i < j->c->n_tokens; i++) {
         tensor_list one = {0};
@@ -240,7 +262,7 @@ static int vectors_as_a1111(const char *dir, const concept *c, const st_tensor *
     snprintf(word, sizeof word, "%.*s", (int)(marked ? n - 2 : n), all->name + marked);
     snprintf(name, sizeof name, "%s.pt", word);
     rows.name = "string_to_param/*";
-    torch_plain more[] = {{"string_to_token/*", NULL, STAR}, {"name", word, 0}, {"step", NULL, c->history.n}};
+    torch_plain more[] = {{.name = "string_to_token/*", .number = STAR}, {.name = "name", .text = word}, {.name = "step", .number = c->history.n}};
     TRY(fs_join(path, dir, name, e));
     return torch_write_with(path, &rows, 1, more, sizeof more / sizeof *more, e);
 }
@@ -320,7 +342,7 @@ static int write_delta_ckpt(const export_job *j, err *e)
 const export_format export_formats[] = {
     {"diffusers", "a folder with pytorch_custom_diffusion_weights.safetensors and a file for each token",
      .write = write_diffusers},
-    {"diffusers-bin", "the same as torch files (.bin), which diffusers 0.16 to 0.21 loads",
+    {"diffusers-bin", "the same as torch files (.bin), which load_attn_procs of diffusers takes",
      .write = write_diffusers_bin},
     {"model", "a whole model folder in the diffusers layout: the base with these weights and words in it",
      .needs_base = true, .write = export_model},

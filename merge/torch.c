@@ -262,7 +262,9 @@ static void put_dict(str *s, const st_tensor *t, size_t from, size_t to, size_t 
 
 static void put_value(str *s, const torch_plain *p)
 {
-    if (p->text)
+    if (p->empty)
+        put_op(s, '}');
+    else if (p->text)
         put_text(s, p->text, strlen(p->text));
     else
         put_u32(s, 'J', (uint32_t)p->number);

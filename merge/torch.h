@@ -4,6 +4,7 @@
  * flat list with keys joined by '/' ("unet/down_blocks...", "modifier_token/<new1>"); what such files may hold besides
  * (numbers, texts, empty dictionaries) is passed over and named. The pickle is read by a small machine that knows the
  * few opcodes tensors need; anything else is refused by name, and nothing is ever called. */
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "cluster/base/err.h"
@@ -19,10 +20,12 @@ int torch_read(torch_file *out, const char *path, err *e);
 void torch_free(torch_file *f);
 /* F32 tensors; '/' in a name makes dictionaries. As torch.save(..., _use_new_zipfile_serialization=True) does. */
 int torch_write(const char *path, const st_tensor tensor[], size_t n, err *e);
-/* The same with numbers and texts behind the tensors; at most one '/' in a name, which no tensor's begins alike. */
+/* The same with numbers, texts and empty dictionaries behind the tensors; at most one '/' in a name, which no tensor's begins
+ * alike. */
 typedef struct {
     const char *name, *text; /* text NULL: the number */
     int32_t number;
+    bool empty;              /* a dictionary without anything */
 } torch_plain;
 int torch_write_with(const char *path, const st_tensor tensor[], size_t n, const torch_plain plain[], size_t plains, err *e);
 #endif

@@ -41,6 +41,8 @@ base = safetensors(f"{model}/unet/diffusion_pytorch_model.safetensors")
 
 # What torch reads of our files.
 ours = torch.load("x-diffusers-bin/pytorch_custom_diffusion_weights.bin")
+idle = {k: ours.pop(k) for k in list(ours) if k.endswith(".attn1.processor")}  # of the self-attention beside each of ours
+assert len(idle) == sum(k.endswith("to_k_custom_diffusion.weight") for k in ours) and not any(idle.values())
 assert ours.keys() == weights.keys() and all(same(ours[k], weights[k]) for k in weights)
 assert same(torch.load("x-diffusers-bin/<new1>.bin")["<new1>"], row)
 delta = torch.load("x-delta-bin")
