@@ -353,10 +353,11 @@ int training_took(training *t, const step_turn *turn, double seconds, err *e)
     t->history.grad_norm[t->step] = (float)r->grad_norm;
     t->history.n = ++t->step;
     t->stop = r->stop;
-    if (tell(t, "training", r, turn->how.lr, seconds)) {
+    bool stop = tell(t, "training", r, turn->how.lr, seconds);
+    if (stop && comm_size(t->job->gang) > 1)
         step_ask_stop(t->stepper); /* in a gang nobody leaves alone: the others learn it by the next step */
-        t->stop |= comm_size(t->job->gang) == 1;
-    }
+    else
+        t->stop |= stop;
     return put_away(t, e);
 }
 

@@ -1,6 +1,7 @@
 /* An open model: its weights by name, what is put in their place, and what it is known by. */
 #include "trainer/model/sd.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -188,15 +189,18 @@ static const st_tensor *in_file(const sd *m, const char *name)
     return NULL;
 }
 
+static pthread_mutex_t digests = PTHREAD_MUTEX_INITIALIZER;
+
 int sd_digest(sd *m, const char *part, char hex[HASH_HEX], err *e)
 {
     for (int p = 0; p < SD_PARTS; p++) {
         if (strcmp(sd_part_scope((sd_part)p), part) != 0)
             continue;
-        if (!m->digest[p][0])
-            TRY(hash_file(st_path(m->files.file[p]), m->digest[p], e));
+        pthread_mutex_lock(&digests);
+        int rc = m->digest[p][0] ? 0 : hash_file(st_path(m->files.file[p]), m->digest[p], e);
         memcpy(hex, m->digest[p], HASH_HEX);
-        return 0;
+        pthread_mutex_unlock(&digests);
+        return rc;
     }
     CHECK(false);
     return 0;
@@ -228,7 +232,10 @@ int sd_file_read(const sd *m, const char *name, float *out, size_t count, err *e
 
 int sd_text_rows_set(sd *m, const float *rows, int n, err *e)
 {
-    sd_forget_plans(m);
+    bool same = n == m->modifiers && (n == 0 || nn_params_is_trained(m->params, SD_MODIFIER));
+
+    if (!same) /* a trained table stays where plans read it */
+        sd_forget_plans(m);
     if (n > 0)
         TRY(nn_params_set(m->params, SD_MODIFIER, NN_SHAPE(n, m->files.text.width), rows, e));
     m->modifiers = n;

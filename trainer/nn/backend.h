@@ -53,6 +53,8 @@ struct nn_backend {
     void (*begin)(nn_backend *b);
     int (*wait)(nn_backend *b, err *e);                      /* the only place where a device's late error appears */
     void (*close)(nn_backend *b);
+    int lanes;                                               /* threads of the caller's that run plans at the same time
+                                                              * and share out the backend's; 0: one */
     /* For plans made from now on; NULL: there is no choice. ERR_DEVICE where the processor cannot. */
     int (*compute)(nn_backend *b, nn_compute c, err *e);
 };

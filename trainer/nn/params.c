@@ -13,8 +13,12 @@ nn_params *nn_params_new(nn_backend *b)
     nn_params *p = NEW(nn_params);
 
     p->on = b;
+    CHECK(pthread_mutex_init(&p->making, NULL) == 0);
     return p;
 }
+
+void nn_params_lock(nn_params *p) { pthread_mutex_lock(&p->making); }
+void nn_params_unlock(nn_params *p) { pthread_mutex_unlock(&p->making); }
 
 nn_backend *nn_params_backend(const nn_params *p)
 {
@@ -51,6 +55,7 @@ void nn_params_free(nn_params *p)
     params_free_states(p);
     free(p->weights);
     nn_names_free(&p->index);
+    pthread_mutex_destroy(&p->making);
     free(p);
 }
 

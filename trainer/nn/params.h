@@ -72,6 +72,9 @@ int nn_params_bind(nn_params *p, nn_tensor leaf, void **mem, bool *frozen, err *
 int nn_params_look(nn_params *p, nn_tensor leaf, bool *frozen, err *e);
 int nn_params_hold(nn_params *p, nn_tensor leaf, void **mem, err *e);
 void nn_params_let_go(nn_params *p, nn_tensor leaf);
+/* Between these, for plan.c: one thread's plan takes weights or gives them back. */
+void nn_params_lock(nn_params *p);
+void nn_params_unlock(nn_params *p);
 /* For kernels: a frozen weight in a layout of their own, made once and shared by all plans from then on. The plain values
  * leave memory where they can be read again and no plan holds them. make fills `to` from values in the file's layout. */
 typedef struct {

@@ -3,6 +3,8 @@
 /* Weights and states as their own files see them: params.c knows names and values, params_train.c states and what is
  * trained. A weight of a file stays in the file until somebody binds or trains it; a trained one lives in "train.w"
  * from then on and nowhere else. */
+#include <pthread.h>
+
 #include "data/safetensors.h"
 #include "trainer/nn/names.h"
 #include "trainer/nn/params.h"
@@ -44,6 +46,7 @@ struct nn_params {
     int state_n;
     size_t trained; /* elements of a slot of the trained block; 0: there is none */
     int slots, slot; /* concepts side by side, and the open one */
+    pthread_mutex_t making; /* one plan at a time takes weights and gives them back */
 };
 
 weight *params_find(const nn_params *p, const char *name); /* NULL: unknown */

@@ -151,6 +151,7 @@ int nn_plan_new(nn_plan **out, const nn_graph *g, nn_params *weights, const nn_t
     p->params = weights;
     p->on = nn_params_backend(weights);
     p->on->begin(p->on);
+    nn_params_lock(weights);
     int rc = plan_scheme_make(&p->s, g, p->on, keep, n, e);
     p->mem = NEW_N(void *, p->s.nodes + 1);
     p->frozen = NEW_N(bool, p->s.nodes + 1);
@@ -165,6 +166,7 @@ int nn_plan_new(nn_plan **out, const nn_graph *g, nn_params *weights, const nn_t
         rc = prepare_all(p, e);
     if (rc == 0)
         rc = write_constants(p, e);
+    nn_params_unlock(weights);
     if (rc == 0)
         *out = p;
     else
@@ -176,6 +178,7 @@ void nn_plan_free(nn_plan *p)
 {
     if (!p)
         return;
+    nn_params_lock(p->params);
     for (int i = 0; i < p->s.step_n; i++)
         plan_finish_call(p, i);
     for (int id = 0; id < p->s.nodes; id++)
@@ -188,6 +191,7 @@ void nn_plan_free(nn_plan *p)
     for (int id = 0; id < p->s.nodes; id++)
         if (p->held[id])
             nn_params_let_go(p->params, plan_node(p, id));
+    nn_params_unlock(p->params);
     plan_scheme_free(&p->s);
     free(p->mem);
     free(p->frozen);

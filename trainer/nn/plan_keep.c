@@ -70,8 +70,12 @@ int nn_keep_in(nn_plan *p, nn_tensor kept, const char *state, size_t offset, err
     TRY(check_kept(p, kept, state, e));
     TRY(nn_params_state_place(p->params, state, offset, count, &to, e));
     nn_tensor root = plan_node(p, p->s.root[kept->id]);
-    if (p->s.kept[root->id] && nn_bytes(root) == nn_bytes(kept) && !reads_state(p, state))
-        return move_root(p, root->id, to, e);
+    if (p->s.kept[root->id] && nn_bytes(root) == nn_bytes(kept) && !reads_state(p, state)) {
+        nn_params_lock(p->params);
+        int rc = move_root(p, root->id, to, e);
+        nn_params_unlock(p->params);
+        return rc;
+    }
     copy_late(p, (late_copy){kept, 0, (size_t)nn_bytes(kept), to});
     return 0;
 }

@@ -75,7 +75,9 @@ static int cpu_copy(nn_backend *b, void *to, const void *from, size_t bytes)
 /* The thread count of OpenMP belongs to the calling thread, and oneDNN asks it as well. */
 static void cpu_begin(nn_backend *b)
 {
-    omp_set_num_threads(((const cpu *)b)->threads);
+    int threads = ((const cpu *)b)->threads / (b->lanes > 1 ? b->lanes : 1);
+
+    omp_set_num_threads(threads > 1 ? threads : 1);
 }
 
 static int cpu_wait(nn_backend *b, err *e)
