@@ -8,6 +8,7 @@
 #include "scheduler/sched_impl.h"
 
 enum { BACKOFF_MOST_MS = 300000 };
+static const double PACE_KEEPS = 0.98; /* of what was known, at each step that is told: some 50 of them count */
 
 bool sched_running(const sched_job *j) { return j->state >= JOB_ASSIGNED && j->state <= JOB_PUBLISHING; }
 
@@ -29,6 +30,7 @@ static void look_again(sched *s, int job)
     j->blocked = false;
     if (job_in_line(j)) {
         s->waiting[j->spec.priority]++;
+        j->since_ms = s->now_ms;
         queue_push(s, job);
     }
 }
@@ -42,8 +44,11 @@ void job_set(sched *s, int job, job_state next)
     j->state = next;
     s->count[next]++;
     s->waiting[j->spec.priority] += job_in_line(j);
-    if (job_in_line(j))
+    if (job_in_line(j)) {
+        if (j->since_ms < 0)
+            j->since_ms = s->now_ms;
         queue_push(s, job);
+    }
     for (int i = 0; next == JOB_DONE && i < j->wanted_n; i++)
         look_again(s, j->wanted_by[i]);
 }
@@ -98,6 +103,8 @@ static void spec_own(sched *s, sched_job *j, const job_spec *from)
     j->spec.name = mem_text(from->name);
     j->spec.settings = canonical(from->settings);
     j->spec.owner = mem_text(from->owner ? from->owner : "");
+    j->owner = queue_owner(s, j->spec.owner);
+    j->since_ms = -1;
     j->spec.needs = json_deep_copy(from->needs);
     j->needs = NEW_N(int, n + 1);
     j->blocked = false;
@@ -115,7 +122,6 @@ static int new_job(sched *s)
     if (s->jobs == s->job_room) {
         s->job_room = s->job_room ? 2 * s->job_room : 64;
         s->job = mem_grow(s->job, (size_t)s->job_room, sizeof *s->job);
-        s->queue = mem_grow(s->queue, (size_t)s->job_room, sizeof *s->queue);
         s->merge = mem_grow(s->merge, (size_t)s->job_room, sizeof *s->merge);
     }
     s->job[s->jobs] = (sched_job){.state = JOB_CANCELLED, .node = -1, .last_node = -1, .last_slot = -1};
@@ -395,6 +401,7 @@ int job_release(sched *s, const sched_event *ev, err *e)
     job_let_go(s, ev->job);
     j->failures = j->mishaps = 0;
     j->ordered &= ~ORDERED_CANCEL;
+    j->since_ms = -1;
     if (ev->ordered && j->spec.hold)
         j->ordered |= ORDERED_HOLD;
     j->spec.hold = false;
@@ -423,8 +430,11 @@ int job_progress(sched *s, const sched_event *ev, err *e)
         return err_set(e, ERR_PEER, "%s: progress that goes back", j->spec.name);
     j->step = ev->step;
     j->loss = ev->loss;
-    if (ev->step_seconds > 0)
+    if (ev->step_seconds > 0) {
+        double ms = 1000 * ev->step_seconds * j->gang / (double)(j->spec.batch > 0 ? j->spec.batch : 1);
+        s->ms_per_sample = s->ms_per_sample > 0 ? PACE_KEEPS * s->ms_per_sample + (1 - PACE_KEEPS) * ms : ms;
         j->step_seconds = ev->step_seconds;
+    }
     job_set(s, ev->job, ev->phase);
     return 0;
 }

@@ -67,9 +67,20 @@ static int pow2_floor(int64_t n)
     return p;
 }
 
+/* In the document, which lives as long as the farm. */
+static const sched_share *shares_of(const farmfile *f)
+{
+    sched_share *share = cfg_room(f->doc, (f->share_count + 1) * sizeof *share);
+
+    for (size_t i = 0; i < f->share_count; i++)
+        share[i] = (sched_share){f->shares[i].owner, f->shares[i].weight};
+    return share;
+}
+
 int prepare_compare(prepared *p, bool retry, err *e)
 {
-    sched_options how = {.gang_max = pow2_floor(p->f->limits.gang_max), .backoff_ms = backoff()};
+    sched_options how = {.gang_max = pow2_floor(p->f->limits.gang_max), .backoff_ms = backoff(), .share = shares_of(p->f),
+                         .shares = (int)p->f->share_count};
 
     how.hold_ms = 2 * how.backoff_ms;
     TRY(ledger_open(&p->l, p->f->dir, how, e));

@@ -71,6 +71,9 @@ typedef struct {
     int64_t step;
     double loss, step_seconds;
     bool in_queue;
+    int owner;                 /* of sched.owner */
+    int64_t since_ms;          /* it waits since; -1: not yet */
+    double key;                /* its place in the line */
 } sched_job;
 
 typedef struct {
@@ -78,6 +81,12 @@ typedef struct {
     int n;
     struct { slot_state state; int job; } *slot; /* job -1: free */
 } sched_node;
+
+/* Whose concepts these are, and how much of the farm they have had. */
+typedef struct {
+    double weight, spent;      /* spent: work started, over the weight */
+    int *queue, n, room;       /* heap of his runnable trainings */
+} sched_owner;
 
 typedef enum {
     /* durable, in the journal under these numbers */
@@ -131,8 +140,11 @@ typedef struct {
 } sched_effects;
 void sched_effects_free(sched_effects *todo);
 
+typedef struct { const char *owner; double weight; } sched_share;
 typedef struct {
     int gang_max;
+    const sched_share *share;    /* borrowed; owners not named weigh 1 */
+    int shares;
     int64_t backoff_ms, hold_ms; /* first wait after a failure, doubled each time up to 5 min; wait for a full disk */
 } sched_options;
 
@@ -144,8 +156,13 @@ typedef struct {
     sched_node *node;
     int nodes;
     json_t *by_name;
-    int *queue;                /* heap of runnable trainings */
-    int queue_n;
+    sched_owner *owner;
+    int owners;
+    json_t *by_owner;
+    sched_owner *turn;         /* whose training queue_top() has shown */
+    bool queue_stale;          /* keys have changed */
+    int64_t now_ms;            /* of the latest event that had a time */
+    double ms_per_sample;      /* of one slot, as seen lately; 0: not yet */
     int *merge;                /* the merges among the jobs */
     int merges;
     int count[JOB_STATES];

@@ -8,11 +8,13 @@ void sched_place(sched *s, sched_effects *todo);
 /* The gang a training gets that shares `slots` with `waiting` others of its rank or better. */
 int place_gang(const sched_job *j, int gang_max, int slots, int waiting);
 
-/* queue.c -- runnable trainings, the one to start next on top: urgent first, then the shortest, then the oldest. */
+/* queue.c -- runnable trainings, the one to start next on top. */
+int queue_owner(sched *s, const char *name);
+void queue_free(sched *s);
 void queue_push(sched *s, int job);
 int queue_top(sched *s); /* -1: empty */
 void queue_pop(sched *s);
-void queue_rebuild(sched *s); /* after a key in it changed */
+void queue_rebuild(sched *s); /* after a key in it changed; done when it is next asked */
 
 /* job.c */
 void job_set(sched *s, int job, job_state next);

@@ -105,12 +105,26 @@ static int apply(sched *s, const sched_event *ev, sched_effects *todo, err *e)
     return err_set(e, ERR_INPUT, "event %d is unknown", ev->type);
 }
 
+/* What was read from the journal waits since the farm was begun again: the clock of before is another one. */
+static void look_at_clock(sched *s, int64_t now_ms)
+{
+    if (s->now_ms == 0 && now_ms > 0) {
+        for (int i = 0; i < s->jobs; i++)
+            if (s->job[i].since_ms >= 0)
+                s->job[i].since_ms = now_ms;
+        queue_rebuild(s);
+    }
+    if (now_ms > s->now_ms)
+        s->now_ms = now_ms;
+}
+
 int sched_step(sched *s, const sched_event *ev, sched_effects *todo, err *e)
 {
     sched_event now = *ev;
 
     todo->records = todo->n = 0;
     todo->node = -1;
+    look_at_clock(s, ev->now_ms);
     if (ev->type == EV_START || ev->type == EV_SNAPSHOT)
         return err_set(e, ERR_INPUT, "event %d comes from the farm itself, not to it", (int)ev->type);
     if (ev->type == EV_FAILED && ev->verdict == VERDICT_NONE) {
@@ -143,6 +157,7 @@ sched *sched_new(sched_options how)
 
     s->how = how;
     s->by_name = json_object();
+    s->by_owner = json_object();
     s->next_wake_ms = INT64_MAX;
     return s;
 }
@@ -163,7 +178,7 @@ void sched_free(sched *s)
     json_decref(s->by_name);
     free(s->job);
     free(s->node);
-    free(s->queue);
+    queue_free(s);
     free(s->merge);
     free(s);
 }

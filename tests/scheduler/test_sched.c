@@ -422,6 +422,166 @@ static void a_halt_stops_all_and_blames_nobody(void **unused)
     farm_free(&f);
 }
 
+static uint32_t lot(uint64_t farm_no, uint32_t step_no, uint64_t i, uint32_t n)
+{
+    return rng_below(rng_open(farm_no, "farm", step_no, 0), i, n);
+}
+
+/* ---- owners and ageing, in virtual time ------------------------------------------------------------------------ */
+
+enum { SIM_JOBS = 400, SIM_OWNERS = 3 };
+typedef struct { const char *owner; int work, at_ms; job_priority class; } sim_job;
+typedef struct { int64_t start, end; } sim_time;
+
+/* A sample takes a millisecond; each training has one slot. NULL owner: whoever. Times in the order of `jobs`. */
+static void simulate(const sim_job *jobs, int n, const char *only, int slots, const sched_share *share, int shares,
+                     sim_time out[])
+{
+    sched_options how = {.gang_max = 1, .backoff_ms = 1, .hold_ms = 1, .share = share, .shares = shares};
+    farm f = {.s = sched_new(how), .log = json_array()};
+    int which[SIM_JOBS], known = 0, over = 0, wanted = 0;
+
+    f.s->ms_per_sample = 1;
+    step(&f, (sched_event){.type = EV_EPOCH, .epoch = 1});
+    node(&f, "n", slots);
+    for (int i = 0; i < slots; i++)
+        warm(&f, 0, i);
+    step(&f, (sched_event){.type = EV_OPEN});
+    for (int i = 0; i < n; i++) {
+        out[i] = (sim_time){-1, -1};
+        wanted += !only || strcmp(only, jobs[i].owner) == 0;
+    }
+    for (int64_t now = 1; over < wanted; now++) {
+        for (int i = 0; i < n; i++) {
+            char name[16];
+            job_spec p = {.name = name, .settings = "{}", .steps = jobs[i].work, .batch = 1, .leaves = 1, .retries = 1,
+                          .priority = jobs[i].class, .owner = jobs[i].owner};
+            if (jobs[i].at_ms != now - 1 || (only && strcmp(only, jobs[i].owner) != 0))
+                continue;
+            snprintf(name, sizeof name, "j%d", i);
+            which[known++] = i;
+            assert_int_equal(step(&f, (sched_event){.type = EV_SUBMIT, .now_ms = now, .spec = p, .more = true}), 0);
+        }
+        step(&f, (sched_event){.type = EV_TICK, .now_ms = now});
+        for (int k = 0; k < known; k++) {
+            sim_time *t = &out[which[k]];
+            if (state(&f, k) == JOB_ASSIGNED && t->start < 0)
+                t->start = now;
+            if (state(&f, k) == JOB_ASSIGNED && now - t->start >= jobs[which[k]].work) {
+                t->end = now;
+                over++;
+                step(&f, (sched_event){.type = EV_DONE, .now_ms = now, .job = k, .attempt = 1, .sha256 = SHA});
+                for (int m = 0; m < known; m++)
+                    if (state(&f, m) == JOB_ASSIGNED && out[which[m]].start < 0)
+                        out[which[m]].start = now;
+            }
+        }
+    }
+    farm_free(&f);
+}
+
+static int by_time(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Of the owner's k-th result: when it is there, against when it would be on a machine that is his share alone. */
+static double worst_ratio(const sim_job *jobs, int n, const char *owner, const sim_time real[], const sim_time alone[], int longest)
+{
+    int64_t a[SIM_JOBS], b[SIM_JOBS];
+    double worst = 0;
+    int m = 0;
+
+    for (int i = 0; i < n; i++)
+        if (strcmp(jobs[i].owner, owner) == 0) {
+            a[m] = real[i].end;
+            b[m++] = alone[i].end;
+        }
+    qsort(a, (size_t)m, sizeof *a, by_time);
+    qsort(b, (size_t)m, sizeof *b, by_time);
+    for (int k = 0; k < m; k++)
+        if ((double)(a[k] - longest) / (double)b[k] > worst) /* one that runs is not interrupted */
+            worst = (double)(a[k] - longest) / (double)b[k];
+    return worst;
+}
+
+/* Ana brings everything at once, some of it urgent; bo and cy bring theirs bit by bit. Shares 2, 1, 1 of four slots. */
+static void nobody_waits_three_times_as_long_as_his_share_would_make_him(void **unused)
+{
+    static const sched_share share[] = {{"ana", 2}, {"bo", 1}, {"cy", 1}};
+    static const int slots[] = {2, 1, 1};
+    (void)unused;
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        sim_job jobs[SIM_JOBS];
+        sim_time real[SIM_JOBS], alone[SIM_JOBS];
+        int n = 0, longest = 0;
+        for (uint32_t i = 0; i < 160; i++) {
+            int owner = i < 100 ? 0 : i < 140 ? 1 : 2;
+            jobs[n] = (sim_job){share[owner].owner, 5 + (int)lot(seed, i, 0, 60), owner == 0 ? 0 : (int)lot(seed, i, 1, 900),
+                                owner == 0 && lot(seed, i, 2, 2) ? PRIORITY_URGENT : PRIORITY_NORMAL};
+            if (jobs[n].work > longest)
+                longest = jobs[n].work;
+            n++;
+        }
+        simulate(jobs, n, NULL, 4, share, 3, real);
+        for (int o = 0; o < SIM_OWNERS; o++) {
+            double worst;
+            simulate(jobs, n, share[o].owner, slots[o], share, 3, alone);
+            worst = worst_ratio(jobs, n, share[o].owner, real, alone, longest);
+            if (worst > 3)
+                fail_msg("seed %d: %s waits %.2f times as long as his share would make him", (int)seed, share[o].owner, worst);
+        }
+    }
+}
+
+static void who_has_twice_the_weight_gets_twice_as_much(void **unused)
+{
+    static const sched_share share[] = {{"ana", 2}};
+    sim_job jobs[200];
+    sim_time t[200];
+    int ana = 0, bo = 0;
+    (void)unused;
+    for (int i = 0; i < 200; i++)
+        jobs[i] = (sim_job){i % 2 ? "ana" : "bo", 10, 0, PRIORITY_NORMAL};
+    simulate(jobs, 200, NULL, 3, share, 1, t);
+    for (int i = 0; i < 200; i++)
+        if (t[i].end <= 300) { /* some 90 in all, of 3 slots; both still have some waiting */
+            ana += i % 2;
+            bo += i % 2 == 0;
+        }
+    assert_in_range(ana, 2 * bo - 4, 2 * bo + 4);
+}
+
+static void a_long_one_is_not_overtaken_for_ever(void **unused)
+{
+    sim_job jobs[300];
+    sim_time t[300];
+    (void)unused;
+    jobs[0] = (sim_job){"", 300, 1, PRIORITY_NORMAL};
+    for (int i = 1; i < 300; i++)
+        jobs[i] = (sim_job){"", 10, 9 * (i - 1), PRIORITY_NORMAL}; /* more than one slot can do */
+    simulate(jobs, 300, NULL, 1, NULL, 0, t);
+    assert_true(t[0].start > 100); /* shortest first, but only those that came within four times its length */
+    assert_true(t[0].start <= 4 * 300 * 10 / 9 + 20);
+}
+
+static void what_was_not_used_is_not_saved_up(void **unused)
+{
+    sim_job jobs[120];
+    sim_time t[120];
+    int early = 0;
+    (void)unused;
+    for (int i = 0; i < 80; i++)
+        jobs[i] = (sim_job){"ana", 10, 0, PRIORITY_NORMAL};
+    for (int i = 80; i < 120; i++)
+        jobs[i] = (sim_job){"bo", 10, 400, PRIORITY_NORMAL}; /* after ana has had 400 ms alone */
+    simulate(jobs, 120, NULL, 1, NULL, 0, t);
+    for (int i = 0; i < 80; i++)
+        early += t[i].start >= 400 && t[i].start < 600;
+    assert_in_range(early, 8, 12); /* half of the time, and not none of it */
+}
+
 /* ---- random farms --------------------------------------------------------------------------------------------- */
 
 enum { FARMS = 60, STEPS = 300, JOBS = 24, NODES = 6 };
@@ -465,11 +625,6 @@ static const char *broken_law(const sched *s)
             return "a poisoned concept goes on";
     }
     return NULL;
-}
-
-static uint32_t lot(uint64_t farm_no, uint32_t step_no, uint64_t i, uint32_t n)
-{
-    return rng_below(rng_open(farm_no, "farm", step_no, 0), i, n);
 }
 
 static sched_event any_event(const sched *s, uint64_t seed, uint32_t at, char name[8], json_t *needs, int64_t *now)
@@ -681,6 +836,10 @@ int main(void)
         cmocka_unit_test(a_priority_may_change_while_it_waits),
         cmocka_unit_test(an_order_outlives_other_settings),
         cmocka_unit_test(a_halt_stops_all_and_blames_nobody),
+        cmocka_unit_test(nobody_waits_three_times_as_long_as_his_share_would_make_him),
+        cmocka_unit_test(who_has_twice_the_weight_gets_twice_as_much),
+        cmocka_unit_test(a_long_one_is_not_overtaken_for_ever),
+        cmocka_unit_test(what_was_not_used_is_not_saved_up),
         cmocka_unit_test(random_events_break_no_law_and_replay_to_the_same_farm),
         cmocka_unit_test(every_accepted_job_ends),
     };
