@@ -260,13 +260,15 @@ static bool earlier(const nn_kernel *const *kernels, int i)
     return found;
 }
 
-static void add_row(list *l, const row *r, const options *o, nn_backend *on)
+/* Kernels whose name has `of` in it. */
+static void add_row(list *l, const row *r, const options *o, nn_backend *on, const char *of)
 {
     const nn_kernel *const *kernels = on->kernels(r->op);
 
     for (int i = 0; kernels[i] && kernels[i + 1]; i++) /* the last is the reference */
         for (int t = 1; t <= 2; t++) {
-            if ((o->threads && o->threads != t) || (o->pass >= 0 && o->pass != i) || earlier(kernels, i))
+            if ((o->threads && o->threads != t) || (o->pass >= 0 && o->pass != i) || earlier(kernels, i)
+                || !strstr(kernels[i]->name, of))
                 continue;
             if (l->n == l->room)
                 l->at = mem_grow(l->at, (size_t)(l->room = 2 * l->room + 64), sizeof *l->at);
@@ -276,15 +278,20 @@ static void add_row(list *l, const row *r, const options *o, nn_backend *on)
 
 static int add_rows(list *l, const options *o, err *e)
 {
-    nn_backend *on;
+    nn_backend *on, *in_bf16;
     char name[300];
+    err none = {0};
 
     TRY(nn_cpu_open(&on, 1, false, e));
+    TRY(nn_cpu_open(&in_bf16, 1, false, e));
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         name_row(&table[i], name);
         if (strstr(name, o->only))
-            add_row(l, &table[i], o, on);
+            add_row(l, &table[i], o, on, "");
+        if (strstr(name, o->only) && in_bf16->compute(in_bf16, NN_BF16, &none) == 0)
+            add_row(l, &table[i], o, in_bf16, ".bf16");
     }
+    in_bf16->close(in_bf16);
     on->close(on);
     return 0;
 }

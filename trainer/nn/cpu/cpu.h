@@ -15,7 +15,8 @@
 #undef NN_OP
 
 /* The lists of a backend that computes in bf16; cpu_NAME for all others. */
-extern const nn_kernel *const cpu_matmul_in_bf16[], *const cpu_conv2d_in_bf16[], *const cpu_conv2d_grad_x_in_bf16[];
+extern const nn_kernel *const cpu_matmul_in_bf16[], *const cpu_conv2d_in_bf16[], *const cpu_conv2d_grad_x_in_bf16[],
+    *const cpu_attention_in_bf16[], *const cpu_attention_grad_in_bf16[];
 bool cpu_has_bf16(void);
 
 /* For takes(): NULL when the result and all float sources are F32, else the reason. */

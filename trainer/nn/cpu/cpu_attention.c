@@ -1,10 +1,16 @@
-/* Attention and its gradient (formulas: op/attention.c), by tiles of some queries against all keys, so that nothing of
- * size tq * tk is ever written and the softmax of a query is exact, not running.
+/* Attention and its gradient (formulas: op/attention.c), by tiles of queries against blocks of keys, so that nothing of
+ * size tq * tk is ever written and what a tile works on stays in L2 (Dao et al. 2022, FlashAttention).
  *
  * Queries are the columns of every product here: 16 of them fill a vector however narrow a head is, keys and values
  * are rows as they lie, and softmax runs down the columns with no sum across lanes:
  *
- *   S' [tk][16] = K Q',  Y' [d][16] = V' P',  dP' = V dY',  dQ' = K' dS',  dV += P' dY,  dK += dS' Q
+ *   S' [keys][16] = K Q',  Y' [d][16] += V' P',  dP' = V dY',  dQ' += K' dS',  dV += P' dY,  dK += dS' Q
+ *
+ * The forward pass carries each query's greatest score and sum along and shrinks what it has when a greater one comes. The
+ * gradient finds both for all queries first, then goes through blocks of keys once more: dK and dV of a block, and dQ of
+ * all queries, are added to where they lie in cache.
+ *
+ * In bf16 a word of a product's sources is a pair of numbers that meet in its sum; everything else is the same.
  *
  * One item of work is a sample's head (forward: or a part of its queries). A worker has scratch of its own; worker w
  * does items w, w + workers, ..., and an item's sums have their own order, so the number of workers does not change a
@@ -21,155 +27,267 @@
 #include "trainer/nn/cpu/cpu_tiles.h"
 
 enum {
-    QUERIES = 128,       /* the most of a tile */
-    FEW_QUERIES = 64,    /* the least, scores in L2 or not: K and V (and dK, dV) are read (and written) once a tile */
-    SCORES = 65536,      /* numbers in a tile of scores, 256 KiB, which stay in L2 */
+    QUERIES = 64,        /* of a tile */
+    PANELS = QUERIES / SIMD_LANES,
+    KEYS = 256,          /* of a block: its scores, 64 KiB, and what is made of them stay in L2 */
 };
 
 typedef struct {
     att_shape s;
-    const cpu_simd *simd;
+    const cpu_simd *simd, *by;  /* by: whose tiles multiply */
+    int64_t each;        /* numbers of a word: 1, or 2 of bf16 */
+    int64_t words;       /* of a row of d numbers */
     float scale;
-    int64_t queries;     /* of a tile, whole panels */
+    int64_t tiles;       /* of all queries */
     int64_t parts, items, workers, worker_floats;
+    bool grad;
 } att;
 
 typedef struct { const att *m; const nn_call *c; } job;
 
-/* A head of one sample, its scratch, and the tile of queries it is at. */
+/* A head of one sample, its scratch, and the tile and block it is at. [..] of words, the rest floats. */
 typedef struct {
     const float *q, *k, *v, *y, *dy;
     float *out, *dk, *dv;               /* out: y, or dq */
-    float *turned;                      /* [d][tk]: V' or K' */
-    float *q_panels, *dy_panels;        /* Q' and dY' as right factors: [panels][d][16] */
-    float *q_rows, *dy_rows;            /* Q and dY as right factors: [ceil(d / 16)][queries][16] */
-    float *p, *dp;                      /* [panels][tk][16] */
-    float *result;                      /* [panels][d][16]: Y' or dQ' */
-    float inverse[QUERIES], less[QUERIES];
+    const float *k_rows, *v_rows;       /* K and V as left factors [tk][words]: as they lie, or in the scratch */
+    int64_t row;                        /* from one of those to the next */
+    float *k_narrow, *v_narrow;
+    float *turned;                      /* [blocks][d][keys / each]: V' or K' */
+    float *q_columns, *dy_columns;      /* Q' and dY' as right factors: [panels][words][16] */
+    float *q_rows, *dy_rows;            /* Q and dY as right factors: [tiles][ceil(d / 16)][queries / each][16] */
+    float *p, *dp;                      /* [panels][keys][16] */
+    float *line;                        /* a row of words */
+    float *narrow;                      /* of p or dp: what a product reads in bf16 */
+    float *result;                      /* Y' of a tile or dQ' of all queries: [panels][d][16] */
+    float *most, *sum, *less;           /* of each query; sum becomes its inverse */
     int64_t first, rows, panels;        /* of the tile */
+    int64_t key, keys;                  /* of the block */
 } head;
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
 
-/* ---- the pieces ---- */
+/* ---- sources laid out in words ---- */
 
-/* b [rows][d], c apart, turned: [d][rows]. */
-static void turn(const att *m, float *to, const float *b, int64_t rows)
+static const float zeros[1 << 12]; /* beside the last row of an odd number */
+
+/* Rows i.. of a word each, beside each other: to[j] is the word of b[i][j]; below the last row lie zeros. */
+static void row_of_words(const att *m, float *to, const float *b, int64_t i, int64_t rows, int64_t n)
 {
-    for (int64_t x = 0; x < m->s.d; x++)
-        for (int64_t j = 0; j < rows; j++)
-            to[x * rows + j] = b[j * m->s.c + x];
+    const float *at = b + i * m->s.c;
+
+    if (m->each == 1)
+        memcpy(to, at, (size_t)n * sizeof *to);
+    else
+        m->by->pair(to, at, i + 1 < rows ? at + m->s.c : zeros, n);
 }
 
-/* The tile's rows of b as columns: [panels][d][16], zeros past the last. */
-static void pack_columns(const att *m, const head *h, float *to, const float *b)
+/* A row of d numbers as words, a zero beside the last of an odd number. */
+static void words_of_row(const att *m, float *to, const float *b)
 {
-    tiles_pack(to, b + h->first * m->s.c, m->s.d, h->rows, 1, m->s.c, 0, h->panels);
+    if (m->s.d % 2)
+        to[m->words - 1] = 0;
+    m->by->narrow((uint16_t *)to, b, m->s.d);
 }
 
-/* The tile's rows of b as rows: [ceil(d / 16)][16 panels][16], zeros past the last. */
-static void pack_rows(const att *m, const head *h, float *to, const float *b)
+/* All queries of b as columns: [panels][words][16], zeros past the last. */
+static void pack_columns(const att *m, head *h, float *to, const float *b)
 {
-    const int64_t d = m->s.d, k = h->panels * SIMD_LANES;
+    const int64_t panel = m->words * SIMD_LANES;
 
-    memset(to, 0, (size_t)tiles_floats(k, d) * sizeof *to);
-    for (int64_t x = 0; x < d; x += SIMD_LANES, to += k * SIMD_LANES) {
-        const float *from = b + h->first * m->s.c + x;
-        const int64_t wide = least(SIMD_LANES, d - x);
-        for (int64_t i = 0; i < h->rows; i++)
-            for (int64_t l = 0; l < wide; l++)
-                to[i * SIMD_LANES + l] = from[i * m->s.c + l];
+    memset(to + (tiles_panels(m->s.tq) - 1) * panel, 0, (size_t)panel * sizeof *to);
+    for (int64_t i = 0; i < m->s.tq; i++) {
+        const float *from = b + i * m->s.c;
+        float *at = to + i / SIMD_LANES * panel + i % SIMD_LANES;
+        if (m->each == 2) {
+            words_of_row(m, h->line, from);
+            from = h->line;
+        }
+        for (int64_t w = 0; w < m->words; w++)
+            at[w * SIMD_LANES] = from[w];
     }
 }
+
+/* All queries of b as rows, a tile behind the other: [ceil(d / 16)][queries of its panels / each][16], zeros around. */
+static void pack_rows(const att *m, float *to, const float *b)
+{
+    for (int64_t i = 0; i < m->s.tq; i += QUERIES) {
+        const int64_t rows = least(QUERIES, m->s.tq - i), deep = up(rows, SIMD_LANES) / m->each * SIMD_LANES;
+        memset(to, 0, (size_t)(tiles_panels(m->s.d) * deep) * sizeof *to);
+        for (int64_t x = 0; x < m->s.d; x += SIMD_LANES, to += deep)
+            for (int64_t r = 0; r < rows; r += m->each)
+                row_of_words(m, to + r / m->each * SIMD_LANES, b + i * m->s.c + x, r, rows, least(SIMD_LANES, m->s.d - x));
+    }
+}
+
+/* b [tk][d] turned, a block of keys behind the other: [d][keys / each]. */
+static void turn(const att *m, head *h, float *to, const float *b)
+{
+    for (int64_t key = 0; key < m->s.tk; key += KEYS) {
+        const int64_t keys = least(KEYS, m->s.tk - key), row = (keys + m->each - 1) / m->each;
+        for (int64_t j = 0; j < row; j++) {
+            row_of_words(m, h->line, b + key * m->s.c, j * m->each, keys, m->s.d);
+            for (int64_t x = 0; x < m->s.d; x++)
+                to[x * row + j] = h->line[x];
+        }
+        to += m->s.d * row;
+    }
+}
+
+/* b [tk][d] as a left factor over d. */
+static const float *left(const att *m, float *to, const float *b)
+{
+    if (m->each == 1)
+        return b;
+    for (int64_t j = 0; j < m->s.tk; j++)
+        words_of_row(m, to + j * m->words, b + j * m->s.c);
+    return to;
+}
+
+/* ---- products ---- */
 
 static void product(const tiles *t)
 {
     tiles_run(t, 0, t->m, 0, tiles_panels(t->n));
 }
 
-/* scores [panels][tk][16] = keys [tk][d] times panels of queries. */
-static void scores(const att *m, const head *h, float *to, const float *keys, const float *panels)
+/* to [panels][keys][16] = rows of the block's keys times columns of the tile's queries. */
+static void scores(const att *m, const head *h, float *to, const float *rows, const float *columns)
 {
-    product(&(tiles){.simd = m->simd, .m = m->s.tk, .n = h->panels * SIMD_LANES, .a = keys, .row = m->s.c, .taps = 1,
-                     .depth = m->s.d, .step = 1, .panels = panels, .out = to, .ld = SIMD_LANES,
-                     .out_next = m->s.tk * SIMD_LANES});
+    product(&(tiles){.simd = m->by, .m = h->keys, .n = h->panels * SIMD_LANES, .a = rows + h->key * h->row, .row = h->row,
+                     .taps = 1, .depth = m->words, .step = 1, .panels = columns + h->first * m->words, .out = to,
+                     .ld = SIMD_LANES, .out_next = h->keys * SIMD_LANES});
 }
 
-/* to [rows][c] = (turned scores)': what is summed over keys, times each query's number where there is one. */
-static void over_keys(const att *m, const head *h, float *to, const float *panels, const float *times)
+/* result [panels][d][16] += turned times scores: what is summed over keys. */
+static void over_keys(const att *m, const head *h, float *result, const float *from, bool add)
 {
-    const int64_t d = m->s.d;
+    const int64_t deep = (h->keys + m->each - 1) / m->each;
 
-    product(&(tiles){.simd = m->simd, .m = d, .n = h->panels * SIMD_LANES, .a = h->turned, .row = m->s.tk, .taps = 1,
-                     .depth = m->s.tk, .step = 1, .panels = panels, .out = h->result, .ld = SIMD_LANES,
-                     .out_next = d * SIMD_LANES});
+    for (int64_t v = 0; m->each == 2 && v < h->panels; v++)
+        for (int64_t j = 0; j < deep; j++) {
+            const float *row = from + (v * h->keys + 2 * j) * SIMD_LANES;
+            m->by->pair(h->narrow + (v * deep + j) * SIMD_LANES, row, 2 * j + 1 < h->keys ? row + SIMD_LANES : zeros, SIMD_LANES);
+        }
+    product(&(tiles){.simd = m->by, .m = m->s.d, .n = h->panels * SIMD_LANES,
+                     .a = h->turned + h->key / m->each * m->s.d, .row = deep, .taps = 1, .depth = deep, .step = 1,
+                     .panels = m->each == 2 ? h->narrow : from, .out = result, .ld = SIMD_LANES,
+                     .out_next = m->s.d * SIMD_LANES, .add = add});
+}
+
+/* to [keys][c] += scores times rows of queries: what is summed over queries. Each panel of queries is a tap. */
+static void over_queries(const att *m, const head *h, float *to, const float *from, const float *rows, bool add)
+{
+    const int64_t deep = SIMD_LANES / m->each;
+
+    if (m->each == 2)
+        m->by->narrow((uint16_t *)h->narrow, from, h->panels * h->keys * SIMD_LANES);
+    product(&(tiles){.simd = m->by, .m = h->keys, .n = m->s.d, .a = m->each == 2 ? h->narrow : from, .row = deep,
+                     .taps = h->panels, .tap_step = h->keys * deep, .depth = deep, .step = 1,
+                     .panels = rows + h->first / m->each * tiles_panels(m->s.d) * SIMD_LANES, .out = to + h->key * m->s.c,
+                     .ld = m->s.c, .out_next = SIMD_LANES, .add = add});
+}
+
+/* to [rows][c] = result', times each query's number where there is one. */
+static void turn_back(const att *m, const head *h, float *to, const float *result, const float *times)
+{
     for (int64_t i = 0; i < h->rows; i++) {
-        const float *from = h->result + i / SIMD_LANES * d * SIMD_LANES + i % SIMD_LANES;
+        const float *from = result + i / SIMD_LANES * m->s.d * SIMD_LANES + i % SIMD_LANES;
         const float by = times ? times[i] : 1.0f;
-        for (int64_t x = 0; x < d; x++)
+        for (int64_t x = 0; x < m->s.d; x++)
             to[(h->first + i) * m->s.c + x] = from[x * SIMD_LANES] * by;
     }
 }
 
-/* to [tk][c] += scores times rows: what is summed over queries. Each panel of queries is a tap. */
-static void over_queries(const att *m, const head *h, float *to, const float *panels, const float *rows)
-{
-    product(&(tiles){.simd = m->simd, .m = m->s.tk, .n = m->s.d, .a = panels, .row = SIMD_LANES, .taps = h->panels,
-                     .tap_step = m->s.tk * SIMD_LANES, .depth = SIMD_LANES, .step = 1, .panels = rows, .out = to,
-                     .ld = m->s.c, .out_next = SIMD_LANES, .add = h->first > 0});
-}
+/* ---- where a head is ---- */
 
-/* p: weights of the tile's queries, their sums still to be divided by. */
-static void weights(const att *m, head *h)
+static void tile_at(const att *m, head *h, int64_t tile)
 {
-    pack_columns(m, h, h->q_panels, h->q);
-    scores(m, h, h->p, h->k, h->q_panels);
-    for (int64_t v = 0; v < h->panels; v++)
-        m->simd->softmax(h->p + v * m->s.tk * SIMD_LANES, m->s.tk,
-                         m->s.causal ? h->first + v * SIMD_LANES : m->s.tk, m->scale, h->inverse + v * SIMD_LANES);
-}
-
-static void tile_at(const att *m, head *h, int64_t first)
-{
-    h->first = first;
-    h->rows = least(m->queries, m->s.tq - first);
+    h->first = tile * QUERIES;
+    h->rows = least(QUERIES, m->s.tq - h->first);
     h->panels = tiles_panels(h->rows);
+}
+
+/* False where no query of the tile sees a key of the block. */
+static bool block_at(const att *m, head *h, int64_t key)
+{
+    h->key = key;
+    h->keys = least(KEYS, m->s.tk - key);
+    return !m->s.causal || key < h->first + h->rows;
+}
+
+/* The last key of the block that the first query of panel v sees. */
+static int64_t sees(const att *m, const head *h, int64_t v)
+{
+    return m->s.causal ? h->first + v * SIMD_LANES - h->key : KEYS;
+}
+
+/* Scores of the tile and block into the greatest and the sums; keep: they become weights, and `result` is shrunk. */
+static void more_keys(const att *m, head *h, float *most, float *sum, bool keep)
+{
+    float shrink[SIMD_LANES];
+
+    scores(m, h, h->p, h->k_rows, h->q_columns);
+    for (int64_t v = 0; v < h->panels; v++) {
+        float *y = h->result + v * m->s.d * SIMD_LANES;
+        m->simd->softmax_more(h->p + v * h->keys * SIMD_LANES, h->keys, sees(m, h, v), m->scale, most + v * SIMD_LANES,
+                              sum + v * SIMD_LANES, shrink, keep);
+        for (int64_t x = 0; keep && h->key > 0 && x < m->s.d; x++)
+            for (int64_t l = 0; l < SIMD_LANES; l++)
+                y[x * SIMD_LANES + l] *= shrink[l];
+    }
+}
+
+static void begin(float *most, float *sum, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        most[i] = -INFINITY;
+        sum[i] = 0;
+    }
+}
+
+static void invert(float *sum, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        sum[i] = 1 / sum[i];
 }
 
 /* ---- items ---- */
 
-/* Hands out pieces of a worker's scratch, which has room for all of them (head_floats). */
-static float *take(float **room, int64_t floats)
+/* Hands out pieces of a worker's scratch; with room NULL only counts, so that one text says both. */
+static float *take(float **room, int64_t *taken, int64_t floats)
 {
-    float *at = *room;
+    float *at = *room ? *room + *taken : NULL;
 
-    *room += up(floats, SIMD_LANES);
+    *taken += up(floats, SIMD_LANES);
     return at;
 }
 
-static head head_of(const att *m, float *room, bool grad)
+static head head_of(const att *m, float *room, int64_t *taken)
 {
     const att_shape *s = &m->s;
-    head h = {.turned = take(&room, s->d * s->tk), .q_panels = take(&room, m->queries * s->d),
-              .p = take(&room, m->queries * s->tk), .result = take(&room, m->queries * s->d)};
+    const int64_t all = tiles_panels(s->tq), rows = m->each == 2 ? s->tk * m->words : 0;
+    const int64_t wide = tiles_panels(s->d) * up(s->tq, SIMD_LANES) / m->each * SIMD_LANES;
+    head h = {.row = m->each == 2 ? m->words : s->c};
 
-    if (!grad)
+    h.line = take(&room, taken, s->d + 1);
+    h.k_narrow = take(&room, taken, rows);
+    h.turned = take(&room, taken, s->d * (s->tk + 1) / m->each + s->d * (s->tk / KEYS + 1));
+    h.q_columns = take(&room, taken, all * m->words * SIMD_LANES);
+    h.p = take(&room, taken, QUERIES * KEYS);
+    h.narrow = take(&room, taken, m->each == 2 ? QUERIES * KEYS / 2 : 0);
+    h.result = take(&room, taken, (m->grad ? all : PANELS) * s->d * SIMD_LANES);
+    h.most = take(&room, taken, (m->grad ? all : PANELS) * SIMD_LANES);
+    h.sum = take(&room, taken, (m->grad ? all : PANELS) * SIMD_LANES);
+    if (!m->grad)
         return h;
-    h.dy_panels = take(&room, m->queries * s->d);
-    h.dp = take(&room, m->queries * s->tk);
-    h.q_rows = take(&room, tiles_floats(m->queries, s->d));
-    h.dy_rows = take(&room, tiles_floats(m->queries, s->d));
+    h.v_narrow = take(&room, taken, rows);
+    h.dy_columns = take(&room, taken, all * m->words * SIMD_LANES);
+    h.q_rows = take(&room, taken, wide);
+    h.dy_rows = take(&room, taken, wide);
+    h.dp = take(&room, taken, QUERIES * KEYS);
+    h.less = take(&room, taken, all * SIMD_LANES);
     return h;
-}
-
-static int64_t head_floats(const att *m, bool grad)
-{
-    const att_shape *s = &m->s;
-    int64_t narrow = up(m->queries * s->d, SIMD_LANES), scored = up(m->queries * s->tk, SIMD_LANES);
-    int64_t forward = up(s->d * s->tk, SIMD_LANES) + 2 * narrow + scored;
-
-    return grad ? forward + narrow + scored + 2 * up(tiles_floats(m->queries, s->d), SIMD_LANES) : forward;
 }
 
 static void look_at(const att *m, head *h, const nn_call *c, int64_t item)
@@ -182,63 +300,96 @@ static void look_at(const att *m, head *h, const nn_call *c, int64_t item)
     h->k = (const float *)c->in[1] + ks;
     h->v = (const float *)c->in[2] + ks;
     h->out = (float *)c->out + qs;
-    if (!h->dp)
+    h->k_rows = left(m, h->k_narrow, h->k);
+    if (!m->grad)
         return;
+    h->v_rows = left(m, h->v_narrow, h->v);
     h->y = (const float *)c->in[3] + qs;
     h->dy = (const float *)c->in[4] + qs;
     h->dk = (float *)c->out + s->n * s->tq * s->c + ks;
     h->dv = h->dk + s->n * s->tk * s->c;
 }
 
+static void forward_tile(const att *m, head *h)
+{
+    begin(h->most, h->sum, QUERIES);
+    for (int64_t key = 0; key < m->s.tk && block_at(m, h, key); key += KEYS) {
+        more_keys(m, h, h->most, h->sum, true);
+        over_keys(m, h, h->result, h->p, key > 0);
+    }
+    invert(h->sum, QUERIES);
+    turn_back(m, h, h->out, h->result, h->sum);
+}
+
 static void forward_item(const att *m, const nn_call *c, head *h, int64_t item)
 {
-    const int64_t tiles_all = (m->s.tq + m->queries - 1) / m->queries, part = item % m->parts;
+    const int64_t part = item % m->parts;
 
     look_at(m, h, c, item / m->parts);
-    turn(m, h->turned, h->v, m->s.tk);
-    for (int64_t t = tiles_all * part / m->parts; t < tiles_all * (part + 1) / m->parts; t++) {
-        tile_at(m, h, t * m->queries);
-        weights(m, h);
-        over_keys(m, h, h->out, h->p, h->inverse);
+    turn(m, h, h->turned, h->v);
+    pack_columns(m, h, h->q_columns, h->q);
+    for (int64_t t = m->tiles * part / m->parts; t < m->tiles * (part + 1) / m->parts; t++) {
+        tile_at(m, h, t);
+        forward_tile(m, h);
     }
 }
 
-/* D = sum(dY * Y) of each query, 0 where the tile has none. */
+/* D = sum(dY * Y) of each query, 0 past the last. */
 static void find_less(const att *m, head *h)
 {
-    memset(h->less, 0, sizeof h->less);
-    for (int64_t i = 0; i < h->rows; i++) {
-        const float *y = h->y + (h->first + i) * m->s.c, *dy = h->dy + (h->first + i) * m->s.c;
+    memset(h->less, 0, (size_t)up(m->s.tq, SIMD_LANES) * sizeof *h->less);
+    for (int64_t i = 0; i < m->s.tq; i++)
         for (int64_t x = 0; x < m->s.d; x++)
-            h->less[i] += y[x] * dy[x];
-    }
+            h->less[i] += h->y[i * m->s.c + x] * h->dy[i * m->s.c + x];
 }
 
-static void grad_tile(const att *m, head *h)
+static void find_sums(const att *m, head *h)
 {
-    const int64_t panel = m->s.tk * SIMD_LANES;
+    begin(h->most, h->sum, up(m->s.tq, SIMD_LANES));
+    for (int64_t t = 0; t < m->tiles; t++) {
+        tile_at(m, h, t);
+        for (int64_t key = 0; key < m->s.tk && block_at(m, h, key); key += KEYS)
+            more_keys(m, h, h->most + h->first, h->sum + h->first, false);
+    }
+    invert(h->sum, up(m->s.tq, SIMD_LANES));
+}
 
-    weights(m, h);
-    pack_columns(m, h, h->dy_panels, h->dy);
-    scores(m, h, h->dp, h->v, h->dy_panels);
-    find_less(m, h);
-    for (int64_t v = 0; v < h->panels; v++)
-        m->simd->softmax_grad(h->p + v * panel, h->dp + v * panel, m->s.tk, h->inverse + v * SIMD_LANES,
-                              h->less + v * SIMD_LANES, m->scale);
-    over_keys(m, h, h->out, h->dp, NULL);
-    pack_rows(m, h, h->dy_rows, h->dy);
-    over_queries(m, h, h->dv, h->p, h->dy_rows);
-    pack_rows(m, h, h->q_rows, h->q);
-    over_queries(m, h, h->dk, h->dp, h->q_rows);
+/* add: some tile came to this block before. */
+static void grad_tile(const att *m, head *h, bool add)
+{
+    const int64_t panel = h->keys * SIMD_LANES;
+
+    scores(m, h, h->p, h->k_rows, h->q_columns);
+    scores(m, h, h->dp, h->v_rows, h->dy_columns);
+    for (int64_t v = 0; v < h->panels; v++) {
+        const int64_t at = h->first + v * SIMD_LANES;
+        m->simd->softmax_again(h->p + v * panel, h->keys, sees(m, h, v), m->scale, h->most + at, h->sum + at);
+        m->simd->softmax_grad(h->p + v * panel, h->dp + v * panel, h->keys, h->less + at, m->scale);
+    }
+    over_queries(m, h, h->dv, h->p, h->dy_rows, add);
+    over_queries(m, h, h->dk, h->dp, h->q_rows, add);
+    over_keys(m, h, h->result + h->first * m->s.d, h->dp, h->key > 0);
 }
 
 static void grad_item(const att *m, const nn_call *c, head *h, int64_t item)
 {
     look_at(m, h, c, item);
-    turn(m, h->turned, h->k, m->s.tk);
-    for (int64_t i = 0; i < m->s.tq; i += m->queries) {
-        tile_at(m, h, i);
-        grad_tile(m, h);
+    turn(m, h, h->turned, h->k);
+    pack_columns(m, h, h->q_columns, h->q);
+    pack_columns(m, h, h->dy_columns, h->dy);
+    pack_rows(m, h->q_rows, h->q);
+    pack_rows(m, h->dy_rows, h->dy);
+    find_less(m, h);
+    find_sums(m, h);
+    for (int64_t key = 0; key < m->s.tk; key += KEYS)
+        for (int64_t t = 0, met = 0; t < m->tiles; t++) {
+            tile_at(m, h, t);
+            if (block_at(m, h, key))
+                grad_tile(m, h, met++ > 0);
+        }
+    for (int64_t t = 0; t < m->tiles; t++) {
+        tile_at(m, h, t);
+        turn_back(m, h, h->out, h->result + h->first * m->s.d, NULL);
     }
 }
 
@@ -248,12 +399,12 @@ static void run_workers(const void *arg, int64_t from, int64_t to)
 {
     const job *j = arg;
     const att *m = j->m;
-    bool grad = j->c->y->op->id == NN_OP_attention_grad;
 
     for (int64_t w = from; w < to; w++) {
-        head h = head_of(m, (float *)j->c->scratch + w * m->worker_floats, grad);
+        int64_t taken = 0;
+        head h = head_of(m, (float *)j->c->scratch + w * m->worker_floats, &taken);
         for (int64_t i = w; i < m->items; i += m->workers)
-            (grad ? grad_item : forward_item)(m, j->c, &h, i);
+            (m->grad ? grad_item : forward_item)(m, j->c, &h, i);
     }
 }
 
@@ -269,35 +420,41 @@ static int run(nn_backend *on, const nn_call *c)
     return 0;
 }
 
-static int64_t queries_of(const att_shape *s)
+static int prepare_as(nn_call *c, bool pairs)
 {
-    int64_t fit = SCORES / s->tk / SIMD_LANES * SIMD_LANES;
+    att *m = NEW(att);
+    const att_shape *s = &m->s;
+    int64_t threads = omp_get_max_threads(), heads;
 
-    return least(fit < FEW_QUERIES ? FEW_QUERIES : least(fit, QUERIES), up(s->tq, SIMD_LANES));
+    c->state = m;
+    m->s = att_shape_of(c->y);
+    m->grad = c->y->op->id == NN_OP_attention_grad;
+    m->simd = cpu_simd_best();
+    m->by = pairs ? cpu_simd_pairs() : m->simd;
+    m->each = pairs ? 2 : 1;
+    m->words = (s->d + m->each - 1) / m->each;
+    m->scale = (float)(1.0 / sqrt((double)s->d));
+    m->tiles = (s->tq + QUERIES - 1) / QUERIES;
+    heads = s->n * s->heads;
+    /* Too few heads for all threads: a head's queries are shared out too. (Not the sums over queries, in dK and dV.) */
+    m->parts = m->grad || heads >= threads ? 1 : least((threads + heads - 1) / heads, m->tiles);
+    m->items = heads * m->parts;
+    m->workers = least(threads, m->items);
+    head_of(m, NULL, &m->worker_floats);
+    c->scratch_bytes = (size_t)(m->workers * m->worker_floats) * sizeof(float);
+    return 0;
 }
 
 static int prepare(nn_backend *on, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
 {
-    att *m = NEW(att);
-    const att_shape *s = &m->s;
-    bool grad = c->y->op->id == NN_OP_attention_grad;
-    int64_t threads = omp_get_max_threads(), heads, all;
-
     (void)on, (void)frozen, (void)e;
-    c->state = m;
-    m->s = att_shape_of(c->y);
-    m->simd = cpu_simd_best();
-    m->scale = (float)(1.0 / sqrt((double)s->d));
-    m->queries = queries_of(s);
-    heads = s->n * s->heads;
-    all = (s->tq + m->queries - 1) / m->queries;
-    /* Too few heads for all threads: a head's queries are shared out too. (Not the sums over queries, in dK and dV.) */
-    m->parts = grad || heads >= threads ? 1 : least((threads + heads - 1) / heads, all);
-    m->items = heads * m->parts;
-    m->workers = least(threads, m->items);
-    m->worker_floats = head_floats(m, grad);
-    c->scratch_bytes = (size_t)(m->workers * m->worker_floats) * sizeof(float);
-    return 0;
+    return prepare_as(c, false);
+}
+
+static int prepare_bf16(nn_backend *on, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
+{
+    (void)on, (void)frozen, (void)e;
+    return prepare_as(c, true);
 }
 
 static void done(nn_call *c)
@@ -305,10 +462,25 @@ static void done(nn_call *c)
     free(c->state);
 }
 
-static const nn_kernel by_tiles = {.name = "cpu.attention.tiles", .over = 1, .takes = cpu_needs_f32,
-                                   .prepare = prepare, .run = run, .done = done};
+static const char *takes_bf16(const struct nn_node *y)
+{
+    if (att_shape_of(y).d > (int64_t)(sizeof zeros / sizeof *zeros))
+        return "a head is wider than 4096";
+    if (!cpu_simd_pairs())
+        return "this processor, or the compiler this was built by, has no products of bf16";
+    return cpu_needs_f32(y);
+}
+
+static const nn_kernel by_tiles = {
+    .name = "cpu.attention.tiles", .takes = cpu_needs_f32, .prepare = prepare, .run = run, .done = done};
 static const nn_kernel grad_by_tiles = {
     .name = "cpu.attention_grad.tiles", .takes = cpu_needs_f32, .prepare = prepare, .run = run, .done = done};
+static const nn_kernel by_bf16 = {
+    .name = "cpu.attention.bf16", .takes = takes_bf16, .prepare = prepare_bf16, .run = run, .done = done};
+static const nn_kernel grad_by_bf16 = {
+    .name = "cpu.attention_grad.bf16", .takes = takes_bf16, .prepare = prepare_bf16, .run = run, .done = done};
 
 const nn_kernel *const cpu_attention[] = {&by_tiles, &cpu_ref_attention, NULL};
 const nn_kernel *const cpu_attention_grad[] = {&grad_by_tiles, &cpu_ref_attention_grad, NULL};
+const nn_kernel *const cpu_attention_in_bf16[] = {&by_bf16, &by_tiles, &cpu_ref_attention, NULL};
+const nn_kernel *const cpu_attention_grad_in_bf16[] = {&grad_by_bf16, &grad_by_tiles, &cpu_ref_attention_grad, NULL};

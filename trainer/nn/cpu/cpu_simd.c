@@ -19,6 +19,15 @@ void cpu_simd_use(const cpu_simd *s)
     asked = s;
 }
 
+const cpu_simd *cpu_simd_pairs(void)
+{
+#ifdef __x86_64__
+    if (!asked && __builtin_cpu_supports("avx512bf16") && cpu_simd_avx512_bf16.panels)
+        return &cpu_simd_avx512_bf16;
+#endif
+    return NULL;
+}
+
 const cpu_simd *cpu_simd_best(void)
 {
     if (asked)

@@ -40,10 +40,13 @@ typedef struct {
     simd_tile_fn *tile[4][SIMD_PANELS];       /* [size][panels - 1] */
 
     /* Attention's scores s [keys][16] are a panel whose columns are queries; the first of them sees keys 0..first, each
-     * further one a key more. s becomes exp(scale * (s - greatest)), 0 where hidden; inverse[16]: 1 / its sums. */
-    void (*softmax)(float *s, int64_t keys, int64_t first, float scale, float *inverse);
-    /* p *= inverse, then dp = p * (dp - less) * scale, columns and sizes as above. */
-    void (*softmax_grad)(float *p, float *dp, int64_t keys, const float *inverse, const float *less, float scale);
+     * further one a key more; first may be negative. more: takes further keys into each query's greatest score and sum of
+     * exp(scale * (s - greatest)) (-inf and 0 to begin with); shrink: what was summed before has to be multiplied by; keep:
+     * s becomes those exponentials, 0 where hidden. again: s becomes exp(scale * (s - greatest)) * inverse. grad: dp becomes
+     * p * (dp - less) * scale. All of the last have [16] numbers. */
+    void (*softmax_more)(float *s, int64_t keys, int64_t first, float scale, float *most, float *sum, float *shrink, bool keep);
+    void (*softmax_again)(float *s, int64_t keys, int64_t first, float scale, const float *most, const float *inverse);
+    void (*softmax_grad)(const float *p, float *dp, int64_t keys, const float *less, float scale);
 
     /* The loops of the norms: cpu_simd_norm.h says what each computes. */
     void (*column_sums)(float *sum, const float *x, int64_t rows, int64_t ld, int64_t columns);
@@ -69,12 +72,18 @@ typedef struct {
     void (*geglu)(float *out, const float *a, const float *b, int64_t n);
     void (*geglu_grad)(float *da, float *db, const float *a, const float *b, const float *dy, int64_t n);
     void (*narrow)(uint16_t *out, const float *x, int64_t n); /* to bf16: to nearest, ties to even; NaN stays NaN */
+    void (*pair)(float *to, const float *low, const float *high, int64_t n); /* words of two in bf16; of cpu_simd_pairs */
     float (*sum)(const float *x, int64_t n);
     float (*sum_squares)(const float *x, int64_t n);
     void (*adamw)(float *w, float *m, float *v, const float *d, const float *h, const float *base, int64_t n);
 } cpu_simd;
 
 const cpu_simd *cpu_simd_best(void);          /* what this processor has */
+
+/* Tiles whose words are pairs of bf16 that lie side by side in k, sums in f32; NULL where the processor has no such
+ * product. Of the table only sizes, panels, tile, narrow and pair are set. */
+const cpu_simd *cpu_simd_pairs(void);
+extern const cpu_simd cpu_simd_avx512_bf16;
 bool cpu_simd_runs(const cpu_simd *s);        /* whether this processor can */
 void cpu_simd_use(const cpu_simd *s);         /* for tests: what cpu_simd_best answers from now on; NULL: as ever */
 extern const cpu_simd cpu_simd_plain, cpu_simd_avx2, cpu_simd_avx512;

@@ -15,28 +15,15 @@
 #include "trainer/nn/cpu/cpu_simd_pointwise.h"
 #include "trainer/nn/cpu/cpu_simd_tile.h"
 
-#define TILES(R) TILE(R, 1) TILE(R, 2)
-#define TILE_ROW(R) {tile_##R##_1, tile_##R##_2}
-#if SIMD_MOST == 8
-TILES(8) TILES(4) TILES(2) TILES(1)
-#define TILE_SIZES {8, 4, 2, 1}
-#define TILE_TABLE {TILE_ROW(8), TILE_ROW(4), TILE_ROW(2), TILE_ROW(1)}
-#elif SIMD_MOST == 6
-TILES(6) TILES(3) TILES(2) TILES(1)
-#define TILE_SIZES {6, 3, 2, 1}
-#define TILE_TABLE {TILE_ROW(6), TILE_ROW(3), TILE_ROW(2), TILE_ROW(1)}
-#else
-TILES(4) TILES(3) TILES(2) TILES(1)
-#define TILE_SIZES {4, 3, 2, 1}
-#define TILE_TABLE {TILE_ROW(4), TILE_ROW(3), TILE_ROW(2), TILE_ROW(1)}
-#endif
+#include "trainer/nn/cpu/cpu_simd_sizes.h"
 
 const cpu_simd SIMD_NAME = {
     .name = SIMD_TEXT,
     .sizes = TILE_SIZES,
     .panels = SIMD_WIDE,
     .tile = TILE_TABLE,
-    .softmax = softmax,
+    .softmax_more = softmax_more,
+    .softmax_again = softmax_again,
     .softmax_grad = softmax_grad,
     .column_sums = column_sums,
     .column_squares = column_squares,

@@ -17,6 +17,11 @@ static inline void put_columns(float *to, vec v, int64_t n, bool add)
 
 #define UNROLL _Pragma("GCC unroll 16")
 
+/* sum += a w, with one number a for all lanes; a build for words that are pairs of bf16 says what that means for them. */
+#ifndef ADD_PRODUCT
+#define ADD_PRODUCT(sum, a, w) ((sum) += (a) * (w))
+#endif
+
 /* A tile of R rows and P panels is R times V sums of LANES columns each. */
 #define TILE(R, P)                                                                                           \
     static void tile_##R##_##P(const simd_tile *c)                                                           \
@@ -37,7 +42,7 @@ static inline void put_columns(float *to, vec v, int64_t n, bool add)
                 UNROLL for (int v = 0; v < V; v++) {                                                         \
                     const vec w = *(const vec *)(panel + v / EACH * next + v % EACH * LANES);                \
                     UNROLL for (int r = 0; r < (R); r++)                                                     \
-                        sum[r][v] += a[r][k * step] * w;                                                     \
+                        ADD_PRODUCT(sum[r][v], a[r][k * step], w);                                           \
                 }                                                                                            \
         }                                                                                                    \
         UNROLL for (int r = 0; r < (R); r++)                                                                 \

@@ -1,0 +1,53 @@
+/* The tiles for processors with AVX512_BF16, over words that are pairs of bf16 (cpu_simd.h). */
+#include <string.h>
+
+#include "trainer/nn/cpu/cpu_simd.h"
+
+#if defined __AVX512BF16__
+#define SIMD_BYTES 64
+#define SIMD_MOST 8
+#include "trainer/nn/cpu/cpu_simd_lanes.h"
+
+#define ADD_PRODUCT(sum, a, w)                                                                                       \
+    ((sum) = (vec)_mm512_dpbf16_ps((__m512)(sum), (__m512bh)(w), (__m512bh)_mm512_set1_ps(a)))
+#include "trainer/nn/cpu/cpu_simd_tile.h"
+#include "trainer/nn/cpu/cpu_simd_sizes.h"
+
+static void narrow(uint16_t *out, const float *x, int64_t n)
+{
+    int64_t i = 0;
+
+    for (; i + LANES <= n; i += LANES) {
+        const __m256bh half = _mm512_cvtneps_pbh(_mm512_loadu_ps(x + i));
+        memcpy(out + i, &half, sizeof half);
+    }
+    if (i < n) {
+        const __m256bh half = _mm512_cvtneps_pbh((__m512)load_lanes(x + i, n - i));
+        memcpy(out + i, &half, (size_t)(n - i) * sizeof *out);
+    }
+}
+
+static __m512i widened(vec x)
+{
+    return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)x));
+}
+
+static inline vec paired(vec low, vec high)
+{
+    return (vec)_mm512_or_si512(widened(low), _mm512_slli_epi32(widened(high), 16));
+}
+
+static void pair(float *to, const float *low, const float *high, int64_t n)
+{
+    for (; n >= LANES; n -= LANES, to += LANES, low += LANES, high += LANES)
+        *(vec *)to = paired(*(const vec *)low, *(const vec *)high);
+    if (n > 0)
+        store_lanes(to, paired(load_lanes(low, n), load_lanes(high, n)), n);
+}
+
+const cpu_simd cpu_simd_avx512_bf16 = {
+    .name = "avx512_bf16", .sizes = TILE_SIZES, .panels = 2, .tile = TILE_TABLE, .narrow = narrow, .pair = pair};
+#else
+/* A compiler or processor without them: cpu_simd_pairs never answers with this. */
+const cpu_simd cpu_simd_avx512_bf16 = {.name = "none"};
+#endif
