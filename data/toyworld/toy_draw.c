@@ -111,8 +111,25 @@ static float distance(spot p, const shape *s)
 
 /* ---- painting ---- */
 
+/* How far x is from the middle between two whole numbers, 0 to 1. */
+static float wave(float x)
+{
+    return fabsf(2 * (x - floorf(x)) - 1);
+}
+
+/* The second ink's share: a pattern of period 1/4, with edges a few hundredths of a unit soft. */
+static float woven(shading kind, spot p)
+{
+    const float x = wave(4 * p.x), y = wave(4 * p.y + 0.5F);
+    const float inside = kind == STRIPES ? y - 0.5F : kind == SPOTS ? length(x, y) - 0.85F : (x - 0.5F) * (y - 0.5F) * 4;
+
+    return fminf(fmaxf(0.5F + 4 * inside, 0), 1);
+}
+
 static ink colour(const paint *with, const shape *s, spot p)
 {
+    if (with->kind >= STRIPES)
+        return ink_mix(with->a, with->b, woven(with->kind, p));
     const float x = (p.x - s->at.x) / s->rx, y = (p.y - s->at.y) / s->ry;
     const float t = with->kind == ACROSS ? (x + 1) / 2
                     : with->kind == DOWN ? (y + 1) / 2

@@ -15,8 +15,9 @@ void canvas_to_bytes(const canvas *c, uint8_t *rgb); /* [h, w, 3] */
 /* Where local coordinates lie: (0,0) at pixel (x,y), a unit is `size` pixels; tilt: tangent of the angle, clockwise. */
 typedef struct { float x, y, size, tilt; bool mirror; } pose;
 
-typedef enum { FLAT, ACROSS, DOWN, ROUND } shading;
-/* From `a` to `b` over the shape's box: left to right, top to bottom, or out of its upper left third. */
+typedef enum { FLAT, ACROSS, DOWN, ROUND, STRIPES, SPOTS, CHECKS } shading;
+/* From `a` to `b` over the shape's box: left to right, top to bottom, or out of its upper left third. Woven kinds: `a` with
+ * stripes, spots or squares of `b`, an eighth of a unit wide, lying alike in every shape of a thing. */
 typedef struct {
     ink a, b;
     shading kind;

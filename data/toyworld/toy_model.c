@@ -1,6 +1,5 @@
-/* A Stable Diffusion of half a million weights in the diffusers layout: 64x64 pictures, 8x8 latents, three levels. Its
- * weights are random: uniform with variance gain^2 / inputs, looked up by the tensor's name, so one more tensor changes
- * no other; branches that add to their input have a smaller gain, so that depth does not make values grow. */
+/* A small Stable Diffusion in the diffusers layout. Its weights are random: uniform with variance gain^2 / inputs, looked up by
+ * the tensor's name, so one more tensor changes no other; branches that add to their input have a smaller gain, so that depth does not make values grow. */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,15 +13,20 @@
 #include "data/safetensors.h"
 #include "data/toyworld/toy_world.h"
 
-enum {
-    SEED = 20230618,
-    LATENT = 4, TEXT = 64, TEXT_LAYERS = 2, TEXT_HEADS = 4, TOKENS = 77, HEADS = 4,
-    UNET_GROUPS = 8, VAE_GROUPS = 4, UNET_LEVELS = 3, VAE_LEVELS = 4, LEVEL_LAYERS = 1, NAME = 160
+enum { SEED = 20230618, LATENT = 4, TOKENS = 77, LEVEL_LAYERS = 1, NAME = 160 };
+const toy_shape TOY_EMBEDDED = {
+    .side = 64, .text = 64, .text_layers = 2, .text_heads = 4, .heads = 4, .unet_levels = 3, .unet = {24, 32, 48},
+    .vae_levels = 4, .vae = {8, 16, 16, 16}, .unet_groups = 8, .vae_groups = 4,
 };
-static const int UNET[UNET_LEVELS] = {24, 32, 48}, VAE[VAE_LEVELS] = {8, 16, 16, 16};
+const toy_shape TOY_WORLD = {
+    .side = 128, .text = 128, .text_layers = 4, .text_heads = 4, .picture = 128, .picture_layers = 4, .picture_heads = 4,
+    .patch = 16, .projection = 96, .heads = 4, .unet_levels = 4,
+    .unet = {64, 96, 128, 128}, .vae_levels = 4, .vae = {16, 32, 64, 64}, .unet_groups = 16, .vae_groups = 8,
+};
 #define BRANCH 0.5F /* gain of what is added to its input */
 
 typedef struct {
+    const toy_shape *of;
     st_tensor *t;
     size_t n;
 } weights;
@@ -110,7 +114,7 @@ static int save(weights *w, const char *dir, const char *name, err *e)
         free((void *)(uintptr_t)w->t[i].data);
     }
     free(w->t);
-    *w = (weights){0};
+    *w = (weights){.of = w->of};
     return rc;
 }
 
@@ -146,7 +150,7 @@ static void transformer(weights *w, const char *prefix, int n)
     norm(w, block, "norm1", n);
     attention(w, at(part, "%sattn1.", block), n, n);
     norm(w, block, "norm2", n);
-    attention(w, at(part, "%sattn2.", block), n, TEXT);
+    attention(w, at(part, "%sattn2.", block), n, w->of->text);
     norm(w, block, "norm3", n);
     linear(w, block, "ff.net.0.proj", 8 * n, n, 1);
     linear(w, block, "ff.net.2", n, 4 * n, BRANCH);
@@ -157,14 +161,15 @@ static void transformer(weights *w, const char *prefix, int n)
 
 static void unet_down(weights *w, int time)
 {
+    const int *n = w->of->unet, levels = w->of->unet_levels;
     char name[NAME];
 
-    for (int i = 0; i < UNET_LEVELS; i++) {
-        resnet(w, at(name, "down_blocks.%d.resnets.0.", i), UNET[i > 0 ? i - 1 : 0], UNET[i], time);
-        if (i + 1 == UNET_LEVELS)
+    for (int i = 0; i < levels; i++) {
+        resnet(w, at(name, "down_blocks.%d.resnets.0.", i), n[i > 0 ? i - 1 : 0], n[i], time);
+        if (i + 1 == levels)
             break;
-        transformer(w, at(name, "down_blocks.%d.attentions.0.", i), UNET[i]);
-        conv(w, at(name, "down_blocks.%d.downsamplers.0.", i), "conv", UNET[i], UNET[i], 3, 1);
+        transformer(w, at(name, "down_blocks.%d.attentions.0.", i), n[i]);
+        conv(w, at(name, "down_blocks.%d.downsamplers.0.", i), "conv", n[i], n[i], 3, 1);
     }
 }
 
@@ -172,11 +177,12 @@ static void unet_down(weights *w, int time)
  * level's resnets, last first, and of the step before them. */
 static void unet_up(weights *w, int time)
 {
+    const int *channels = w->of->unet, levels = w->of->unet_levels;
     char name[NAME];
 
-    for (int i = 0; i < UNET_LEVELS; i++) {
-        const int level = UNET_LEVELS - 1 - i, n = UNET[level], below = UNET[level + (i > 0)];
-        const int above = UNET[level > 0 ? level - 1 : 0];
+    for (int i = 0; i < levels; i++) {
+        const int level = levels - 1 - i, n = channels[level], below = channels[level + (i > 0)];
+        const int above = channels[level > 0 ? level - 1 : 0];
 
         for (int k = 0; k <= LEVEL_LAYERS; k++) {
             const int skip = k < LEVEL_LAYERS ? n : above;
@@ -191,24 +197,24 @@ static void unet_up(weights *w, int time)
 
 static void unet(weights *w)
 {
-    const int time = 4 * UNET[0], middle = UNET[UNET_LEVELS - 1];
+    const int top = w->of->unet[0], time = 4 * top, middle = w->of->unet[w->of->unet_levels - 1];
 
-    conv(w, "", "conv_in", UNET[0], LATENT, 3, 1);
-    linear(w, "time_embedding.", "linear_1", time, UNET[0], 1);
+    conv(w, "", "conv_in", top, LATENT, 3, 1);
+    linear(w, "time_embedding.", "linear_1", time, top, 1);
     linear(w, "time_embedding.", "linear_2", time, time, 1);
     unet_down(w, time);
     resnet(w, "mid_block.resnets.0.", middle, middle, time);
     transformer(w, "mid_block.attentions.0.", middle);
     resnet(w, "mid_block.resnets.1.", middle, middle, time);
     unet_up(w, time);
-    norm(w, "", "conv_norm_out", UNET[0]);
-    conv(w, "", "conv_out", LATENT, UNET[0], 3, 0.7F);
+    norm(w, "", "conv_norm_out", top);
+    conv(w, "", "conv_out", LATENT, top, 3, 0.7F);
 }
 
 static void vae_middle(weights *w, const char *part)
 {
     static const char *const NAMES[] = {"to_q", "to_k", "to_v", "to_out.0"};
-    const int n = VAE[VAE_LEVELS - 1];
+    const int n = w->of->vae[w->of->vae_levels - 1];
     char name[NAME];
 
     resnet(w, at(name, "%s.mid_block.resnets.0.", part), n, n, 0);
@@ -220,158 +226,111 @@ static void vae_middle(weights *w, const char *part)
 
 static void encoder(weights *w)
 {
+    const int *n = w->of->vae, levels = w->of->vae_levels;
     char name[NAME];
 
-    conv(w, "encoder.", "conv_in", VAE[0], 3, 3, 1);
-    for (int i = 0; i < VAE_LEVELS; i++) {
-        resnet(w, at(name, "encoder.down_blocks.%d.resnets.0.", i), VAE[i > 0 ? i - 1 : 0], VAE[i], 0);
-        if (i + 1 < VAE_LEVELS)
-            conv(w, at(name, "encoder.down_blocks.%d.downsamplers.0.", i), "conv", VAE[i], VAE[i], 3, 1);
+    conv(w, "encoder.", "conv_in", n[0], 3, 3, 1);
+    for (int i = 0; i < levels; i++) {
+        resnet(w, at(name, "encoder.down_blocks.%d.resnets.0.", i), n[i > 0 ? i - 1 : 0], n[i], 0);
+        if (i + 1 < levels)
+            conv(w, at(name, "encoder.down_blocks.%d.downsamplers.0.", i), "conv", n[i], n[i], 3, 1);
     }
     vae_middle(w, "encoder");
-    norm(w, "encoder.", "conv_norm_out", VAE[VAE_LEVELS - 1]);
-    conv(w, "encoder.", "conv_out", 2 * LATENT, VAE[VAE_LEVELS - 1], 3, 1);
+    norm(w, "encoder.", "conv_norm_out", n[levels - 1]);
+    conv(w, "encoder.", "conv_out", 2 * LATENT, n[levels - 1], 3, 1);
     matrix(w, "", "quant_conv", 2 * LATENT, 2 * LATENT, 1, 8); /* means of variance about 1 / 0.18215^2 */
     bias(w, "", "quant_conv", 2 * LATENT, 0);
 }
 
 static void decoder(weights *w)
 {
-    const int top = VAE[VAE_LEVELS - 1];
+    const int *channels = w->of->vae, levels = w->of->vae_levels, top = channels[levels - 1];
     char name[NAME];
 
     conv(w, "", "post_quant_conv", LATENT, LATENT, 1, 0.2F);
     conv(w, "decoder.", "conv_in", top, LATENT, 3, 1);
     vae_middle(w, "decoder");
-    for (int i = 0; i < VAE_LEVELS; i++) {
-        const int n = VAE[VAE_LEVELS - 1 - i], below = i > 0 ? VAE[VAE_LEVELS - i] : top;
+    for (int i = 0; i < levels; i++) {
+        const int n = channels[levels - 1 - i], below = i > 0 ? channels[levels - i] : top;
 
         for (int k = 0; k <= LEVEL_LAYERS; k++)
             resnet(w, at(name, "decoder.up_blocks.%d.resnets.%d.", i, k), k ? n : below, n, 0);
-        if (i + 1 < VAE_LEVELS)
+        if (i + 1 < levels)
             conv(w, at(name, "decoder.up_blocks.%d.upsamplers.0.", i), "conv", n, n, 3, 1);
     }
-    norm(w, "decoder.", "conv_norm_out", VAE[0]);
-    conv(w, "decoder.", "conv_out", 3, VAE[0], 3, 0.7F);
+    norm(w, "decoder.", "conv_norm_out", channels[0]);
+    conv(w, "decoder.", "conv_out", 3, channels[0], 3, 0.7F);
 }
 
-static void text_encoder(weights *w, int vocabulary)
+/* The transformer that text and picture towers share; names below prefix. */
+static void tower(weights *w, const char *prefix, int n, int layers)
 {
     static const char *const PARTS[] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj"};
     char name[NAME];
 
-    add(w, "text_model.embeddings.token_embedding.weight", 2, (int64_t[]){vocabulary, TEXT}, 0, 0.1F);
-    add(w, "text_model.embeddings.position_embedding.weight", 2, (int64_t[]){TOKENS, TEXT}, 0, 0.03F);
-    for (int i = 0; i < TEXT_LAYERS; i++) {
-        at(name, "text_model.encoder.layers.%d.", i);
-        norm(w, name, "layer_norm1", TEXT);
+    for (int i = 0; i < layers; i++) {
+        at(name, "%sencoder.layers.%d.", prefix, i);
+        norm(w, name, "layer_norm1", n);
         for (int k = 0; k < 4; k++)
-            linear(w, name, PARTS[k], TEXT, TEXT, k < 3 ? 1 : 0.1F);
-        norm(w, name, "layer_norm2", TEXT);
-        linear(w, name, "mlp.fc1", 4 * TEXT, TEXT, 1);
-        linear(w, name, "mlp.fc2", TEXT, 4 * TEXT, 0.1F);
+            linear(w, name, PARTS[k], n, n, k < 3 ? 1 : 0.1F);
+        norm(w, name, "layer_norm2", n);
+        linear(w, name, "mlp.fc1", 4 * n, n, 1);
+        linear(w, name, "mlp.fc2", n, 4 * n, 0.1F);
     }
-    norm(w, "text_model.", "final_layer_norm", TEXT);
 }
 
-/* ---- configs ---- */
-
-static const char INDEX_JSON[] =
-    "{\n  \"_class_name\": \"StableDiffusionPipeline\",\n  \"_diffusers_version\": \"0.21.4\",\n"
-    "  \"scheduler\": [\"diffusers\", \"PNDMScheduler\"],\n  \"text_encoder\": [\"transformers\", \"CLIPTextModel\"],\n"
-    "  \"tokenizer\": [\"transformers\", \"CLIPTokenizer\"],\n  \"unet\": [\"diffusers\", \"UNet2DConditionModel\"],\n"
-    "  \"vae\": [\"diffusers\", \"AutoencoderKL\"]\n}\n";
-static const char SCHEDULER_JSON[] =
-    "{\n  \"_class_name\": \"PNDMScheduler\",\n  \"beta_end\": 0.012,\n  \"beta_schedule\": \"scaled_linear\",\n"
-    "  \"beta_start\": 0.00085,\n  \"clip_sample\": false,\n  \"num_train_timesteps\": 1000,\n"
-    "  \"prediction_type\": \"epsilon\",\n  \"set_alpha_to_one\": false,\n  \"skip_prk_steps\": true,\n"
-    "  \"steps_offset\": 1\n}\n";
-
-static void text_json(str *j, int vocabulary)
+static void text_encoder(weights *w, int vocabulary)
 {
-    str_add(j, "{\n  \"architectures\": [\"CLIPTextModel\"],\n  \"bos_token_id\": %d,\n  \"eos_token_id\": %d,\n"
-            "  \"hidden_act\": \"quick_gelu\",\n  \"hidden_size\": %d,\n  \"intermediate_size\": %d,\n"
-            "  \"layer_norm_eps\": 1e-05,\n  \"max_position_embeddings\": %d,\n  \"model_type\": \"clip_text_model\",\n"
-            "  \"num_attention_heads\": %d,\n  \"num_hidden_layers\": %d,\n  \"vocab_size\": %d\n}\n",
-            vocabulary - 2, vocabulary - 1, TEXT, 4 * TEXT, TOKENS, TEXT_HEADS, TEXT_LAYERS, vocabulary);
+    const int n = w->of->text;
+
+    add(w, "text_model.embeddings.token_embedding.weight", 2, (int64_t[]){vocabulary, n}, 0, 0.1F);
+    add(w, "text_model.embeddings.position_embedding.weight", 2, (int64_t[]){TOKENS, n}, 0, 0.03F);
+    tower(w, "text_model.", n, w->of->text_layers);
+    norm(w, "text_model.", "final_layer_norm", n);
 }
 
-static void unet_json(str *j)
+/* The pictures' half of CLIP, and what joins the two. */
+static void picture_encoder(weights *w)
 {
-    str_add(j, "{\n  \"_class_name\": \"UNet2DConditionModel\",\n  \"act_fn\": \"silu\",\n  \"attention_head_dim\": %d,\n"
-            "  \"block_out_channels\": [%d, %d, %d],\n  \"center_input_sample\": false,\n  \"cross_attention_dim\": %d,\n"
-            "  \"down_block_types\": [\"CrossAttnDownBlock2D\", \"CrossAttnDownBlock2D\", \"DownBlock2D\"],\n"
-            "  \"downsample_padding\": 1,\n  \"flip_sin_to_cos\": true,\n  \"freq_shift\": 0,\n  \"in_channels\": %d,\n"
-            "  \"layers_per_block\": %d,\n  \"mid_block_scale_factor\": 1,\n  \"norm_eps\": 1e-05,\n  \"norm_num_groups\": %d,\n"
-            "  \"out_channels\": %d,\n  \"sample_size\": 8,\n"
-            "  \"up_block_types\": [\"UpBlock2D\", \"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\"]\n}\n",
-            HEADS, UNET[0], UNET[1], UNET[2], TEXT, LATENT, LEVEL_LAYERS, UNET_GROUPS, LATENT);
+    const int n = w->of->picture, patch = w->of->patch, places = 1 + (w->of->side / patch) * (w->of->side / patch);
+
+    add(w, "vision_model.embeddings.class_embedding", 1, (int64_t[]){n}, 0, 0.1F);
+    matrix(w, "vision_model.embeddings.", "patch_embedding", n, 3, patch, 1);
+    add(w, "vision_model.embeddings.position_embedding.weight", 2, (int64_t[]){places, n}, 0, 0.1F);
+    norm(w, "vision_model.", "pre_layrnorm", n); /* spelled as Hugging Face has it */
+    tower(w, "vision_model.", n, w->of->picture_layers);
+    norm(w, "vision_model.", "post_layernorm", n);
+    matrix(w, "", "visual_projection", w->of->projection, n, 0, 1);
+    matrix(w, "", "text_projection", w->of->projection, w->of->text, 0, 1);
+    add(w, "logit_scale", 0, NULL, 2.6592F, 0); /* ln(1 / 0.07) */
 }
 
-static void vae_json(str *j)
+int toy_model(const char *dir, const toy_shape *of, int vocabulary, err *e)
 {
-    str_add(j, "{\n  \"_class_name\": \"AutoencoderKL\",\n  \"act_fn\": \"silu\",\n"
-            "  \"block_out_channels\": [%d, %d, %d, %d],\n"
-            "  \"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\", \"DownEncoderBlock2D\", "
-            "\"DownEncoderBlock2D\"],\n  \"in_channels\": 3,\n  \"latent_channels\": %d,\n  \"layers_per_block\": %d,\n"
-            "  \"norm_num_groups\": %d,\n  \"out_channels\": 3,\n  \"sample_size\": 64,\n  \"scaling_factor\": 0.18215,\n"
-            "  \"up_block_types\": [\"UpDecoderBlock2D\", \"UpDecoderBlock2D\", \"UpDecoderBlock2D\", "
-            "\"UpDecoderBlock2D\"]\n}\n",
-            VAE[0], VAE[1], VAE[2], VAE[3], LATENT, LEVEL_LAYERS, VAE_GROUPS);
-}
+    weights w = {.of = of};
 
-static int put(const char *dir, const char *name, const char *text, err *e)
-{
-    char path[FS_PATH];
-
-    TRY(fs_join(path, dir, name, e));
-    return fs_write(path, text, strlen(text), e);
-}
-
-static int write_configs(const char *dir, int vocabulary, err *e)
-{
-    str text = {0}, net = {0}, pictures = {0};
-    int rc = put(dir, "model_index.json", INDEX_JSON, e);
-
-    text_json(&text, vocabulary);
-    unet_json(&net);
-    vae_json(&pictures);
-    rc = rc ? rc : put(dir, "scheduler/scheduler_config.json", SCHEDULER_JSON, e);
-    rc = rc ? rc : put(dir, "text_encoder/config.json", text.at, e);
-    rc = rc ? rc : put(dir, "unet/config.json", net.at, e);
-    rc = rc ? rc : put(dir, "vae/config.json", pictures.at, e);
-    str_free(&text);
-    str_free(&net);
-    str_free(&pictures);
-    return rc;
-}
-
-int toy_model(const char *dir, int vocabulary, err *e)
-{
-    static const char *const FOLDERS[] = {"scheduler", "text_encoder", "unet", "vae"};
-    char model[FS_PATH], folder[FS_PATH];
-    weights w = {0};
-
-    TRY(fs_join(model, dir, "model", e));
-    for (int i = 0; i < 4; i++) {
-        TRY(fs_join(folder, model, FOLDERS[i], e));
-        TRY(fs_mkdirs(folder, e));
-    }
-    TRY(write_configs(model, vocabulary, e));
+    TRY(toy_configs(dir, of, vocabulary, e));
     text_encoder(&w, vocabulary);
-    TRY(save(&w, model, "text_encoder/model.safetensors", e));
+    TRY(save(&w, dir, "text_encoder/model.safetensors", e));
     unet(&w);
-    TRY(save(&w, model, "unet/diffusion_pytorch_model.safetensors", e));
+    TRY(save(&w, dir, "unet/diffusion_pytorch_model.safetensors", e));
     encoder(&w);
     decoder(&w);
-    return save(&w, model, "vae/diffusion_pytorch_model.safetensors", e);
+    TRY(save(&w, dir, "vae/diffusion_pytorch_model.safetensors", e));
+    if (of->picture == 0)
+        return 0;
+    text_encoder(&w, vocabulary);
+    picture_encoder(&w);
+    return save(&w, dir, "clip/model.safetensors", e);
 }
 
 int toy_world(const char *dir, err *e)
 {
+    char model[FS_PATH];
     int vocabulary;
 
+    TRY(fs_join(model, dir, "model", e));
     TRY(toy_pictures(dir, e));
-    TRY(toy_tokenizer(&vocabulary, dir, e));
-    return toy_model(dir, vocabulary, e);
+    TRY(toy_tokenizer(&vocabulary, model, "", e));
+    return toy_model(model, &TOY_EMBEDDED, vocabulary, e);
 }

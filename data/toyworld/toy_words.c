@@ -35,7 +35,7 @@ static const char TEXT[] =
     "this that these those is are was has have on in at by to from over behind above below left right inside outside between "
     "without many some no not all every each one two three four five six seven eight nine ten first last";
 
-enum { WORDS_MOST = 600, PARTS_MOST = 16, SYMBOLS_MOST = 2048, SYMBOL_MOST = 24 };
+enum { WORDS_MOST = 700, PARTS_MOST = 16, SYMBOLS_MOST = 2048, SYMBOL_MOST = 24 };
 typedef struct { int part[PARTS_MOST], n, count; } word;
 typedef struct { int left, right; } pair;
 typedef struct {
@@ -208,7 +208,7 @@ static int write_vocabulary(int *entries, const char *dir, const learner *l, err
     return rc;
 }
 
-int toy_tokenizer(int *entries, const char *dir, err *e)
+int toy_tokenizer(int *entries, const char *model, const char *more, err *e)
 {
     static const char SPECIAL[] = "{\n  \"bos_token\": \"<|startoftext|>\",\n  \"eos_token\": \"<|endoftext|>\",\n"
                                   "  \"pad_token\": \"<|endoftext|>\",\n  \"unk_token\": \"<|endoftext|>\"\n}\n";
@@ -220,10 +220,11 @@ int toy_tokenizer(int *entries, const char *dir, err *e)
     learner *l;
     int rc;
 
-    TRY(fs_join(folder, dir, "model/tokenizer", e));
+    TRY(fs_join(folder, model, "tokenizer", e));
     TRY(fs_mkdirs(folder, e));
     l = NEW(learner);
     read_words(l, TEXT);
+    read_words(l, more);
     learn(l);
     rc = write_vocabulary(entries, folder, l, e);
     free(l);
