@@ -1,0 +1,346 @@
+/* An examiner: a small convolutional net that tells what a picture of the world shows, learnt from the painter's own truth;
+ * and an exam: pictures for captions that no training saw, told by the examiner. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/fs.h"
+#include "cluster/base/mem.h"
+#include "cluster/base/rng.h"
+#include "data/safetensors.h"
+#include "trainer/sample.h"
+#include "trainer/scratch/scratch.h"
+
+enum { BATCH = 16, PIXELS = WORLD_SIDE * WORLD_SIDE * 3, LEVELS = 4, GROUPS = 8, INNER = 192 };
+static const int CHANNELS[LEVELS] = {16, 32, 64, 96};
+
+/* Questions, each with its answers in a row of logits. A lone thing stands on both sides. */
+enum { HOW_MANY, WHERE, LEFT_CLASS, LEFT_COLOUR, RIGHT_CLASS, RIGHT_COLOUR, QUESTIONS };
+static const int ANSWERS[QUESTIONS] = {2, SCENES, WORLD_CLASSES, WORLD_COLOURS, WORLD_CLASSES, WORLD_COLOURS};
+enum { LOGITS = 2 + SCENES + 2 * (WORLD_CLASSES + WORLD_COLOURS) };
+
+typedef struct {
+    const scratch *how;
+    nn_params *weights;
+    uint8_t *pictures;
+    nn_tensor pixels, seed;
+    float *pixels_of, logits[BATCH * LOGITS], gradient[BATCH * LOGITS];
+    int truth[BATCH][QUESTIONS];
+} stage;
+
+static void truth_of(int truth[QUESTIONS], const world_scene *s)
+{
+    const world_thing *left = &s->thing[0], *right = &s->thing[s->n - 1];
+
+    truth[HOW_MANY] = s->n - 1;
+    truth[WHERE] = (int)s->where;
+    truth[LEFT_CLASS] = left->class;
+    truth[LEFT_COLOUR] = left->colour;
+    truth[RIGHT_CLASS] = right->class;
+    truth[RIGHT_COLOUR] = right->colour;
+}
+
+/* ---- the net ---- */
+
+static int add_weight(nn_params *p, const char *name, nn_shape shape, float centre, int inputs, err *e)
+{
+    const rng_stream s = rng_open(SCRATCH_SEED, name, 0, 0);
+    const size_t n = (size_t)nn_count(shape);
+    float *x = NEW_N(float, n);
+
+    for (size_t i = 0; i < n; i++)
+        x[i] = centre + (inputs ? sqrtf(2.0F / (float)inputs) * rng_normal(s, i) : 0);
+    int rc = nn_params_set(p, name, shape, x, e);
+    free(x);
+    return rc;
+}
+
+static int add_weights(nn_params *p, err *e)
+{
+    char name[64];
+
+    for (int i = 0; i < LEVELS; i++) {
+        const int in = i ? CHANNELS[i - 1] : 3;
+        snprintf(name, sizeof name, "conv%d.weight", i);
+        TRY(add_weight(p, name, NN_SHAPE(CHANNELS[i], in, 3, 3), 0, 9 * in, e));
+        snprintf(name, sizeof name, "norm%d.weight", i);
+        TRY(add_weight(p, name, NN_SHAPE(CHANNELS[i]), 1, 0, e));
+        snprintf(name, sizeof name, "norm%d.bias", i);
+        TRY(add_weight(p, name, NN_SHAPE(CHANNELS[i]), 0, 0, e));
+    }
+    const int flat = CHANNELS[LEVELS - 1] * (WORLD_SIDE >> LEVELS) * (WORLD_SIDE >> LEVELS);
+    TRY(add_weight(p, "inner.weight", NN_SHAPE(INNER, flat), 0, flat, e));
+    TRY(add_weight(p, "inner.bias", NN_SHAPE(INNER), 0, 0, e));
+    TRY(add_weight(p, "answers.weight", NN_SHAPE(LOGITS, INNER), 0, INNER, e));
+    return add_weight(p, "answers.bias", NN_SHAPE(LOGITS), 0, 0, e);
+}
+
+/* x [n,side,side,3] in -1..1 -> [n,LOGITS]. */
+static nn_tensor write_net(nn_graph *g, nn_tensor x, int n)
+{
+    char name[64];
+    int in = 3;
+
+    for (int i = 0; i < LEVELS; i++) {
+        snprintf(name, sizeof name, "conv%d.weight", i);
+        x = nn_conv2d(g, x, nn_param(g, name, NN_SHAPE(CHANNELS[i], 3, 3, in)), NULL, (nn_conv){2, {1, 1, 1, 1}});
+        in = CHANNELS[i];
+        snprintf(name, sizeof name, "norm%d.weight", i);
+        nn_tensor w = nn_param(g, name, NN_SHAPE(in));
+        snprintf(name, sizeof name, "norm%d.bias", i);
+        x = nn_silu(g, nn_group_norm(g, x, w, nn_param(g, name, NN_SHAPE(in)), GROUPS, 1e-5F));
+    }
+    const int flat = in * (WORLD_SIDE >> LEVELS) * (WORLD_SIDE >> LEVELS);
+    x = nn_reshape(g, x, NN_SHAPE(n, flat));
+    x = nn_silu(g, nn_linear(g, x, nn_param(g, "inner.weight", NN_SHAPE(INNER, flat)), nn_param(g, "inner.bias", NN_SHAPE(INNER))));
+    return nn_linear(g, x, nn_param(g, "answers.weight", NN_SHAPE(LOGITS, INNER)), nn_param(g, "answers.bias", NN_SHAPE(LOGITS)));
+}
+
+/* ---- learning ---- */
+
+/* The sum of a row's cross-entropies; its gradient over the batch. */
+static double cross_entropy(float *d, const float *logits, const int truth[QUESTIONS])
+{
+    double loss = 0;
+
+    for (int q = 0; q < QUESTIONS; d += ANSWERS[q], logits += ANSWERS[q], q++) {
+        double most = -INFINITY, sum = 0;
+        for (int k = 0; k < ANSWERS[q]; k++)
+            most = fmax(most, (double)logits[k]);
+        for (int k = 0; k < ANSWERS[q]; k++)
+            sum += exp((double)logits[k] - most);
+        for (int k = 0; k < ANSWERS[q]; k++)
+            d[k] = (float)((exp((double)logits[k] - most) / sum - (k == truth[q])) / BATCH);
+        loss -= (double)logits[truth[q]] - most - log(sum);
+    }
+    return loss;
+}
+
+static int one_step(void *arg, fit *f, float *loss, err *e)
+{
+    stage *t = arg;
+    double sum = 0;
+
+    for (uint32_t i = 0; i < BATCH; i++) {
+        const uint32_t picture = rng_below(rng_open(SCRATCH_SEED, "exam", (uint32_t)fit_steps(f), i), 0, (uint32_t)t->how->pictures);
+        const world_scene s = world_pick(SCRATCH_SEED, picture);
+        truth_of(t->truth[i], &s);
+        for (size_t k = 0; k < PIXELS; k++)
+            t->pixels_of[i * PIXELS + k] = (float)t->pictures[(size_t)picture * PIXELS + k] / 127.5F - 1;
+    }
+    TRY(fit_write(f, t->pixels, t->pixels_of, e));
+    TRY(fit_forward(f, t->logits, e));
+    for (int i = 0; i < BATCH; i++)
+        sum += cross_entropy(t->gradient + i * LOGITS, t->logits + i * LOGITS, t->truth[i]) / BATCH;
+    *loss = (float)sum;
+    TRY(fit_write(f, t->seed, t->gradient, e));
+    return fit_step(f, loss, e);
+}
+
+static int path_of(char out[FS_PATH], const scratch *s, err *e)
+{
+    return fs_join(out, s->state, "examiner.safetensors", e);
+}
+
+static int write_model(void *arg, err *e)
+{
+    stage *t = arg;
+    char path[FS_PATH];
+
+    TRY(path_of(path, t->how, e));
+    return fit_write_model(t->weights, "", "", path, e);
+}
+
+static int learn(stage *t, nn_graph *g, err *e)
+{
+    const fit_opts how = {.lr = 1e-3, .weight_decay = 0.01, .clip = 5, .mean = 0.99, .warmup = 100};
+    fit *f;
+
+    TRY(add_weights(t->weights, e));
+    t->pixels = nn_input(g, "pixels", F32, NN_SHAPE(BATCH, WORLD_SIDE, WORLD_SIDE, 3));
+    t->seed = nn_input(g, "seed", F32, NN_SHAPE(BATCH, LOGITS));
+    TRY(fit_new(&f, t->weights, g, write_net(g, t->pixels, BATCH), t->seed, &how, e));
+    int rc = scratch_run(t->how, "examiner", f, one_step, write_model, t, e);
+    fit_free(f);
+    return rc;
+}
+
+int scratch_examiner(const scratch *s, err *e)
+{
+    stage *t = NEW(stage);
+    nn_graph *g = nn_graph_new();
+
+    t->how = s;
+    t->weights = nn_params_new(s->on);
+    t->pictures = scratch_pictures(s);
+    t->pixels_of = NEW_N(float, BATCH * PIXELS);
+    int rc = learn(t, g, e);
+    nn_params_free(t->weights);
+    nn_graph_free(g);
+    free(t->pictures);
+    free(t->pixels_of);
+    free(t);
+    return rc;
+}
+
+/* ---- asking it ---- */
+
+typedef struct {
+    safetensors *file;
+    nn_params *weights;
+    nn_graph *graph;
+    nn_plan *plan;
+    nn_tensor pixels, logits;
+} examiner;
+
+static int examiner_open(examiner *x, const scratch *s, err *e)
+{
+    char path[FS_PATH];
+
+    TRY(path_of(path, s, e));
+    TRY(st_open(&x->file, path, e));
+    x->weights = nn_params_new(s->on);
+    TRY(nn_params_add_file(x->weights, x->file, "", e));
+    x->graph = nn_graph_new();
+    x->pixels = nn_input(x->graph, "pixels", F32, NN_SHAPE(1, WORLD_SIDE, WORLD_SIDE, 3));
+    x->logits = write_net(x->graph, x->pixels, 1);
+    return nn_plan_new(&x->plan, x->graph, x->weights, &x->logits, 1, e);
+}
+
+static void examiner_close(examiner *x)
+{
+    nn_plan_free(x->plan);
+    nn_graph_free(x->graph);
+    nn_params_free(x->weights);
+    st_close(x->file);
+}
+
+/* pixels [side,side,3] in 0..1 -> what it says to each question. */
+static int ask(examiner *x, const float *pixels, int said[QUESTIONS], err *e)
+{
+    float *in = NEW_N(float, PIXELS), logits[LOGITS], *at = logits;
+
+    for (size_t k = 0; k < PIXELS; k++)
+        in[k] = 2 * pixels[k] - 1;
+    int rc = nn_write(x->plan, x->pixels, in, PIXELS * sizeof *in, e);
+    free(in);
+    TRY(rc);
+    TRY(nn_run(x->plan, e));
+    TRY(nn_read(x->plan, x->logits, logits, sizeof logits, e));
+    for (int q = 0; q < QUESTIONS; at += ANSWERS[q++]) {
+        said[q] = 0;
+        for (int k = 1; k < ANSWERS[q]; k++)
+            if (at[k] > at[said[q]])
+                said[q] = k;
+    }
+    return 0;
+}
+
+/* ---- the exam ---- */
+
+typedef struct { int ones, class, colour, twos, both, relation, all, where; } marks;
+
+static void mark(marks *m, const world_scene *s, const int said[QUESTIONS])
+{
+    int right[QUESTIONS];
+    bool ok[QUESTIONS];
+
+    truth_of(right, s);
+    for (int q = 0; q < QUESTIONS; q++)
+        ok[q] = said[q] == right[q];
+    m->all++;
+    m->where += ok[WHERE];
+    if (s->n == 1) {
+        m->ones++;
+        m->class += ok[LEFT_CLASS];
+        m->colour += ok[LEFT_COLOUR];
+        return;
+    }
+    m->twos++;
+    m->relation += ok[LEFT_CLASS] && ok[RIGHT_CLASS];
+    m->both += (ok[LEFT_CLASS] && ok[RIGHT_CLASS]) || (said[LEFT_CLASS] == right[RIGHT_CLASS] && said[RIGHT_CLASS] == right[LEFT_CLASS]);
+}
+
+static void tell(const char *what, const marks *m)
+{
+    printf("{\"judged\": \"%s\", \"pictures\": %d, \"class\": %.4f, \"colour\": %.4f, \"background\": %.4f, \"both_things\": %.4f, "
+           "\"relation\": %.4f}\n", what, m->all, (double)m->class / fmax(1, m->ones), (double)m->colour / fmax(1, m->ones),
+           (double)m->where / fmax(1, m->all), (double)m->both / fmax(1, m->twos), (double)m->relation / fmax(1, m->twos));
+}
+
+/* Everything said, and nothing else in the picture. */
+static void say_all(str *out, const world_scene *s)
+{
+    str_add(out, "a photo of a %s %s", WORLD_COLOUR_WORDS[s->thing[0].colour], world_class_word(s->thing[0].class));
+    if (s->n == 2)
+        str_add(out, " left of a %s %s", WORLD_COLOUR_WORDS[s->thing[1].colour], world_class_word(s->thing[1].class));
+    str_add(out, " %s", SCENE_WORDS[s->where]);
+}
+
+static int drawn(examiner *x, int n, err *e)
+{
+    uint8_t *bytes = NEW_N(uint8_t, PIXELS);
+    float *pixels = NEW_N(float, PIXELS);
+    int said[QUESTIONS], rc = 0;
+    marks m = {0};
+
+    for (int i = 0; i < n && rc == 0; i++) {
+        const world_scene s = world_pick(SCRATCH_HELD_OUT, (uint32_t)i);
+        scratch_picture(bytes, SCRATCH_HELD_OUT, (uint32_t)i);
+        for (size_t k = 0; k < PIXELS; k++)
+            pixels[k] = (float)bytes[k] / 255;
+        rc = ask(x, pixels, said, e);
+        mark(&m, &s, said);
+    }
+    tell("pictures of the world that the examiner never saw", &m);
+    free(bytes);
+    free(pixels);
+    return rc;
+}
+
+static int sampled(examiner *x, sd *model, const tokenizer *words, const sample_opts *o, int n, err *e)
+{
+    float *pixels = NEW_N(float, PIXELS);
+    int said[QUESTIONS], rc = 0;
+    marks m = {0};
+
+    for (int i = 0; i < n && rc == 0; i++) {
+        const world_scene s = world_pick(SCRATCH_HELD_OUT, (uint32_t)i);
+        str prompt = {0};
+        say_all(&prompt, &s);
+        rc = sample_picture(model, words, o, prompt.at, "", (uint32_t)i, pixels, e);
+        str_free(&prompt);
+        if (rc == 0)
+            rc = ask(x, pixels, said, e);
+        mark(&m, &s, said);
+    }
+    tell("pictures of the model", &m);
+    free(pixels);
+    return rc;
+}
+
+static int examine(examiner *x, const scratch *s, sd **model, tokenizer **words, err *e)
+{
+    const sample_opts o = {.sampler = "ddim", .steps = s->steps, .width = WORLD_SIDE, .height = WORLD_SIDE, .guidance = s->guidance,
+                           .seed = SCRATCH_SEED};
+
+    TRY(examiner_open(x, s, e));
+    TRY(drawn(x, s->prompts, e));
+    TRY(sd_open(model, s->model, s->on, e));
+    TRY(scratch_tokenizer(words, s, e));
+    return sampled(x, *model, *words, &o, s->prompts, e);
+}
+
+int scratch_exam(const scratch *s, err *e)
+{
+    examiner x = {0};
+    sd *model = NULL;
+    tokenizer *words = NULL;
+    int rc = examine(&x, s, &model, &words, e);
+
+    examiner_close(&x);
+    sd_close(model);
+    tokenizer_close(words);
+    return rc;
+}

@@ -1,0 +1,77 @@
+/* scratch MODEL STATE STAGE ...: makes the small trained model, a stage at a time. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "trainer/scratch/scratch.h"
+
+typedef struct { const char *name; int (*run)(const scratch *s, err *e); const char *help; } stage;
+static const stage STAGES[] = {
+    {"begin", scratch_begin, "a folder with random weights"},
+    {"vae", scratch_vae, "the autoencoder"},
+    {"clip", scratch_clip, "CLIP, and of it the text encoder"},
+    {"unet", scratch_unet, "the UNet; wants the other two"},
+    {"examiner", scratch_examiner, "a net that tells what a picture shows"},
+    {"exam", scratch_exam, "the model's pictures for captions, told by the examiner"},
+};
+enum { STAGES_N = sizeof STAGES / sizeof *STAGES };
+
+static int usage(FILE *to)
+{
+    fprintf(to, "usage: scratch MODEL STATE STAGE [--minutes M] [--pictures N] [--threads N]\n"
+                "       scratch MODEL STATE exam [--prompts N] [--steps N] [--guidance G]\nstages, in this order:\n");
+    for (int i = 0; i < STAGES_N; i++)
+        fprintf(to, "  %-9s %s\n", STAGES[i].name, STAGES[i].help);
+    return to == stdout ? 0 : 2;
+}
+
+/* False: no such option. */
+static bool set(scratch *s, int *threads, const char *name, const char *value)
+{
+    const struct { const char *name; int *whole; double *real; } options[] = {
+        {"--minutes", NULL, &s->minutes}, {"--pictures", &s->pictures, NULL}, {"--threads", threads, NULL},
+        {"--prompts", &s->prompts, NULL}, {"--steps", &s->steps, NULL}, {"--guidance", NULL, &s->guidance},
+    };
+
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        if (strcmp(name, options[i].name) == 0) {
+            if (options[i].whole)
+                *options[i].whole = atoi(value);
+            else
+                *options[i].real = atof(value);
+            return true;
+        }
+    return false;
+}
+
+static const stage *find(const char *name)
+{
+    for (int i = 0; i < STAGES_N; i++)
+        if (strcmp(name, STAGES[i].name) == 0)
+            return &STAGES[i];
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    scratch s = {.minutes = 10, .pictures = 4000, .prompts = 500, .steps = 25, .guidance = 3};
+    int threads = 0;
+    err e = {0};
+
+    if (argc < 4)
+        return usage(argc == 2 && strcmp(argv[1], "--help") == 0 ? stdout : stderr);
+    s.model = argv[1];
+    s.state = argv[2];
+    const stage *run = find(argv[3]);
+    for (int i = 4; i < argc; i += 2)
+        if (i + 1 == argc || !set(&s, &threads, argv[i], argv[i + 1]))
+            return usage(stderr);
+    if (!run || s.pictures < 1 || s.prompts < 1 || s.steps < 1)
+        return usage(stderr);
+    if (nn_cpu_open(&s.on, threads, false, &e) != 0 || run->run(&s, &e) != 0) {
+        fprintf(stderr, "scratch %s: %s\n", run->name, e.text);
+        return 1;
+    }
+    s.on->close(s.on);
+    return 0;
+}

@@ -1,0 +1,132 @@
+/* The UNet: noise on latents, told apart (Ho, Jain, Abbeel 2020), the caption left out one time in ten for guidance (Ho,
+ * Salimans 2022). Latents of all pictures are made once and kept in memory. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/fs.h"
+#include "cluster/base/mem.h"
+#include "cluster/base/rng.h"
+#include "trainer/scratch/scratch.h"
+
+enum { BATCH = 24, LATENT = 4, CELLS = WORLD_SIDE / 8, SAMPLE = CELLS * CELLS * LATENT, DROP_ONE_IN = 10 };
+
+typedef struct {
+    const scratch *how;
+    sd *model;
+    tokenizer *words;
+    float *latents;          /* [pictures, SAMPLE], scaled means */
+    nn_tensor x, noise, alpha, sigma, t, ids;
+    float x_of[BATCH * SAMPLE], noise_of[BATCH * SAMPLE], alpha_of[BATCH], sigma_of[BATCH], t_of[BATCH];
+    int32_t ids_of[BATCH * TOKENS];
+} stage;
+
+static nn_tensor write_loss(nn_graph *g, stage *t)
+{
+    t->x = nn_input(g, "latents", F32, NN_SHAPE(BATCH, CELLS, CELLS, LATENT));
+    t->noise = nn_input(g, "noise", F32, NN_SHAPE(BATCH, CELLS, CELLS, LATENT));
+    t->alpha = nn_input(g, "alpha", F32, NN_SHAPE(BATCH, 1, 1, 1));
+    t->sigma = nn_input(g, "sigma", F32, NN_SHAPE(BATCH, 1, 1, 1));
+    t->t = nn_input(g, "timesteps", F32, NN_SHAPE(BATCH));
+    t->ids = nn_input(g, "ids", I32, NN_SHAPE(BATCH, TOKENS));
+    nn_tensor noisy = nn_add(g, nn_mul(g, t->x, t->alpha), nn_mul(g, t->noise, t->sigma));
+    nn_tensor text = nn_detach(g, sd_text_write(g, t->model, t->ids, NULL));
+    nn_tensor said = sd_unet_write(g, t->model, noisy, t->t, text, false);
+    return nn_scale(g, nn_sum_to(g, nn_squared_error(g, said, t->noise, NULL), NN_SHAPE(1)), 1.0F / (BATCH * SAMPLE));
+}
+
+static void fill(stage *t, uint32_t step, uint32_t i)
+{
+    const rng_stream s = rng_open(SCRATCH_SEED, "sample", step, i);
+    const uint32_t picture = rng_below(s, 0, (uint32_t)t->how->pictures);
+    const int when = (int)rng_below(s, 1, (uint32_t)sd_schedule(t->model)->steps);
+
+    memcpy(t->x_of + i * SAMPLE, t->latents + (size_t)picture * SAMPLE, SAMPLE * sizeof(float));
+    rng_normal_fill(rng_open(SCRATCH_SEED, "noise", step, i), t->noise_of + i * SAMPLE, SAMPLE);
+    t->alpha_of[i] = schedule_alpha(sd_schedule(t->model), when);
+    t->sigma_of[i] = schedule_sigma(sd_schedule(t->model), when);
+    t->t_of[i] = (float)when;
+    if (rng_below(s, 2, DROP_ONE_IN) == 0)
+        tokenizer_encode(t->words, "", t->ids_of + i * TOKENS);
+    else
+        scratch_words(t->ids_of + i * TOKENS, t->words, SCRATCH_SEED, picture, step);
+}
+
+static int one_step(void *arg, fit *f, float *loss, err *e)
+{
+    stage *t = arg;
+
+    for (uint32_t i = 0; i < BATCH; i++)
+        fill(t, (uint32_t)fit_steps(f), i);
+    TRY(fit_write(f, t->x, t->x_of, e));
+    TRY(fit_write(f, t->noise, t->noise_of, e));
+    TRY(fit_write(f, t->alpha, t->alpha_of, e));
+    TRY(fit_write(f, t->sigma, t->sigma_of, e));
+    TRY(fit_write(f, t->t, t->t_of, e));
+    TRY(fit_write(f, t->ids, t->ids_of, e));
+    return fit_step(f, loss, e);
+}
+
+static int encode_all(stage *t, err *e)
+{
+    const size_t pixels = (size_t)WORLD_SIDE * WORLD_SIDE * 3;
+    float *x = NEW_N(float, pixels), logvar[SAMPLE];
+    uint8_t *bytes = NEW_N(uint8_t, pixels);
+    int rc = 0;
+
+    t->latents = NEW_N(float, (size_t)t->how->pictures * SAMPLE);
+    for (int i = 0; i < t->how->pictures && rc == 0; i++) {
+        float *to = t->latents + (size_t)i * SAMPLE;
+        scratch_picture(bytes, SCRATCH_SEED, (uint32_t)i);
+        for (size_t k = 0; k < pixels; k++)
+            x[k] = (float)bytes[k] / 127.5F - 1;
+        rc = sd_vae_encode(t->model, x, 1, WORLD_SIDE, WORLD_SIDE, to, logvar, e);
+        for (int k = 0; k < SAMPLE; k++)
+            to[k] *= sd_vae_shape(t->model)->scaling;
+    }
+    free(x);
+    free(bytes);
+    return rc;
+}
+
+static int write_model(void *arg, err *e)
+{
+    stage *t = arg;
+    char path[FS_PATH];
+
+    TRY(fs_join(path, t->how->model, "unet/diffusion_pytorch_model.safetensors", e));
+    return fit_write_model(sd_params(t->model), "unet.", "", path, e);
+}
+
+static int work(stage *t, nn_graph *g, err *e)
+{
+    const fit_opts how = {.lr = 4e-4, .weight_decay = 1e-3, .clip = 1, .mean = 0.9995, .warmup = 500, .only = "unet."};
+    fit *f;
+
+    TRY(encode_all(t, e));
+    sd_forget_plans(t->model);
+    nn_tensor loss = write_loss(g, t);
+    TRY(fit_new(&f, sd_params(t->model), g, loss, NULL, &how, e));
+    int rc = scratch_run(t->how, "unet", f, one_step, write_model, t, e);
+    fit_free(f);
+    return rc;
+}
+
+int scratch_unet(const scratch *s, err *e)
+{
+    stage *t = NEW(stage);
+    nn_graph *g = nn_graph_new();
+
+    t->how = s;
+    int rc = scratch_tokenizer(&t->words, s, e);
+    if (rc == 0)
+        rc = sd_open(&t->model, s->model, s->on, e);
+    if (rc == 0) {
+        rc = work(t, g, e);
+        sd_close(t->model);
+    }
+    tokenizer_close(t->words);
+    nn_graph_free(g);
+    free(t->latents);
+    free(t);
+    return rc;
+}
