@@ -111,10 +111,9 @@ static int plan_judge(stepper *s, err *e)
     return nn_plan_new(&s->judge, s->judge_graph, sd_params(s->model), &s->judged, 1, e);
 }
 
-/* What a state has of `width` concepts, the first of them at this place. */
-static nn_tensor part_of(nn_graph *g, const stepper *s, const char *state, int place, int width)
+/* What a state of `count` numbers a concept has of `width` concepts, the first of them at this place. */
+static nn_tensor part_of(nn_graph *g, const stepper *s, const char *state, int64_t count, int place, int width)
 {
-    int64_t count = (int64_t)s->weights;
     nn_tensor all = nn_state(g, state, NN_SHAPE(nn_params_slots(sd_params(s->model)), count));
 
     return nn_view(g, all, (s->opts.first + place) * count, NN_SHAPE(width, count));
@@ -126,7 +125,7 @@ static int plan_norm(stepper *s, err *e)
 
     s->norm2 = NEW_N(nn_tensor, s->opts.width);
     for (int i = 0; i < s->opts.width; i++)
-        s->norm2[i] = nn_sum_squares(g, part_of(g, s, "train.g", i, 1));
+        s->norm2[i] = nn_sum_squares(g, part_of(g, s, "train.g", (int64_t)s->weights, i, 1));
     return nn_plan_new(&s->norm, g, sd_params(s->model), s->norm2, s->opts.width, e);
 }
 
@@ -136,8 +135,9 @@ static int plan_update(stepper *s, err *e)
     int width = s->opts.width;
 
     s->hyper = nn_input(g, "hyper", F32, NN_SHAPE(width, NN_ADAMW_HYPER));
-    nn_adamw(g, part_of(g, s, "train.w", 0, width), part_of(g, s, "train.m", 0, width), part_of(g, s, "train.v", 0, width),
-             part_of(g, s, "train.g", 0, width), s->hyper, NULL);
+    int64_t n = (int64_t)s->weights, moments = (int64_t)nn_params_moments_count(sd_params(s->model));
+    nn_adamw(g, part_of(g, s, "train.w", n, 0, width), part_of(g, s, "train.m", moments, 0, width),
+             part_of(g, s, "train.v", moments, 0, width), part_of(g, s, "train.g", n, 0, width), s->hyper, NULL);
     return nn_plan_new(&s->update, g, sd_params(s->model), NULL, 0, e);
 }
 
@@ -185,6 +185,8 @@ int step_new(stepper **out, sd *model, comm *gang, const step_opts *opts, err *e
     s->opts.adapter = &s->adapter;
     s->opts.width = opts->width > 0 ? opts->width : 1;
     make_buffers(s);
+    if (opts->width == 0 && nn_params_trained_count(sd_params(model)) == 0)
+        nn_params_moments(sd_params(model), opts->moments8);
     int rc = opts->width > 0 ? 0 : nn_params_train(sd_params(model), opts->moves, opts->n_moves, e);
     if (rc == 0) {
         s->weights = nn_params_trained_count(sd_params(model));
@@ -494,24 +496,36 @@ int step_judge(stepper *s, int place, int n, step_fill *fill, void *arg, float *
 
 /* ---- the state between two steps ---- */
 
+/* Moments of 8 bits take the beginning of the caller's floats, as they are; what follows is 0. */
+static int moments_read(const stepper *s, const char *name, int place, float *to, err *e)
+{
+    size_t n = nn_params_moments_count(sd_params(s->model));
+
+    memset(to, 0, s->weights * sizeof *to);
+    return nn_params_state_read_at(sd_params(s->model), name, (size_t)(s->opts.first + place) * n, to, n, e);
+}
+
+static int moments_write(stepper *s, const char *name, int place, const float *from, err *e)
+{
+    size_t n = nn_params_moments_count(sd_params(s->model));
+
+    return nn_params_state_write_at(sd_params(s->model), name, (size_t)(s->opts.first + place) * n, from, n, e);
+}
+
 static size_t state_at(const stepper *s, int place) { return (size_t)(s->opts.first + place) * s->weights; }
 
 int step_state_read(const stepper *s, int place, float *w, float *m, float *v, double *table, err *e)
 {
-    nn_params *p = sd_params(s->model);
-
     *table = s->table[place];
-    TRY(nn_params_state_read_at(p, "train.w", state_at(s, place), w, s->weights, e));
-    TRY(nn_params_state_read_at(p, "train.m", state_at(s, place), m, s->weights, e));
-    return nn_params_state_read_at(p, "train.v", state_at(s, place), v, s->weights, e);
+    TRY(nn_params_state_read_at(sd_params(s->model), "train.w", state_at(s, place), w, s->weights, e));
+    TRY(moments_read(s, "train.m", place, m, e));
+    return moments_read(s, "train.v", place, v, e);
 }
 
 int step_state_write(stepper *s, int place, const float *w, const float *m, const float *v, double table, err *e)
 {
-    nn_params *p = sd_params(s->model);
-
     s->table[place] = table;
-    TRY(nn_params_state_write_at(p, "train.w", state_at(s, place), w, s->weights, e));
-    TRY(nn_params_state_write_at(p, "train.m", state_at(s, place), m, s->weights, e));
-    return nn_params_state_write_at(p, "train.v", state_at(s, place), v, s->weights, e);
+    TRY(nn_params_state_write_at(sd_params(s->model), "train.w", state_at(s, place), w, s->weights, e));
+    TRY(moments_write(s, "train.m", place, m, e));
+    return moments_write(s, "train.v", place, v, e);
 }

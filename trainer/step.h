@@ -22,6 +22,7 @@ typedef struct {
     int64_t h, w;               /* latents */
     const nn_adapter *adapter;  /* what a method writes beside the weights; NULL: nothing */
     bool recompute;             /* what stands inside blocks is computed again on the way back: less memory, more time */
+    bool moments8;              /* AdamW's moments of 8 bits; of a pack, nn_params_moments says it before the block is made */
     bool detach_first;          /* Custom Diffusion: no gradient through K and V of the first token */
     bool table_decays;          /* the vocabulary's rows feel the weight decay of the modifier tokens' (diffusers' port) */
     int first, width;           /* slots of the pack; width 0: a concept alone. More than one: no gang */
@@ -77,7 +78,7 @@ int step_judge(stepper *s, int place, int n, step_fill *fill, void *arg, float *
 void step_ask_stop(stepper *s);
 
 /* What further steps of a concept depend on, beside their number: w, m, v [step_weights] and what decay has left of the
- * table. */
+ * table. Moments of 8 bits stand in m and v as they are (nn_moments8), and mean nothing as floats. */
 size_t step_weights(const stepper *s);
 int step_state_read(const stepper *s, int place, float *w, float *m, float *v, double *table, err *e);
 int step_state_write(stepper *s, int place, const float *w, const float *m, const float *v, double table, err *e);

@@ -151,7 +151,8 @@ int training_opts(training *t, step_opts *o, nn_adapter *adapter, err *e)
     *adapter = t->how->adapter;
     adapter->arg = &t->job->cfg->how;
     *o = (step_opts){.moves = moves, .n_moves = n, .batch = all, .micro = all / leaves, .h = cells, .w = cells,
-                     .adapter = adapter, .recompute = t->job->cfg->how.recompute, .detach_first = t->how->detach_first,
+                     .adapter = adapter, .recompute = t->job->cfg->how.recompute,
+                     .moments8 = t->job->cfg->how.moments == MOMENTS_8BIT, .detach_first = t->how->detach_first,
                      .table_decays = t->how->port_decays_table && t->job->cfg->data.compat == COMPAT_DIFFUSERS};
     return 0;
 }

@@ -12,6 +12,8 @@
 
 typedef enum { FREEZE_KV, FREEZE_CROSSATTN } train_freeze; /* named after what is left free, as the authors do */
 
+typedef enum { MOMENTS_F32, MOMENTS_8BIT } train_moments;
+
 typedef enum { LORA_ATTENTION, LORA_CROSS } lora_layers; /* all attention of the UNet, or cross-attention alone */
 
 typedef enum { SVDIFF_ELEMENTWISE, SVDIFF_SCALAR, SVDIFF_OFF } svdiff_norms; /* shifts a norm's gain has */
@@ -33,6 +35,7 @@ typedef struct train_cfg {
     double lr, clip, beta1, beta2, eps, weight_decay;
     int lr_schedule;             /* index in lr_names */
     const char *kept;            /* folder for the moments of class pictures; "": beside generated ones */
+    int moments;                 /* a train_moments */
     bool recompute;              /* blocks' insides on the way back */
     bool scale_lr;               /* lr was given for one sample; train_recipe has multiplied it */
 } train_cfg;

@@ -6,6 +6,7 @@ static const char *const freezes[] = {"kv", "crossattn", NULL};
 static const char *const lora_names[] = {"attention", "cross", NULL};
 static const char *const norm_names[] = {"elementwise", "scalar", "off", NULL};
 static const char *const computes[] = {"auto", "f32", "bf16", NULL};
+static const char *const moment_names[] = {"f32", "8bit", NULL};
 static const char *const recipe[] = {"auto", NULL};
 
 const cfg_field train_fields[] = {
@@ -39,6 +40,8 @@ const cfg_field train_fields[] = {
     {"seed", CFG_INT, CFG_AT(train_cfg, seed), "1", 0, 9e15, .help = "decides pictures, crops, noise and timesteps"},
     {"probe", CFG_INT, CFG_AT(train_cfg, probe), "0", 0, 4096, .help = "fixed draws of picture, timestep and noise to judge by, before and after",
      .unit = "draws"},
+    {"moments", CFG_CHOICE, CFG_AT(train_cfg, moments), "f32", .names = moment_names,
+     .help = "AdamW's two moments of each weight: f32, 8 bytes, or 8bit, 2 bytes, quantised block by block (Dettmers et al., ICLR 2022)"},
     {"recompute", CFG_BOOL, CFG_AT(train_cfg, recompute), "false",
      .help = "what stands inside the model's blocks is computed again on the way back: much less memory, the same bits, more time"},
     {"regularisation_cache", CFG_TEXT, CFG_AT(train_cfg, kept), "",

@@ -37,6 +37,7 @@ static const char *const shifts[] = {".shift", NULL};
 static const row rows[] = {
     {"dreambooth", "method: dreambooth, token: rare", "1e-4", 0, of_unet, NULL},
     {"dreambooth_text", "method: dreambooth, token: rare, train_text_encoder: yes", "1e-4", 0, anything, NULL},
+    {"dreambooth_8bit", "method: dreambooth, token: rare, moments: 8bit", "1e-4", 0, of_unet, NULL},
     {"fine-tune-all", "method: fine-tune-all, initializer: a", "1e-4", 1, of_unet, NULL},
     {"lora", "method: lora, token: rare, lora: {rank: 2, alpha: 3}, train_text_encoder: yes", "1e-3", 0, NULL, factors},
     {"lora_cross", "method: lora, token: rare, lora: {layers: cross}", "1e-3", 0, NULL, factors},

@@ -137,6 +137,10 @@ enum {
     ADAMW_GRAD_SCALE, /* multiplies d first: a clipping coefficient, or 1 */
     NN_ADAMW_HYPER
 };
+/* m and v may be of 8 bits: states [p, nn_moments8(count)], count a multiple of 4, of codes packed four to an element and one
+ * scale for each NN_MOMENT_BLOCK of them (Dettmers et al. 2022). Zeros are zeros in this form, too. */
+enum { NN_MOMENT_BLOCK = 2048 };
+int64_t nn_moments8(int64_t count);
 nn_tensor nn_adamw(nn_graph *g, nn_tensor w, nn_tensor m, nn_tensor v, nn_tensor d, nn_tensor hyper, nn_tensor base);
 
 nn_tensor nn_cast(nn_graph *g, nn_tensor x, dtype t);

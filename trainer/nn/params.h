@@ -35,6 +35,9 @@ const char *nn_params_name(const nn_params *p, size_t i);
  * and stays so. ERR_INPUT when there is a trained block already; after any
  * error p is good for nn_params_reset and nn_params_free only. */
 int nn_params_train(nn_params *p, const char *const names[], int n, err *e);
+/* Whether "train.m" and "train.v" are of 8 bits (nn_moments8); to be said before there is a trained block, else 32. */
+void nn_params_moments(nn_params *p, bool eight);
+size_t nn_params_moments_count(const nn_params *p); /* elements each has for one slot */
 size_t nn_params_trained_count(const nn_params *p);  /* of one concept */
 
 /* The same for a pack: `slots` blocks behind each other, one a concept, states [slots, count]; every slot begins with the

@@ -44,6 +44,7 @@ struct nn_params {
     nn_names index; /* name -> place in weights */
     state *states;
     int state_n;
+    bool eight;     /* moments of the trained block are of 8 bits */
     size_t trained; /* elements of a slot of the trained block; 0: there is none */
     int slots, slot; /* concepts side by side, and the open one */
     pthread_mutex_t making; /* one plan at a time takes weights and gives them back */

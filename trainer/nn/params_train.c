@@ -170,6 +170,18 @@ static int move_into_block(nn_params *p, weight *w, err *e)
 }
 
 static const char *const BLOCKS[] = {"train.w", "train.g", "train.m", "train.v"};
+enum { MOMENTS = 2 };            /* from here on */
+
+void nn_params_moments(nn_params *p, bool eight)
+{
+    CHECK(!p->trained);
+    p->eight = eight;
+}
+
+size_t nn_params_moments_count(const nn_params *p)
+{
+    return p->eight ? (size_t)nn_moments8((int64_t)p->trained) : p->trained;
+}
 
 static int make_block(nn_params *p, const char *const names[], int n, int slots, err *e)
 {
@@ -177,7 +189,7 @@ static int make_block(nn_params *p, const char *const names[], int n, int slots,
 
     TRY(lay_out(p, names, n, &count, e));
     for (int i = 0; i < 4; i++)
-        TRY(nn_params_state(p, BLOCKS[i], NN_SHAPE(slots, (int64_t)count), e));
+        TRY(nn_params_state(p, BLOCKS[i], NN_SHAPE(slots, i < MOMENTS || !p->eight ? (int64_t)count : nn_moments8((int64_t)count)), e));
     for (int i = 0; i < n; i++)
         TRY(move_into_block(p, params_find(p, names[i]), e));
     p->trained = count;
@@ -227,10 +239,10 @@ void nn_params_slot(nn_params *p, int slot)
 
 int nn_params_slot_clear(nn_params *p, err *e)
 {
-    size_t from = (size_t)p->slot * p->trained;
-
-    for (int i = 0; i < 4; i++)
-        TRY(write_zeros(p, (float *)params_find_state(p, BLOCKS[i])->mem + from, p->trained * sizeof(float), e));
+    for (int i = 0; i < 4; i++) {
+        size_t count = i < MOMENTS ? p->trained : nn_params_moments_count(p);
+        TRY(write_zeros(p, (float *)params_find_state(p, BLOCKS[i])->mem + (size_t)p->slot * count, count * sizeof(float), e));
+    }
     for (int i = 0; i < p->n; i++) {
         const weight *w = &p->weights[i];
         if (w->trained_at != NOT_TRAINED && w->file && !w->set)
@@ -280,6 +292,7 @@ void nn_params_reset(nn_params *p)
 
     untrain(p);
     params_free_states(p);
+    p->eight = false;
     nn_names_free(&p->index);
     for (int i = 0; i < p->n; i++) {
         weight w = p->weights[i];

@@ -179,4 +179,9 @@ static int run_adamw(nn_backend *b, const nn_call *c)
                             c->y->shape.d[1]));
 }
 
-CUDA_LIST(adamw, .takes = cuda_needs_f32, .run = run_adamw);
+static const char *needs_wide_moments(const struct nn_node *y)
+{
+    return nn_same_shape(y->src[1]->shape, y->shape) ? cuda_needs_f32(y) : "needs moments of 32 bits";
+}
+
+CUDA_LIST(adamw, .takes = needs_wide_moments, .run = run_adamw);

@@ -8,13 +8,22 @@ static bool is_state_of(nn_tensor t, nn_shape s)
     return whole->op == &nn_op_state && nn_same_shape(t->shape, s);
 }
 
+int64_t nn_moments8(int64_t count)
+{
+    return count / 4 + (count + NN_MOMENT_BLOCK - 1) / NN_MOMENT_BLOCK;
+}
+
 static int adamw_shape(struct nn_node *y, err *e)
 {
     nn_tensor w = y->src[0], d = y->src[3], hyper = y->src[4], base = y->src[5];
     nn_shape s = w->shape;
     char a[64], b[64];
 
-    if (s.n != 2 || !is_state_of(w, s) || !is_state_of(y->src[1], s) || !is_state_of(y->src[2], s))
+    nn_shape moments = s;
+
+    if (s.n == 2 && s.d[1] % 4 == 0 && !nn_same_shape(y->src[1]->shape, s))
+        moments.d[1] = nn_moments8(s.d[1]);
+    if (s.n != 2 || !is_state_of(w, s) || !is_state_of(y->src[1], moments) || !is_state_of(y->src[2], moments))
         return nn_shape_fail(y, e, "w, m and v must be states of one shape [concepts, count]");
     if (!nn_same_shape(d->shape, s) || (base && !nn_same_shape(base->shape, s)))
         return nn_shape_fail(y, e, "gradient %s of weights %s", nn_shape_text(d->shape, a), nn_shape_text(s, b));
