@@ -16,10 +16,12 @@ typedef struct {
     const char *out, *base;
     int format;
     int64_t rank;
+    double error, share;
 } export_settings;
 
-static const char *const FORMATS[] = {"diffusers", "diffusers-bin", "model",      "lora", "peft", "svdiff",
-                                      "embeds",    "a1111", "delta-bin",     "delta-ckpt", NULL};
+static const char *const FORMATS[] = {
+    "diffusers", "diffusers-bin", "model",     "single",     "single-diffusers", "lora",            "peft", "svdiff",
+    "embeds",    "a1111",         "delta-bin", "delta-ckpt", "compressed-bin",   "compressed-ckpt", NULL};
 
 static const cfg_field EXPORT_ROWS[] = {
     {"out", CFG_TEXT, CFG_AT(export_settings, out), NULL, 1, 4000, .help = "the file or folder to write; also -o"},
@@ -29,11 +31,17 @@ static const cfg_field EXPORT_ROWS[] = {
              "model folder; "
              "lora: kohya's names, and embedding files; peft: the same in diffusers' names; embeds: textual "
              "inversion's "
-             "learned_embeds.safetensors; svdiff: svdiff-pytorch's spectral_shifts; a1111: WORD.pt; delta-bin, delta-ckpt: the authors'"},
+             "learned_embeds.safetensors; svdiff: svdiff-pytorch's spectral_shifts; a1111: WORD.pt; single, "
+             "single-diffusers: the whole model in one file, in CompVis' or diffusers' keys; delta-bin, delta-ckpt: the "
+             "authors'; compressed-bin, compressed-ckpt: the same compressed (--share)"},
     {"base", CFG_TEXT, CFG_AT(export_settings, base), "",
      .help = "the base model's folder; left out: where the file says it "
              "was"},
     {"rank", CFG_INT, CFG_AT(export_settings, rank), "64", 1, 2048, .help = "of a LoRA"},
+    {"error", CFG_PERCENT, CFG_AT(export_settings, error), "0%", 0, 1,
+     .help = "of a LoRA, instead of a rank: each matrix gets the smallest that leaves out at most this share of its change"},
+    {"share", CFG_PERCENT, CFG_AT(export_settings, share), "60%", 0, 1,
+     .help = "of the sum of singular values that a compressed delta keeps; the authors' is 60 %"},
     CFG_END,
 };
 
@@ -67,7 +75,10 @@ static int export_concept(concept *c, const export_settings *s, logger *log, err
     if (rc == 0 && whole)
         rc = export_full(c, base.model, e);
     if (rc == 0)
-        rc = f->write(&(export_job){c, base.model, (int)s->rank, s->out}, e);
+        rc = f->write(
+            &(export_job){
+                .c = c, .base = base.model, .rank = (int)s->rank, .out = s->out, .error = s->error, .share = s->share},
+            e);
     if (rc == 0)
         log_event(log, "exported", TEXT("format", f->name), TEXT("out", s->out));
     base_close(&base);

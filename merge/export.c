@@ -346,6 +346,9 @@ const export_format export_formats[] = {
      .write = write_diffusers_bin},
     {"model", "a whole model folder in the diffusers layout: the base with these weights and words in it",
      .needs_base = true, .write = export_model},
+    {"single", "a folder with the whole model as one file in CompVis' keys, and an embedding file for each token",
+     .needs_base = true, .write = export_single},
+    {"single-diffusers", "the same in diffusers' keys", .needs_base = true, .write = export_single_diffusers},
     {"lora", "a folder with a LoRA in kohya's names (--rank) and an embedding file for each token", .needs_base = true,
      .as_is = export_has_factors, .write = export_lora},
     {"peft", "the same in the names of PEFT, which diffusers loads", .needs_base = true, .as_is = export_has_factors,
@@ -357,5 +360,7 @@ const export_format export_formats[] = {
     {"a1111", "a folder with WORD.pt, A1111's own file of an embedding", .write = write_a1111},
     {"delta-bin", "the authors' diffusers file, delta.bin", .write = write_delta_bin},
     {"delta-ckpt", "the authors' own file, delta*.ckpt", .needs_base = true, .write = write_delta_ckpt},
+    {"compressed-bin", "the authors' delta.bin, compressed (--share)", .needs_base = true, .write = export_compressed_bin},
+    {"compressed-ckpt", "the authors' own file, compressed", .needs_base = true, .write = export_compressed_ckpt},
     {.name = NULL},
 };

@@ -9,6 +9,8 @@ typedef struct {
     sd *base;         /* NULL unless the format asks for it */
     int rank;         /* of a LoRA */
     const char *out;
+    double error; /* of a LoRA, > 0: instead of the rank, each matrix's smallest that leaves out at most this share */
+    double share; /* of singular values that a compressed delta keeps */
 } export_job;
 
 typedef struct {
@@ -29,6 +31,10 @@ int export_model(const export_job *j, err *e); /* export_model.c */
 int export_lora(const export_job *j, err *e);  /* export_lora.c: kohya's names */
 int export_peft(const export_job *j, err *e);  /* and those of PEFT, as diffusers has them */
 bool export_has_factors(const concept *c);
+int export_compressed_bin(const export_job *j, err *e); /* export_compressed.c: the authors' compressed deltas */
+int export_compressed_ckpt(const export_job *j, err *e);
+int export_single(const export_job *j, err *e); /* export_single.c: CompVis' keys */
+int export_single_diffusers(const export_job *j, err *e);
 int export_shifts(const export_job *j, err *e); /* export_shifts.c: svdiff-pytorch's files */
 bool export_has_shifts(const concept *c);
 /* A norm's shift between the unit of our files and theirs. */
@@ -37,9 +43,11 @@ int shifts_rescale(concept_tensor *t, sd *base, bool to_theirs, err *e);
 /* Adds what a file or folder of another program holds to out: tensors under diffusers names, and tokens. Known by their
  * keys: diffusers' custom-diffusion weights and token files (.safetensors and .bin), learned_embeds of Textual
  * Inversion and A1111's form of it, LoRAs in the names of kohya, PEFT and diffusers, svdiff-pytorch's shifts, the authors'
- * delta.bin and delta*.ckpt. per_level as names.h; base tells which modules there are, NULL: factors and shifts are not
+ * delta.bin and delta*.ckpt, plain or compressed, whole models in a folder or in one file. per_level as names.h; base tells which modules there are, NULL: factors and shifts are not
  * known. Keys that mean nothing here are an error that lists them. out->width is set by the first tensor that tells. */
 int import_read(concept *out, const char *path, int per_level, sd *base, err *e);
+bool import_is_model(const char *path);
+int import_model(concept *out, const char *path, const sd *base, err *e); /* what in it differs from the base */
 /* Of import_lora.c: a key of a LoRA or of shifts as ours (LAYER.lora_A.weight, .lora_B.weight, .alpha, .shift), out of
  * NAME_ROOM bytes; and the alphas that a file leaves out. */
 bool import_lora_key(char *out, const char *key, sd *base);

@@ -15,6 +15,7 @@
 #include "data/safetensors.h"
 #include "merge/export.h"
 #include "merge/names.h"
+#include "merge/svd.h"
 #include "trainer/method/factors.h"
 
 enum { PARTS = 3 };
@@ -26,7 +27,7 @@ typedef struct {
     size_t n;
     const struct layout *as;
     float alpha;
-    int rank;
+    int rank, most;
     double lost, all; /* |.|^2 of what the rank leaves out, and of everything */
 } lora;
 
@@ -68,12 +69,7 @@ static void push(lora *l, const char *module, const char *part, int dims, int64_
     l->n++;
 }
 
-typedef struct {
-    int rows, cols, m;
-    double *u, *sigma, *vt; /* row-major [rows, m], [m], [m, cols] */
-} svd;
-
-static int decompose(svd *out, double *a, int rows, int cols, err *e)
+int svd_make(svd *out, double *a, int rows, int cols, err *e)
 {
     int m = rows < cols ? rows : cols;
     *out = (svd){rows,
@@ -84,10 +80,15 @@ static int decompose(svd *out, double *a, int rows, int cols, err *e)
                  NEW_N(double, (size_t)m *(size_t)cols)};
     if (LAPACKE_dgesdd(LAPACK_ROW_MAJOR, 'S', rows, cols, a, cols, out->sigma, out->u, m, out->vt, cols) == 0)
         return 0;
-    free(out->u);
-    free(out->sigma);
-    free(out->vt);
+    svd_free(out);
     return err_set(e, ERR_INPUT, "its singular values do not converge; are there numbers that are not finite?");
+}
+
+void svd_free(svd *s)
+{
+    free(s->u);
+    free(s->sigma);
+    free(s->vt);
 }
 
 /* Takes down [rank, cols] and up [rows, rank]. */
@@ -102,6 +103,7 @@ static void push_pair(lora *l, const char *module, float *down, float *up, int64
     if (l->as->has_alpha)
         push(l, module, "alpha", 0, 0, 0, mem_copy(&alpha, sizeof alpha));
     l->rank = (int)rank;
+    l->most = l->rank > l->most ? l->rank : l->most;
     l->alpha = alpha;
 }
 
@@ -123,26 +125,41 @@ static void push_factors(lora *l, const char *module, const svd *s, int rank)
     push_pair(l, module, down, up, s->rows, rank, s->cols, (float)rank);
 }
 
-static int add_matrix(lora *l, const concept_tensor *t, const sd *base, int rank, err *e)
+/* The smallest rank whose rest is at most this share of the whole. */
+static int rank_within(const svd *s, double share)
 {
+    double all = 0, rest = 0;
+    int rank = s->m;
+    for (int i = 0; i < s->m; i++)
+        all += s->sigma[i] * s->sigma[i];
+    while (rank > 1 && sqrt(rest + s->sigma[rank - 1] * s->sigma[rank - 1]) <= share * sqrt(all)) {
+        rank--;
+        rest += s->sigma[rank] * s->sigma[rank];
+    }
+    return rank;
+}
+
+static int add_matrix(lora *l, const concept_tensor *t, const export_job *j, err *e)
+{
+    const sd *base = j->base;
     size_t count = (size_t)t->rows * (size_t)t->cols;
     float *w0 = NEW_N(float, count);
     double *change = NEW_N(double, count);
     char name[NAME_ROOM], module[NAME_ROOM];
     svd s;
-    int rc, most = (int)(t->rows < t->cols ? t->rows : t->cols);
+    int rank = j->rank, rc, most = (int)(t->rows < t->cols ? t->rows : t->cols);
     snprintf(name, sizeof name, "unet.%s", t->name);
     rc = sd_file_read(base, name, w0, count, e);
     for (size_t i = 0; rc == 0 && i < count; i++)
         change[i] = (double)t->data[i] - (double)w0[i];
     if (rc == 0)
-        rc = decompose(&s, change, (int)t->rows, (int)t->cols, e);
+        rc = svd_make(&s, change, (int)t->rows, (int)t->cols, e);
     if (rc == 0) {
         l->as->module(module, t->name);
+        if (j->error > 0)
+            rank = rank_within(&s, j->error);
         push_factors(l, module, &s, rank < most ? rank : most);
-        free(s.u);
-        free(s.sigma);
-        free(s.vt);
+        svd_free(&s);
     }
     free(w0);
     free(change);
@@ -157,7 +174,7 @@ static int add_all(lora *l, const export_job *j, err *e)
         const concept_tensor *t = &j->c->tensors[i];
         if (t->cols == 0 || !l->as->module(module, t->name))
             return err_set(e, ERR_INPUT, "%s has no place in a LoRA; --format model takes everything", t->name);
-        TRY(add_matrix(l, t, j->base, j->rank, e));
+        TRY(add_matrix(l, t, j, e));
     }
     return 0;
 }
@@ -206,7 +223,9 @@ static int write_lora(const lora *l, const export_job *j, err *e)
     TRY(fs_join(path, j->out, l->as->file, e));
     TRY(st_write(path, l->at, l->n, keys, values, e));
     if (l->all > 0)
-        printf("rank %d leaves out %s of the change of the weights\n", j->rank, left_out);
+        printf(j->error > 0 ? "ranks up to %d leave out %s of the change of the weights\n"
+                            : "rank %d leaves out %s of the change of the weights\n",
+               j->error > 0 ? l->most : j->rank, left_out);
     return export_tokens(j->c, j->out, false, e);
 }
 

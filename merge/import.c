@@ -9,6 +9,7 @@
 #include "cluster/base/str.h"
 #include "merge/export.h"
 #include "merge/names.h"
+#include "merge/products.h"
 #include "merge/torch.h"
 #include "trainer/method/shifts.h"
 
@@ -19,6 +20,7 @@ typedef struct {
     int per_level;
     sd *base; /* NULL: factors and shifts are not known */
     char word[256]; /* what an A1111 embedding is called: its file's name */
+    products *low;
     str unknown; /* keys that mean nothing here */
     size_t n_unknown;
 } importer;
@@ -129,6 +131,18 @@ static bool is_word(const char *key)
     return key[0] == '<' && str_ends(key, ">");
 }
 
+/* "KEY/u" and "KEY/v" of a compressed delta: what the weight KEY is called here. */
+static bool compressed_name(const importer *m, char name[NAME_ROOM], const char *key)
+{
+    char whole[NAME_ROOM];
+    if (!(str_ends(key, "/u") || str_ends(key, "/v")) || strlen(key) >= NAME_ROOM)
+        return false;
+    snprintf(whole, sizeof whole, "%.*s", (int)strlen(key) - 2, key);
+    if (names_from_compvis(name, whole, m->per_level))
+        return true;
+    return str_starts(whole, "unet/") && snprintf(name, NAME_ROOM, "%s", whole + strlen("unet/")) > 0;
+}
+
 static int add_key(importer *m, const char *key, const st_tensor *t, bool alone, err *e)
 {
     char name[NAME_ROOM];
@@ -136,6 +150,8 @@ static int add_key(importer *m, const char *key, const st_tensor *t, bool alone,
         key += strlen("state_dict/");
     if (!is_float(t->type))
         note_unknown(m, key);
+    else if (m->low && compressed_name(m, name, key))
+        return products_put(m->low, name, str_ends(key, "/u"), t, e);
     else if (names_from_processor(name, key) || names_from_compvis(name, key, m->per_level))
         return add_tensor(m, name, t, e);
     else if (str_starts(key, "unet/") && strstr(key, ".attn2.") && (str_ends(key, ".weight") || str_ends(key, ".bias")))
@@ -144,7 +160,7 @@ static int add_key(importer *m, const char *key, const st_tensor *t, bool alone,
         return add_part(m, name, t, e);
     else if (str_starts(key, "modifier_token/"))
         return add_token(m, key + strlen("modifier_token/"), t, e);
-    else if (strcmp(key, "string_to_param/*") == 0)
+    else if (strcmp(key, "string_to_param/*") == 0 || strcmp(key, "emb_params") == 0) /* A1111's, kohya's */
         return add_token(m, m->word, t, e);
     else if (strcmp(key, "embed") == 0)
         return add_embed(m, t, e);
@@ -161,6 +177,7 @@ static int read_safetensors(importer *m, const char *path, err *e)
 {
     safetensors *f;
     int rc = 0;
+    snprintf(m->word, sizeof m->word, "%.*s", (int)strcspn(fs_base(path), "."), fs_base(path));
     TRY(st_open(&f, path, e));
     for (size_t i = 0; rc == 0 && i < st_count(f); i++)
         rc = add_key(m, st_at(f, i)->name, st_at(f, i), st_count(f) == 1, e);
@@ -243,14 +260,44 @@ static int read_dir(importer *m, const char *dir, err *e)
     fs_list_free(names);
     if (rc == 0 && used == 0)
         rc = err_set(e, ERR_INPUT,
-                     "%s holds no pytorch_custom_diffusion_weights, delta.bin, learned_embeds or <token> file", dir);
+                     "%s is no model folder and holds no pytorch_custom_diffusion_weights, pytorch_lora_weights, lora, "
+                     "spectral_shifts, delta.bin, learned_embeds or <token> file",
+                     dir);
     return rc;
+}
+
+/* A checkpoint in one file has the words beside it. */
+static int read_model(importer *m, const char *path, err *e)
+{
+    char inside[FS_PATH], **names;
+    int used = 0, rc;
+    size_t n;
+    if (import_is_model(path))
+        return import_model(m->out, path, m->base, e);
+    TRY(fs_join(inside, path, "model.safetensors", e));
+    TRY(import_model(m->out, inside, m->base, e));
+    TRY(fs_list(&names, &n, path, e));
+    rc = read_listed(m, path, names, n, true, &used, e);
+    fs_list_free(names);
+    return rc;
+}
+
+static bool holds_model(const char *path)
+{
+    char inside[FS_PATH];
+    return import_is_model(path) ||
+           (fs_is_dir(path) && fs_join(inside, path, "model.safetensors", NULL) == 0 && import_is_model(inside));
 }
 
 int import_read(concept *out, const char *path, int per_level, sd *base, err *e)
 {
-    importer m = {.out = out, .per_level = per_level, .base = base};
-    int rc = fs_is_dir(path) ? read_dir(&m, path, e) : read_file(&m, path, e);
+    importer m = {.out = out, .per_level = per_level, .base = base, .low = base ? products_new(base) : NULL};
+    int rc = base && holds_model(path) ? read_model(&m, path, e)
+             : fs_is_dir(path)         ? read_dir(&m, path, e)
+                                       : read_file(&m, path, e);
+    if (rc == 0 && m.low)
+        rc = products_finish(m.low, out, e);
+    products_free(m.low);
     if (rc == 0 && m.n_unknown > 0)
         rc = err_set(e, ERR_INPUT, "%s: %zu keys mean nothing here: %s%s", path, m.n_unknown, m.unknown.at,
                      m.n_unknown > TELL_UNKNOWN ? ", ..." : "");

@@ -73,10 +73,19 @@ static int read_entry(zip_file *z, size_t *at, err *e)
     return 0;
 }
 
+/* torch's number, pickled: what its files began with before they were zips. */
+static bool is_old(const fs_map *m)
+{
+    static const unsigned char mark[] = {0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
+    return m->n >= sizeof mark && memcmp(m->at, mark, sizeof mark) == 0;
+}
+
 static int read_entries(zip_file *z, err *e)
 {
     const unsigned char *end = find_end(&z->map);
     size_t n, at;
+    if (!end && is_old(&z->map))
+        return err_set(e, ERR_INPUT, "written as torch did before 1.6; load it with torch and save it again with torch.save");
     if (!end)
         return err_set(e, ERR_INPUT, "not a torch file of the zip kind (torch.save since version 1.6)");
     n = get16(end + 10);

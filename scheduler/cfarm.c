@@ -46,6 +46,7 @@ static const command commands[] = {
     {"submit", command_submit, NULL, false, "write a farm's Slurm script and queue it"},
     {"merge", NULL, "cfarm-merge", true, "several concept files become one"},
     {"inspect", NULL, "cfarm-merge", true, "what is in a concept or merged file"},
+    {"diff", NULL, "cfarm-merge", true, "what differs between two concept or merged files"},
     {"export", NULL, "cfarm-merge", true, "write what other programs read"},
     {"import", NULL, "cfarm-merge", true, "read what other programs wrote"},
     {"sample", NULL, "cfarm-sample", false, "make pictures"},

@@ -260,9 +260,13 @@ static void a_pickle_that_unfolds_without_end_is_refused(void **state)
 
 static void what_is_no_torch_file_is_told(void **state)
 {
+    static const char old[] = "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.";
     torch_file f;
     err e = {0};
     (void)state;
+    write_bytes(old, sizeof old - 1);
+    assert_int_equal(torch_read(&f, path, &e), ERR_INPUT);
+    assert_non_null(strstr(e.text, "before 1.6; load it with torch and save it again"));
     write_bytes("hello", 5);
     assert_int_equal(torch_read(&f, path, &e), ERR_INPUT);
     assert_non_null(strstr(e.text, "not a torch file"));

@@ -56,7 +56,7 @@ static void export_to(const char *file, const char *format, const char *out)
     assert_int_equal(sd_open(&m, kit_model(), b, &e), 0);
     int rc = export_needs_base(&c) && !(f->as_is && f->as_is(&c)) ? export_full(&c, m, &e) : 0;
     if (rc == 0)
-        rc = f->write(&(export_job){&c, m, 4, kit_path(out)}, &e);
+        rc = f->write(&(export_job){.c = &c, .base = m, .rank = 4, .out = kit_path(out)}, &e);
     if (rc != 0)
         fail_msg("%s", e.text);
     concept_free(&c);
