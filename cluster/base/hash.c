@@ -1,8 +1,10 @@
-/* SHA-256 by libcrypto, CRC-32 by zlib. */
+/* SHA-256 and HMAC by libcrypto, CRC-32 by zlib. */
 #include "cluster/base/hash.h"
 
 #include <errno.h>
+#include <openssl/core_names.h>
 #include <openssl/evp.h>
+#include <openssl/params.h>
 #include <stdio.h>
 #include <string.h>
 #include <zlib.h>
@@ -59,6 +61,42 @@ int hash_file(const char *path, char hex[HASH_HEX], err *e)
     fclose(f);
     hash_end(h, hex);
     return failed ? err_set(e, ERR_IO, "%s: cannot read: %s", path, fs_reason(failed)) : 0;
+}
+
+struct hash_mac {
+    EVP_MAC *kind;
+    EVP_MAC_CTX *at;
+};
+
+hash_mac *hash_mac_new(const void *key, size_t n)
+{
+    hash_mac *m = NEW(hash_mac);
+    char digest[] = "SHA256";
+    OSSL_PARAM how[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0), OSSL_PARAM_construct_end()};
+
+    m->kind = EVP_MAC_fetch(NULL, "HMAC", NULL);
+    m->at = m->kind ? EVP_MAC_CTX_new(m->kind) : NULL;
+    CHECK(m->at && EVP_MAC_init(m->at, key, n, how) == 1);
+    return m;
+}
+
+void hash_mac_free(hash_mac *m)
+{
+    if (!m)
+        return;
+    EVP_MAC_CTX_free(m->at);
+    EVP_MAC_free(m->kind);
+    free(m);
+}
+
+void hash_mac_add(hash_mac *m, const void *bytes, size_t n) { CHECK(EVP_MAC_update(m->at, bytes, n) == 1); }
+
+void hash_mac_end(hash_mac *m, unsigned char out[HASH_MAC])
+{
+    size_t n = 0;
+
+    CHECK(EVP_MAC_final(m->at, out, &n, HASH_MAC) == 1 && n == HASH_MAC);
+    CHECK(EVP_MAC_init(m->at, NULL, 0, NULL) == 1);
 }
 
 uint32_t hash_crc32(uint32_t start, const void *bytes, size_t n)

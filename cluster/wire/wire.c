@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -37,9 +39,9 @@ static uint32_t checksum(const unsigned char head[WIRE_HEAD], const void *body, 
     return n > 0 ? hash_crc32(crc, body, n) : crc;
 }
 
-void wire_encode(str *to, uint16_t type, const void *body, size_t n)
+static void encode(str *to, unsigned char version, uint16_t type, const void *body, size_t n)
 {
-    unsigned char head[WIRE_HEAD] = {'c', 'f', 'w', WIRE_VERSION};
+    unsigned char head[WIRE_HEAD] = {'c', 'f', 'w', version};
 
     CHECK(type > 0 && n <= WIRE_MOST);
     put16(head + 4, type);
@@ -50,13 +52,15 @@ void wire_encode(str *to, uint16_t type, const void *body, size_t n)
         str_put(to, body, n);
 }
 
+void wire_encode(str *to, uint16_t type, const void *body, size_t n) { encode(to, WIRE_VERSION, type, body, n); }
+
 /* As much of a head as is there, so that a stranger is turned away at his first wrong byte. */
-static int check_head(const unsigned char *at, size_t n, err *e)
+static int check_head(const unsigned char *at, size_t n, unsigned char version, err *e)
 {
     if (memcmp(at, "cfw", n < 3 ? n : 3) != 0)
         return err_set(e, ERR_PEER, "the other side does not speak this protocol");
-    if (n > 3 && at[3] != WIRE_VERSION)
-        return err_set(e, ERR_PEER, "the other side speaks protocol version %d, this program %d", at[3], WIRE_VERSION);
+    if (n > 3 && at[3] != version)
+        return err_set(e, ERR_PEER, "the other side speaks protocol version %d, this program %d", at[3], version);
     if (n >= 8 && (get16(at + 4) == 0 || get16(at + 6) != 0))
         return err_set(e, ERR_PEER, "a frame of no known kind");
     if (n >= 12 && get32(at + 8) > WIRE_MOST)
@@ -64,7 +68,7 @@ static int check_head(const unsigned char *at, size_t n, err *e)
     return 0;
 }
 
-int wire_decode(const void *bytes, size_t n, wire_frame *out, size_t *used, err *e)
+static int decode(const void *bytes, size_t n, unsigned char version, wire_frame *out, size_t *used, err *e)
 {
     const unsigned char *at = bytes;
     size_t body;
@@ -73,7 +77,7 @@ int wire_decode(const void *bytes, size_t n, wire_frame *out, size_t *used, err 
     *used = 0;
     if (n == 0)
         return 0;
-    TRY(check_head(at, n, e));
+    TRY(check_head(at, n, version, e));
     if (n < WIRE_HEAD || n - WIRE_HEAD < (body = get32(at + 8)))
         return 0;
     if (checksum(at, at + WIRE_HEAD, body) != get32(at + 12))
@@ -83,10 +87,18 @@ int wire_decode(const void *bytes, size_t n, wire_frame *out, size_t *used, err 
     return 0;
 }
 
+int wire_decode(const void *bytes, size_t n, wire_frame *out, size_t *used, err *e)
+{
+    return decode(bytes, n, WIRE_VERSION, out, used, e);
+}
+
+typedef struct { hash_mac *key; uint64_t n; } seal; /* n: frames so far */
+
 struct wire {
     int fd;
     str in, out;
     size_t taken, sent; /* how much of in and out is behind us */
+    seal sealing, checking; /* of what we say and hear; key NULL: not sealed */
 };
 
 wire *wire_new(int fd)
@@ -104,6 +116,8 @@ void wire_free(wire *w)
     if (!w)
         return;
     close(w->fd);
+    hash_mac_free(w->sealing.key);
+    hash_mac_free(w->checking.key);
     str_free(&w->in);
     str_free(&w->out);
     free(w);
@@ -121,11 +135,105 @@ static void drop_front(str *s, size_t *behind)
     }
 }
 
+/* ---- sealing ---- */
+
+int wire_nonce(char out[WIRE_NONCE], err *e)
+{
+    unsigned char bytes[(WIRE_NONCE - 1) / 2];
+
+    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
+        return err_set(e, ERR_IO, "no random numbers: %s", strerror(errno));
+    for (size_t i = 0; i < sizeof bytes; i++)
+        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+    return 0;
+}
+
+/* Who speaks comes first: so the two directions have different keys. */
+static hash_mac *key_of(const char *secret, const char *speaker, const char *hearer)
+{
+    static const char what[] = "conceptfarm link";
+    hash_mac *m = hash_mac_new(secret, strlen(secret));
+    unsigned char key[HASH_MAC];
+
+    hash_mac_add(m, what, sizeof what);
+    hash_mac_add(m, speaker, strlen(speaker));
+    hash_mac_add(m, hearer, strlen(hearer));
+    hash_mac_end(m, key);
+    hash_mac_free(m);
+    return hash_mac_new(key, sizeof key);
+}
+
+int wire_seal(wire *w, const char *secret, const char *mine, const char *theirs, err *e)
+{
+    CHECK(!w->sealing.key && strlen(mine) == WIRE_NONCE - 1);
+    if (strlen(theirs) != WIRE_NONCE - 1 || strcmp(mine, theirs) == 0)
+        return err_set(e, ERR_PEER, "a nonce that is none");
+    w->sealing.key = key_of(secret, mine, theirs);
+    w->checking.key = key_of(secret, theirs, mine);
+    return 0;
+}
+
+static void mac_of(seal *s, const void *frame, size_t n, unsigned char out[HASH_MAC])
+{
+    unsigned char number[8];
+
+    put32(number, (uint32_t)s->n);
+    put32(number + 4, (uint32_t)(s->n >> 32));
+    s->n++;
+    hash_mac_add(s->key, number, sizeof number);
+    hash_mac_add(s->key, frame, n);
+    hash_mac_end(s->key, out);
+}
+
+static void post_sealed(wire *w, uint16_t type, const void *body, size_t n)
+{
+    unsigned char mac[HASH_MAC];
+    size_t from = w->out.n;
+
+    encode(&w->out, WIRE_SEALED, type, body, n);
+    mac_of(&w->sealing, w->out.at + from, w->out.n - from, mac);
+    str_put(&w->out, mac, sizeof mac);
+}
+
+/* In the same time whether the first byte differs or the last. */
+static bool same_mac(const unsigned char *a, const unsigned char *b)
+{
+    unsigned diff = 0;
+
+    for (int i = 0; i < HASH_MAC; i++)
+        diff |= (unsigned)(a[i] ^ b[i]);
+    return diff == 0;
+}
+
+static int next_sealed(wire *w, wire_frame *out, size_t *used, err *e)
+{
+    const char *at = w->in.at + w->taken;
+    size_t n = w->in.n - w->taken;
+    unsigned char mac[HASH_MAC];
+
+    TRY(decode(at, n, WIRE_SEALED, out, used, e));
+    if (*used == 0 || n - *used < HASH_MAC) { /* nothing of it is believed before all is there */
+        *out = (wire_frame){0};
+        *used = 0;
+        return 0;
+    }
+    mac_of(&w->checking, at, *used, mac);
+    if (!same_mac(mac, (const unsigned char *)at + *used)) {
+        *out = (wire_frame){0};
+        return err_set(e, ERR_PEER, "the other side does not know the farm's token, or somebody altered what it said");
+    }
+    *used += HASH_MAC;
+    return 0;
+}
+
 void wire_post(wire *w, uint16_t type, const void *body, size_t n)
 {
     if (w->sent > CHUNK)
         drop_front(&w->out, &w->sent);
-    wire_encode(&w->out, type, body, n);
+    if (w->sealing.key)
+        post_sealed(w, type, body, n);
+    else
+        wire_encode(&w->out, type, body, n);
 }
 
 int wire_flush(wire *w, err *e)
@@ -172,7 +280,10 @@ int wire_next(wire *w, wire_frame *out, err *e)
     *out = (wire_frame){0};
     if (w->taken == w->in.n)
         return 0;
-    TRY(wire_decode(w->in.at + w->taken, w->in.n - w->taken, out, &used, e));
+    if (w->checking.key)
+        TRY(next_sealed(w, out, &used, e));
+    else
+        TRY(wire_decode(w->in.at + w->taken, w->in.n - w->taken, out, &used, e));
     w->taken += used;
     return 0;
 }

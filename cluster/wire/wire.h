@@ -4,11 +4,14 @@
  *
  * A frame is a head of 16 bytes, little endian, and a body:
  *      0  "cfw"              magic
- *      3  u8   version       WIRE_VERSION; another one is refused, never guessed at
+ *      3  u8   version       WIRE_VERSION, or WIRE_SEALED on a sealed connection; another one is refused
  *      4  u16  type          what the body is; 0 is never sent
  *      6  u16  zero
  *      8  u32  length        of the body; at most WIRE_MOST
  *     12  u32  crc           CRC-32 of the head's first 12 bytes and the body
+ * On a sealed connection 32 bytes follow the body: HMAC-SHA256 over the frame's number in its direction (u64, from 0),
+ * head and body, under a key of this direction of this connection. What was altered, left out, repeated, turned round or
+ * said by one who does not know the secret ends the connection.
  *
  * Promise: whatever bytes come, decoding ends in a frame, in "more is needed", or in ERR_PEER; it never reads past what
  * it was given and never allocates what a head merely claims. After ERR_PEER a connection is useless: close it. */
@@ -20,7 +23,7 @@
 #include "cluster/base/json.h"
 #include "cluster/base/str.h"
 
-enum { WIRE_VERSION = 1, WIRE_HEAD = 16, WIRE_MOST = 16 << 20 };
+enum { WIRE_VERSION = 1, WIRE_SEALED = 2, WIRE_HEAD = 16, WIRE_MOST = 16 << 20, WIRE_NONCE = 33 };
 
 typedef struct {
     uint16_t type;     /* 0: no frame */
@@ -38,6 +41,11 @@ typedef struct wire wire;
 wire *wire_new(int fd);      /* takes the socket */
 void wire_free(wire *w);     /* closes it */
 int wire_fd(const wire *w);
+
+/* Each side makes a nonce (hexadecimal), the two are exchanged in clear, then both seal: every further frame, in either
+ * direction, is a sealed one. The secret itself is never sent. ERR_PEER: the other's nonce is none, or is ours. */
+int wire_nonce(char out[WIRE_NONCE], err *e);
+int wire_seal(wire *w, const char *secret, const char *mine, const char *theirs, err *e);
 
 /* For one who may wait. timeout_s < 0: without end. */
 int wire_send(wire *w, uint16_t type, const void *body, size_t n, double timeout_s, err *e);

@@ -265,6 +265,141 @@ static void signals_arrive_in_the_loop(void **unused)
     loop_free(x.l);
 }
 
+/* ---- sealed connections --------------------------------------------------------------------------------------- */
+
+typedef struct { wire *a, *b; char na[WIRE_NONCE], nb[WIRE_NONCE]; } sealed;
+
+static sealed sealed_pair(const char *one, const char *other)
+{
+    sealed s;
+    int ends[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    s.a = wire_new(ends[0]);
+    s.b = wire_new(ends[1]);
+    assert_int_equal(wire_nonce(s.na, NULL), 0);
+    assert_int_equal(wire_nonce(s.nb, NULL), 0);
+    assert_int_equal(wire_seal(s.a, one, s.na, s.nb, NULL), 0);
+    assert_int_equal(wire_seal(s.b, other, s.nb, s.na, NULL), 0);
+    return s;
+}
+
+static void sealed_free(sealed *s)
+{
+    wire_free(s->a);
+    wire_free(s->b);
+}
+
+static void who_knows_the_secret_is_understood(void **unused)
+{
+    sealed s = sealed_pair("secret", "secret");
+    wire_frame f;
+    (void)unused;
+    for (int i = 1; i <= 3; i++) {
+        assert_int_equal(wire_send(s.a, (uint16_t)i, "some words", 10, 1, NULL), 0);
+        assert_int_equal(wire_take(s.b, &f, 1, NULL), 0);
+        assert_int_equal(f.type, i);
+        assert_memory_equal(f.body, "some words", 10);
+        assert_int_equal(wire_send(s.b, 9, "", 0, 1, NULL), 0);
+        assert_int_equal(wire_take(s.a, &f, 1, NULL), 0);
+        assert_int_equal(f.type, 9);
+    }
+    sealed_free(&s);
+}
+
+static void who_does_not_is_not(void **unused)
+{
+    sealed s = sealed_pair("secret", "guess");
+    wire_frame f;
+    (void)unused;
+    assert_int_equal(wire_send(s.b, 1, "some words", 10, 1, NULL), 0);
+    assert_int_equal(wire_take(s.a, &f, 1, NULL), ERR_PEER);
+    sealed_free(&s);
+}
+
+static void a_nonce_sent_back_is_refused(void **unused)
+{
+    int ends[2];
+    char mine[WIRE_NONCE];
+    wire *w;
+    (void)unused;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    w = wire_new(ends[0]);
+    assert_int_equal(wire_nonce(mine, NULL), 0);
+    assert_int_equal(wire_seal(w, "secret", mine, mine, NULL), ERR_PEER);
+    assert_int_equal(wire_seal(w, "secret", mine, "short", NULL), ERR_PEER);
+    wire_free(w);
+    close(ends[1]);
+}
+
+/* What one side has sent, as bytes, to be played to the other in whatever way. */
+static size_t capture(sealed *s, char *bytes, size_t room, const char *const words[], int n)
+{
+    for (int i = 0; i < n; i++)
+        assert_int_equal(wire_send(s->a, (uint16_t)(i + 1), words[i], strlen(words[i]), 1, NULL), 0);
+    ssize_t k = recv(wire_fd(s->b), bytes, room, 0);
+    assert_true(k > 0);
+    return (size_t)k;
+}
+
+static int play(sealed *s, const char *bytes, size_t n, int frames)
+{
+    wire_frame f;
+    int rc = 0;
+
+    assert_int_equal(send(wire_fd(s->a), bytes, n, 0), n);
+    for (int i = 0; i < frames && rc == 0; i++)
+        rc = wire_take(s->b, &f, 0.01, NULL);
+    return rc;
+}
+
+static void a_bit_altered_anywhere_ends_the_connection(void **unused)
+{
+    static const char *const words[] = {"some words"};
+    enum { FRAME = WIRE_HEAD + 10 + 32 };
+    (void)unused;
+    for (size_t bit = 0; bit < FRAME * 8; bit++) {
+        sealed s = sealed_pair("secret", "secret");
+        char bytes[200];
+        wire_frame f = {0};
+        assert_int_equal(capture(&s, bytes, sizeof bytes, words, 1), FRAME);
+        bytes[bit / 8] = (char)(bytes[bit / 8] ^ (1 << bit % 8));
+        assert_int_equal(send(wire_fd(s.a), bytes, FRAME, 0), FRAME);
+        int rc = wire_take(s.b, &f, 0, NULL);
+        assert_true(rc == ERR_PEER || f.type == 0); /* a length that grew waits for more */
+        sealed_free(&s);
+    }
+}
+
+static void a_frame_repeated_left_out_or_turned_round_ends_the_connection(void **unused)
+{
+    static const char *const words[] = {"one", "two"};
+    enum { FRAME = WIRE_HEAD + 3 + 32 };
+    char bytes[200], other[2 * FRAME];
+    (void)unused;
+    for (int how = 0; how < 4; how++) {
+        sealed s = sealed_pair("secret", "secret");
+        assert_int_equal(capture(&s, bytes, sizeof bytes, words, 2), 2 * FRAME);
+        memcpy(other, bytes + (how == 1 || how == 2 ? FRAME : 0), FRAME);  /* 0: one one; 1: two one; 2: two */
+        memcpy(other + FRAME, bytes, FRAME);
+        if (how == 3) /* 3: as they were */
+            memcpy(other, bytes, 2 * FRAME);
+        assert_int_equal(play(&s, other, how == 2 ? FRAME : 2 * FRAME, 2), how == 3 ? 0 : ERR_PEER);
+        sealed_free(&s);
+    }
+}
+
+static void a_frame_without_a_seal_is_refused_where_one_is_due(void **unused)
+{
+    sealed s = sealed_pair("secret", "secret");
+    str bare = {0};
+    (void)unused;
+    wire_encode(&bare, 1, "some words", 10);
+    assert_int_equal(play(&s, bare.at, bare.n, 1), ERR_PEER);
+    str_free(&bare);
+    sealed_free(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -281,6 +416,12 @@ int main(void)
         cmocka_unit_test(only_objects_are_messages),
         cmocka_unit_test(a_dropped_descriptor_is_not_heard_again),
         cmocka_unit_test(signals_arrive_in_the_loop),
+        cmocka_unit_test(who_knows_the_secret_is_understood),
+        cmocka_unit_test(who_does_not_is_not),
+        cmocka_unit_test(a_nonce_sent_back_is_refused),
+        cmocka_unit_test(a_bit_altered_anywhere_ends_the_connection),
+        cmocka_unit_test(a_frame_repeated_left_out_or_turned_round_ends_the_connection),
+        cmocka_unit_test(a_frame_without_a_seal_is_refused_where_one_is_due),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
