@@ -44,6 +44,7 @@ typedef struct {
 struct task {
     task *next;
     int job, attempt, size, answered, dones;
+    int gang;                 /* size, also when the slots are given back */
     char *name;
     int slot[GANG_MOST];
     bool done[GANG_MOST];     /* this rank has answered */
@@ -57,10 +58,19 @@ struct task {
     json_t *said;
 };
 
+typedef enum { TIE_NONE, TIE_CONNECTING, TIE_GREETING, TIE_HELLO, TIE_UP } tie_state;
+
 struct agent {
     const agent_options *how;
     loop *l;
-    wire *boss;
+    wire *boss;               /* NULL: none at the moment */
+    tie_state tie;
+    int address;              /* of how->address, tried last */
+    int64_t tried_ns, beat_ns, proof_ns; /* proof_ns: when we last knew that the coordinator's machine hears us */
+    char nonce[WIRE_NONCE];
+    err trouble;              /* why there is no tie */
+    int again;                /* coordinators that were replaced lately */
+    int64_t again_ns;
     char *farm, *base;
     int64_t epoch, oom_kills;
     crew *slot;
@@ -75,10 +85,17 @@ struct agent {
 };
 
 /* agent.c */
-void agent_tell(agent *a, int type, json_t *body); /* takes body */
+int agent_order(agent *a, int type, const json_t *o, err *e);
+
+/* agent_tie.c -- the coordinator, found and found again */
+void agent_tell(agent *a, int type, json_t *body); /* takes body; unheard while there is no tie */
+void tie_tick(agent *a);
+void tie_up(agent *a);                             /* welcomed */
+void tie_close(agent *a);
 
 /* crew.c -- workers */
 void crew_open(agent *a);
+void crew_tell(agent *a);                          /* how every slot stands */
 void crew_tick(agent *a);                          /* starts what is due, kills what is silent */
 void crew_reap(agent *a);                          /* those that ended */
 void crew_kill(crew *c);                           /* its slot warms up again */
@@ -102,6 +119,7 @@ void task_halt(agent *a, const json_t *order);
 void task_frame(crew *c, int type, const json_t *body);
 void task_member_lost(crew *c, const char *blame, const char *code, const char *text);
 void task_tick(agent *a);
+json_t *task_list(const agent *a);                 /* HELLO's running */
 void task_leave(agent *a);                         /* all are halted and kept */
 void task_end(agent *a);                           /* all of them, without an answer */
 #endif

@@ -19,7 +19,10 @@ typedef struct peer {
     coordinator *of;
     wire *w;
     int node;                /* in the ledger's farm; -1: none yet */
-    int64_t since_ns;
+    int64_t pid;             /* the agent's */
+    int64_t since_ns, heard_ns;
+    char nonce[WIRE_NONCE];
+    bool sealed, suspect;
 } peer;
 
 /* How fast the farm works, as an average that forgets: samples (steps times batch) per second. */
@@ -51,6 +54,7 @@ struct coordinator {
     bool stop;               /* now */
     bool ended;              /* END was said */
     int status;
+    int64_t leases_ns;       /* last looked at */
     int64_t started_ns, told_ns, status_ns; /* begun; last line told; next status due */
     char slot_trouble[400];  /* why a slot is down */
 };
@@ -67,6 +71,7 @@ void coord_fail(coordinator *c, const err *e);    /* the farm itself cannot go o
 /* coord_peer.c -- agents come, speak and go */
 void peer_accept(coordinator *c);
 void peer_close(peer *k, const char *why);
+void peer_leases(coordinator *c);
 
 /* coord_orders.c -- the spool */
 void orders_tick(coordinator *c);

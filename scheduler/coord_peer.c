@@ -12,26 +12,86 @@
 #include "scheduler/coord_impl.h"
 #include "scheduler/link.h"
 
+static const int64_t SECOND = 1000000000;
+
 /* ---- who it is ------------------------------------------------------------------------------------------------ */
 
-/* In the same time whether the first letter differs or the last. */
-static bool same_token(const char *a, const char *b)
+static int on_nonce(peer *k, const json_t *o, err *e)
 {
-    size_t n = strlen(a);
-    unsigned diff = 0;
+    const char *theirs;
 
-    if (strlen(b) != n)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        diff |= (unsigned char)(a[i] ^ b[i]);
-    return diff == 0;
+    TRY(json_get_text(o, "nonce", &theirs, e));
+    TRY(wire_seal(k->w, k->of->how->token, k->nonce, theirs, e));
+    k->sealed = true;
+    return 0;
+}
+
+/* The same agent again: its old connection has died without a word. */
+static void close_former(peer *k, const char *name, int64_t pid)
+{
+    for (peer *other = k->of->peers, *next; other; other = next) {
+        next = other->next;
+        if (other != k && other->node >= 0 && other->pid == pid && strcmp(k->of->s->node[other->node].name, name) == 0)
+            peer_close(other, "it has come again");
+    }
+}
+
+static int read_running(const json_t *o, sched_event *ev, int on[GANG_MOST], err *e)
+{
+    const json_t *slots = json_object_get(o, "slots");
+    int64_t job, attempt, gang;
+
+    TRY(json_get_int(o, "job", 0, INT32_MAX, &job, e));
+    TRY(json_get_int(o, "attempt", 0, INT32_MAX, &attempt, e));
+    TRY(json_get_int(o, "gang", 1, GANG_MOST, &gang, e));
+    ev->job = (int)job;
+    ev->attempt = (int)attempt;
+    ev->gang = (int)gang;
+    ev->on = on;
+    ev->on_n = (int)json_array_size(slots);
+    if (ev->on_n > GANG_MOST)
+        return err_set(e, ERR_PEER, "a gang on %d slots", ev->on_n);
+    for (int r = 0; r < ev->on_n; r++)
+        on[r] = (int)json_integer_value(json_array_get(slots, (size_t)r));
+    return 0;
+}
+
+/* What it has under way from before this coordinator, or before its connection broke: it goes on, or is given up. */
+static int take_over(peer *k, const json_t *running, err *e)
+{
+    for (size_t i = 0; i < json_array_size(running); i++) {
+        sched_event ev = {.type = EV_ADOPT, .node = k->node, .now_ms = coord_now_ms(), .name = k->of->s->node[k->node].name};
+        int on[GANG_MOST];
+        err late = {0};
+        TRY(read_running(json_array_get(running, i), &ev, on, e));
+        if (coord_try(k->of, &ev, &late) == 0)
+            log_event(k->of->how->log, "goes-on", TEXT("concept", k->of->s->job[ev.job].spec.name), INT("attempt", ev.attempt));
+        else
+            coord_tell(k, LINK_HALT, json_pack("{s:i, s:i, s:s, s:b}", "job", ev.job, "attempt", ev.attempt, "why", late.text,
+                                               "keep", 1));
+    }
+    return 0;
+}
+
+/* An agent that has obeyed a later epoch shows that this coordinator was replaced. */
+static int check_epoch(peer *k, const json_t *o, err *e)
+{
+    int64_t epoch;
+    err replaced = {0};
+
+    TRY(json_opt_int(o, "epoch", 0, INT64_MAX, 0, &epoch, e));
+    if (epoch <= k->of->s->epoch)
+        return 0;
+    err_set(&replaced, ERR_PEER, "epoch %lld has begun elsewhere; this coordinator, of epoch %lld, ends", (long long)epoch,
+            (long long)k->of->s->epoch);
+    coord_fail(k->of, &replaced);
+    return err_set(e, ERR_PEER, "%s", replaced.text);
 }
 
 static int on_hello(peer *k, const json_t *o, err *e)
 {
     coordinator *c = k->of;
     sched_event ev = {.type = EV_NODE_UP, .now_ms = coord_now_ms()};
-    const char *token;
     int64_t protocol, slots;
 
     if (k->node >= 0)
@@ -39,11 +99,11 @@ static int on_hello(peer *k, const json_t *o, err *e)
     TRY(json_get_int(o, "protocol", 0, INT32_MAX, &protocol, e));
     if (protocol != LINK_PROTOCOL)
         return err_set(e, ERR_PEER, "it speaks protocol %lld, this program %d", (long long)protocol, LINK_PROTOCOL);
-    TRY(json_get_text(o, "token", &token, e));
-    if (!same_token(c->how->token, token))
-        return err_set(e, ERR_PEER, "it does not know the farm's token");
     TRY(json_get_text(o, "node", &ev.name, e));
     TRY(json_get_int(o, "slots", 0, SLOTS_MOST, &slots, e));
+    TRY(json_opt_int(o, "pid", 0, INT64_MAX, 0, &k->pid, e));
+    TRY(check_epoch(k, o, e));
+    close_former(k, ev.name, k->pid);
     ev.slots = (int)slots;
     coord_step(c, &ev);
     k->node = c->todo.node;
@@ -53,7 +113,7 @@ static int on_hello(peer *k, const json_t *o, err *e)
     log_event(c->how->log, "agent", TEXT("node", ev.name), INT("workers", slots));
     coord_tell(k, LINK_WELCOME,
                json_pack("{s:s, s:s, s:I}", "farm", c->l->dir, "base", c->how->base, "epoch", (json_int_t)c->s->epoch));
-    return 0;
+    return take_over(k, json_object_get(o, "running"), e);
 }
 
 /* ---- what it says --------------------------------------------------------------------------------------------- */
@@ -161,6 +221,8 @@ static int on_log(peer *k, const json_t *o, err *e)
 
 static int on_message(peer *k, int type, const json_t *o, err *e)
 {
+    if (!k->sealed)
+        return type == LINK_NONCE ? on_nonce(k, o, e) : err_set(e, ERR_PEER, "it does not greet");
     if (type == LINK_HELLO)
         return on_hello(k, o, e);
     if (k->node < 0)
@@ -172,6 +234,9 @@ static int on_message(peer *k, int type, const json_t *o, err *e)
     case LINK_FAILED:   return on_failed(k, o, e);
     case LINK_STOPPED:  return on_stopped(k, o, e);
     case LINK_LOG:      return on_log(k, o, e);
+    case LINK_BEAT:
+        coord_tell(k, LINK_BEAT, json_object());
+        return 0;
     default:            return err_set(e, ERR_PEER, "a message of kind %d, which is not due", type);
     }
 }
@@ -189,6 +254,7 @@ static int take_messages(peer *k, err *e)
         if (!f.type)
             return 0;
         TRY(wire_parse(&f, &o, e));
+        k->heard_ns = clock_ns();
         rc = k->of->ended ? 0 : on_message(k, f.type, o, e);
         json_decref(o);
         TRY(rc);
@@ -216,13 +282,39 @@ static void on_link(void *arg, bool readable, bool writable)
 void peer_accept(coordinator *c)
 {
     int fd, on = 1;
+    err e = {0};
 
     while ((fd = accept4(c->how->listen, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
         peer *k = NEW(peer);
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        *k = (peer){.next = c->peers, .of = c, .w = wire_new(fd), .node = -1, .since_ns = clock_ns()};
+        *k = (peer){.next = c->peers, .of = c, .w = wire_new(fd), .node = -1, .since_ns = clock_ns(),
+                    .heard_ns = clock_ns()};
         c->peers = k;
         loop_add(c->loop, fd, on_link, k);
+        if (wire_nonce(k->nonce, &e) == 0)
+            coord_tell(k, LINK_NONCE, json_pack("{s:s}", "nonce", k->nonce));
+    }
+}
+
+/* Called once a turn, after what has come was heard. A turn that took long, for a slow disk or a stopped process, was our
+ * silence and nobody else's: it is not counted. */
+void peer_leases(coordinator *c)
+{
+    int64_t now = clock_ns(), own = c->leases_ns ? now - c->leases_ns : 0;
+
+    c->leases_ns = now;
+    for (peer *k = c->peers, *next; k; k = next) {
+        next = k->next;
+        if (own > SECOND)
+            k->heard_ns += own;
+        bool suspect = now - k->heard_ns > LINK_SUSPECT_S * SECOND;
+        if (k->node >= 0 && now - k->heard_ns > LINK_LEASE_S * SECOND) {
+            peer_close(k, "its lease ran out");
+            continue;
+        }
+        if (k->node >= 0 && suspect && !k->suspect)
+            log_event(c->how->log, "suspect", TEXT("node", c->s->node[k->node].name), INT("silent-seconds", LINK_SUSPECT_S));
+        k->suspect = suspect;
     }
 }
 

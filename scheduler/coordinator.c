@@ -285,6 +285,7 @@ static void turn(coordinator *c)
     orders_tick(c);
     carry_out(c);
     drop_strangers(c);
+    peer_leases(c);
     check_hands(c);
     show_tick(c);
     if (c->level == LEVEL_HALT && clock_ns() - c->halted_ns > HALT_WAIT)

@@ -283,6 +283,19 @@ void crew_tick(agent *a)
     }
 }
 
+void crew_tell(agent *a)
+{
+    for (int i = 0; i < a->slots; i++) {
+        crew *c = &a->slot[i];
+        if (c->state == CREW_CLOSED || a->leaving)
+            tell_slot(c, "down", c->last_words);
+        else if (c->state == CREW_IDLE || c->state == CREW_BUSY)
+            tell_slot(c, "ready", NULL);
+        else
+            tell_slot(c, "warming", NULL);
+    }
+}
+
 void crew_close(agent *a, const char *why)
 {
     for (int i = 0; i < a->slots; i++)

@@ -73,6 +73,7 @@ void job_let_go(sched *s, int job)
         s->merging = false;
     j->node = -1;
     j->gang = 0;
+    j->slotless = false;
 }
 
 void job_spec_free(sched_job *j)
@@ -225,6 +226,54 @@ int job_start(sched *s, const sched_event *ev, err *e)
     j->step = 0;
     s->merging |= j->spec.kind == JOB_MERGE;
     job_set(s, ev->job, JOB_ASSIGNED);
+    return 0;
+}
+
+/* Slots that are there, free, and each named once. */
+static bool own_slots(const sched *s, const sched_event *ev)
+{
+    const sched_node *n = ev->node >= 0 ? &s->node[ev->node] : NULL;
+
+    for (int r = 0; r < ev->on_n; r++) {
+        if (!n || ev->on[r] < 0 || ev->on[r] >= n->n || n->slot[ev->on[r]].job >= 0)
+            return false;
+        for (int k = 0; k < r; k++)
+            if (ev->on[k] == ev->on[r])
+                return false;
+    }
+    return true;
+}
+
+static int check_adoption(const sched *s, const sched_event *ev, err *e)
+{
+    const sched_job *j;
+
+    TRY(check_job(s, ev, e));
+    j = &s->job[ev->job];
+    if (j->spec.kind != JOB_TRAIN || j->state != JOB_QUEUED || j->blocked || j->gang != 0 || ev->attempt != j->attempt ||
+        ev->attempt == 0)
+        return err_set(e, ERR_PEER, "%s attempt %d: late, it is %s in attempt %d", j->spec.name, ev->attempt,
+                       job_state_name(j->state), j->attempt);
+    if (ev->gang < 1 || ev->gang > j->spec.leaves || (ev->gang & (ev->gang - 1)) != 0 ||
+        (ev->on_n != 0 && ev->on_n != ev->gang) || !own_slots(s, ev))
+        return err_set(e, ERR_PEER, "%s attempt %d: its gang of %d is none", j->spec.name, ev->attempt, ev->gang);
+    return 0;
+}
+
+/* An attempt that outlived its coordinator, or its connection, goes on under the same number. */
+int job_adopt(sched *s, const sched_event *ev, err *e)
+{
+    sched_job *j;
+
+    TRY(check_adoption(s, ev, e));
+    j = &s->job[ev->job];
+    j->gang = ev->gang;
+    j->step = 0;
+    j->node = ev->node;
+    j->slotless = ev->on_n == 0;
+    job_set(s, ev->job, JOB_ASSIGNED);
+    for (int r = 0; r < ev->on_n; r++)
+        slot_set(s, ev->node, ev->on[r], SLOT_READY, ev->job);
     return 0;
 }
 
@@ -409,11 +458,10 @@ int job_release(sched *s, const sched_event *ev, err *e)
     return 0;
 }
 
+/* By order; or because its node leaves, and then it is nobody's fault and goes on elsewhere. */
 int job_stopped(sched *s, const sched_event *ev, err *e)
 {
     TRY(job_check(s, ev, e));
-    if (sched_running(&s->job[ev->job]) && !s->halting)
-        return err_set(e, ERR_PEER, "%s was stopped by nobody's order", s->job[ev->job].spec.name);
     job_let_go(s, ev->job);
     if (sched_running(&s->job[ev->job]))
         job_set(s, ev->job, JOB_QUEUED);

@@ -229,7 +229,7 @@ int ledger_begin(ledger *l, const char *by, err *e)
         rc = ledger_step(l, &ev, &todo, e);
     if (rc == 0)
         rc = ledger_commit(l, e);
-    if (rc == 0)
+    if (rc == 0 && !l->shared)
         rc = publish_sweep(l->dir, e);
     sched_effects_free(&todo);
     return rc == 0 ? write_epoch(l, by, e) : rc;

@@ -11,6 +11,7 @@ typedef struct {
     sched *s;
     journal *j;
     int lock;
+    bool shared;         /* agents of the last epoch live: what they write is not swept at its end */
 } ledger;
 
 /* Makes the folder where it is missing, locks it and reads its past. ERR_PEER: somebody has it open. Writes nothing. */

@@ -2,8 +2,14 @@
 #define LINK_H
 /* The written protocol between an agent and the coordinator: frames of cluster/wire/wire.h with JSON bodies over TCP.
  *
+ * Both begin with NONCE {nonce}, in clear; from then on every frame is sealed under the farm's token (wire.h), which is
+ * never sent: who does not know it is not understood, and what was altered or repeated ends the connection.
+ *
  * agent -> coordinator
- *   HELLO    {protocol: 1, token, node, pid, slots, cores, memory}   first; a wrong token ends the connection
+ *   HELLO    {protocol: 2, node, pid, slots, cores, memory, epoch, running: [{job, attempt, gang, slots: [...]}]}
+ *            first. epoch: the last one obeyed, 0: none yet. running: what it still works at, from before; slots empty:
+ *            only its answer is still to be said
+ *   BEAT     {}                                                      each second
  *   SLOT     {slot, state: "warming"|"ready"|"down", text?}          at every change
  *   PROGRESS {job, attempt, phase, step, steps, loss?, seconds}      first one: the order is accepted
  *   DONE     {job, attempt, sha256, bytes, seconds, summary}         published: out/NAME.h5 is there
@@ -11,7 +17,8 @@
  *   STOPPED  {job, attempt, step?}                                   step: of the checkpoint on the disk, with keep
  *   LOG      {slot, text}
  * coordinator -> agent
- *   WELCOME  {farm, base, epoch}
+ *   WELCOME  {farm, base, epoch}                                     an epoch lower than obeyed before is left at once
+ *   BEAT     {}                                                      for each BEAT
  *   RUN      {job, attempt, name, settings, leaves, slots: [...]}    rank r on slots[r]
  *   HALT     {job, attempt, why, keep?: bool}                        keep: its checkpoint is on the disk before the answer
  *   END      {now?: bool}                                            what runs is halted and kept, or not even that; then
@@ -21,13 +28,18 @@
  * slots will not be ready at once: a slot is free before it is promised again. (job, attempt) as in worker.h, rule
  * 2.
  *
+ * Leases. A connection belongs to one epoch, and an agent obeys the highest it has seen. A connection that ends is sought
+ * again; what runs goes on meanwhile, and the next coordinator takes it over as it is told in HELLO (an attempt that it has
+ * given up is halted). A node that is not heard for LINK_LEASE_S is lost; an agent that has had no proof for so long that
+ * it is heard halts what it trains.
+ *
  * Checkpoints are the agent's affair: RUN names none. An attempt goes on from what this node's memory or FARM/ckpt/NAME has
  * of it; before FAILED is said, the newest is on the disk, so that another node may be the next. */
 
-enum { LINK_PROTOCOL = 1 };
+enum { LINK_PROTOCOL = 2, LINK_SUSPECT_S = 5, LINK_LEASE_S = 15 };
 
 enum {
-    LINK_HELLO = 33, LINK_SLOT, LINK_PROGRESS, LINK_DONE, LINK_FAILED, LINK_STOPPED, LINK_LOG,
+    LINK_NONCE = 31, LINK_BEAT, LINK_HELLO, LINK_SLOT, LINK_PROGRESS, LINK_DONE, LINK_FAILED, LINK_STOPPED, LINK_LOG,
     LINK_WELCOME = 49, LINK_RUN, LINK_HALT, LINK_END
 };
 #endif

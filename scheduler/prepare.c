@@ -77,13 +77,18 @@ static const sched_share *shares_of(const farmfile *f)
     return share;
 }
 
-int prepare_compare(prepared *p, bool retry, err *e)
+static int open_ledger(prepared *p, err *e)
 {
     sched_options how = {.gang_max = pow2_floor(p->f->limits.gang_max), .backoff_ms = backoff(), .share = shares_of(p->f),
                          .shares = (int)p->f->share_count};
 
     how.hold_ms = 2 * how.backoff_ms;
-    TRY(ledger_open(&p->l, p->f->dir, how, e));
+    return ledger_open(&p->l, p->f->dir, how, e);
+}
+
+int prepare_compare(prepared *p, bool retry, err *e)
+{
+    TRY(open_ledger(p, e));
     return intake_compare(&p->changes, p->l, p->f, retry, e);
 }
 
@@ -187,19 +192,33 @@ static int take_orders(prepared *p, err *e)
     return spool_take(p->l, &hands, e);
 }
 
-int prepare_accept(prepared *p, const json_t *checked, err *e)
+static int begin(prepared *p, err *e)
 {
     char by[NODE_NAME + 32];
     node_facts node;
 
     node_look(&node);
     snprintf(by, sizeof by, "%s pid %ld", node.name, (long)getpid());
-    TRY(ledger_begin(p->l, by, e));
+    return ledger_begin(p->l, by, e);
+}
+
+int prepare_accept(prepared *p, const json_t *checked, err *e)
+{
+    TRY(begin(p, e));
     TRY(intake_apply(&p->changes, p->l, p->f, checked, e));
     TRY(ledger_commit(p->l, e));
     TRY(take_orders(p, e));
     p->accepted = true;
     return keep_file(p, e);
+}
+
+int prepare_again(prepared *p, const char *dir, err *e)
+{
+    TRY(prepare_read(p, dir, 0, e));
+    TRY(open_ledger(p, e));
+    p->l->shared = true;
+    p->accepted = true;
+    return begin(p, e);
 }
 
 void prepare_free(prepared *p)

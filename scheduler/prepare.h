@@ -23,5 +23,7 @@ bool prepare_needed(const prepared *p);
 int prepare_check(json_t **checked, const char *path, const char *piece, err *e); /* piece NULL: all of it */
 /* Begins the epoch, accepts the changes and carries out the orders that wait: durable when it returns 0. */
 int prepare_accept(prepared *p, const json_t *checked, err *e);
+/* All of it for a farm whose coordinator was killed while its agents live: as it was accepted, under a new epoch. */
+int prepare_again(prepared *p, const char *dir, err *e);
 void prepare_free(prepared *p);
 #endif

@@ -60,6 +60,7 @@ json_t *sched_write_record(const sched_event *ev)
     case EV_SUBMIT:
         return sched_write_spec(&ev->spec);
     case EV_START:
+    case EV_ADOPT:
         return json_pack("{s:i, s:i, s:i, s:s}", "job", ev->job, "attempt", ev->attempt, "gang", ev->gang, "node",
                          ev->name ? ev->name : "");
     case EV_DONE:
@@ -201,6 +202,7 @@ static int read_done(const json_t *o, sched_event *ev, err *e)
 
 static int read_start(const json_t *o, sched_event *ev, err *e)
 {
+    ev->node = -1;
     TRY(read_attempt(o, ev, e));
     TRY(get_number(o, "gang", GANG_MOST, &ev->gang, e));
     return json_opt_text(o, "node", "", &ev->name, e);
@@ -222,7 +224,8 @@ static int read_body(json_t *o, sched_event *ev, err *e)
         TRY(json_opt_text(o, "by", "", &ev->name, e));
         return json_get_int(o, "epoch", 1, INT64_MAX, &ev->epoch, e);
     case EV_SUBMIT:  return sched_read_spec(&ev->spec, o, e);
-    case EV_START:   return read_start(o, ev, e);
+    case EV_START:
+    case EV_ADOPT:   return read_start(o, ev, e);
     case EV_DONE:    return read_done(o, ev, e);
     case EV_FAILED:  return read_failed(o, ev, e);
     case EV_CANCEL:

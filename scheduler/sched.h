@@ -5,7 +5,8 @@
  *
  * Promises. A refused event changes nothing. A gang is whole or absent, and on one node. A slot has one master. The
  * records of a farm, replayed, give the same farm. Every accepted job ends: done, quarantined, rejected or cancelled,
- * as long as slots are up. (job, attempt) names one try; what carries an older attempt is refused as late.
+ * as long as slots are up. (job, attempt) names one try; what carries an older attempt is refused as late. A try that
+ * outlives the coordinator goes on under the next one (ADOPT).
  *
  *   QUEUED -> ASSIGNED -> LOADING -> TRAINING -> PUBLISHING -> DONE
  *     ^          '-----------'----------'------------'--failed--> RETRY_WAIT, HOLD -> QUEUED
@@ -67,6 +68,7 @@ typedef struct {
     int *wanted_by, wanted_n;  /* jobs that need this one */
     int64_t wake_ms;           /* in RETRY_WAIT and HOLD */
     int node, gang;            /* where it holds slots; -1, 0: nowhere */
+    bool slotless;             /* taken over when it had given them back: only its answer is still to come */
     int last_node, last_slot;  /* where it failed last: another place is tried first */
     int64_t step;
     double loss, step_seconds;
@@ -91,7 +93,7 @@ typedef struct {
 typedef enum {
     /* durable, in the journal under these numbers */
     EV_EPOCH = 1, EV_SUBMIT, EV_START, EV_DONE, EV_FAILED, EV_CANCEL, EV_RELEASE, EV_SNAPSHOT, EV_HOLD,
-    EV_PRIORITY, EV_DURABLE_END,
+    EV_PRIORITY, EV_ADOPT, EV_DURABLE_END,
     /* of the moment */
     EV_OPEN = 32, EV_DRAIN, EV_HALT, EV_NODE_UP, EV_NODE_LOST, EV_SLOT, EV_PROGRESS, EV_STOPPED, EV_TICK, EV_END
 } sched_event_type;
@@ -109,7 +111,9 @@ typedef struct {
     job_spec spec;             /* SUBMIT */
     bool ordered;              /* CANCEL, RELEASE: by a command, not by the farm file */
     job_priority priority;     /* PRIORITY */
-    int gang;                  /* START */
+    int gang;                  /* START, ADOPT */
+    const int *on;             /* ADOPT: [on_n] rank r on slot on[r] of `node`; none: it has given them back */
+    int on_n;
     const char *sha256;        /* DONE */
     int64_t bytes;
     double seconds;

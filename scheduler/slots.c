@@ -63,12 +63,23 @@ static void lose_jobs(sched *s, const sched_event *ev, sched_effects *todo)
     }
 }
 
+/* What was taken over without slots, as only its answer was still to come, and will not come now. */
+static void lose_answers(sched *s, int node)
+{
+    for (int i = 0; i < s->jobs; i++)
+        if (s->job[i].node == node && s->job[i].slotless) {
+            job_let_go(s, i);
+            job_set(s, i, JOB_QUEUED);
+        }
+}
+
 int node_lost(sched *s, const sched_event *ev, sched_effects *todo, err *e)
 {
     sched_node *n;
 
     TRY(check_node(s, ev, e));
     lose_jobs(s, ev, todo);
+    lose_answers(s, ev->node);
     n = &s->node[ev->node];
     for (int i = 0; i < n->n; i++)
         slot_set(s, ev->node, i, SLOT_DOWN, -1);

@@ -50,7 +50,7 @@ static int tick(sched *s, const sched_event *ev)
     return 0;
 }
 
-/* A new coordinator: the workers of the old one are gone, and what they had begun is to be begun again. */
+/* A new coordinator: what was under way is to be begun again, unless an agent comes and has it still (ADOPT). */
 static int epoch(sched *s, const sched_event *ev, err *e)
 {
     if (ev->epoch <= s->epoch)
@@ -83,6 +83,7 @@ static int apply(sched *s, const sched_event *ev, sched_effects *todo, err *e)
     case EV_EPOCH:     return epoch(s, ev, e);
     case EV_SUBMIT:    return job_submit(s, ev, e);
     case EV_START:     return job_start(s, ev, e);
+    case EV_ADOPT:     return job_adopt(s, ev, e);
     case EV_DONE:      return job_done(s, ev, e);
     case EV_FAILED:    return job_failed(s, ev, e);
     case EV_CANCEL:    return job_cancel(s, ev, todo, e);
@@ -127,6 +128,8 @@ int sched_step(sched *s, const sched_event *ev, sched_effects *todo, err *e)
     look_at_clock(s, ev->now_ms);
     if (ev->type == EV_START || ev->type == EV_SNAPSHOT)
         return err_set(e, ERR_INPUT, "event %d comes from the farm itself, not to it", (int)ev->type);
+    if (ev->type == EV_ADOPT && (ev->node < 0 || ev->node >= s->nodes || !s->node[ev->node].name))
+        return err_set(e, ERR_INPUT, "node %d is not up", ev->node);
     if (ev->type == EV_FAILED && ev->verdict == VERDICT_NONE) {
         TRY(job_check(s, ev, e));
         now.verdict = job_judge(&s->job[ev->job], ev);

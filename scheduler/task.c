@@ -66,7 +66,7 @@ static void task_free(agent *a, task *t)
 /* What was trained is on the disk before the answer is said: another node may be the next to go on with it. */
 static void task_settle(agent *a, task *t)
 {
-    if (t->keep && t->shelf && shelf_save(a, t->shelf))
+    if ((t->keep && t->shelf && shelf_save(a, t->shelf)) || (a->tie != TIE_UP && !a->leaving))
         return;
     json_t *said = json_incref(t->said);
     int answer = t->answer;
@@ -143,9 +143,7 @@ static int read_slots(agent *a, task *t, const json_t *order, err *e)
 {
     const json_t *slots = json_object_get(order, "slots");
 
-    if (a->leaving)
-        return err_set(e, ERR_PEER, "the node leaves");
-    t->size = (int)json_array_size(slots);
+    t->gang = t->size = (int)json_array_size(slots);
     if (t->size < 1 || t->size > GANG_MOST)
         return err_set(e, ERR_PEER, "an order for %d slots", t->size);
     for (int r = 0; r < t->size; r++) {
@@ -203,6 +201,11 @@ void task_run(agent *a, const json_t *order)
     t->attempt = (int)json_integer_value(json_object_get(order, "attempt"));
     t->next = a->tasks;
     a->tasks = t;
+    if (a->leaving) { /* the order came a moment too late: nobody's fault */
+        t->keep = true;
+        task_stopped(a, t);
+        return;
+    }
     if (prepare(a, t, order, &e) != 0) {
         t->size = 0;
         task_fail(a, t, "node", true, "refused", e.text);
@@ -247,6 +250,21 @@ void task_halt(agent *a, const json_t *order)
 
     if (t)
         halt(a, t, json_is_true(json_object_get(order, "keep")), why ? why : "");
+}
+
+json_t *task_list(const agent *a)
+{
+    json_t *all = json_array();
+
+    for (const task *t = a->tasks; t; t = t->next) {
+        json_t *o = about(t), *slots = json_array();
+        for (int r = 0; r < t->size; r++)
+            json_array_append_new(slots, json_integer(t->slot[r]));
+        json_object_set_new(o, "gang", json_integer(t->gang));
+        json_object_set_new(o, "slots", slots); /* none: its answer waits to be said */
+        json_array_append_new(all, o);
+    }
+    return all;
 }
 
 void task_leave(agent *a)

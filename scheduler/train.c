@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cluster/base/str.h"
 #include "scheduler/agent.h"
 #include "scheduler/child.h"
 #include "scheduler/commands.h"
@@ -57,6 +58,9 @@ typedef struct {
     prepared p;
     int listen;
     meet_notice notice;
+    const meet_place *place;
+    char dir[FS_PATH];         /* the farm's */
+    bool serve;
 } host;
 
 static int make_token(char out[MEET_TOKEN], err *e)
@@ -175,10 +179,10 @@ static void tell_ignored(logger *log, const farmfile *f)
         log_event(log, "without-effect", TEXT("setting", "notify.exec"));
 }
 
-static int coordinate(const host *h, const meet_place *place)
+static int coordinate(host *h)
 {
     coordinator_options o = {.l = h->p.l, .name = h->p.f->name, .base = h->p.f->base, .listen = h->listen,
-                             .token = h->notice.token, .agents = place->nodes, .serve = h->p.f->serve};
+                             .token = h->notice.token, .agents = h->place->nodes, .serve = h->serve};
     char path[FS_PATH];
     err e = {0};
     int status;
@@ -193,27 +197,48 @@ static int coordinate(const host *h, const meet_place *place)
     return status;
 }
 
+/* The one before was killed. Its epoch is over; what its agents have under way is taken over as they say hello. */
+static int coordinate_again(host *h)
+{
+    err e = {0};
+
+    if (h->listen > 3)
+        close_range(3, (unsigned)h->listen - 1, 0); /* the agent's: a link that it closes must end */
+    close_range((unsigned)h->listen + 1, ~0U, 0);
+    if (prepare_again(&h->p, h->dir, &e) == 0)
+        return coordinate(h);
+    fprintf(stderr, "cfarm: the coordinator cannot go on: %s\n", e.text);
+    return FARM_BROKEN;
+}
+
 /* A process of its own, so that a slow disk under the journal never keeps the agent from its workers, and neither's bug
  * is the other's. Its process group is its own: a Ctrl-C reaches it once, through the agent. */
-static int fork_coordinator(pid_t *pid, host *h, const meet_place *place, err *e)
+static int fork_coordinator(host *h, int (*run)(host *), pid_t *pid, err *e)
 {
     pid_t parent = getpid();
 
     fflush(NULL);
     *pid = fork();
-    if (*pid < 0)
+    if (*pid < 0) {
+        *pid = 0;
         return err_set(e, ERR_MEMORY, "cannot start the coordinator: %s", strerror(errno));
+    }
     if (*pid == 0) {
         int status = FARM_BROKEN;
         setpgid(0, 0);
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() == parent)
-            status = coordinate(h, place);
+            status = run(h);
         prepare_free(&h->p);
         exit(status);
     }
-    close(h->listen);
     return 0;
+}
+
+static int replace_coordinator(void *arg, pid_t *pid, err *e)
+{
+    fprintf(stderr, "cfarm: the coordinator was killed; another one goes on from its journal\n");
+    return fork_coordinator(arg, coordinate_again, pid, e);
 }
 
 /* Where the launcher does not say it by its ranks: a worker for each two cores, as long as there is memory for its
@@ -228,7 +253,7 @@ static int auto_slots(const meet_place *place, const node_facts *node)
     return n > 1 ? n : 1;
 }
 
-static int serve(const meet_notice *n, const meet_place *place, pid_t coordinator)
+static int serve(const meet_notice *n, const meet_place *place, agent_coordinator *coordinator)
 {
     agent_options o = {.address = (const char (*)[NODE_ADDRESS])n->address, .addresses = n->addresses, .port = n->port,
                        .token = n->token, .coordinator = coordinator};
@@ -249,33 +274,36 @@ static int serve(const meet_notice *n, const meet_place *place, pid_t coordinato
     return FARM_BROKEN;
 }
 
-static int wait_for(pid_t coordinator)
+static int wait_for(agent_coordinator *c)
 {
     char ending[96];
-    int status;
 
-    while (waitpid(coordinator, &status, 0) < 0)
+    while (c->pid > 0 && waitpid(c->pid, &c->status, 0) < 0)
         if (errno != EINTR)
             return FARM_BROKEN;
-    if (WIFEXITED(status))
-        return WEXITSTATUS(status);
-    child_ending(status, ending, sizeof ending);
+    if (WIFEXITED(c->status))
+        return WEXITSTATUS(c->status);
+    child_ending(c->status, ending, sizeof ending);
     fprintf(stderr, "cfarm: the coordinator ended with %s; the same command goes on from its journal\n", ending);
     return FARM_BROKEN;
 }
 
 static int host_farm(host *h, const meet_place *place)
 {
-    pid_t coordinator;
+    agent_coordinator c = {.again = replace_coordinator, .arg = h};
     err e = {0};
 
-    if (fork_coordinator(&coordinator, h, place, &e) != 0) {
+    h->place = place;
+    h->serve = h->p.f->serve;
+    str_copy(h->dir, sizeof h->dir, h->p.l->dir);
+    if (fork_coordinator(h, coordinate, &c.pid, &e) != 0) {
         fprintf(stderr, "cfarm: %s\n", e.text);
         return FARM_BROKEN;
     }
-    prepare_free(&h->p); /* the coordinator has its own, and the lock */
-    serve(&h->notice, place, coordinator);
-    return wait_for(coordinator);
+    prepare_free(&h->p); /* the coordinator has its own, and the lock; the socket stays, for the next one */
+    serve(&h->notice, place, &c);
+    close(h->listen);
+    return wait_for(&c);
 }
 
 int command_train(int argc, char **argv)
@@ -304,7 +332,7 @@ int command_train(int argc, char **argv)
     } else if (place.rank == 0) {
         status = host_farm(&h, &place);
     } else if (place.local_rank == 0) {
-        status = serve(&h.notice, &place, 0);
+        status = serve(&h.notice, &place, NULL);
     }
     prepare_free(&h.p);
     return status;

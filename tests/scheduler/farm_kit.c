@@ -247,6 +247,30 @@ int children(pid_t parent, int signal)
     return s.n;
 }
 
+/* It is the agent's own program, forked; workers are another one. */
+static void on_kin(void *arg, pid_t pid, pid_t parent)
+{
+    search *s = arg;
+    char path[64], mine[FS_PATH] = "", its[FS_PATH] = "";
+
+    if (parent != s->parent)
+        return;
+    snprintf(path, sizeof path, "/proc/%d/exe", (int)s->parent);
+    if (readlink(path, mine, sizeof mine - 1) < 0)
+        return;
+    snprintf(path, sizeof path, "/proc/%d/exe", (int)pid);
+    if (readlink(path, its, sizeof its - 1) > 0 && strcmp(mine, its) == 0)
+        s->n = (int)pid;
+}
+
+pid_t coordinator_of(pid_t agent)
+{
+    search s = {.parent = agent};
+
+    each_process(on_kin, &s);
+    return s.n;
+}
+
 void nothing_is_left(const farm *f)
 {
     char cmd[200];

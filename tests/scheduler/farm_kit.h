@@ -32,6 +32,7 @@ void wait_for_words(const farm *f, const char *words);
 
 int running(const farm *f);                  /* processes of that farm */
 int children(pid_t parent, int signal);      /* how many; 0: only counts them */
+pid_t coordinator_of(pid_t agent);           /* its child that is no worker; 0: none at the moment */
 void nothing_is_left(const farm *f);
 void kill_everything(pid_t pid);
 void need_mpirun(void);                      /* or the test is skipped, by name */

@@ -87,16 +87,26 @@ static void expect_hung_up(wire *w)
     wire_free(w);
 }
 
-static json_t *hello(const char *token, int protocol)
+static json_t *hello(int protocol) { return json_pack("{s:i, s:s, s:i}", "protocol", protocol, "node", "n0", "slots", 1); }
+
+static wire *greet(const house *h, const char *token)
 {
-    return json_pack("{s:i, s:s, s:s, s:i}", "protocol", protocol, "token", token, "node", "n0", "slots", 1);
+    wire *w = knock(h);
+    json_t *theirs = hear(w, LINK_NONCE);
+    char mine[WIRE_NONCE];
+
+    assert_int_equal(wire_nonce(mine, NULL), 0);
+    say(w, LINK_NONCE, json_pack("{s:s}", "nonce", mine));
+    assert_int_equal(wire_seal(w, token, mine, json_string_value(json_object_get(theirs, "nonce")), NULL), 0);
+    json_decref(theirs);
+    return w;
 }
 
 static wire *join(const house *h)
 {
-    wire *w = knock(h);
+    wire *w = greet(h, TOKEN);
 
-    say(w, LINK_HELLO, hello(TOKEN, LINK_PROTOCOL));
+    say(w, LINK_HELLO, hello(LINK_PROTOCOL));
     json_decref(hear(w, LINK_WELCOME));
     say(w, LINK_SLOT, json_pack("{s:i, s:s}", "slot", 0, "state", "ready"));
     return w;
@@ -142,16 +152,21 @@ static void strangers_are_sent_away_and_the_farm_goes_on(void **unused)
     house h = open_house();
     wire *w;
     (void)unused;
-    w = knock(&h);
-    say(w, LINK_HELLO, hello("guess", LINK_PROTOCOL));
+    w = greet(&h, "guess");
+    say(w, LINK_HELLO, hello(LINK_PROTOCOL));
     expect_hung_up(w);
-    w = knock(&h);
-    say(w, LINK_HELLO, hello(TOKEN, LINK_PROTOCOL + 1));
+    w = greet(&h, TOKEN);
+    say(w, LINK_HELLO, hello(LINK_PROTOCOL + 1));
     expect_hung_up(w);
-    w = knock(&h);
+    w = greet(&h, TOKEN);
     say(w, LINK_DONE, done(1)); /* before hello */
     expect_hung_up(w);
     w = knock(&h);
+    json_decref(hear(w, LINK_NONCE));
+    say(w, LINK_HELLO, hello(LINK_PROTOCOL)); /* before a nonce, in clear */
+    expect_hung_up(w);
+    w = knock(&h);
+    json_decref(hear(w, LINK_NONCE));
     assert_int_equal(send(wire_fd(w), "GET / HTTP/1.1\r\n\r\n", 18, MSG_NOSIGNAL), 18);
     expect_hung_up(w);
     w = join(&h);
@@ -188,7 +203,7 @@ static void late_and_impossible_news_change_nothing(void **unused)
     say(w, LINK_DONE, done(1));
     say(w, LINK_DONE, done(3));
     say(w, LINK_DONE, json_pack("{s:i, s:i, s:s, s:i}", "job", 7, "attempt", 1, "sha256", SHA, "bytes", 3));
-    say(w, LINK_STOPPED, json_pack("{s:i, s:i}", "job", 0, "attempt", 2));
+    say(w, LINK_STOPPED, json_pack("{s:i, s:i}", "job", 0, "attempt", 1));
     say(w, LINK_PROGRESS, json_pack("{s:i, s:i, s:s, s:i}", "job", 0, "attempt", 2, "phase", "training", "step", 2));
     say(w, LINK_PROGRESS, json_pack("{s:i, s:i, s:s, s:i}", "job", 0, "attempt", 2, "phase", "loading", "step", 1));
     say(w, LINK_SLOT, json_pack("{s:i, s:s}", "slot", 9, "state", "ready"));

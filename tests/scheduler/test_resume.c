@@ -145,6 +145,83 @@ static void changed_settings_begin_anew(void **unused)
     assert_false(farm_said(&f, "a goes on from step"));
 }
 
+/* ---- the coordinator ------------------------------------------------------------------------------------------ */
+
+/* Killed again and again, it is replaced, and no attempt is begun anew. */
+static void a_killed_coordinator_is_replaced_and_what_runs_goes_on(void **unused)
+{
+    farm f = farm_new(LONG, "");
+    pid_t pid = train_begin(&f, "2");
+    tally t;
+    (void)unused;
+    wait_for_words(&f, "a is at step 5");
+    wait_for_words(&f, "b is at step 5");
+    for (int i = 0; i < 3; i++) {
+        pid_t coordinator = coordinator_of(pid);
+        assert_true(coordinator > 0);
+        kill(coordinator, SIGKILL);
+        usleep(150000);
+    }
+    expect_end(&f, pid, 0);
+    wait_for_words(&f, "goes-on");
+    t = journal_of(&f);
+    assert_int_equal(t.dones, 2);
+    assert_int_equal(t.starts, 2);
+    assert_int_equal(t.fails, 0);
+    assert_int_equal(files_in(&f, "out"), 2);
+    nothing_is_left(&f);
+}
+
+/* A gang keeps its slots, and what waits keeps waiting. */
+static void a_gang_outlives_its_coordinator(void **unused)
+{
+    farm f = farm_new(ALONE, "");
+    pid_t pid = train_begin(&f, "4");
+    tally t;
+    (void)unused;
+    wait_for_words(&f, "a is at step 5");
+    kill(coordinator_of(pid), SIGKILL);
+    expect_end(&f, pid, 0);
+    t = journal_of(&f);
+    assert_int_equal(t.starts, 1);
+    assert_int_equal(t.dones, 1);
+    assert_int_equal(t.widest, 4);
+    nothing_is_left(&f);
+}
+
+/* Once it is killed all the time there is no use in it. */
+static void a_coordinator_that_cannot_live_ends_the_farm(void **unused)
+{
+    farm f = farm_new(ALONE, "");
+    pid_t pid;
+    (void)unused;
+    setenv("CFARM_FAULT", "journal.sync:3:kill", 1);
+    pid = train_begin(&f, "1");
+    unsetenv("CFARM_FAULT");
+    expect_end(&f, pid, 3);
+    wait_for_words(&f, "the coordinator was killed");
+    nothing_is_left(&f);
+    train(&f, "1", 0);
+}
+
+/* Stopped for a while, it neither loses its agents nor is it lost to them. */
+static void a_coordinator_that_slept_goes_on(void **unused)
+{
+    farm f = farm_new(ALONE, "");
+    pid_t pid = train_begin(&f, "1"), coordinator;
+    tally t;
+    (void)unused;
+    wait_for_words(&f, "a is at step 5");
+    coordinator = coordinator_of(pid);
+    kill(coordinator, SIGSTOP);
+    usleep(1500000);
+    kill(coordinator, SIGCONT);
+    expect_end(&f, pid, 0);
+    t = journal_of(&f);
+    assert_int_equal(t.starts, 1);
+    assert_int_equal(t.fails, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -154,6 +231,10 @@ int main(void)
         cmocka_unit_test(a_damaged_checkpoint_is_passed_over_and_said),
         cmocka_unit_test(a_checkpoint_that_cannot_be_written_is_said),
         cmocka_unit_test(changed_settings_begin_anew),
+        cmocka_unit_test(a_killed_coordinator_is_replaced_and_what_runs_goes_on),
+        cmocka_unit_test(a_gang_outlives_its_coordinator),
+        cmocka_unit_test(a_coordinator_that_cannot_live_ends_the_farm),
+        cmocka_unit_test(a_coordinator_that_slept_goes_on),
     };
 
     return cmocka_run_group_tests(tests, open_farms, farms_close);

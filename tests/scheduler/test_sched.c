@@ -582,6 +582,50 @@ static void what_was_not_used_is_not_saved_up(void **unused)
     assert_in_range(early, 8, 12); /* half of the time, and not none of it */
 }
 
+static void what_outlives_its_coordinator_goes_on_under_the_next(void **unused)
+{
+    static const int on[] = {1, 0}, twice[] = {0, 0};
+    sched_event adopt = {.type = EV_ADOPT, .job = 0, .attempt = 1, .gang = 2, .on = on, .on_n = 2, .node = 1};
+    farm f = farm_of(1, 2);
+    (void)unused;
+    step(&f, (sched_event){.type = EV_NODE_LOST, .node = 0}); /* as a restart finds it, with the same attempt */
+    step(&f, (sched_event){.type = EV_DRAIN});
+    step(&f, (sched_event){.type = EV_EPOCH, .epoch = 2});
+    adopt.attempt = f.s->job[0].attempt;
+    assert_int_equal(step(&f, adopt), ERR_INPUT); /* no such node yet */
+    node(&f, "n0", 2);
+    adopt.on = twice;
+    assert_int_equal(step(&f, adopt), ERR_PEER);
+    adopt.on = on;
+    assert_int_equal(step(&f, adopt), 0);
+    assert_int_equal(state(&f, 0), JOB_ASSIGNED);
+    assert_int_equal(f.s->node[1].slot[0].job, 0);
+    assert_int_equal(step(&f, adopt), ERR_PEER); /* once */
+    assert_int_equal(done(&f, 0), 0);
+    assert_int_equal(f.s->ready, 2);
+    farm_free(&f);
+}
+
+/* Only its answer was still to be said; and if that is never said, it is begun again. */
+static void an_answer_that_outlives_its_coordinator_is_taken_or_waited_for_no_longer(void **unused)
+{
+    (void)unused;
+    for (int lost = 0; lost < 2; lost++) {
+        farm f = farm_of(1, 1);
+        sched_event adopt = {.type = EV_ADOPT, .job = 0, .attempt = 1, .gang = 1, .node = 1};
+        step(&f, (sched_event){.type = EV_DRAIN});
+        step(&f, (sched_event){.type = EV_EPOCH, .epoch = 2});
+        node(&f, "n0", 1);
+        assert_int_equal(step(&f, adopt), 0);
+        if (lost)
+            step(&f, (sched_event){.type = EV_NODE_LOST, .node = 1});
+        else
+            assert_int_equal(done(&f, 0), 0);
+        assert_int_equal(state(&f, 0), lost ? JOB_QUEUED : JOB_DONE);
+        farm_free(&f);
+    }
+}
+
 /* ---- random farms --------------------------------------------------------------------------------------------- */
 
 enum { FARMS = 60, STEPS = 300, JOBS = 24, NODES = 6 };
@@ -606,7 +650,7 @@ static const char *broken_law(const sched *s)
         return "free slots are miscounted";
     for (int j = 0; j < s->jobs; j++) {
         const sched_job *x = &s->job[j];
-        int want = x->node >= 0 ? x->gang : 0;
+        int want = x->node >= 0 && !x->slotless ? x->gang : 0;
         if (held[j] != want)
             return "a gang is not whole";
         if (sched_running(x) && x->spec.kind == JOB_TRAIN && x->node < 0)
@@ -633,7 +677,8 @@ static sched_event any_event(const sched *s, uint64_t seed, uint32_t at, char na
                                             EV_RELEASE, EV_EPOCH, EV_OPEN, EV_DRAIN, EV_NODE_UP, EV_NODE_LOST, EV_SLOT,
                                             EV_SLOT, EV_SLOT, EV_SLOT, EV_PROGRESS, EV_PROGRESS, EV_STOPPED, EV_TICK,
                                             EV_OPEN, EV_START, EV_SNAPSHOT, EV_END, EV_HOLD, EV_PRIORITY,
-                                            EV_HALT};
+                                            EV_HALT, EV_ADOPT};
+    static int on[2];
     sched_event ev = {.type = type[lot(seed, at, 0, sizeof type / sizeof type[0])]};
 
     *now += lot(seed, at, 1, 3000);
@@ -663,6 +708,11 @@ static sched_event any_event(const sched *s, uint64_t seed, uint32_t at, char na
     ev.priority = (job_priority)lot(seed, at, 23, 4);
     ev.spec.added = lot(seed, at, 24, 2) == 0;
     ev.spec.owner = lot(seed, at, 25, 2) ? "ana" : NULL;
+    on[0] = ev.slot;
+    on[1] = (int)lot(seed, at, 26, 5);
+    ev.on = on;
+    ev.gang = 1 + (int)lot(seed, at, 27, 3);
+    ev.on_n = (int)lot(seed, at, 28, 3);
     ev.text = "a random failure";
     ev.phase = (job_state)lot(seed, at, 16, JOB_STATES);
     ev.step = lot(seed, at, 17, 5);
@@ -840,6 +890,8 @@ int main(void)
         cmocka_unit_test(who_has_twice_the_weight_gets_twice_as_much),
         cmocka_unit_test(a_long_one_is_not_overtaken_for_ever),
         cmocka_unit_test(what_was_not_used_is_not_saved_up),
+        cmocka_unit_test(what_outlives_its_coordinator_goes_on_under_the_next),
+        cmocka_unit_test(an_answer_that_outlives_its_coordinator_is_taken_or_waited_for_no_longer),
         cmocka_unit_test(random_events_break_no_law_and_replay_to_the_same_farm),
         cmocka_unit_test(every_accepted_job_ends),
     };
