@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cluster/base/clock.h"
+#include "cluster/base/fault.h"
 #include "cluster/base/mem.h"
 #include "scheduler/coord_impl.h"
 #include "scheduler/link.h"
@@ -280,6 +281,7 @@ static void say_end(coordinator *c)
 static void turn(coordinator *c)
 {
     loop_turn(c->loop, TURN_MS);
+    fault_here("coordinator.turn");
     coord_step(c, &(sched_event){.type = EV_TICK, .now_ms = coord_now_ms()});
     open_when_met(c);
     orders_tick(c);

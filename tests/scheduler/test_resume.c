@@ -195,7 +195,7 @@ static void a_coordinator_that_cannot_live_ends_the_farm(void **unused)
     farm f = farm_new(ALONE, "");
     pid_t pid;
     (void)unused;
-    setenv("CFARM_FAULT", "journal.sync:3:kill", 1);
+    setenv("CFARM_FAULT", "coordinator.turn:3:kill", 1);
     pid = train_begin(&f, "1");
     unsetenv("CFARM_FAULT");
     expect_end(&f, pid, 3);
