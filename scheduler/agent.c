@@ -115,7 +115,7 @@ static void on_signal(void *arg, int signal)
     }
     if (a->how->coordinator && a->how->coordinator->pid > 0)
         kill(a->how->coordinator->pid, signal);
-    if (signal != SIGTERM && !(signal == SIGUSR1 && a->how->late))
+    if (signal != SIGTERM && !(signal == SIGUSR1 && a->how->farm))
         return;
     a->over |= a->leaving; /* told twice: at once */
     leave(a);
@@ -132,11 +132,12 @@ static double seconds(const char *name, double otherwise)
 int agent_run(const agent_options *o, err *e)
 {
     static const int signals[] = {SIGCHLD, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGHUP, -1};
-    agent a = {.how = o, .l = loop_new(), .silence_s = seconds("CFARM_SILENCE_S", WORKER_SILENCE_S),
+    agent a = {.how = o, .door = o->door, .l = loop_new(), .silence_s = seconds("CFARM_SILENCE_S", WORKER_SILENCE_S),
                .checkpoint_s = seconds("CFARM_CHECKPOINT_S", CHECKPOINT_S), .oom_kills = node_oom_kills()};
 
     signal(SIGPIPE, SIG_IGN);
     loop_signals(a.l, on_signal, &a, signals);
+    a.address = a.door.addresses - 1; /* the first is tried first */
     a.proof_ns = clock_ns();
     while (!a.over) {
         tie_tick(&a);

@@ -10,7 +10,7 @@
 #include <sys/types.h>
 
 #include "cluster/base/err.h"
-#include "cluster/node/node.h"
+#include "scheduler/door.h"
 
 /* The coordinator, as a child of ours. */
 typedef struct {
@@ -21,13 +21,13 @@ typedef struct {
 } agent_coordinator;
 
 typedef struct {
-    const char (*address)[NODE_ADDRESS]; /* of the coordinator, tried in order */
-    int addresses, port;
-    const char *token;
+    door door;                           /* where the coordinator is */
+    const char *farm;                    /* whose door is read again when it is not there any more; NULL: not. Such an agent
+                                            came by itself and also leaves at USR1 */
     const char *node;                    /* this one's name in the farm */
     int slots, threads;                  /* threads of each worker */
+    uint64_t memory;                     /* bytes of its own that each worker may have */
     agent_coordinator *coordinator;      /* ours, to whom signals are passed on; NULL: elsewhere */
-    bool late;                           /* it came by itself, and goes at USR1 */
 } agent_options;
 
 /* Until the coordinator says END (0), or is gone (ERR_PEER). */

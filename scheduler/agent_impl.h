@@ -65,7 +65,8 @@ struct agent {
     loop *l;
     wire *boss;               /* NULL: none at the moment */
     tie_state tie;
-    int address;              /* of how->address, tried last */
+    door door;
+    int address;              /* of the door's, tried last */
     int64_t tried_ns, beat_ns, proof_ns; /* proof_ns: when we last knew that the coordinator's machine hears us */
     char nonce[WIRE_NONCE];
     err trouble;              /* why there is no tie */

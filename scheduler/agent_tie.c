@@ -17,8 +17,8 @@
 #include "scheduler/agent_impl.h"
 #include "scheduler/link.h"
 
-static const int64_t SECOND = 1000000000, RETRY = SECOND / 20, GREETING = 10 * SECOND, FIRST_WELCOME = 30 * SECOND,
-                     GONE = 60 * SECOND;
+static const int64_t SECOND = 1000000000, RETRY = SECOND / 20, CONNECT = 3 * SECOND, GREETING = 10 * SECOND, FIRST_WELCOME = 30 * SECOND,
+                     GONE = 60 * SECOND, GONE_LATE = 600 * SECOND;
 
 void agent_tell(agent *a, int type, json_t *body)
 {
@@ -48,8 +48,8 @@ void tie_close(agent *a)
 
 static int knock(agent *a, int *out, err *e)
 {
-    const char *address = a->how->address[a->address];
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)a->how->port)};
+    const char *address = a->door.address[a->address];
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)a->door.port)};
     int fd, on = 1;
 
     if (inet_pton(AF_INET, address, &to.sin_addr) != 1)
@@ -62,7 +62,7 @@ static int knock(agent *a, int *out, err *e)
         *out = fd;
         return 0;
     }
-    err_set(e, ERR_PEER, "the coordinator at %s:%d: %s", address, a->how->port, strerror(errno));
+    err_set(e, ERR_PEER, "the coordinator at %s:%d: %s", address, a->door.port, strerror(errno));
     close(fd);
     return ERR_PEER;
 }
@@ -75,7 +75,7 @@ static void greet(agent *a, err *e)
     if (getsockopt(wire_fd(a->boss), SOL_SOCKET, SO_ERROR, &failed, &n) != 0)
         failed = errno;
     if (failed) {
-        err_set(e, ERR_PEER, "the coordinator at %s:%d: %s", a->how->address[a->address], a->how->port, strerror(failed));
+        err_set(e, ERR_PEER, "the coordinator at %s:%d: %s", a->door.address[a->address], a->door.port, strerror(failed));
         return;
     }
     a->tie = TIE_GREETING;
@@ -91,7 +91,7 @@ static int say_hello(agent *a, const json_t *o, err *e)
     json_t *hello;
 
     TRY(json_get_text(o, "nonce", &theirs, e));
-    TRY(wire_seal(a->boss, a->how->token, a->nonce, theirs, e));
+    TRY(wire_seal(a->boss, a->door.token, a->nonce, theirs, e));
     node_look(&node);
     hello = json_pack("{s:i, s:s, s:i, s:i, s:i, s:I, s:I, s:o}", "protocol", LINK_PROTOCOL, "node", a->how->node, "pid",
                       (int)getpid(), "slots", a->how->slots, "cores", node.cores, "memory", (json_int_t)node.memory, "epoch",
@@ -151,12 +151,23 @@ static void on_boss(void *arg, bool readable, bool writable)
     tie_close(a);
 }
 
+/* The farm may have been started again somewhere else. */
+static void look_again(agent *a)
+{
+    door d;
+
+    if (a->how->farm && door_read(&d, a->how->farm, NULL) == 0)
+        a->door = d;
+}
+
 static void find(agent *a)
 {
     int fd = -1;
 
     a->tried_ns = clock_ns();
-    a->address = (a->address + 1) % a->how->addresses;
+    a->address = (a->address + 1) % a->door.addresses;
+    if (a->address == 0)
+        look_again(a);
     if (knock(a, &fd, &a->trouble) != 0)
         return;
     a->boss = wire_new(fd);
@@ -195,7 +206,7 @@ void tie_tick(agent *a)
     if (a->tie == TIE_UP) {
         beat(a);
     } else if (a->tie != TIE_NONE) {
-        if (now - a->tried_ns > GREETING)
+        if (now - a->tried_ns > (a->tie == TIE_CONNECTING ? CONNECT : GREETING))
             tie_close(a);
     } else if (now - a->tried_ns >= RETRY && !a->leaving) {
         find(a);
@@ -204,7 +215,7 @@ void tie_tick(agent *a)
         give_up(a, "the coordinator does not answer");
     if (a->welcome && !a->leaving && now - a->proof_ns > LINK_LEASE_S * SECOND)
         task_leave(a);
-    if (a->welcome && !a->leaving && now - a->proof_ns > GONE)
+    if (a->welcome && !a->leaving && now - a->proof_ns > (a->how->farm ? GONE_LATE : GONE))
         give_up(a, "the coordinator is gone");
 }
 

@@ -30,6 +30,7 @@ static int command_help(int argc, char **argv);
 
 static const command commands[] = {
     {"train", command_train, NULL, false, "train what a farm file asks for; goes on where it was left"},
+    {"agent", command_agent, NULL, false, "one more node for a farm that runs: --join FARM"},
     {"plan", command_plan, NULL, false, "check a farm file, its pictures and its model; train nothing"},
     {"status", command_status, NULL, false, "how far a farm is"},
     {"top", command_top, NULL, false, "the same, again and again"},

@@ -8,11 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
+
+enum { FILES_MOST = 4096 };
 
 int child_program(char out[FS_PATH], const char *name, err *e)
 {
@@ -59,6 +62,27 @@ static void set_threads(int n)
     set_number("OMP_NUM_THREADS", n);
     set_number("OPENBLAS_NUM_THREADS", n);
     setenv("OMP_WAIT_POLICY", "passive", 1);
+}
+
+/* What a process may take from the others: memory of its own (shared files do not count), descriptors; and no core files,
+ * which would hold users' pictures. A sanitizer's shadow is no memory. */
+static void set_limits(uint64_t memory)
+{
+    struct rlimit none = {0, 0}, files, data;
+
+    setrlimit(RLIMIT_CORE, &none);
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_max = files.rlim_cur = files.rlim_max < FILES_MOST ? files.rlim_max : FILES_MOST;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+#ifndef __SANITIZE_ADDRESS__
+    if (memory > 0 && getrlimit(RLIMIT_DATA, &data) == 0 && memory < data.rlim_max) {
+        data.rlim_max = data.rlim_cur = memory;
+        setrlimit(RLIMIT_DATA, &data);
+    }
+#else
+    (void)memory, (void)data;
+#endif
 }
 
 /* A fat worker is a better victim of the kernel than a small agent. */
@@ -110,6 +134,7 @@ static _Noreturn void become(const child_spec *c, pid_t parent)
     if (c->threads > 0)
         set_threads(c->threads);
     offer_to_oom_killer();
+    set_limits(c->memory);
     execv(c->argv[0], (char *const *)(uintptr_t)c->argv);
     _exit(127);
 }

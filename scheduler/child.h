@@ -3,6 +3,7 @@
 /* Other programs, started so that none can outlive us: each leads a process group of its own and is killed by the
  * kernel when we die. They inherit nothing but what is named here. */
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "cluster/base/err.h"
@@ -13,6 +14,7 @@ typedef struct {
     int fd;                   /* becomes descriptor 3; -1: none */
     int out, err;             /* become 1 and 2; -1: as ours */
     int threads;              /* for OpenMP and BLAS; 0: leave alone */
+    uint64_t memory;          /* bytes of its own it may have; 0: as many as there are */
 } child_spec;
 
 /* The program beside our own: "cfarm-worker". First in $CFARM_PROGRAMS, where that is set. ERR_INPUT: it is not

@@ -4,6 +4,7 @@
  * (coordinator.h). */
 
 int command_train(int argc, char **argv);
+int command_agent(int argc, char **argv);
 int command_plan(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_top(int argc, char **argv);

@@ -135,7 +135,7 @@ static int start(crew *c, err *e)
 {
     char program[FS_PATH];
     const char *argv[] = {program, "--fd", "3", NULL};
-    child_spec spec = {.argv = argv, .threads = c->of->how->threads};
+    child_spec spec = {.argv = argv, .threads = c->of->how->threads, .memory = c->of->how->memory};
     int ends[2], rc;
 
     TRY(child_program(program, "cfarm-worker", e));

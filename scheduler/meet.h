@@ -4,19 +4,13 @@
  * After that no MPI call can hang on a dead rank, and a rank's death is only that agent's. Without a launcher MPI is
  * not touched at all. */
 #include "cluster/base/err.h"
-#include "cluster/node/node.h"
-
-enum { MEET_TOKEN = 65 };
+#include "scheduler/door.h"
 
 /* What rank 0 tells all. */
 typedef struct {
     int go;                    /* 0: nothing to be done here, leave with `status` */
     int status;
-    int port;
-    int addresses;
-    char address[NODE_ADDRESSES][NODE_ADDRESS];
-    char token[MEET_TOKEN];
-    int64_t workers, threads;  /* as the farm file has them; negative: auto */
+    door door;
 } meet_notice;
 
 typedef struct {

@@ -14,23 +14,24 @@
 #include "scheduler/child.h"
 #include "scheduler/commands.h"
 #include "scheduler/coordinator.h"
-#include "scheduler/meet.h"
+#include "scheduler/join.h"
 #include "scheduler/prepare.h"
 
 typedef struct {
     const char *path;
     int workers;
-    bool retry, serve;
+    bool retry, serve, open;
 } train_options;
 
 static int usage(void)
 {
-    fputs("usage: cfarm train FARM [--workers N] [--retry] [--serve]\n"
+    fputs("usage: cfarm train FARM [--workers N] [--retry] [--serve] [--open]\n"
           "  FARM          a farm file; or a farm's folder, which goes on as it was accepted\n"
           "  --workers N   workers on each node (limits.workers); without it one for each rank of the launcher there,\n"
           "                and without a launcher one for each two cores and 8 GiB\n"
           "  --retry       try quarantined and rejected concepts again\n"
-          "  --serve       stay when all is done, for what cfarm add brings; Ctrl-C or cfarm drain ends it\n",
+          "  --serve       stay when all is done, for what cfarm add brings; Ctrl-C or cfarm drain ends it\n"
+          "  --open        let agents of other machines join (cfarm agent --join); over several nodes and in a Slurm job they can\n",
           stderr);
     return FARM_BAD_INPUT;
 }
@@ -42,6 +43,8 @@ static bool parse(train_options *o, int argc, char **argv)
             o->retry = true;
         else if (strcmp(argv[i], "--serve") == 0)
             o->serve = true;
+        else if (strcmp(argv[i], "--open") == 0)
+            o->open = true;
         else if (strcmp(argv[i], "--workers") == 0 && i + 1 < argc && atoi(argv[i + 1]) > 0)
             o->workers = atoi(argv[++i]);
         else if (argv[i][0] != '-' && !o->path)
@@ -63,9 +66,9 @@ typedef struct {
     bool serve;
 } host;
 
-static int make_token(char out[MEET_TOKEN], err *e)
+static int make_token(char out[DOOR_TOKEN], err *e)
 {
-    unsigned char bytes[(MEET_TOKEN - 1) / 2];
+    unsigned char bytes[(DOOR_TOKEN - 1) / 2];
 
     if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
         return err_set(e, ERR_IO, "no random numbers for the farm's token: %s", strerror(errno));
@@ -104,19 +107,23 @@ static int keep_status(const char *dir, int status, err *e)
 
 static int open_house(host *h, const train_options *o, err *e)
 {
+    door *d = &h->notice.door;
     int rank, size;
+    bool far;
 
     TRY(meet_launched(&rank, &size, e));
-    TRY(coordinator_listen(&h->listen, &h->notice.port, size > 1 && !meet_one_node(), e));
-    TRY(make_token(h->notice.token, e));
-    if (size > 1 && !meet_one_node())
-        h->notice.addresses = node_addresses(h->notice.address);
+    far = o->open || getenv("SLURM_JOB_ID") || (size > 1 && !meet_one_node());
+    TRY(coordinator_listen(&h->listen, &d->port, far, e));
+    TRY(make_token(d->token, e));
+    if (far)
+        d->addresses = node_addresses(d->address);
     else
-        strcpy(h->notice.address[h->notice.addresses++], "127.0.0.1");
-    h->notice.workers = o->workers > 0 ? o->workers : h->p.f->limits.workers;
-    h->notice.threads = h->p.f->limits.threads;
+        strcpy(d->address[d->addresses++], "127.0.0.1");
+    d->workers = o->workers > 0 ? o->workers : h->p.f->limits.workers;
+    d->threads = h->p.f->limits.threads;
+    d->memory = h->p.f->limits.memory;
     h->notice.go = 1;
-    return 0;
+    return door_write(d, h->p.l->dir, e);
 }
 
 static int prepare_rest(host *h, const train_options *o, json_t **checked, err *e)
@@ -169,8 +176,6 @@ static void prepare_or_tell(host *h, const train_options *o)
 /* Settings that are understood and do nothing yet are not passed over in silence. */
 static void tell_ignored(logger *log, const farmfile *f)
 {
-    if (f->limits.memory < 0.9)
-        log_event(log, "without-effect", TEXT("setting", "limits.memory"));
     if (f->limits.pack_max > 1)
         log_event(log, "without-effect", TEXT("setting", "limits.pack_max"));
     if (f->limits.time_limit >= 0)
@@ -182,7 +187,7 @@ static void tell_ignored(logger *log, const farmfile *f)
 static int coordinate(host *h)
 {
     coordinator_options o = {.l = h->p.l, .name = h->p.f->name, .base = h->p.f->base, .listen = h->listen,
-                             .token = h->notice.token, .agents = h->place->nodes, .serve = h->serve};
+                             .token = h->notice.door.token, .agents = h->place->nodes, .serve = h->serve};
     char path[FS_PATH];
     err e = {0};
     int status;
@@ -241,39 +246,6 @@ static int replace_coordinator(void *arg, pid_t *pid, err *e)
     return fork_coordinator(arg, coordinate_again, pid, e);
 }
 
-/* Where the launcher does not say it by its ranks: a worker for each two cores, as long as there is memory for its
- * model (8 GiB hold Stable Diffusion 1.5 in f32 with its activations). */
-static int auto_slots(const meet_place *place, const node_facts *node)
-{
-    int by_cores = node->cores / 2, by_memory = (int)(node->memory_free >> 33);
-    int n = by_cores < by_memory ? by_cores : by_memory;
-
-    if (place->local_size > 1)
-        return place->local_size;
-    return n > 1 ? n : 1;
-}
-
-static int serve(const meet_notice *n, const meet_place *place, agent_coordinator *coordinator)
-{
-    agent_options o = {.address = (const char (*)[NODE_ADDRESS])n->address, .addresses = n->addresses, .port = n->port,
-                       .token = n->token, .coordinator = coordinator};
-    node_facts node;
-    err e = {0};
-
-    if (node_cores_use(&place->cores, &e) != 0)
-        fprintf(stderr, "cfarm: %s\n", e.text); /* slower, not wrong */
-    node_look(&node);
-    o.node = node.name;
-    o.slots = n->workers > 0 ? (int)n->workers : auto_slots(place, &node);
-    o.threads = n->threads > 0 ? (int)n->threads : node.cores / o.slots;
-    if (o.threads < 1)
-        o.threads = 1;
-    if (agent_run(&o, &e) == 0)
-        return FARM_DONE;
-    fprintf(stderr, "cfarm: agent on %s: %s\n", node.name, e.text);
-    return FARM_BROKEN;
-}
-
 static int wait_for(agent_coordinator *c)
 {
     char ending[96];
@@ -301,8 +273,9 @@ static int host_farm(host *h, const meet_place *place)
         return FARM_BROKEN;
     }
     prepare_free(&h->p); /* the coordinator has its own, and the lock; the socket stays, for the next one */
-    serve(&h->notice, place, &c);
+    join_farm(&h->notice.door, place, &c, NULL);
     close(h->listen);
+    door_remove(h->dir);
     return wait_for(&c);
 }
 
@@ -332,7 +305,7 @@ int command_train(int argc, char **argv)
     } else if (place.rank == 0) {
         status = host_farm(&h, &place);
     } else if (place.local_rank == 0) {
-        status = serve(&h.notice, &place, NULL);
+        status = join_farm(&h.notice.door, &place, NULL, NULL);
     }
     prepare_free(&h.p);
     return status;

@@ -62,7 +62,7 @@ static void say_error(worker *w, const err *e)
 {
     static const struct { err_code code; const char *blame; bool retry; } judge[] = {
         {ERR_INPUT, "job", false}, {ERR_SHAPE, "job", false}, {ERR_IO, "store", true},
-        {ERR_MEMORY, "node", true}, {ERR_DEVICE, "gpu", true}, {ERR_PEER, "node", true},
+        {ERR_MEMORY, "job", true}, {ERR_DEVICE, "gpu", true}, {ERR_PEER, "node", true},
     };
 
     for (size_t i = 0; i < sizeof judge / sizeof *judge; i++)

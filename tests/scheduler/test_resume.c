@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -222,6 +223,120 @@ static void a_coordinator_that_slept_goes_on(void **unused)
     assert_int_equal(t.fails, 0);
 }
 
+/* ---- agents that come later ----------------------------------------------------------------------------------- */
+
+static pid_t join_begin(const farm *f, const char *workers)
+{
+    char dir[128];
+    const char *argv[] = {cfarm, "agent", "--join", dir, "--workers", workers, NULL};
+
+    snprintf(dir, sizeof dir, "%s/pets", f->dir);
+    return launch(f, argv);
+}
+
+static const char MANY[] = " - {name: a, steps: 60, fake: {step_ms: 20, says: 5}}\n - {name: b, steps: 60, fake: {step_ms: 20, says: 5}}\n"
+                           " - {name: c, steps: 60, fake: {step_ms: 20, says: 5}}";
+
+static void a_late_agent_joins_works_and_is_sent_home(void **unused)
+{
+    farm f = farm_new(MANY, "");
+    pid_t pid = train_begin(&f, "1"), late;
+    char path[256];
+    struct stat st;
+    (void)unused;
+    wait_for_words(&f, "a is at step 5");
+    snprintf(path, sizeof path, "%s/pets/door", f.dir);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    late = join_begin(&f, "2");
+    wait_for_words(&f, "c is at step 5"); /* it would wait its turn else */
+    expect_end(&f, pid, 0);
+    expect_end(&f, late, 0);
+    assert_false(fs_exists(path));
+    assert_int_equal(journal_of(&f).starts, 3);
+    nothing_is_left(&f);
+    expect_end(&f, join_begin(&f, "1"), 2); /* nobody is at home */
+    wait_for_words(&f, "no farm runs here");
+}
+
+/* What it trained is kept, and goes on elsewhere; nobody is blamed. */
+static void a_late_agent_that_is_told_to_go_leaves_its_training_to_others(void **unused)
+{
+    static const int by[] = {SIGTERM, SIGUSR1};
+    (void)unused;
+    for (int i = 0; i < 2; i++) {
+        farm f = farm_new(LONG, "");
+        pid_t pid = train_begin(&f, "1"), late;
+        wait_for_words(&f, "a is at step 5");
+        late = join_begin(&f, "1");
+        wait_for_words(&f, "b is at step 5");
+        kill(late, by[i]);
+        expect_end(&f, late, 0);
+        expect_end(&f, pid, 0);
+        assert_true(farm_said(&f, "b goes on from step"));
+        assert_int_equal(journal_of(&f).fails, 0);
+        nothing_is_left(&f);
+    }
+}
+
+static void a_late_agent_that_is_killed_costs_its_node_only(void **unused)
+{
+    farm f = farm_new(LONG, "");
+    pid_t pid = train_begin(&f, "1"), late;
+    tally t;
+    (void)unused;
+    wait_for_words(&f, "a is at step 5");
+    late = join_begin(&f, "1");
+    wait_for_words(&f, "b is at step 5");
+    kill(late, SIGKILL);
+    waitpid(late, NULL, 0);
+    expect_end(&f, pid, 0);
+    t = journal_of(&f);
+    assert_int_equal(t.dones, 2);
+    assert_int_equal(t.fails, 1);
+    assert_int_equal(t.starts, 3);
+    nothing_is_left(&f);
+}
+
+/* The farm's first node dies and the farm is started again, at another port: the other node has gone on meanwhile. */
+static void a_farm_started_again_finds_its_other_nodes_at_work(void **unused)
+{
+    farm f = farm_new(LONG, "");
+    pid_t pid = train_begin(&f, "1"), late;
+    tally t;
+    (void)unused;
+    wait_for_words(&f, "a is at step 5");
+    late = join_begin(&f, "1");
+    wait_for_words(&f, "b is at step 5");
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    pid = train_begin(&f, "1");
+    wait_for_words(&f, "goes-on concept b");
+    expect_end(&f, pid, 0);
+    expect_end(&f, late, 0);
+    t = journal_of(&f);
+    assert_int_equal(t.dones, 2);
+    nothing_is_left(&f);
+}
+
+/* ---- limits --------------------------------------------------------------------------------------------------- */
+
+static void workers_have_limits(void **unused)
+{
+    farm f = farm_new(" - {name: a, fake: {step_ms: 100, says: 1}}", "limits: {memory: 50%}");
+    char cmd[400];
+    pid_t pid = train_begin(&f, "1");
+    (void)unused;
+    wait_for_words(&f, "a is at step 1");
+    snprintf(cmd, sizeof cmd,
+             "for p in $(cat /proc/%d/task/%d/children); do grep -q cfarm-worker /proc/$p/cmdline || continue; "
+             "grep -Eq 'core file size +0 +0 ' /proc/$p/limits && grep -Eq 'open files +[0-9]+ +[0-9]+ ' /proc/$p/limits && "
+             "test $(awk '/open files/{print $5}' /proc/$p/limits) -le 4096 && "
+             "test $(cat /proc/$p/oom_score_adj) -ge 500 && exit 0; done; exit 1", pid, pid);
+    assert_int_equal(system(cmd), 0);
+    expect_end(&f, pid, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +350,11 @@ int main(void)
         cmocka_unit_test(a_gang_outlives_its_coordinator),
         cmocka_unit_test(a_coordinator_that_cannot_live_ends_the_farm),
         cmocka_unit_test(a_coordinator_that_slept_goes_on),
+        cmocka_unit_test(a_late_agent_joins_works_and_is_sent_home),
+        cmocka_unit_test(a_late_agent_that_is_told_to_go_leaves_its_training_to_others),
+        cmocka_unit_test(a_late_agent_that_is_killed_costs_its_node_only),
+        cmocka_unit_test(a_farm_started_again_finds_its_other_nodes_at_work),
+        cmocka_unit_test(workers_have_limits),
     };
 
     return cmocka_run_group_tests(tests, open_farms, farms_close);

@@ -1,0 +1,81 @@
+/* `cfarm agent --join FARM`, and what every agent does first: see what this machine has. */
+#include "scheduler/join.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/fs.h"
+#include "scheduler/commands.h"
+#include "scheduler/coordinator.h"
+
+/* Where the launcher does not say it by its ranks: a worker for each two cores, as long as there is memory for its
+ * model (8 GiB hold Stable Diffusion 1.5 in f32 with its activations). */
+static int auto_slots(const meet_place *place, const node_facts *node)
+{
+    int by_cores = node->cores / 2, by_memory = (int)(node->memory_free >> 33);
+    int n = by_cores < by_memory ? by_cores : by_memory;
+
+    if (place->local_size > 1)
+        return place->local_size;
+    return n > 1 ? n : 1;
+}
+
+int join_farm(const door *d, const meet_place *place, agent_coordinator *coordinator, const char *farm)
+{
+    agent_options o = {.door = *d, .coordinator = coordinator, .farm = farm};
+    node_facts node;
+    err e = {0};
+
+    if (node_cores_use(&place->cores, &e) != 0)
+        fprintf(stderr, "cfarm: %s\n", e.text); /* slower, not wrong */
+    node_look(&node);
+    o.node = node.name;
+    o.slots = d->workers > 0 ? (int)d->workers : auto_slots(place, &node);
+    o.threads = d->threads > 0 ? (int)d->threads : node.cores / o.slots;
+    if (o.threads < 1)
+        o.threads = 1;
+    o.memory = (uint64_t)(d->memory * (double)node.memory) / (uint64_t)o.slots;
+    if (agent_run(&o, &e) == 0)
+        return FARM_DONE;
+    fprintf(stderr, "cfarm: agent on %s: %s\n", node.name, e.text);
+    return FARM_BROKEN;
+}
+
+static int usage(void)
+{
+    fputs("usage: cfarm agent --join FARM [--workers N]\n"
+          "  --join FARM   the folder of a farm that runs, on this machine or another; one that runs on another\n"
+          "                must be reachable: started over several nodes, in a Slurm job, or with --open\n"
+          "  --workers N   workers on this node; without it as the farm has it, or one for each two cores and 8 GiB\n"
+          "TERM and USR1 make it leave: what it trains is kept in the farm's folder, and goes on elsewhere\n",
+          stderr);
+    return FARM_BAD_INPUT;
+}
+
+int command_agent(int argc, char **argv)
+{
+    const char *farm = NULL;
+    int workers = 0;
+    meet_place place = {.size = 1, .local_size = 1, .nodes = 1};
+    door d;
+    err e = {0};
+
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--join") == 0 && i + 1 < argc && !farm)
+            farm = argv[++i];
+        else if (strcmp(argv[i], "--workers") == 0 && i + 1 < argc && atoi(argv[i + 1]) > 0)
+            workers = atoi(argv[++i]);
+        else
+            return usage();
+    if (!farm)
+        return usage();
+    if (door_read(&d, farm, &e) != 0) {
+        fprintf(stderr, "cfarm agent: %s\n", e.text);
+        return FARM_BAD_INPUT;
+    }
+    if (workers > 0)
+        d.workers = workers;
+    node_cores_get(&place.cores);
+    return join_farm(&d, &place, NULL, farm);
+}
