@@ -244,14 +244,16 @@ static bool own_slots(const sched *s, const sched_event *ev)
     return true;
 }
 
+/* In the journal (node -1) an attempt that was given back without a record runs still. */
 static int check_adoption(const sched *s, const sched_event *ev, err *e)
 {
     const sched_job *j;
+    bool free;
 
     TRY(check_job(s, ev, e));
     j = &s->job[ev->job];
-    if (j->spec.kind != JOB_TRAIN || j->state != JOB_QUEUED || j->blocked || j->gang != 0 || ev->attempt != j->attempt ||
-        ev->attempt == 0)
+    free = j->state == JOB_QUEUED && !j->blocked && j->gang == 0;
+    if (j->spec.kind != JOB_TRAIN || !(free || (ev->node < 0 && sched_running(j))) || ev->attempt != j->attempt || ev->attempt == 0)
         return err_set(e, ERR_PEER, "%s attempt %d: late, it is %s in attempt %d", j->spec.name, ev->attempt,
                        job_state_name(j->state), j->attempt);
     if (ev->gang < 1 || ev->gang > j->spec.leaves || (ev->gang & (ev->gang - 1)) != 0 ||
