@@ -39,9 +39,9 @@ int regset_check(const regset_cfg *c, err *e)
 
 static void write_recipe(regset_need *out, const regset_cfg *c, const char *model)
 {
-    json_t *o = json_pack("{s:i s:s s:s s:s s:I s:f s:f s:I}", "version", 1, "model", model, "prompt", out->prompt, "sampler",
-                          c->sampler, "steps", (json_int_t)c->sampling_steps, "guidance", c->guidance, "eta", c->eta, "seed",
-                          (json_int_t)c->seed);
+    json_t *o = json_pack("{s:i s:s s:s s:s s:I s:f s:f s:I}", "version", 1, "model", model, "prompt", out->prompt,
+                          "sampler", c->sampler, "steps", (json_int_t)c->sampling_steps, "guidance", c->guidance, "eta",
+                          c->eta, "seed", (json_int_t)c->seed);
     char *text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
 
     CHECK((size_t)snprintf(out->recipe, sizeof out->recipe, "%s\n", text) < sizeof out->recipe);
@@ -78,8 +78,11 @@ static int check_made(const regset_need *need, err *e)
     TRY(fs_read(path, &text, &n, MOST, e));
     bool same = strcmp(text, need->recipe) == 0;
     free(text);
-    return same ? 0 : err_set(e, ERR_INPUT, "%s: the pictures there were made otherwise than these settings say (%s tells how); give "
-                                            "another folder, or none", need->folder, REGSET_MADE);
+    return same ? 0
+                : err_set(e, ERR_INPUT,
+                          "%s: the pictures there were made otherwise than these settings say (%s tells how); give "
+                          "another folder, or none",
+                          need->folder, REGSET_MADE);
 }
 
 int regset_missing(regset_need *out, const regset_cfg *c, const char *root, const char *own, const char *model, err *e)
@@ -103,7 +106,8 @@ int regset_missing(regset_need *out, const regset_cfg *c, const char *root, cons
     return 0;
 }
 
-static int open_generated(image_list *out, const regset_cfg *c, const char *root, const char *own, const char *model, err *e)
+static int open_generated(image_list *out, const regset_cfg *c, const char *root, const char *own, const char *model,
+                          err *e)
 {
     char name[32], path[FS_PATH];
     regset_need need;
@@ -226,7 +230,7 @@ static int nearest_first(const void *a, const void *b)
 }
 
 /* The `want` entries most like it, of those at least `least` alike; how many there were of these. */
-static size_t choose(image_list *out, image_list *pool, const double near[], double least, size_t want)
+static size_t choose(image_list *out, double *lowest, image_list *pool, const double near[], double least, size_t want)
 {
     ranked *r = NEW_N(ranked, pool->n);
     size_t n = 0;
@@ -241,6 +245,7 @@ static size_t choose(image_list *out, image_list *pool, const double near[], dou
         out->at[i] = pool->at[r[i].i];
         pool->at[r[i].i] = (image_entry){0};
     }
+    *lowest = out->n > 0 ? r[out->n - 1].near : 0;
     free(r);
     return n;
 }
@@ -271,40 +276,71 @@ static int open_pool(image_list *pool, const regset_cfg *c, const char *root, er
     return pool->n >= wanted(c) ? 0 : too_few(c, pool->n, "captioned pictures", false, e);
 }
 
-static int open_chosen(image_list *out, const regset_cfg *c, const char *root, const char *own,
+static int fewer_than_wanted(const regset_cfg *c, const regset_told *told, const char *own, err *e)
+{
+    char least[128];
+
+    snprintf(least, sizeof least, "of %zu captions are as near as %.3g to \"%.60s\"", told->of, c->similarity, own);
+    return too_few(c, told->found, least, true, e);
+}
+
+/* An index's path where it is a file that `cfarm reg index` made, else false. */
+static bool is_file(char path[FS_PATH], const regset_cfg *c, const char *root)
+{
+    return fs_join(path, root, c->index, NULL) == 0 && reg_index_is(path);
+}
+
+static int captions_twice(const regset_cfg *c, err *e)
+{
+    return err_set(e, ERR_INPUT, "%s: captions beside an index that has its own; leave captions out", c->index);
+}
+
+static int open_indexed(image_list *out, regset_told *told, const regset_cfg *c, const char *path, const char *root,
+                        const char *own, const regset_embed *embed, err *e)
+{
+    if (c->captions[0])
+        return captions_twice(c, e);
+    TRY(regset_from_index(out, told, path, root, own, c->similarity, wanted(c), embed, e));
+    return told->found < wanted(c) ? fewer_than_wanted(c, told, own, e) : 0;
+}
+
+static int open_chosen(image_list *out, regset_told *told, const regset_cfg *c, const char *root, const char *own,
                        const regset_embed *embed, err *e)
 {
     image_list pool = {0};
     double *near = NULL;
-    char least[128];
+    char path[FS_PATH];
 
     CHECK(embed && embed->dim > 0);
+    if (is_file(path, c, root))
+        return open_indexed(out, told, c, path, root, own, embed, e);
     int rc = open_pool(&pool, c, root, e);
     if (rc == 0) {
         near = NEW_N(double, pool.n);
         rc = compare_all(near, &pool, own, embed, e);
     }
     if (rc == 0) {
-        size_t found = choose(out, &pool, near, c->similarity, wanted(c));
-        snprintf(least, sizeof least, "of %zu captions are as near as %.3g to \"%.60s\"", pool.n, c->similarity, own);
-        if (found < wanted(c))
-            rc = too_few(c, found, least, true, e);
+        told->of = pool.n;
+        told->found = choose(out, &told->lowest, &pool, near, c->similarity, wanted(c));
+        if (told->found < wanted(c))
+            rc = fewer_than_wanted(c, told, own, e);
     }
     image_list_free(&pool);
     free(near);
     return rc;
 }
 
-int regset_open(image_list *out, const regset_cfg *c, const char *root, const char *own, const char *model,
-                const regset_embed *embed, err *e)
+int regset_open(image_list *out, regset_told *told, const regset_cfg *c, const char *root, const char *own,
+                const char *model, const regset_embed *embed, err *e)
 {
     int rc = 0;
 
     *out = (image_list){0};
+    *told = (regset_told){0};
     if (c->generate > 0)
         rc = open_generated(out, c, root, own, model, e);
     else if (c->index[0])
-        rc = open_chosen(out, c, root, own, embed, e);
+        rc = open_chosen(out, told, c, root, own, embed, e);
     else if (c->images[0])
         rc = open_given(out, c, root, own, e);
     if (rc != 0)
@@ -312,19 +348,38 @@ int regset_open(image_list *out, const regset_cfg *c, const char *root, const ch
     return rc;
 }
 
+/* Enough captions there to choose from? */
+static int look_at_index(const regset_cfg *c, const char *root, err *e)
+{
+    image_list pool = {0};
+    char path[FS_PATH];
+    reg_index *x;
+    int rc;
+
+    if (!is_file(path, c, root)) {
+        rc = open_pool(&pool, c, root, e);
+        image_list_free(&pool);
+        return rc;
+    }
+    if (c->captions[0])
+        return captions_twice(c, e);
+    TRY(reg_index_open(&x, path, e));
+    size_t n = (size_t)reg_index_count(x);
+    reg_index_close(x);
+    return n >= wanted(c) ? 0 : too_few(c, n, "captioned pictures", false, e);
+}
+
 int regset_look(image_list *out, uint32_t *later, const regset_cfg *c, const char *root, const char *own, err *e)
 {
+    regset_told told;
     regset_need need;
 
     *out = (image_list){0};
     *later = 0;
     if (c->generate == 0 && !c->index[0])
-        return regset_open(out, c, root, own, NULL, NULL, e);
+        return regset_open(out, &told, c, root, own, NULL, NULL, e);
     *later = (uint32_t)(c->generate > 0 ? (size_t)c->generate : wanted(c));
     if (c->generate > 0)
         return regset_missing(&need, c, root, own, NULL, e);
-    image_list pool = {0};
-    int rc = open_pool(&pool, c, root, e);
-    image_list_free(&pool);
-    return rc;
+    return look_at_index(c, root, e);
 }

@@ -166,7 +166,7 @@ static int open_one(subject *s, const data_cfg *c, int i, const opening *how, er
     TRY(own_caption(&own, c, s->cfg, e));
     const regset_cfg *reg = &s->cfg->reg;
     int rc = how->seen ? regset_look(class_list, &s->later, reg, c->root, own, e)
-                       : regset_open(class_list, reg, c->root, own, c->model, how->embed, e);
+                       : regset_open(class_list, &s->told, reg, c->root, own, c->model, how->embed, e);
     free(own);
     if (rc != 0)
         return err_wrap(e, "regularisation");

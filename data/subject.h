@@ -74,6 +74,7 @@ typedef struct {
     const subject_cfg *cfg;
     subject_picture *target, *prior; /* prior: the class's; may be empty */
     uint32_t targets, priors;
+    regset_told told;                /* how class pictures were chosen from an index */
     caption_lines forms;             /* captions to draw from in place of the targets' own; n 0: none */
     uint32_t later;                  /* by subjects_look: class pictures still to be generated or chosen */
     image_list keep[2];              /* owns paths and captions */

@@ -46,7 +46,7 @@
     {.key = "regularisation.seed", .type = CFG_INT, CFG_AT(subject_cfg, reg.seed), .fallback = "0", .least = 0,        \
      .most = 9e15, .help = "and this seed"},                                                                           \
     {.key = "regularisation.index", .type = CFG_TEXT, CFG_AT(subject_cfg, reg.index), .fallback = "",                  \
-     .help = "captioned folder or list to choose from by likeness of captions"},                                       \
+     .help = "captioned folder or list, or a file of cfarm reg index, to choose from by captions"},                    \
     {.key = "regularisation.similarity", .type = CFG_REAL, CFG_AT(subject_cfg, reg.similarity), .fallback = "0.85",    \
      .least = -1, .most = 1, .help = "least cosine between a caption of the index and the class's own"},               \
     {.key = "regularisation.count", .type = CFG_INT, CFG_AT(subject_cfg, reg.count), .fallback = "0",                  \

@@ -52,6 +52,7 @@ static const command commands[] = {
     {"import", NULL, "cfarm-merge", true, "read what other programs wrote"},
     {"sample", NULL, "cfarm-sample", false, "make pictures"},
     {"eval", NULL, "cfarm-eval", true, "measure how well a concept was learned"},
+    {"reg", NULL, "cfarm-eval", true, "index captioned pictures, for regularisation"},
     {"bench", NULL, "cfarm-worker", true, "how fast this machine is at a model's parts"},
     {"doctor", command_doctor, NULL, false, "what this machine has"},
     {"version", command_version, NULL, false, "the version"},

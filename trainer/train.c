@@ -111,6 +111,22 @@ static int find_kept(training *t, err *e)
     return rc;
 }
 
+/* How class pictures were chosen: what an index gave can be seen nowhere else. */
+static void tell_chosen(const training *t)
+{
+    const subjects *all = batch_subjects(t->batches);
+
+    for (int i = 0; i < all->n && t->job->say && comm_rank(t->job->gang) == 0; i++) {
+        const subject *s = &all->at[i];
+        char text[256];
+        if (s->told.of == 0)
+            continue;
+        snprintf(text, sizeof text, "regularisation of %.60s: %zu of %zu captions are as near as %.3g, the farthest of %u taken is at %.4f",
+                 s->cfg->class_word, s->told.found, s->told.of, s->cfg->reg.similarity, (unsigned)s->priors, s->told.lowest);
+        t->job->say(t->job->arg, text);
+    }
+}
+
 static int open_data(training *t, err *e)
 {
     const data_cfg *d = &t->data;
@@ -126,6 +142,7 @@ static int open_data(training *t, err *e)
 
     TRY(find_kept(t, e));
     TRY(batch_open(&t->batches, d, t->words, &o, e));
+    tell_chosen(t);
     if (!t->pool)
         t->pool = t->own = latents_pool_new(t->model, batch_side(t->batches), LATENTS_KEPT);
     t->latents = latents_new(t->pool, t->batches, t->kept);
