@@ -220,6 +220,13 @@ static void free_factors(concept_factors *f)
         free(f->label[i]);
     free(f->label);
     free_matrices(f->matrix, f->matrices);
+    for (int i = 0; f->key && i < f->rank; i++)
+        free(f->key[i]);
+    free(f->key);
+    free(f->source);
+    free(f->wanted);
+    free(f->k);
+    free(f->bos);
     free(f->left);
     free(f->right);
 }

@@ -83,6 +83,13 @@ typedef struct {
     char **label;           /* [rank]: which target row each factor answers for */
     float *left;            /* [outs, rank] */
     double *right;          /* [rank, width] */
+    /* What another merge needs to know of this one, so that a source can be added, taken out or weighed without the
+     * files of the others; NULL in files that do not keep it. */
+    int *source;    /* [rank] which of the sources asks for the row */
+    char **key;     /* [rank] as concept_row.key, with the merged file's words */
+    double *wanted; /* [rank] as concept_row.wanted */
+    float *k;       /* [rank, width] */
+    float *bos;     /* [width] */
 } concept_factors;
 
 /* One concept of a bank: dW = left' right on the positions of a prompt that its words address. Which those are:
@@ -108,6 +115,7 @@ typedef struct {
     char *name;   /* file name without folders */
     char *sha256; /* root digest of the file's contents (store_digest) */
     char *words;  /* "<new1>" or "<new1> as <new2>", joined by ", " */
+    double weight; /* of its update; 0 stands for 1 */
 } concept_source;
 
 typedef struct {

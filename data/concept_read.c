@@ -239,6 +239,31 @@ static int get_samples(store *s, concept *c, err *e)
     return rc;
 }
 
+static int get_factor_rows(store *s, concept_factors *f, err *e)
+{
+    int64_t *source = NULL, n = 0;
+    int rc;
+    if (!store_has(s, "/factors/k"))
+        return 0;
+    TRY(store_load(s, "/factors/source", shape1(I64, f->rank), (void **)&source, NULL, e));
+    f->source = NEW_N(int, f->rank);
+    rc = store_load_texts(s, "/factors/keys", &f->key, &n, e);
+    for (int i = 0; rc == 0 && i < f->rank; i++) {
+        if (n != f->rank || source[i] < 0 || source[i] > INT32_MAX)
+            rc = err_set(e, ERR_INPUT, "/factors: keys and sources are not those of %d rows", f->rank);
+        f->source[i] = (int)source[i];
+    }
+    if (rc != 0 && n != f->rank) { /* not to be freed by rank */
+        store_names_free(f->key);
+        f->key = NULL;
+    }
+    free(source);
+    TRY(rc);
+    TRY(store_load(s, "/factors/wanted", shape1(F64, f->rank), (void **)&f->wanted, NULL, e));
+    TRY(store_load(s, "/factors/bos", shape1(F32, f->width), (void **)&f->bos, NULL, e));
+    return store_load(s, "/factors/k", shape2(F32, f->rank, f->width), (void **)&f->k, NULL, e);
+}
+
 static int get_factors(store *s, concept *c, err *e)
 {
     concept_factors *f = &c->factors;
@@ -251,6 +276,7 @@ static int get_factors(store *s, concept *c, err *e)
     f->rank = (int)rank;
     if (rank < 1 || rank > INT32_MAX)
         return err_set(e, ERR_INPUT, "/factors: a rank of %lld", (long long)rank);
+    TRY(get_factor_rows(s, f, e));
     TRY(store_load(s, "/factors/left", shape2(F32, f->outs, rank), (void **)&f->left, NULL, e));
     return store_load(s, "/factors/right", shape2(F64, rank, c->width), (void **)&f->right, NULL, e);
 }
@@ -324,6 +350,16 @@ int concept_read_shares(concept *c, const char *path, const bool wanted[], err *
     return rc;
 }
 
+static int get_weights(store *s, concept *c, err *e)
+{
+    double *weight = NULL;
+    TRY(store_load(s, "/sources/weights", shape1(F64, c->n_sources), (void **)&weight, NULL, e));
+    for (int i = 0; i < c->n_sources; i++)
+        c->sources[i].weight = weight[i];
+    free(weight);
+    return 0;
+}
+
 static int get_sources(store *s, concept *c, err *e)
 {
     static const char *const path[3] = {"/sources/names", "/sources/sha256", "/sources/words"};
@@ -340,10 +376,12 @@ static int get_sources(store *s, concept *c, err *e)
         c->n_sources = (int)n[0];
         c->sources = NEW_N(concept_source, n[0] + 1);
         for (int64_t i = 0; i < n[0]; i++)
-            c->sources[i] = (concept_source){mem_text(column[0][i]), mem_text(column[1][i]), mem_text(column[2][i])};
+            c->sources[i] = (concept_source){mem_text(column[0][i]), mem_text(column[1][i]), mem_text(column[2][i]), 1};
     }
     for (int k = 0; k < 3; k++)
         store_names_free(column[k]);
+    if (rc == 0 && store_has(s, "/sources/weights"))
+        rc = get_weights(s, c, e);
     return rc;
 }
 

@@ -131,12 +131,31 @@ static int put_samples(store *s, const concept *c, err *e)
     return 0;
 }
 
+static int put_factor_rows(store *s, const concept_factors *f, err *e)
+{
+    int64_t *source;
+    int rc;
+    if (!f->k)
+        return 0;
+    source = NEW_N(int64_t, f->rank);
+    for (int i = 0; i < f->rank; i++)
+        source[i] = f->source[i];
+    rc = store_put(s, "/factors/source", shape1(I64, f->rank), source, e);
+    free(source);
+    TRY(rc);
+    TRY(store_put_texts(s, "/factors/keys", (const char *const *)f->key, f->rank, e));
+    TRY(store_put(s, "/factors/wanted", shape1(F64, f->rank), f->wanted, e));
+    TRY(store_put(s, "/factors/bos", shape1(F32, f->width), f->bos, e));
+    return store_put(s, "/factors/k", shape2(F32, f->rank, f->width), f->k, e);
+}
+
 static int put_factors(store *s, const concept_factors *f, err *e)
 {
     if (f->rank == 0)
         return 0;
     TRY(put_matrices(s, "/factors", f->matrix, f->matrices, e));
     TRY(store_put_texts(s, "/factors/labels", (const char *const *)f->label, f->rank, e));
+    TRY(put_factor_rows(s, f, e));
     TRY(store_put(s, "/factors/left", shape2(F32, f->outs, f->rank), f->left, e));
     return store_put(s, "/factors/right", shape2(F64, f->rank, f->width), f->right, e);
 }
@@ -190,6 +209,23 @@ static int put_sources(store *s, const concept *c, err *e)
     return rc;
 }
 
+static int put_weights(store *s, const concept *c, err *e)
+{
+    double *weight;
+    bool any = false;
+    int rc;
+    for (int i = 0; i < c->n_sources; i++)
+        any |= c->sources[i].weight != 0 && c->sources[i].weight != 1;
+    if (!any)
+        return 0;
+    weight = NEW_N(double, c->n_sources);
+    for (int i = 0; i < c->n_sources; i++)
+        weight[i] = c->sources[i].weight != 0 ? c->sources[i].weight : 1;
+    rc = store_put(s, "/sources/weights", shape1(F64, c->n_sources), weight, e);
+    free(weight);
+    return rc;
+}
+
 static int put_all(store *s, const concept *c, err *e)
 {
     TRY(put_attributes(s, c, e));
@@ -202,6 +238,7 @@ static int put_all(store *s, const concept *c, err *e)
     TRY(put_factors(s, &c->factors, e));
     TRY(put_bank(s, &c->bank, e));
     TRY(put_sources(s, c, e));
+    TRY(put_weights(s, c, e));
     return c->certificate ? store_put_text(s, "/certificate", c->certificate, e) : 0;
 }
 

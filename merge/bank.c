@@ -192,6 +192,9 @@ int compose_bank(concept *out, certificate *told, concept in[], const char *cons
     one *x = NEW_N(one, n);
     words w = {0};
     int rc = check_all(in, file, n, f, e);
+    for (int i = 0; rc == 0 && i < n; i++)
+        if (o->weight && o->weight[i] != 1)
+            rc = err_set(e, ERR_INPUT, "%s: a bank keeps whole concepts; --weight is for a merge", file[i]);
     *told = (certificate){0};
     if (rc == 0)
         rc = words_choose(&w, in, file, n, o, e);

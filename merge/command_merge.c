@@ -7,17 +7,22 @@
 #include "cluster/base/fs.h"
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
+#include "merge/again.h"
 #include "merge/command.h"
 #include "merge/compose.h"
+#include "merge/preview.h"
 #include "merge/sums.h"
 #include "trainer/method/method.h"
 
 typedef struct {
     const char *out, *base, *captions, *features;
-    cfg_texts rename;
+    cfg_texts rename, remove, weight;
     int bos, relax;
     double ridge, drift;
     bool accept_drift, factors_only, json;
+    cfg_texts prompt;
+    const char *preview;
+    int steps;
 } settings;
 
 static const char *const BOS[] = {"fixed", "free", NULL};
@@ -33,6 +38,10 @@ static const cfg_field ROWS[] = {
     {"rename", CFG_TEXTS, CFG_AT(settings, rename), "",
      .help = "FILE:<old>=<new>: another word for a token; may be given "
              "again. Words that clash are renamed anyway, to the next free <newN>"},
+    {"remove", CFG_TEXTS, CFG_AT(settings, remove), "",
+     .help = "NAME: leaves out a concept of a merged file that is given; may be given again"},
+    {"weight", CFG_TEXTS, CFG_AT(settings, weight), "",
+     .help = "NAME=0.5: how much of a concept's update is wanted; may be given again"},
     {"bos", CFG_CHOICE, CFG_AT(settings, bos), "fixed", .names = BOS,
      .help = "whether the first token, the same in every "
              "prompt, keeps its keys and values; free: as published"},
@@ -57,13 +66,21 @@ static const cfg_field ROWS[] = {
     {"features", CFG_TEXT, CFG_AT(settings, features), "",
      .help = "where the captions' features are kept; left out: in "
              "the cache folder"},
+    {"prompt", CFG_TEXTS, CFG_AT(settings, prompt), "",
+     .help = "also pictures of this, in the merged file's words, by the base, by each concept and by the merged file, side "
+             "by side; may be given again"},
+    {"preview", CFG_TEXT, CFG_AT(settings, preview), "", .help = "the folder for them; left out: OUT without .h5, and -preview"},
+    {"steps", CFG_INT, CFG_AT(settings, steps), "50", 1, 1000, .unit = "steps", .help = "calls of the model for a picture of --prompt"},
     {"json", CFG_BOOL, CFG_AT(settings, json), "false", .help = "the certificate as JSON on the standard output"},
     CFG_END,
 };
 
 typedef struct {
     const settings *set;
-    char *const *file;
+    char *const *given; /* [n_given] the arguments */
+    int n_given;
+    char **file; /* [n] a name for each concept: its file, or what it is called in a merged one */
+    double *weight;
     int n;
     logger *log;
     concept *in;
@@ -79,8 +96,12 @@ typedef struct {
 
 static void close_job(job *j)
 {
-    for (int i = 0; i < j->n; i++)
+    for (int i = 0; i < j->n; i++) {
         concept_free(&j->in[i]);
+        free(j->file[i]);
+    }
+    free(j->file);
+    free(j->weight);
     for (int i = 0; i < j->n_names; i++) {
         free((char *)(uintptr_t)j->names[i].old);
         free((char *)(uintptr_t)j->names[i].now);
@@ -142,16 +163,113 @@ static int read_rename(job *j, const char *text, err *e)
 
 /* ---- reading and opening ---- */
 
+static concept *push(job *j, const char *name, double weight)
+{
+    size_t n = (size_t)j->n + 1;
+    j->in = mem_grow(j->in, n, sizeof *j->in);
+    j->file = mem_grow(j->file, n, sizeof *j->file);
+    j->weight = mem_grow(j->weight, n, sizeof *j->weight);
+    j->in[j->n] = (concept){0};
+    j->file[j->n] = mem_text(name);
+    j->weight[j->n] = weight;
+    return &j->in[j->n++];
+}
+
+/* The concepts of a merged file, as if their own had been given. */
+static int take_apart(job *j, const concept *merged, err *e)
+{
+    concept *parts = NEW_N(concept, merged->n_sources + 1);
+    int rc = j->set->remove.n > 0 && again_is_shared(merged)
+                 ? err_set(e, ERR_INPUT, "concepts in it share rows, which leave with the first that asks for them; merge the "
+                                         "files it was made of")
+                 : again_open(parts, merged, e);
+    for (int i = 0; i < merged->n_sources; i++)
+        if (rc == 0)
+            *push(j, merged->sources[i].name, merged->sources[i].weight) = parts[i];
+        else
+            concept_free(&parts[i]);
+    free(parts);
+    return rc;
+}
+
+static int read_given(job *j, const char *path, err *e)
+{
+    concept c;
+    int rc;
+    TRY(concept_read(&c, path, CONCEPT_CARD | CONCEPT_FACTORS, e));
+    if (c.kind != CONCEPT_MERGED || (c.factors.rank == 0 && c.bank.n == 0)) {
+        *push(j, path, 1) = c;
+        return 0;
+    }
+    rc = take_apart(j, &c, e);
+    concept_free(&c);
+    return rc == 0 ? 0 : err_wrap(e, "%s", path);
+}
+
+/* By its file's name, with or without folders and ".h5"; -1: none, or several. */
+static int named(const job *j, const char *name, size_t n)
+{
+    int found = -1, count = 0;
+    for (int i = 0; i < j->n; i++) {
+        const char *base = fs_base(j->file[i]);
+        size_t stem = strlen(base) - (str_ends(base, ".h5") ? 3 : 0);
+        if ((strlen(j->file[i]) == n && memcmp(j->file[i], name, n) == 0) || (strlen(base) == n && memcmp(base, name, n) == 0) ||
+            (stem == n && memcmp(base, name, n) == 0)) {
+            found = i;
+            count++;
+        }
+    }
+    return count == 1 ? found : -1;
+}
+
+static int remove_one(job *j, const char *name, err *e)
+{
+    int i = named(j, name, strlen(name));
+    if (i < 0)
+        return err_set(e, ERR_INPUT, "--remove %s: not exactly one concept has that name", name);
+    concept_free(&j->in[i]);
+    free(j->file[i]);
+    j->n--;
+    memmove(j->in + i, j->in + i + 1, (size_t)(j->n - i) * sizeof *j->in);
+    memmove(j->file + i, j->file + i + 1, (size_t)(j->n - i) * sizeof *j->file);
+    memmove(j->weight + i, j->weight + i + 1, (size_t)(j->n - i) * sizeof *j->weight);
+    return j->n > 0 ? 0 : err_set(e, ERR_INPUT, "--remove %s: nothing is left to merge", name);
+}
+
+static int weigh_one(job *j, const char *text, err *e)
+{
+    const char *equals = strrchr(text, '=');
+    char *end;
+    double weight = equals ? strtod(equals + 1, &end) : 0;
+    int i = equals ? named(j, text, (size_t)(equals - text)) : -1;
+    if (!equals || !equals[1] || *end || !(weight > 0 && weight <= 10))
+        return err_set(e, ERR_INPUT, "--weight %s: NAME=NUMBER is wanted, above 0 and at most 10; 0 is --remove", text);
+    if (i < 0)
+        return err_set(e, ERR_INPUT, "--weight %s: not exactly one concept has that name", text);
+    j->weight[i] = weight;
+    return 0;
+}
+
+static int change_concepts(job *j, err *e)
+{
+    const settings *s = j->set;
+    for (size_t i = 0; i < s->remove.n; i++)
+        TRY(remove_one(j, s->remove.at[i], e));
+    for (size_t i = 0; i < s->weight.n; i++)
+        TRY(weigh_one(j, s->weight.at[i], e));
+    return 0;
+}
+
 static int read_concepts(job *j, err *e)
 {
-    j->in = NEW_N(concept, j->n);
-    for (int i = 0; i < j->n; i++) {
-        TRY(concept_read(&j->in[i], j->file[i], CONCEPT_CARD, e));
+    for (int i = 0; i < j->n_given; i++)
+        TRY(read_given(j, j->given[i], e));
+    TRY(change_concepts(j, e));
+    for (int i = 0; i < j->n; i++)
         if (strcmp(j->in[i].base, j->in[0].base) != 0)
             return err_set(e, ERR_INPUT,
                            "%s and %s were trained on different base models (fingerprints %.12s and %.12s)", j->file[0],
                            j->file[i], j->in[0].base, j->in[i].base);
-    }
     for (size_t i = 0; i < j->set->rename.n; i++)
         TRY(read_rename(j, j->set->rename.at[i], e));
     return 0;
@@ -317,6 +435,32 @@ static int compose_any(concept *out, certificate *told, concept in[], const char
     return compose(out, told, in, file, n, f, o, e);
 }
 
+static int show_prompts(job *j, err *e)
+{
+    const settings *s = j->set;
+    char dir[FS_PATH];
+    size_t stem = strlen(s->out) - (str_ends(s->out, ".h5") ? 3 : 0);
+    if (s->prompt.n == 0)
+        return 0;
+    if (s->preview[0])
+        str_copy(dir, sizeof dir, s->preview);
+    else
+        snprintf(dir, sizeof dir, "%.*s-preview", (int)stem, s->out);
+    preview_job p = {.base = s->base[0] ? s->base : j->in[0].base_path,
+                     .merged = s->out,
+                     .in = j->in,
+                     .out = &j->merged,
+                     .file = (const char *const *)j->file,
+                     .n = j->n,
+                     .prompt = (const char *const *)s->prompt.at,
+                     .prompts = (int)s->prompt.n,
+                     .steps = s->steps,
+                     .dir = dir};
+    TRY(preview(&p, e));
+    log_event(j->log, "preview", TEXT("out", dir));
+    return 0;
+}
+
 static int merge(job *j, err *e)
 {
     const settings *s = j->set;
@@ -332,22 +476,25 @@ static int merge(job *j, err *e)
     TRY(find_way(j, &way, e));
     o.names = j->names;
     o.n_names = j->n_names;
+    o.weight = j->weight;
     if (way == MERGE_SUMS)
         return merge_sums(j, &o, e);
     TRY(open_features(j, e));
     TRY((s->relax == RELAX_BANK ? compose_bank : compose_any)(&j->merged, &j->told, j->in, (const char *const *)j->file,
                                                               j->n, &j->f, &o, e));
     TRY(write_merged(j, e));
-    return tell(j, clock_s() - start, e);
+    TRY(tell(j, clock_s() - start, e));
+    return show_prompts(j, e);
 }
 
 static int run(const void *set, char *const file[], int n, logger *log, err *e)
 {
-    job j = {.set = set, .file = file, .n = n, .log = log};
+    job j = {.set = set, .given = file, .n_given = n, .log = log};
     int rc = merge(&j, e);
     close_job(&j);
     return rc;
 }
 
 const command command_merge = {
-    "merge", "A.h5 B.h5 ... -o OUT.h5", "several concepts into one model", ROWS, sizeof(settings), 2, -1, run};
+    "merge", "A.h5 B.h5 ... -o OUT.h5", "several concepts into one model; a merged file stands for the concepts in it",
+    ROWS, sizeof(settings), 1, -1, run};

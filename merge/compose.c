@@ -170,6 +170,19 @@ static int solve(job *j, err *e)
     return try_ridge(j, ridge, e);
 }
 
+/* Half of a concept's update is half of its right factors: where its rows are met, they say half of it. */
+static double weight_of(const job *j, int row)
+{
+    return j->o->weight ? j->o->weight[j->r.from[row]] : 1;
+}
+
+static void weigh(job *j)
+{
+    for (int i = 0; i < j->r.n; i++)
+        if (weight_of(j, i) != 1)
+            cblas_dscal(j->r.width, weight_of(j, i), j->p + (size_t)i * (size_t)j->r.width, 1);
+}
+
 /* ---- what the certificate tells ---- */
 
 static void find_drift(const job *j, certificate *c)
@@ -192,7 +205,7 @@ static void find_drift(const job *j, certificate *c)
     c->drift_held = whole_drift(j, &f->held) / compose_norm(f->held_norm, f->matrices);
 }
 
-/* miss [n, n] = K P' - I: row i says of which images, how much, target row i gets beyond its own. */
+/* miss [n, n] = K P' - I: row i says of which images, how much, target row i gets beyond its own share. */
 static double *misses(const job *j)
 {
     int n = j->r.n, d = j->r.width;
@@ -200,7 +213,7 @@ static double *misses(const job *j)
     const double *k = j->r.k + (size_t)j->r.fixed * (size_t)d;
     cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, d, 1.0, k, d, j->p, d, 0.0, t, n);
     for (size_t i = 0; i < (size_t)n; i++)
-        t[i * (size_t)n + i] -= 1;
+        t[i * (size_t)n + i] -= weight_of(j, (int)i);
     return t;
 }
 
@@ -269,11 +282,21 @@ static void fill_factors(const job *j, concept_factors *f)
     *f = (concept_factors){.rank = j->r.n, .width = j->r.width, .matrices = j->f->matrices};
     f->matrix = compose_matrices(j->f, &f->outs);
     f->label = NEW_N(char *, n);
+    f->key = NEW_N(char *, n);
+    f->source = NEW_N(int, n);
+    f->wanted = NEW_N(double, n);
+    f->k = NEW_N(float, n *(size_t)f->width);
+    f->bos = mem_copy(j->in[0].card.bos, (size_t)f->width * sizeof *f->bos);
     f->left = NEW_N(float, (size_t)f->outs *n);
     f->right = mem_copy(j->p, sizeof(double) * n * (size_t)f->width);
     for (size_t i = 0; i < n; i++) {
         const concept_card *card = &j->in[j->r.from[i]].card;
         f->label[i] = mem_text(j->r.label[i]);
+        f->key[i] = mem_text(j->r.key[i]);
+        f->source[i] = j->r.from[i];
+        f->wanted[i] = card->row[j->r.at[i]].wanted;
+        memcpy(f->k + i * (size_t)f->width, card->k + (size_t)j->r.at[i] * (size_t)f->width,
+               (size_t)f->width * sizeof *f->k);
         for (size_t o = 0; o < (size_t)f->outs; o++)
             f->left[o * n + i] = card->image[(size_t)j->r.at[i] * (size_t)card->outs + o];
     }
@@ -299,7 +322,7 @@ void compose_fill(concept *out, const concept in[], const char *const file[], in
     out->n_sources = n;
     out->sources = NEW_N(concept_source, n);
     for (int i = 0; i < n; i++) {
-        out->sources[i] = (concept_source){mem_text(fs_base(file[i])), mem_text(in[i].digest), words_told(w, in, i)};
+        out->sources[i] = (concept_source){mem_text(fs_base(file[i])), mem_text(in[i].digest), words_told(w, in, i), 1};
         for (int t = 0; t < in[i].n_tokens; t++) {
             const concept_token *k = &in[i].tokens[t];
             concept_add_token(out, w->word[i][t], k->class_word, k->initial_id, k->row);
@@ -321,6 +344,8 @@ static int solve_in_threads(job *j, err *e)
     int threads = choose_threads(j->r.n), rc;
     find_moments(j);
     rc = solve(j, e);
+    if (rc == 0)
+        weigh(j);
     openblas_set_num_threads(threads);
     return rc;
 }
@@ -342,6 +367,8 @@ int compose(concept *out, certificate *told, const concept in[], const char *con
     if (rc == 0) {
         compose_fill(out, in, file, n, &j.w, f, recipe_of(&j));
         fill_factors(&j, &out->factors);
+        for (int i = 0; i < n; i++)
+            out->sources[i].weight = o->weight ? o->weight[i] : 1;
         out->certificate = certificate_json(told);
     }
     close_job(&j);

@@ -19,6 +19,7 @@ typedef struct {
     bool accept_drift; /* a drift beyond 100 % is told and not refused */
     const compose_name *names;
     int n_names;
+    const double *weight; /* [n] how much of each concept's update is wanted; NULL: all of every one */
 } compose_opts;
 
 /* in[i] with its card read; file[i] its name for people. out gets tokens, factors, sources and certificate; its full

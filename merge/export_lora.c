@@ -1,5 +1,5 @@
 /* LoRA files. A concept that was taught as factors hands in those. Of any other, W - W0 = up down by a truncated SVD,
- * each matrix for itself, with alpha = rank, so that a reader's factor alpha/rank is 1; the square root of each
+ * each matrix for itself, with alpha = --rank, so that a reader's factor alpha/rank is 1; the square root of each
  * singular value goes to either side. In kohya's names, which every user interface reads
  * (lora_unet_..._attn2_to_k.lora_down.weight and .alpha), or in PEFT's (unet....attn2.to_k.lora_A.weight), which have
  * no alpha: there the factor goes into lora_B. */
@@ -107,13 +107,15 @@ static void push_pair(lora *l, const char *module, float *down, float *up, int64
     l->alpha = alpha;
 }
 
-static void push_factors(lora *l, const char *module, const svd *s, int rank)
+/* One alpha for all modules, even where ranks differ: diffusers reads one, whatever stands in the file for the others. So
+ * lora_up makes up for alpha/rank. */
+static void push_factors(lora *l, const char *module, const svd *s, int rank, float alpha)
 {
     float *up = NEW_N(float, (size_t)s->rows *(size_t)rank), *down = NEW_N(float, (size_t)rank *(size_t)s->cols);
     for (int r = 0; r < rank; r++) {
         double root = sqrt(s->sigma[r]);
         for (int i = 0; i < s->rows; i++)
-            up[(size_t)i * (size_t)rank + (size_t)r] = (float)(root * s->u[(size_t)i * (size_t)s->m + (size_t)r]);
+            up[(size_t)i * (size_t)rank + (size_t)r] = (float)(root * rank / (double)alpha * s->u[(size_t)i * (size_t)s->m + (size_t)r]);
         for (int j = 0; j < s->cols; j++)
             down[(size_t)r * (size_t)s->cols + (size_t)j] =
                 (float)(root * s->vt[(size_t)r * (size_t)s->cols + (size_t)j]);
@@ -122,7 +124,7 @@ static void push_factors(lora *l, const char *module, const svd *s, int rank)
         l->all += s->sigma[r] * s->sigma[r];
         l->lost += r < rank ? 0 : s->sigma[r] * s->sigma[r];
     }
-    push_pair(l, module, down, up, s->rows, rank, s->cols, (float)rank);
+    push_pair(l, module, down, up, s->rows, rank, s->cols, alpha);
 }
 
 /* The smallest rank whose rest is at most this share of the whole. */
@@ -158,7 +160,7 @@ static int add_matrix(lora *l, const concept_tensor *t, const export_job *j, err
         l->as->module(module, t->name);
         if (j->error > 0)
             rank = rank_within(&s, j->error);
-        push_factors(l, module, &s, rank < most ? rank : most);
+        push_factors(l, module, &s, rank < most ? rank : most, j->error > 0 ? 1 : (float)j->rank);
         svd_free(&s);
     }
     free(w0);

@@ -85,7 +85,7 @@ static void take_words(concept *out, const concept *c, char *const now[], const 
         concept_add_token(out, now[t], k->class_word, k->initial_id, k->row);
     }
     out->sources[out->n_sources++] = (concept_source){mem_text(fs_base(file)), mem_text(c->digest),
-                                                      told.at ? told.at : mem_text("")};
+                                                      told.at ? told.at : mem_text(""), 1};
 }
 
 static int add_up(concept *out, const concept in[], const char *const file[], int n, const words *w, err *e)

@@ -83,7 +83,7 @@ static void add_factors(concept *c)
         c->factors.right[i] = 0.1 * (i + 1);
     c->n_sources = 1;
     c->sources = NEW_N(concept_source, 1);
-    c->sources[0] = (concept_source){mem_text("a.h5"), mem_text("00"), mem_text("<new1>")};
+    c->sources[0] = (concept_source){mem_text("a.h5"), mem_text("00"), mem_text("<new1>"), 1};
     c->certificate = mem_text("{\"verdict\":\"clean\"}");
 }
 

@@ -71,6 +71,20 @@ for file in m f; do # full matrices and factors are one model
 done
 cmp w-m/pytorch_custom_diffusion_weights.safetensors w-f/pytorch_custom_diffusion_weights.safetensors ||
     fail "factors and full matrices differ"
+# Out, in again, and weighed: what a merge of the files themselves gives.
+"$merge" merge f.h5 --remove c -o one.h5 --factors-only >/dev/null
+"$merge" merge one.h5 c.h5 -o two.h5 --factors-only >/dev/null
+"$merge" diff f.h5 two.h5 >told || fail "taken out and put in again: $(cat told)"
+"$merge" merge f.h5 --weight c=0.5 -o half.h5 --factors-only >/dev/null
+"$merge" merge half.h5 --weight c.h5=1 -o whole.h5 --factors-only >/dev/null
+"$merge" diff f.h5 whole.h5 >told || fail "half and whole again: $(cat told)"
+"$merge" merge f.h5 --remove nobody -o no.h5 2>err && fail "nobody was taken out"
+grep -q 'not exactly one concept has that name' err || fail "no sentence for nobody: $(cat err)"
+"$merge" merge a.h5 c.h5 -o seen.h5 --prompt '<new1> cat and <keep> dog' --prompt 'a cat' --steps 2 >/dev/null 2>&1
+for column in 0-base 1-a.h5 2-c.h5 3-merged; do
+    [ -f "seen-preview/$column/00001.png" ] || fail "no picture of $column"
+done
+[ -s seen-preview/grid.png ] || fail "no grid"
 "$merge" merge a.h5 c.h5 --relax bank -o bank.h5 >told
 grep -q '^bank: each of 2 concepts' told || fail "no bank: $(cat told)"
 "$bin/cfarm-sample" --from bank.h5 --prompt '<new1> cat' --prompt 'a cat' --steps 2 --out s-bank 2>/dev/null

@@ -16,6 +16,7 @@
 #include "cluster/base/mem.h"
 #include "cluster/base/rng.h"
 #include "cluster/base/str.h"
+#include "merge/again.h"
 #include "merge/compose.h"
 
 enum { D = 24, OUT = 5, MATRICES = 3, ROWS = 3, MOST = 9 };
@@ -305,6 +306,98 @@ static void more_rows_than_dimensions_are_refused_or_relaxed(void **state)
     features_free(&f);
 }
 
+/* ---- a merged file as the concepts in it ---- */
+
+static double difference(const concept_factors *a, const concept_factors *b)
+{
+    double sum = 0;
+    assert_int_equal(a->rank, b->rank);
+    for (int i = 0; i < a->rank * D; i++)
+        sum += (a->right[i] - b->right[i]) * (a->right[i] - b->right[i]);
+    return sqrt(sum);
+}
+
+/* Merged, taken apart, one more in, one out: the file is that of a merge of the very files. */
+static void adding_and_taking_out_is_merging_anew(void **state)
+{
+    char path[] = "/tmp/cf-again-XXXXXX";
+    features f = make_base(200);
+    concept in[4], parts[4], two, three, anew, read;
+    certificate told;
+    err e = {0};
+    int fd = mkstemp(path);
+    (void)state;
+    close(fd);
+    for (uint32_t i = 0; i < 4; i++)
+        in[i] = make_concept(&f, i, i == 0 ? "<a>" : i == 1 ? "<b>" : i == 2 ? "<c>" : "<d>", 0.01F);
+    assert_int_equal(compose(&two, &told, in, files, 2, &f, &(compose_opts){0}, &e), 0);
+    certificate_free(&told);
+    assert_int_equal(concept_write(path, &two, &e), 0);
+    assert_int_equal(concept_read(&read, path, CONCEPT_FACTORS, &e), 0);
+    assert_int_equal(again_open(parts, &read, &e), 0);
+    assert_false(again_is_shared(&read));
+    assert_string_equal(parts[1].tokens[0].word, "<b>");
+    assert_memory_equal(parts[1].card.image, in[1].card.image, sizeof(float) * ROWS * MATRICES * OUT);
+    parts[2] = in[2];
+    assert_int_equal(compose(&three, &told, parts, files, 3, &f, &(compose_opts){0}, &e), 0);
+    certificate_free(&told);
+    assert_int_equal(compose(&anew, &told, in, files, 3, &f, &(compose_opts){0}, &e), 0);
+    certificate_free(&told);
+    assert_true(difference(&three.factors, &anew.factors) == 0);
+    concept_free(&three);
+    concept_free(&anew);
+
+    concept last[2] = {parts[1], in[2]}, same[2] = {in[1], in[2]};
+    assert_int_equal(compose(&three, &told, last, files, 2, &f, &(compose_opts){0}, &e), 0);
+    certificate_free(&told);
+    assert_int_equal(compose(&anew, &told, same, files, 2, &f, &(compose_opts){0}, &e), 0);
+    certificate_free(&told);
+    assert_true(difference(&three.factors, &anew.factors) == 0);
+    concept_free(&three);
+    concept_free(&anew);
+    concept_free(&two);
+    concept_free(&read);
+    free_all(parts, 2);
+    free_all(in, 4);
+    unlink(path);
+    features_free(&f);
+}
+
+/* With half its weight a concept says half of what it says; the others what they said; the weight stays with it. */
+static void a_weight_is_how_much_of_a_concept_is_said(void **state)
+{
+    char path[] = "/tmp/cf-weight-XXXXXX";
+    const double weight[] = {0.5, 1};
+    features f = make_base(200);
+    concept in[2], half, read, parts[2];
+    certificate told;
+    double out[MATRICES * OUT];
+    err e = {0};
+    int fd = mkstemp(path);
+    (void)state;
+    close(fd);
+    for (uint32_t i = 0; i < 2; i++)
+        in[i] = make_concept(&f, i, i ? "<b>" : "<a>", 0.01F);
+    assert_int_equal(compose(&half, &told, in, files, 2, &f, &(compose_opts){.weight = weight}, &e), 0);
+    say(out, &half, in[0].card.k);
+    for (int o = 0; o < MATRICES * OUT; o++)
+        assert_true(fabs(out[o] - 0.5 * (double)in[0].card.image[o]) < 1e-12);
+    assert_true(distance_to(&half, &in[1], 0) < 1e-12);
+    assert_true(told.concept[0].after < 1e-12);
+    assert_int_equal(concept_write(path, &half, &e), 0);
+    assert_int_equal(concept_read(&read, path, CONCEPT_FACTORS, &e), 0);
+    assert_true(read.sources[0].weight == 0.5 && read.sources[1].weight == 1);
+    assert_int_equal(again_open(parts, &read, &e), 0);
+    assert_memory_equal(parts[0].card.image, in[0].card.image, sizeof(float) * ROWS * MATRICES * OUT); /* whole again */
+    free_all(parts, 2);
+    free_all(in, 2);
+    certificate_free(&told);
+    concept_free(&half);
+    concept_free(&read);
+    unlink(path);
+    features_free(&f);
+}
+
 /* ---- beside an unchanged base ---- */
 
 /* What share i of a bank makes of its row. */
@@ -515,6 +608,8 @@ int main(void)
         cmocka_unit_test(a_free_first_token_uses_one_dimension_less),
         cmocka_unit_test(concepts_that_do_not_fit_are_refused_by_name),
         cmocka_unit_test(more_rows_than_dimensions_are_refused_or_relaxed),
+        cmocka_unit_test(adding_and_taking_out_is_merging_anew),
+        cmocka_unit_test(a_weight_is_how_much_of_a_concept_is_said),
         cmocka_unit_test(any_number_of_concepts_is_exact_beside_the_base_or_refused_in_it),
         cmocka_unit_test(a_bank_goes_to_its_file_and_back_share_by_share),
         cmocka_unit_test(a_bank_takes_no_concept_without_a_word),

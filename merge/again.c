@@ -1,0 +1,82 @@
+#include "merge/again.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/json.h"
+#include "cluster/base/mem.h"
+
+/* "<a>, <b> as <c>" are two. */
+static int count_words(const char *words)
+{
+    int n = words[0] != '\0';
+    for (const char *at = words; (at = strstr(at, ", ")) != NULL; at += 2)
+        n++;
+    return n;
+}
+
+static void add_row(concept_card *c, const concept_factors *f, int r)
+{
+    size_t n = (size_t)c->n, w = (size_t)f->width, outs = (size_t)f->outs;
+    c->row = mem_grow(c->row, n + 1, sizeof *c->row);
+    c->row[n] = (concept_row){mem_text(f->label[r]), mem_text(f->key[r]), f->wanted[r]};
+    c->k = mem_grow(c->k, (n + 1) * w, sizeof *c->k);
+    memcpy(c->k + n * w, f->k + (size_t)r * w, w * sizeof *c->k);
+    c->image = mem_grow(c->image, (n + 1) * outs, sizeof *c->image);
+    for (size_t o = 0; o < outs; o++)
+        c->image[n * outs + o] = f->left[o * (size_t)f->rank + (size_t)r];
+    c->n++;
+}
+
+static void open_card(concept_card *c, const concept_factors *f)
+{
+    *c = (concept_card){.width = f->width, .matrices = f->matrices, .outs = f->outs};
+    c->matrix = NEW_N(concept_matrix, f->matrices);
+    for (int i = 0; i < f->matrices; i++)
+        c->matrix[i] = (concept_matrix){mem_text(f->matrix[i].name), f->matrix[i].rows};
+    c->bos = mem_copy(f->bos, (size_t)f->width * sizeof *c->bos);
+}
+
+static int open_one(concept *out, const concept *merged, int s, int *token, err *e)
+{
+    const concept_source *from = &merged->sources[s];
+    int words = count_words(from->words);
+    *out = (concept){.method = mem_text(merged->method),
+                     .base = mem_text(merged->base),
+                     .base_path = mem_text(merged->base_path),
+                     .width = merged->width};
+    memcpy(out->digest, from->sha256, strlen(from->sha256) < HASH_HEX ? strlen(from->sha256) : HASH_HEX - 1);
+    if (*token + words > merged->n_tokens)
+        return err_set(e, ERR_INPUT, "its words are not those of its sources");
+    for (; words > 0; words--, ++*token) {
+        const concept_token *t = &merged->tokens[*token];
+        concept_add_token(out, t->word, t->class_word, t->initial_id, t->row);
+    }
+    open_card(&out->card, &merged->factors);
+    for (int r = 0; r < merged->factors.rank; r++)
+        if (merged->factors.source[r] == s)
+            add_row(&out->card, &merged->factors, r);
+    return out->card.n > 0 ? 0 : err_set(e, ERR_INPUT, "%s has no rows in it", from->name);
+}
+
+int again_open(concept out[], const concept *merged, err *e)
+{
+    int token = 0;
+    if (merged->bank.n > 0)
+        return err_set(e, ERR_INPUT, "is a bank; give the files it was made of");
+    if (!merged->factors.k)
+        return err_set(e, ERR_INPUT, "is a merged file that does not keep its rows; give the files it was made of");
+    for (int s = 0; s < merged->n_sources; s++)
+        TRY(open_one(&out[s], merged, s, &token, e));
+    return 0;
+}
+
+bool again_is_shared(const concept *merged)
+{
+    json_t *o = merged->certificate ? json_loads(merged->certificate, 0, NULL) : NULL, *p;
+    bool shared = false;
+    size_t i;
+    json_array_foreach(json_object_get(o, "concepts"), i, p) shared |= json_integer_value(json_object_get(p, "shared")) > 0;
+    json_decref(o);
+    return shared;
+}

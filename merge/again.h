@@ -1,0 +1,12 @@
+#ifndef AGAIN_H
+#define AGAIN_H
+/* A merged file taken apart: it keeps the target rows and images of every concept in it, so each can go into another merge
+ * without the file it came from. */
+#include "data/concept.h"
+
+/* The n_sources concepts of a merged file that was read with CONCEPT_FACTORS, as compose() takes them; out [n_sources].
+ * ERR_INPUT where the file does not keep its rows, or is a bank. */
+int again_open(concept out[], const concept *merged, err *e);
+/* Whether a concept's rows may be missed by another when it is left out: it asks for rows on behalf of others, too. */
+bool again_is_shared(const concept *merged);
+#endif
