@@ -5,6 +5,7 @@
 #include "cluster/base/mem.h"
 #include "cluster/base/rng.h"
 #include "cluster/base/str.h"
+#include "data/collage.h"
 #include "data/image_cache.h"
 
 struct batch_source {
@@ -15,6 +16,7 @@ struct batch_source {
     int n, targets;
     int *with_prior, with_priors; /* subjects that have class pictures */
     image_cache *cache;
+    collage *collage;             /* NULL: no sample shows two subjects */
 };
 
 /* ---- which pictures ---- */
@@ -43,11 +45,32 @@ static void pick(batch_sample *x, const batch_source *s, uint64_t draw)
     x->picture = shuffled(r, n, (uint32_t)(mine % n));
 }
 
+static const subject_picture *picture_at(const batch_source *s, bool prior, int of, uint32_t picture)
+{
+    const subject *from = &s->from.at[of];
+
+    return prior ? &from->prior[picture] : &from->target[picture];
+}
+
 static const subject_picture *picture_of(const batch_source *s, const batch_sample *x)
 {
-    const subject *from = &s->from.at[x->subject];
+    return picture_at(s, x->prior, x->subject, x->picture);
+}
 
-    return x->prior ? &from->prior[x->picture] : &from->target[x->picture];
+/* Numbers of the stream "collage", by what they decide. */
+enum { COLLAGE_WHETHER, COLLAGE_WHO, COLLAGE_PICTURE, COLLAGE_FORM };
+
+/* The subject on the right, of those that have pictures of this kind; -1: the sample shows one. */
+static int draw_other(const batch_source *s, const batch_sample *x, rng_stream r)
+{
+    int among = x->prior ? s->with_priors : s->from.n, at = 0;
+
+    if (!s->collage || among < 2 || (double)rng_uniform(r, COLLAGE_WHETHER) >= s->cfg->cut_mix)
+        return -1;
+    for (int i = 0; i < among; i++)
+        at = (x->prior ? s->with_prior[i] : i) == x->subject ? i : at;
+    at = (at + 1 + (int)rng_below(r, COLLAGE_WHO, (uint32_t)among - 1)) % among;
+    return x->prior ? s->with_prior[at] : at;
 }
 
 /* ---- how they are shown and what they weigh ---- */
@@ -89,6 +112,21 @@ static uint64_t key_of(const batch_source *s, const subject_picture *p, const au
     return mixed(h, look->left);
 }
 
+/* Both pictures as they are without a drawn size; the stream's next address draws the other's crop. */
+static void make_collage(batch_sample *x, const batch_source *s, rng_stream r, uint32_t step, uint32_t sample)
+{
+    augment_recipe recipe = recipe_of(s, x->prior);
+    const subject *from = &s->from.at[x->other];
+
+    recipe.resize = false;
+    x->other_picture = rng_below(r, COLLAGE_PICTURE, x->prior ? from->priors : from->targets);
+    const subject_picture *p = picture_of(s, x), *q = picture_at(s, x->prior, x->other, x->other_picture);
+    x->look = augment_draw(&recipe, p->h, p->w, s->opts.seed, step, sample);
+    x->other_look = augment_draw(&recipe, q->h, q->w, s->opts.seed, step, sample + (uint32_t)s->n);
+    x->key = mixed(key_of(s, p, &x->look), (int64_t)key_of(s, q, &x->other_look));
+    x->caption = collage_caption(s->collage, x->prior, x->subject, x->other, (int)rng_below(r, COLLAGE_FORM, COLLAGE_FORMS));
+}
+
 static double weight_of(const batch_source *s, const batch_sample *x)
 {
     bool port = s->cfg->compat == COMPAT_DIFFUSERS && s->cfg->manner.show == DATA_RESIZED;
@@ -121,7 +159,7 @@ void batch_plan(const batch_source *s, uint32_t step, batch_sample out[])
 {
     for (int i = 0; i < s->n; i++) {
         batch_sample *x = &out[i];
-        *x = (batch_sample){.prior = i >= s->targets};
+        *x = (batch_sample){.prior = i >= s->targets, .other = -1};
         int kind = x->prior ? s->n - s->targets : s->targets, slot = x->prior ? i - s->targets : i;
         pick(x, s, (uint64_t)step * (uint64_t)kind + (uint64_t)slot);
 
@@ -130,27 +168,51 @@ void batch_plan(const batch_source *s, uint32_t step, batch_sample out[])
         x->look = augment_draw(&r, p->h, p->w, s->opts.seed, step, (uint32_t)i);
         x->key = key_of(s, p, &x->look);
         x->caption = caption_of(s, x, p, step, (uint32_t)i);
+        rng_stream beside = rng_open(s->opts.seed, "collage", step, (uint32_t)i);
+        x->other = draw_other(s, x, beside);
+        if (x->other >= 0)
+            make_collage(x, s, beside, step, (uint32_t)i);
         tokenise(x->tokens, s->words, x->look.prefix, x->caption);
         x->weight = (float)weight_of(s, x);
     }
 }
 
-int batch_pixels(batch_source *s, const batch_sample *x, float *pixels, err *e)
+static int render(batch_source *s, const subject_picture *p, const augment_recipe *r, const augment_look *look, float *pixels, err *e)
 {
-    const subject_picture *p = picture_of(s, x);
-    augment_recipe r = recipe_of(s, x->prior);
     const image *m;
 
     TRY(image_cache_borrow(&m, s->cache, p->id, p->path, e));
-    int rc = augment_render(pixels, &r, &x->look, m, e);
+    int rc = augment_render(pixels, r, look, m, e);
     image_cache_return(s->cache, m);
     return rc ? err_wrap(e, "%s", p->path) : 0;
+}
+
+static int render_beside(batch_source *s, const batch_sample *x, const augment_recipe *r, float *pixels, err *e)
+{
+    float *right;
+
+    TRY(mem_big((void **)&right, (size_t)(s->opts.side * s->opts.side * 3) * sizeof *right, "a picture", e));
+    int rc = render(s, picture_at(s, x->prior, x->other, x->other_picture), r, &x->other_look, right, e);
+    if (rc == 0)
+        collage_join(pixels, right, s->opts.side);
+    free(right);
+    return rc;
+}
+
+int batch_pixels(batch_source *s, const batch_sample *x, float *pixels, err *e)
+{
+    augment_recipe r = recipe_of(s, x->prior);
+
+    r.resize = r.resize && x->other < 0;
+    TRY(render(s, picture_of(s, x), &r, &x->look, pixels, e));
+    return x->other < 0 ? 0 : render_beside(s, x, &r, pixels, e);
 }
 
 void batch_mask(const batch_source *s, const batch_sample *x, float *mask)
 {
     augment_recipe r = recipe_of(s, x->prior);
 
+    r.resize = r.resize && x->other < 0;
     augment_mask(mask, &r, &x->look);
 }
 
@@ -215,6 +277,8 @@ int batch_open(batch_source **out, const data_cfg *c, const tokenizer *t, const 
     int rc = subjects_open(&s->from, c, o->embed, e);
     if (rc == 0)
         rc = check_cut(s, e);
+    if (rc == 0 && c->cut_mix > 0)
+        rc = collage_open(&s->collage, c, e);
     if (rc != 0) {
         batch_close(s);
         return rc;
@@ -230,6 +294,7 @@ void batch_close(batch_source *s)
     if (!s)
         return;
     image_cache_free(s->cache);
+    collage_close(s->collage);
     subjects_close(&s->from);
     free(s->with_prior);
     free(s);

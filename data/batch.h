@@ -8,6 +8,7 @@
  *                   pictures; without regularisation all are targets. The same in every step, not only on average.
  *   Even use        draw j of a kind goes to subject j mod K; each subject deals its pictures in shuffled epochs, so
  *                   none is seen twice before all are seen once, and every subject counts alike.
+ *   Collages        with cut_mix, that share of the samples shows two of several subjects side by side (stream "collage")
  *   Weights         the loss is  sum over samples of  weight * sum(mask * (prediction - target)^2),  mask broadcast
  *                   over the C latent channels; weight has every mean, the mask's size and prior_weight inside:
  *                     paper       1 / (B C M),                     class pictures times prior_weight
@@ -30,6 +31,9 @@ typedef struct {
 
 typedef struct {
     int subject;
+    int other;                    /* of a collage: the subject on the right; -1: none (collage.h) */
+    uint32_t other_picture;
+    augment_look other_look;
     bool prior;                   /* a class picture */
     uint32_t picture;             /* of the subject's targets or priors */
     augment_look look;

@@ -34,6 +34,7 @@ typedef struct data_cfg {
     int64_t resolution;       /* CFG_WORD: the model's own */
     int64_t batch;            /* CFG_WORD: 8, for compat diffusers 4 */
     double prior_weight;
+    double cut_mix;           /* share of samples that show two subjects side by side */
     const char *root;         /* folder that relative paths start from */
     data_manner manner;       /* the method's, no row */
     const char *model;        /* what stands for the base model and the side where pictures are generated, no row; NULL: a plan */

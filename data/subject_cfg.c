@@ -77,6 +77,8 @@ const cfg_field data_fields[] = {
      .help = "whose details to follow: the paper's code, or the training script of diffusers"},
     {.key = "prior_weight", .type = CFG_REAL, CFG_AT(data_cfg, prior_weight), .fallback = "1", .least = 0,
      .most = 1000, .help = "weight of the regularisation part of the loss"},
+    {.key = "cut_mix", .type = CFG_PERCENT, CFG_AT(data_cfg, cut_mix), .fallback = "0%", .least = 0, .most = 1,
+     .help = "of several subjects: this part of the samples shows two of them side by side (SVDiff's authors: 60%)"},
     {.key = "batch", .type = CFG_INT, CFG_AT(data_cfg, batch), .fallback = "auto", .least = 1, .most = 4096,
      .unit = "pictures", .names = auto_word, .help = "pictures a step, half of the subject, half of its class; auto: "
                                                       "as the method's recipe has it"},
@@ -246,6 +248,8 @@ int data_check(const data_cfg *c, err *e)
     if (c->center_crop && c->manner.show == DATA_RESIZED && c->compat == COMPAT_PAPER)
         return err_set(e, ERR_INPUT,
                        "center_crop goes with compat: diffusers; the paper's recipe always cuts the middle");
+    if (c->cut_mix > 0 && data_subjects(c) < 2)
+        return err_set(e, ERR_INPUT, "cut_mix joins pictures of several subjects, and this concept has one; list them under subjects");
     for (int i = 0; i < data_subjects(c); i++)
         if (check_subject(data_subject(c, i), e) != 0)
             return c->subjects.n ? err_wrap(e, "subject %d", i + 1) : ERR_INPUT;

@@ -106,7 +106,7 @@ static bool comes_again(const latents *l, const batch_sample *of)
 {
     const augment_look *k = &of->look;
 
-    return l->kept[0] && of->prior && k->high == l->pool->side && k->wide == l->pool->side && k->top == 0 && k->left == 0;
+    return l->kept[0] && of->prior && of->other < 0 && k->high == l->pool->side && k->wide == l->pool->side && k->top == 0 && k->left == 0;
 }
 
 static int digest_of(latents *l, const subject_picture *p, const char **sha, err *e)

@@ -129,6 +129,8 @@ static const struct {
     {"{class: dog, images: rex, regularisation: dogs}",
      "concept:1:43: 'regularisation' is 'dogs', not a map of images, captions, generate, prompt, sampler, "
      "steps, guidance, eta, seed, index, similarity, count"},
+    {"{class: dog, images: rex, cut_mix: 50%}",
+     "cut_mix joins pictures of several subjects, and this concept has one; list them under subjects"},
     /* words and the rest */
     {"{class: dog, images: rex, token: [<a>, <a>]}",
      "token <a> twice; every one needs a word of its own"},

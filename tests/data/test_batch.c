@@ -463,6 +463,86 @@ static int end(void **state)
     return kit_close(state);
 }
 
+static const char three[] =
+    "cut_mix: 60%\n"
+    "batch: 6\n"
+    "subjects:\n"
+    "- {class: dog, images: rex, token: <rex>, regularisation: {images: dogs}}\n"
+    "- {class: cat, images: tabby, token: <tabby>, regularisation: {images: cats}}\n"
+    "- {class: toy, images: dogs, token: <toy>}\n";
+
+/* A share of the samples shows two subjects, each as often as every other on both sides; its caption names both. */
+static void collages_name_both_subjects_and_none_is_left_out(void **state)
+{
+    enum { STEPS = 600 };
+    batch_source *s = opened_as((data_manner){.show = DATA_CUT, .halves = true}, three, 5);
+    static const char *const token[] = {"<rex> dog", "<tabby> cat", "<toy> toy"};
+    static const char *const class_word[] = {"dog", "cat", "toy"};
+    int left[3] = {0}, right[3] = {0}, collages = 0, priors = 0;
+    batch_sample b[MOST];
+
+    (void)state;
+    for (uint32_t step = 0; step < STEPS; step++) {
+        batch_plan(s, step, b);
+        for (int i = 0; i < batch_size(s); i++) {
+            const char *const *said = b[i].prior ? class_word : token;
+            left[b[i].subject] += !b[i].prior;
+            if (b[i].other < 0) {
+                assert_null(strstr(b[i].caption, " and a "));
+                continue;
+            }
+            assert_int_not_equal(b[i].other, b[i].subject);
+            assert_non_null(strstr(b[i].caption, said[b[i].subject]));
+            assert_non_null(strstr(b[i].caption, said[b[i].other]));
+            assert_true(b[i].prior ? b[i].other < 2 && !strchr(b[i].caption, '<') : true);
+            right[b[i].other] += !b[i].prior;
+            collages += !b[i].prior;
+            priors += b[i].prior;
+        }
+    }
+    for (int k = 0; k < 3; k++) {
+        assert_int_equal(left[k], STEPS); /* three targets a step: every subject leads one */
+        assert_true(abs(right[k] - collages / 3) < collages / 15);
+    }
+    assert_true(abs(collages - 3 * STEPS * 6 / 10) < 3 * STEPS / 20 && abs(priors - 3 * STEPS * 6 / 10) < 3 * STEPS / 20);
+    batch_close(s);
+}
+
+static void a_collage_is_the_middles_of_both_pictures(void **state)
+{
+    batch_source *s = opened_as((data_manner){.show = DATA_CUT, .halves = true}, three, 5);
+    static float joined[SIDE * SIDE * 3], a[SIDE * SIDE * 3], c[SIDE * SIDE * 3], mask[CELLS * CELLS];
+    batch_sample b[MOST], one_of;
+    uint32_t step = 0;
+    int seen = 0;
+    err e = {0};
+
+    (void)state;
+    for (; seen < 5; step++) {
+        batch_plan(s, step, b);
+        if (b[0].other < 0)
+            continue;
+        seen++;
+        assert_int_equal(batch_pixels(s, &b[0], joined, &e), 0);
+        one_of = b[0];
+        one_of.other = -1;
+        assert_int_equal(batch_pixels(s, &one_of, a, &e), 0);
+        one_of.subject = b[0].other;
+        one_of.picture = b[0].other_picture;
+        one_of.look = b[0].other_look;
+        assert_int_equal(batch_pixels(s, &one_of, c, &e), 0);
+        for (int y = 0; y < SIDE; y++) {
+            size_t row = (size_t)(y * SIDE * 3), half = SIDE / 2 * 3, quarter = SIDE / 4 * 3;
+            assert_memory_equal(joined + row, a + row + quarter, half * sizeof(float));
+            assert_memory_equal(joined + row + half, c + row + quarter, half * sizeof(float));
+        }
+        batch_mask(s, &b[0], mask);
+        for (int k = 0; k < CELLS * CELLS; k++)
+            assert_true(mask[k] == 1);
+    }
+    batch_close(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -471,6 +551,8 @@ int main(void)
         cmocka_unit_test(without_class_pictures_all_are_targets),
         cmocka_unit_test(every_picture_is_used_as_often_as_every_other),
         cmocka_unit_test(subjects_are_balanced_in_every_step),
+        cmocka_unit_test(collages_name_both_subjects_and_none_is_left_out),
+        cmocka_unit_test(a_collage_is_the_middles_of_both_pictures),
         cmocka_unit_test(epochs_are_shuffled_differently),
         cmocka_unit_test(weights_make_the_published_loss),
         cmocka_unit_test(captions_carry_the_prefix_and_the_token),
