@@ -519,6 +519,14 @@ void pack_put(pack *p, const train_job *job, pack_ended *ended, void *arg)
     pthread_mutex_unlock(&p->lock);
 }
 
+void pack_wait(pack *p)
+{
+    pthread_mutex_lock(&p->lock);
+    while (p->inside > 0)
+        pthread_cond_wait(&p->news, &p->lock);
+    pthread_mutex_unlock(&p->lock);
+}
+
 void pack_close(pack *p)
 {
     if (!p)

@@ -27,8 +27,8 @@ typedef void pack_ended(void *arg, int rc, const train_summary *sum, const err *
 /* The job is copied; what it points at must stay until it has ended. Its gang is itself alone. One of another class ends
  * with pack_takes' error. */
 void pack_put(pack *p, const train_job *job, pack_ended *ended, void *arg);
-/* Waits until all have ended. */
-void pack_close(pack *p);
+void pack_wait(pack *p);         /* until all that were put have ended */
+void pack_close(pack *p);        /* the same, then it is gone */
 
 typedef struct {
     int refills;                 /* how often a place was taken after another concept */
@@ -37,6 +37,6 @@ typedef struct {
     uint64_t steps;              /* of lanes */
     size_t bytes;                /* of the steppers' plans */
 } pack_figures;
-/* Of a pack where nobody stands or waits. */
+/* After pack_wait. */
 void pack_tell(const pack *p, pack_figures *out);
 #endif

@@ -442,8 +442,8 @@ static int sum_up(stepper *s, step_turn *of, int place, const float *losses, boo
     TRY(nn_read(s->norm, s->norm2[place], &norm2, sizeof norm2, e));
     r->grad_norm = sqrt((double)norm2);
     if (stands(of) && (!isfinite(r->loss) || !isfinite(r->grad_norm)))
-        err_set(&of->why, ERR_INPUT, "the loss or its gradient is not a finite number (loss %g, gradient norm %g); try a lower lr",
-                r->loss, r->grad_norm);
+        err_set(&of->why, ERR_INPUT,
+                "the loss or its gradient is not a finite number (loss %g, gradient norm %g); try a lower lr", r->loss, r->grad_norm);
     return 0;
 }
 

@@ -19,6 +19,7 @@
 #include "configs/cfg_yaml.h"
 #include "trainer/bench.h"
 #include "trainer/check.h"
+#include "trainer/pack_run.h"
 #include "trainer/resume.h"
 #include "trainer/train.h"
 
@@ -409,12 +410,27 @@ static int train_by_hand(const farmfile *farm, const char *name, const char *out
     return rc;
 }
 
+static int pack_by_hand(const farmfile *farm, int argc, char **argv)
+{
+    const pack_opts o = {argc > 4 ? atoi(argv[4]) : 2, argc > 5 ? atoi(argv[5]) : 1};
+    err e = {0};
+    int failed;
+
+    if (pack_run(farm, argv[3], &o, &failed, &e) == 0)
+        return failed > 0;
+    fprintf(stderr, "%s\n", e.text);
+    return 1;
+}
+
 static int usage(FILE *to)
 {
     fprintf(to, "cfarm-worker --check FARM.yaml [--piece PIECE] [--json]\n"
                 "                                                    what would run, and every mistake; status 2 if there are any;\n"
                 "                                                    --piece: of what is to be added to that farm, alone\n"
                 "cfarm-worker --train FARM.yaml NAME OUT.h5          trains one concept here and now, without a farm\n"
+                "cfarm-worker --train-pack FARM.yaml FOLDER [LANES [WIDTH]]\n"
+                "                                                    trains all of its concepts, many at once (trainer/pack.h), into\n"
+                "                                                    FOLDER/NAME.h5; status 1 if any failed; LANES: 2, WIDTH: 1\n"
                 "cfarm-worker --bench [MODEL] [FLAGS]                how long a model's parts take here (cfarm bench)\n"
                 "cfarm-worker --settings                             every setting of a concept\n"
                 "cfarm-worker --fd N                                 serves an agent (cluster/wire/worker.h)\n");
@@ -433,6 +449,8 @@ static int by_hand(int argc, char **argv)
         status = 2;
     } else if (strcmp(argv[1], "--check") == 0)
         status = check_farm(farm, argc > 3 && strcmp(argv[argc - 1], "--json") == 0, stdout, stderr) ? 2 : 0;
+    else if (strcmp(argv[1], "--train-pack") == 0)
+        status = pack_by_hand(farm, argc, argv);
     else if (train_by_hand(farm, argv[3], argv[4], &e) != 0) {
         fprintf(stderr, "concept %s: %s\n", argv[3], e.text);
         status = 1;
@@ -447,7 +465,8 @@ int main(int argc, char **argv)
 
     if (strcmp(verb, "--fd") == 0 && argc == 3)
         return serve(atoi(argv[2]));
-    if ((strcmp(verb, "--check") == 0 && argc >= 3) || (strcmp(verb, "--train") == 0 && argc == 5))
+    if ((strcmp(verb, "--check") == 0 && argc >= 3) || (strcmp(verb, "--train") == 0 && argc == 5) ||
+        (strcmp(verb, "--train-pack") == 0 && argc >= 4 && argc <= 6))
         return by_hand(argc, argv);
     if (strcmp(verb, "--bench") == 0 || strcmp(verb, "bench") == 0) /* the word alone: as cfarm hands it over */
         return bench_main(argc - 1, argv + 1);

@@ -17,7 +17,7 @@
 #include "configs/cfg_yaml.h"
 #include "tests/trainer/train_kit.h"
 #include "trainer/checkpoint.h"
-#include "trainer/pack.h"
+#include "trainer/pack_run.h"
 
 enum { MOST = 8 };
 
@@ -195,7 +195,8 @@ static void check_method(const char *more)
 static void a_packed_concept_has_the_bytes_of_its_solo(void **state)
 {
     (void)state;
-    check_method("method: custom-diffusion, regularisation: {images: regularisation/mug, captions: regularisation/mug/captions.txt}");
+    check_method("method: custom-diffusion, "
+                 "regularisation: {images: regularisation/mug, captions: regularisation/mug/captions.txt}");
 }
 
 static void so_has_one_of_textual_inversion_and_of_the_ports_decay(void **state)
@@ -304,6 +305,41 @@ static void another_class_is_refused_with_what_differs(void **state)
     hall_close(&h);
 }
 
+/* Two of one class, one of another, one that moves too much for a pack, one without pictures. */
+static void a_farm_file_is_trained_class_by_class(void **state)
+{
+    static const pack_opts shapes[] = {{1, 1}, {2, 2}};
+    static const char *const good[] = {"a", "b", "words", "whole"};
+    const char *world = getenv("CFARM_SOURCE");
+    cfg_doc *d = cfg_doc_new();
+    farmfile *farm;
+    str yaml = {0};
+    err e = {0};
+    int failed;
+
+    (void)state;
+    str_add(&yaml, "farm: f\nbase: %s\n"
+                   "defaults: {class: mug, token: <mug>, images: %s/data/toyworld/subjects/mug, batch: 2, steps: 2}\n"
+                   "concepts: [{name: a}, {name: words, method: textual-inversion}, {name: b, seed: 2},\n"
+                   "           {name: nothing, images: nowhere}, {name: whole, method: fine-tune-all, steps: 1}]\n",
+            kit_model(), world ? world : ".");
+    ok(fs_write(kit_path("farm.yaml"), yaml.at, yaml.n, &e), &e);
+    ok(farm_read(&farm, d, kit_path("farm.yaml"), NULL, &e), &e);
+    for (int s = 0; s < 2; s++) {
+        ok(pack_run(farm, kit_path(s ? "wide" : "narrow"), &shapes[s], &failed, &e), &e);
+        assert_int_equal(failed, 1);
+    }
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        char x[64], y[64];
+        snprintf(x, sizeof x, "narrow/%s.h5", good[i]);
+        snprintf(y, sizeof y, "wide/%s.h5", good[i]);
+        kit_assert_same(x, y);
+    }
+    assert_false(fs_exists(kit_path("narrow/nothing.h5")));
+    str_free(&yaml);
+    cfg_doc_free(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -313,6 +349,7 @@ int main(void)
         cmocka_unit_test(what_goes_wrong_harms_nobody),
         cmocka_unit_test(one_that_cannot_be_loaded_is_told_and_passed_over),
         cmocka_unit_test(another_class_is_refused_with_what_differs),
+        cmocka_unit_test(a_farm_file_is_trained_class_by_class),
     };
 
     return cmocka_run_group_tests(tests, kit_open, kit_close);
