@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,6 +134,8 @@ static _Noreturn void become(const child_spec *c, pid_t parent)
     close_range(fd >= 0 ? 4 : 3, ~0U, 0);
     if (c->threads > 0)
         set_threads(c->threads);
+    for (const char *const *v = c->env; v && *v; v++)
+        putenv((char *)(uintptr_t)*v);
     offer_to_oom_killer();
     set_limits(c->memory);
     execv(c->argv[0], (char *const *)(uintptr_t)c->argv);

@@ -15,6 +15,7 @@ typedef struct {
     int out, err;             /* become 1 and 2; -1: as ours */
     int threads;              /* for OpenMP and BLAS; 0: leave alone */
     uint64_t memory;          /* bytes of its own it may have; 0: as many as there are */
+    const char *const *env;   /* "NAME=VALUE" besides ours, ended by NULL; NULL: none */
 } child_spec;
 
 /* The program beside our own: "cfarm-worker". First in $CFARM_PROGRAMS, where that is set. ERR_INPUT: it is not

@@ -7,6 +7,7 @@
 #include "cluster/wire/loop.h"
 #include "cluster/wire/wire.h"
 #include "scheduler/coordinator.h"
+#include "scheduler/eta.h"
 
 typedef struct coordinator coordinator;
 
@@ -27,6 +28,7 @@ typedef struct peer {
 
 /* How fast the farm works, as an average that forgets: samples (steps times batch) per second. */
 typedef struct { double samples, seconds; int64_t at_ns; } pace;
+typedef struct { const char *event; char *name, *why; } notice;
 
 typedef struct {
     pid_t pid;               /* 0: none runs */
@@ -48,6 +50,13 @@ struct coordinator {
     size_t acts;
     merge_step merge;
     pace pace;
+    eta eta;
+    notice *notice;          /* news that wait for the hook */
+    int notices;
+    pid_t hook_pid;          /* 0: none runs */
+    int64_t hook_ns;
+    int *trouble_told;       /* of each node */
+    int troubles;
     coord_level level;       /* how far it was told to stop */
     bool by_machine;         /* and by whom */
     int64_t halted_ns;
@@ -82,9 +91,16 @@ void merge_stop(coordinator *c);
 void merge_halt(coordinator *c, int job, int attempt); /* stops it and says so */
 void merge_reap(coordinator *c);
 
+/* coord_notify.c -- the user's hook */
+void notify(coordinator *c, const char *event, const char *name, const char *why);
+void notify_reap(coordinator *c);
+void notify_tick(coordinator *c);
+void notify_end(coordinator *c);
+
 /* coord_show.c -- the status file, the lines for people */
 void show_event(coordinator *c, const sched_event *ev);
 void show_progress(coordinator *c, int job, int64_t step);
+void show_learn(coordinator *c); /* from what is done already */
 void show_tick(coordinator *c);
 void show_end(coordinator *c);
 #endif

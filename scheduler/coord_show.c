@@ -8,11 +8,13 @@
 #include <unistd.h>
 
 #include "cluster/base/clock.h"
+#include "cluster/base/mem.h"
 #include "cluster/base/str.h"
 #include "scheduler/coord_impl.h"
 
 static const int64_t SECOND = 1000000000, LINE_EVERY = 60 * SECOND;
 enum { STATUS_SHARE = 50 }; /* at most a 50th of the time goes into the status file, however large the farm */
+static const double LEARNED_MOST = 10; /* concepts of earlier runs count at most as so many */
 static const double MEMORY_S = 60; /* of the pace: long enough to be steady, short enough to follow */
 
 /* ---- events --------------------------------------------------------------------------------------------------- */
@@ -29,7 +31,14 @@ void show_event(coordinator *c, const sched_event *ev)
     else if (ev->type == EV_START)
         log_event(log, "started", TEXT("concept", j->spec.name), INT("attempt", ev->attempt), TEXT("node", ev->name),
                   INT("gang", ev->gang));
-    else if (ev->type == EV_DONE)
+    if (ev->type == EV_DONE && j->spec.kind == JOB_TRAIN)
+        eta_learn(&c->eta, (double)(coord_now_ms() - j->began_ms) * 1e-3 * j->last_gang,
+                  (double)(j->spec.steps - j->began_step) * (double)j->spec.batch);
+    if (ev->type == EV_DONE)
+        notify(c, j->spec.kind == JOB_MERGE ? "merged" : "done", j->spec.name, "");
+    if (ev->type == EV_FAILED && (j->state == JOB_QUARANTINED || j->state == JOB_REJECTED))
+        notify(c, "quarantine", j->spec.name, j->why);
+    if (ev->type == EV_DONE)
         log_event(log, "done", TEXT(noun(j), j->spec.name), REAL("seconds", ev->seconds),
                   INT("done", c->s->count[JOB_DONE]), INT("of", c->s->jobs - c->s->count[JOB_CANCELLED]));
     else if (ev->type == EV_FAILED)
@@ -72,8 +81,56 @@ static double samples_left(const sched *s)
     return left;
 }
 
-/* Seconds; negative while nothing is known. */
-static double time_left(const coordinator *c) { return rate(c) > 0 ? samples_left(c->s) / rate(c) : -1; }
+static eta_work work_left(const sched *s)
+{
+    eta_work w = {0};
+
+    for (int i = 0; i < s->jobs; i++) {
+        const sched_job *j = &s->job[i];
+        double samples = (double)(j->spec.steps - (sched_running(j) ? j->step : 0)) * (double)j->spec.batch;
+        if (j->spec.kind != JOB_TRAIN || j->state >= JOB_DONE || j->spec.hold)
+            continue;
+        w.samples += samples;
+        w.concepts++;
+        if (samples > w.longest)
+            w.longest = samples;
+    }
+    for (int n = 0; n < s->nodes; n++)
+        for (int i = 0; s->node[n].name && i < s->node[n].n; i++)
+            w.slots += s->node[n].slot[i].state != SLOT_DOWN;
+    return w;
+}
+
+/* What earlier runs took, without their gangs and their loading: a first idea, soon outweighed. */
+void show_learn(coordinator *c)
+{
+    for (int i = 0; i < c->s->jobs; i++) {
+        const sched_job *j = &c->s->job[i];
+        if (j->state == JOB_DONE && j->spec.kind == JOB_TRAIN)
+            eta_learn(&c->eta, j->seconds, (double)j->spec.steps * (double)j->spec.batch);
+    }
+    if (c->eta.n > LEARNED_MOST) {
+        c->eta.m2 *= LEARNED_MOST / c->eta.n;
+        c->eta.n = LEARNED_MOST;
+    }
+}
+
+static bool time_left_between(const coordinator *c, eta_answer *a)
+{
+    eta_work w = work_left(c->s);
+
+    return eta_ask(&c->eta, &w, a);
+}
+
+/* Seconds; negative while nothing is known. Before the first concept has ended, what the steps say. */
+static double time_left(const coordinator *c)
+{
+    eta_answer a;
+
+    if (time_left_between(c, &a))
+        return a.middle;
+    return rate(c) > 0 ? samples_left(c->s) / rate(c) : -1;
+}
 
 static void clock_text(double s, char out[32])
 {
@@ -210,6 +267,8 @@ static void put_nodes(const coordinator *c, str *to)
         str_add(to, "%s\n {\"busy\":%d,\"ready\":%d,\"warming\":%d,\"down\":%d", first ? "" : ",", busy,
                 count[SLOT_READY], count[SLOT_WARMING], count[SLOT_DOWN]);
         put_word(to, "name", k->name);
+        if (k->trouble)
+            put_word(to, "trouble", node_trouble_text(k->trouble));
         str_add(to, "}");
         first = false;
     }
@@ -219,6 +278,7 @@ static void put_nodes(const coordinator *c, str *to)
 static void put_summary(const coordinator *c, str *to, const char *state)
 {
     double left = time_left(c);
+    eta_answer a;
     char when[32];
     bool first = true;
 
@@ -234,6 +294,8 @@ static void put_summary(const coordinator *c, str *to, const char *state)
             rate(c));
     if (left >= 0)
         str_add(to, ",\"seconds_left\":%.1f", left);
+    if (time_left_between(c, &a))
+        str_add(to, ",\"seconds_low\":%.1f,\"seconds_high\":%.1f", a.low, a.high);
     put_nodes(c, to);
     put_some(c, to, "running", true, c->s->jobs);
     put_some(c, to, "unwell", false, UNWELL_MOST);
@@ -280,11 +342,27 @@ static void write_status(const coordinator *c, const char *state)
 
 /* ---- when ----------------------------------------------------------------------------------------------------- */
 
+static void tell_troubles(coordinator *c)
+{
+    for (; c->troubles < c->s->nodes; c->troubles++) {
+        c->trouble_told = mem_grow(c->trouble_told, (size_t)c->troubles + 1, sizeof *c->trouble_told);
+        c->trouble_told[c->troubles] = NODE_WELL;
+    }
+    for (int n = 0; n < c->s->nodes; n++) {
+        const sched_node *k = &c->s->node[n];
+        if (!k->name || c->trouble_told[n] == (int)k->trouble)
+            continue;
+        c->trouble_told[n] = (int)k->trouble;
+        log_event(c->how->log, "node", TEXT("node", k->name), TEXT("now", node_trouble_text(k->trouble)));
+    }
+}
+
 void show_tick(coordinator *c)
 {
     int64_t t = clock_ns();
 
     age_pace(&c->pace);
+    tell_troubles(c);
     progress_line(c);
     if (t >= c->status_ns) {
         write_status(c, c->level > LEVEL_RUN ? "draining" : "running");
@@ -329,6 +407,7 @@ void show_end(coordinator *c)
     log_event(c->how->log, "farm", TEXT("name", c->how->name), TEXT("end", end_word(c->status)),
               INT("done", c->s->count[JOB_DONE]), INT("of", c->s->jobs - c->s->count[JOB_CANCELLED]),
               REAL("seconds", (double)(clock_ns() - c->started_ns) * 1e-9));
+    notify(c, "end", "", end_word(c->status));
     write_status(c, end_word(c->status));
     str_add(&number, "%d\n", c->status);
     write_file(c, "exit", &number);

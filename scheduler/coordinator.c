@@ -14,6 +14,7 @@
 #include "cluster/base/fault.h"
 #include "cluster/base/mem.h"
 #include "scheduler/coord_impl.h"
+#include "scheduler/limit.h"
 #include "scheduler/link.h"
 
 enum { TURN_MS = 100, BACKLOG = 1024 };
@@ -168,6 +169,7 @@ static void on_signal(void *arg, int signal)
 
     if (signal == SIGCHLD) {
         merge_reap(c);
+        notify_reap(c);
     } else if (signal == SIGUSR2) {
         coord_stop(c, LEVEL_DRAIN);
     } else if (signal == SIGINT) {
@@ -278,6 +280,20 @@ static void say_end(coordinator *c)
         peer_close(c->peers, NULL);
 }
 
+/* So near the end that nothing new would be worth its loading; then so near that what runs must be kept. Every training
+ * can be gone on with from its checkpoint: none need fit into the time. */
+static void check_time(coordinator *c)
+{
+    double left = c->how->time_left - (double)(clock_ns() - c->started_ns) * 1e-9, margin = limit_margin(c->how->time_left);
+
+    if (c->how->time_left == -1 || left > 2 * margin || c->level >= LEVEL_HALT)
+        return;
+    if (c->level < LEVEL_DRAIN)
+        log_event(c->how->log, "time-limit", REAL("seconds_left", left));
+    c->by_machine = true;
+    coord_stop(c, left > margin ? LEVEL_DRAIN : LEVEL_HALT);
+}
+
 static void turn(coordinator *c)
 {
     loop_turn(c->loop, TURN_MS);
@@ -289,6 +305,8 @@ static void turn(coordinator *c)
     drop_strangers(c);
     peer_leases(c);
     check_hands(c);
+    check_time(c);
+    notify_tick(c);
     show_tick(c);
     if (c->level == LEVEL_HALT && clock_ns() - c->halted_ns > HALT_WAIT)
         c->stop = true;
@@ -308,13 +326,16 @@ int coordinator_run(const coordinator_options *o)
     signal(SIGPIPE, SIG_IGN);
     loop_signals(c.loop, on_signal, &c, signals);
     loop_add(c.loop, o->listen, on_listen, &c);
+    show_learn(&c);
     while (!c.stop && !at_end(&c))
         turn(&c);
     say_end(&c);
+    notify_end(&c);
     loop_drop(c.loop, o->listen);
     close(o->listen);
     loop_free(c.loop);
     sched_effects_free(&c.todo);
     free(c.act);
+    free(c.trouble_told);
     return c.status;
 }

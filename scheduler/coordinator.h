@@ -5,6 +5,7 @@
  *
  * Exit statuses of a farm, which are also those of `cfarm train`. */
 #include "cluster/base/log.h"
+#include "configs/cfg.h"
 #include "scheduler/ledger.h"
 
 enum {
@@ -23,6 +24,9 @@ typedef struct {
     const char *token;
     int agents;           /* that will come; starts wait for them, a while */
     bool serve;           /* stay when nothing is left to do */
+    double time_left;     /* seconds; -1: no limit */
+    const char *hook;     /* absolute; NULL: none */
+    cfg_texts hook_on;    /* events it is run for */
     logger *log;          /* borrowed */
 } coordinator_options;
 

@@ -289,6 +289,9 @@ void sched_begin(sched *s, int job, int node, int gang, const int slot[], sched_
     CHECK(job_start(s, &ev, NULL) == 0);
     sched_record(todo, &ev);
     j->node = node;
+    j->last_gang = gang;
+    j->began_ms = s->now_ms;
+    j->began_step = -1;
     x = sched_do(todo, node >= 0 ? DO_START : DO_MERGE, job, j);
     for (int r = 0; node >= 0 && r < gang; r++) {
         x->slot[r] = slot[r];
@@ -307,6 +310,8 @@ int job_done(sched *s, const sched_event *ev, err *e)
     memcpy(j->sha256, ev->sha256, HASH_HEX);
     j->bytes = ev->bytes;
     j->seconds = ev->seconds;
+    if (j->node >= 0)
+        node_praised(s, j->node);
     job_let_go(s, ev->job);
     job_set(s, ev->job, JOB_DONE);
     return 0;
@@ -369,6 +374,8 @@ int job_failed(sched *s, const sched_event *ev, err *e)
     j = &s->job[ev->job];
     unwanted = !sched_running(j);
     remember_place(s, ev->job);
+    if (!unwanted && j->node >= 0 && ev->blame != BLAME_STORE && ev->blame != BLAME_SETTINGS)
+        node_struck(s, j->node, ev->job);
     job_let_go(s, ev->job);
     if (unwanted)
         return 0;
@@ -478,6 +485,8 @@ int job_progress(sched *s, const sched_event *ev, err *e)
     j = &s->job[ev->job];
     if (!sched_running(j) || ev->phase < j->state || ev->phase > JOB_PUBLISHING || ev->step < j->step)
         return err_set(e, ERR_PEER, "%s: progress that goes back", j->spec.name);
+    if (j->began_step < 0 && ev->phase == JOB_TRAINING)
+        j->began_step = ev->step > 0 ? ev->step - 1 : 0;
     j->step = ev->step;
     j->loss = ev->loss;
     if (ev->step_seconds > 0) {

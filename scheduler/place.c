@@ -30,6 +30,8 @@ static int snuggest(const sched *s, const sched_job *j, int gang, bool *later)
     *later = false;
     for (int n = 0; n < s->nodes; n++) {
         int ready = free_on(&s->node[n], SLOT_READY), cost;
+        if (!node_takes(&s->node[n]))
+            continue;
         *later |= ready + free_on(&s->node[n], SLOT_WARMING) >= gang;
         if (ready < gang)
             continue;

@@ -72,13 +72,22 @@ typedef struct {
     int last_node, last_slot;  /* where it failed last: another place is tried first */
     int64_t step;
     double loss, step_seconds;
+    int64_t began_ms, began_step; /* of the last attempt: its start, and the first step it told of */
+    int last_gang;
     bool in_queue;
     int owner;                 /* of sched.owner */
     int64_t since_ms;          /* it waits since; -1: not yet */
     double key;                /* its place in the line */
 } sched_job;
 
+/* A node that fails whatever it is given would empty the line: after two different concepts have failed there and none
+ * has ended well, it gets one at a time; after a third, nothing. What fails elsewhere, too, is forgiven the node; and the last
+ * node that works is never shut. */
+typedef enum { NODE_WELL, NODE_CANARY, NODE_DRAINED } node_trouble;
+
 typedef struct {
+    node_trouble trouble;
+    int strike[3], strikes;    /* the concepts */
     char *name;                /* NULL: gone */
     int n;
     struct { slot_state state; int job; } *slot; /* job -1: free */
@@ -200,6 +209,7 @@ int sched_read_spec(job_spec *out, json_t *o, err *e); /* borrows from o, which 
 json_t *sched_snapshot(const sched *s);
 
 /* The words of the journal, the messages and the status. */
+const char *node_trouble_text(node_trouble t);
 const char *job_state_name(job_state s);
 const char *job_kind_name(job_kind k);
 const char *job_priority_name(job_priority p);

@@ -40,6 +40,9 @@ void sched_begin(sched *s, int job, int node, int gang, const int slot[], sched_
 /* slots.c */
 void slot_set(sched *s, int node, int i, slot_state state, int job);        /* job -1: free */
 int slot_becomes(sched *s, const sched_event *ev, err *e);
+void node_struck(sched *s, int node, int job);                            /* job has failed there */
+void node_praised(sched *s, int node);                                    /* one has ended well there */
+bool node_takes(const sched_node *n);                                     /* one more */
 int node_up(sched *s, const sched_event *ev, sched_effects *todo, err *e);
 int node_lost(sched *s, const sched_event *ev, sched_effects *todo, err *e);
 

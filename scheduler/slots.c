@@ -6,6 +6,8 @@
 
 static void tally(sched *s, const sched_node *n, int i, int by)
 {
+    if (n->trouble == NODE_DRAINED)
+        return;
     if (n->slot[i].job < 0 && n->slot[i].state == SLOT_READY)
         s->ready += by;
     if (n->slot[i].job < 0 && n->slot[i].state == SLOT_WARMING)
@@ -20,6 +22,103 @@ void slot_set(sched *s, int node, int i, slot_state state, int job)
     n->slot[i].state = state;
     n->slot[i].job = job;
     tally(s, n, i, 1);
+}
+
+/* ---- nodes that fail whatever they are given ------------------------------------------------------------------- */
+
+const char *node_trouble_text(node_trouble t)
+{
+    static const char *const text[] = {"well", "two concepts failed here and none ended well: one at a time",
+                                       "three concepts failed here and none ended well: it gets nothing more"};
+
+    return text[t];
+}
+
+static bool has_struck(const sched_node *n, int job)
+{
+    for (int i = 0; i < n->strikes; i++)
+        if (n->strike[i] == job)
+            return true;
+    return false;
+}
+
+/* Is there another node that works and is not suspect? */
+static bool another(const sched *s, int but)
+{
+    for (int n = 0; n < s->nodes; n++)
+        for (int i = 0; n != but && s->node[n].name && s->node[n].trouble == NODE_WELL && i < s->node[n].n; i++)
+            if (s->node[n].slot[i].state != SLOT_DOWN)
+                return true;
+    return false;
+}
+
+/* The slots of a drained node are not counted among those that are free. */
+static void grade(sched *s, int node)
+{
+    sched_node *n = &s->node[node];
+
+    for (int i = 0; i < n->n; i++)
+        tally(s, n, i, -1);
+    n->trouble = n->strikes >= 3 ? NODE_DRAINED : n->strikes == 2 ? NODE_CANARY : NODE_WELL;
+    for (int i = 0; i < n->n; i++)
+        tally(s, n, i, 1);
+}
+
+static void forgive(sched *s, int node, int job)
+{
+    sched_node *n = &s->node[node];
+    int kept = 0;
+
+    for (int i = 0; i < n->strikes; i++)
+        if (n->strike[i] != job)
+            n->strike[kept++] = n->strike[i];
+    n->strikes = kept;
+    grade(s, node);
+}
+
+void node_struck(sched *s, int node, int job)
+{
+    sched_node *n = &s->node[node];
+    bool elsewhere = false;
+
+    for (int m = 0; m < s->nodes; m++)
+        if (m != node && has_struck(&s->node[m], job)) {
+            forgive(s, m, job);
+            elsewhere = true;
+        }
+    if (elsewhere || has_struck(n, job) || n->trouble == NODE_DRAINED || !another(s, node))
+        return;
+    n->strike[n->strikes++] = job;
+    grade(s, node);
+}
+
+void node_praised(sched *s, int node)
+{
+    s->node[node].strikes = 0;
+    grade(s, node);
+}
+
+/* The others are lost: a suspect is better than nobody. */
+static void pardon(sched *s)
+{
+    for (int n = 0; n < s->nodes; n++)
+        if (s->node[n].name && s->node[n].trouble != NODE_DRAINED)
+            return;
+    for (int n = 0; n < s->nodes; n++)
+        if (s->node[n].name) {
+            s->node[n].strikes = 2;
+            grade(s, n);
+        }
+}
+
+bool node_takes(const sched_node *n)
+{
+    if (n->trouble != NODE_CANARY)
+        return n->trouble == NODE_WELL;
+    for (int i = 0; i < n->n; i++)
+        if (n->slot[i].job >= 0)
+            return false;
+    return true;
 }
 
 int node_up(sched *s, const sched_event *ev, sched_effects *todo, err *e)
@@ -85,6 +184,7 @@ int node_lost(sched *s, const sched_event *ev, sched_effects *todo, err *e)
         slot_set(s, ev->node, i, SLOT_DOWN, -1);
     free(n->name);
     n->name = NULL;
+    pardon(s);
     return 0;
 }
 

@@ -9,12 +9,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cluster/base/clock.h"
 #include "cluster/base/str.h"
 #include "scheduler/agent.h"
 #include "scheduler/child.h"
 #include "scheduler/commands.h"
 #include "scheduler/coordinator.h"
 #include "scheduler/join.h"
+#include "scheduler/limit.h"
 #include "scheduler/prepare.h"
 
 typedef struct {
@@ -60,6 +62,8 @@ static bool parse(train_options *o, int argc, char **argv)
 typedef struct {
     prepared p;
     int listen;
+    int64_t end_ns;            /* when its time is over; 0: never */
+    char hook[FS_PATH];        /* "": none */
     meet_notice notice;
     const meet_place *place;
     char dir[FS_PATH];         /* the farm's */
@@ -103,6 +107,27 @@ static int keep_status(const char *dir, int status, err *e)
     TRY(fs_join(path, dir, "exit", e));
     snprintf(text, sizeof text, "%d\n", status);
     return fs_write(path, text, strlen(text), e);
+}
+
+/* The hook must be there before the night it is for. */
+static int find_hook(host *h, err *e)
+{
+    const farmfile *f = h->p.f;
+
+    if (!f->notify.exec[0])
+        return 0;
+    TRY(fs_join(h->hook, f->root, f->notify.exec, e));
+    return access(h->hook, X_OK) == 0 ? 0
+               : err_set(e, ERR_INPUT, "notify.exec: %.200s cannot be run: %s", h->hook, strerror(errno));
+}
+
+static int find_end(host *h, err *e)
+{
+    double left;
+
+    TRY(limit_left(&left, h->p.f, e));
+    h->end_ns = left >= 0 ? clock_ns() + (int64_t)(left * 1e9) : 0;
+    return 0;
 }
 
 static int open_house(host *h, const train_options *o, err *e)
@@ -152,6 +177,8 @@ static int prepare(host *h, const train_options *o, err *e)
     int rc;
 
     TRY(prepare_read(&h->p, o->path, o->workers, e));
+    TRY(find_hook(h, e));
+    TRY(find_end(h, e));
     if (!fs_is_dir(h->p.f->dir)) /* all is new: nothing is made, not even a folder, for a file with mistakes */
         TRY(prepare_check(&checked, h->p.f->path, NULL, e));
     rc = prepare_compare(&h->p, o->retry, e);
@@ -178,16 +205,14 @@ static void tell_ignored(logger *log, const farmfile *f)
 {
     if (f->limits.pack_max > 1)
         log_event(log, "without-effect", TEXT("setting", "limits.pack_max"));
-    if (f->limits.time_limit >= 0)
-        log_event(log, "without-effect", TEXT("setting", "limits.time_limit"));
-    if (f->notify.exec[0])
-        log_event(log, "without-effect", TEXT("setting", "notify.exec"));
 }
 
 static int coordinate(host *h)
 {
     coordinator_options o = {.l = h->p.l, .name = h->p.f->name, .base = h->p.f->base, .listen = h->listen,
-                             .token = h->notice.door.token, .agents = h->place->nodes, .serve = h->serve};
+                             .token = h->notice.door.token, .agents = h->place->nodes, .serve = h->serve,
+                             .hook = h->hook[0] ? h->hook : NULL, .hook_on = h->p.f->notify.on,
+                             .time_left = h->end_ns ? (double)(h->end_ns - clock_ns()) * 1e-9 : -1};
     char path[FS_PATH];
     err e = {0};
     int status;

@@ -117,5 +117,24 @@ wait $farm
 row 0 '^0$' echo $?
 row 0 '^0$' cat pets/exit
 
+# ---- a hook, and a limit ----
+cat >hook.sh <<'END'
+#!/bin/sh
+echo "$1 $3 $CFARM_EVENT $CFARM_NAME $CFARM_WHY" >>"$CFARM_FARM/../news"
+case $1 in done) sleep 100 ;; esac
+END
+chmod +x hook.sh
+more='concepts: [{name: ok}, {name: bad, fake: {at: 1, does: refuse}}]\nnotify: {on: [quarantine, end], exec: hook.sh}\n'
+printf "$head$more" | sed 's/farm: pets/farm: told/' >told.yaml
+row 1 'end some failed' "$cfarm" train told.yaml --workers 1
+row 0 '^quarantine bad quarantine bad a setting that cannot be$' cat news
+row 0 '^end  end  some failed$' cat news
+printf "$head$more" | sed 's/farm: pets/farm: nohook/; s/hook.sh/nothere.sh/' >nohook.yaml
+row 2 'notify.exec: .*nothere.sh cannot be run: No such file' "$cfarm" train nohook.yaml
+printf "${head}concepts: [{name: long, steps: 500, fake: {step_ms: 20}}]\nlimits: {time_limit: 3s}\n" |
+    sed 's/farm: pets/farm: short/' >short.yaml
+row 20 'time-limit.*' "$cfarm" train short.yaml --workers 1
+row 0 '^20$' cat short/exit
+
 printf '%d rows right, %d wrong\n' "$passed" "$failed"
 [ "$failed" = 0 ]

@@ -427,6 +427,85 @@ static uint32_t lot(uint64_t farm_no, uint32_t step_no, uint64_t i, uint32_t n)
     return rng_below(rng_open(farm_no, "farm", step_no, 0), i, n);
 }
 
+/* n1 fails whatever it gets, n0 works. The queue is not emptied into n1. */
+static void a_node_that_fails_everything_gets_nothing_more(void **unused)
+{
+    farm f = farm_new();
+    int lost = 0;
+    (void)unused;
+    for (int i = 0; i < 30; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "c%d", i);
+        submit(&f, name, PRIORITY_NORMAL, 10, 1);
+    }
+    node(&f, "n0", 2);
+    node(&f, "n1", 4);
+    for (int i = 0; i < 6; i++)
+        warm(&f, i / 2 > 0, i < 2 ? i : i - 2);
+    step(&f, (sched_event){.type = EV_OPEN});
+    for (int turn = 0; turn < 200 && f.s->count[JOB_DONE] < 30; turn++) {
+        for (int j = 0; j < 30; j++) {
+            if (!sched_running(&f.s->job[j]))
+                continue;
+            if (f.s->job[j].node == 0) {
+                done(&f, j);
+            } else {
+                failed(&f, j, BLAME_JOB, true);
+                lost++;
+            }
+        }
+        step(&f, (sched_event){.type = EV_TICK, .now_ms = 100000 * (turn + 1)});
+    }
+    assert_int_equal(f.s->node[1].trouble, NODE_DRAINED);
+    assert_int_equal(f.s->node[0].trouble, NODE_WELL);
+    assert_int_equal(f.s->count[JOB_DONE], 30);
+    assert_true(lost <= 6);
+    step(&f, (sched_event){.type = EV_SLOT, .node = 1, .slot = 0, .becomes = SLOT_READY}); /* it says it is well */
+    assert_int_equal(f.s->ready, 2);
+    step(&f, (sched_event){.type = EV_NODE_LOST, .node = 0}); /* better a suspect than nobody */
+    assert_int_equal(f.s->node[1].trouble, NODE_CANARY);
+    assert_int_equal(f.s->ready, 4);
+    farm_free(&f);
+}
+
+static void concepts_that_fail_everywhere_shut_no_node(void **unused)
+{
+    farm f = farm_new();
+    (void)unused;
+    for (int i = 0; i < 12; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "c%d", i);
+        submit(&f, name, PRIORITY_NORMAL, 10, 1);
+    }
+    for (int n = 0; n < 3; n++) {
+        node(&f, n == 0 ? "n0" : n == 1 ? "n1" : "n2", 1);
+        warm(&f, n, 0);
+    }
+    step(&f, (sched_event){.type = EV_OPEN});
+    for (int turn = 0; turn < 200 && !sched_over(f.s); turn++) { /* every second one is poison */
+        for (int j = 0; j < 12; j++)
+            if (sched_running(&f.s->job[j]))
+                (void)(j % 2 ? failed(&f, j, BLAME_JOB, true) : done(&f, j));
+        step(&f, (sched_event){.type = EV_TICK, .now_ms = 1000000 * (turn + 1)});
+    }
+    assert_int_equal(f.s->count[JOB_DONE], 6);
+    assert_int_equal(f.s->count[JOB_QUARANTINED], 6);
+    for (int n = 0; n < 3; n++)
+        assert_int_not_equal(f.s->node[n].trouble, NODE_DRAINED);
+    farm_free(&f);
+}
+
+static void the_last_node_is_never_shut(void **unused)
+{
+    farm f = farm_of(9, 3);
+    (void)unused;
+    for (int j = 0; j < 9; j++)
+        failed(&f, j, BLAME_JOB, false);
+    assert_int_equal(f.s->node[0].trouble, NODE_WELL);
+    assert_int_equal(f.s->count[JOB_QUARANTINED], 9);
+    farm_free(&f);
+}
+
 /* ---- owners and ageing, in virtual time ------------------------------------------------------------------------ */
 
 enum { SIM_JOBS = 400, SIM_OWNERS = 3 };
@@ -632,7 +711,7 @@ enum { FARMS = 60, STEPS = 300, JOBS = 24, NODES = 6 };
 
 static const char *broken_law(const sched *s)
 {
-    int ready = 0, warming = 0, held[JOBS] = {0};
+    int ready = 0, warming = 0, usable = 0, held[JOBS] = {0};
 
     for (int n = 0; n < s->nodes; n++)
         for (int i = 0; i < s->node[n].n; i++) {
@@ -643,7 +722,10 @@ static const char *broken_law(const sched *s)
                 return "a slot has a master that does not know it";
             if (j >= 0)
                 held[j]++;
+            if (s->node[n].trouble == NODE_DRAINED)
+                continue;
             ready += j < 0 && s->node[n].slot[i].state == SLOT_READY;
+            usable += j < 0 && s->node[n].slot[i].state == SLOT_READY && node_takes(&s->node[n]);
             warming += j < 0 && s->node[n].slot[i].state == SLOT_WARMING;
         }
     if (ready != s->ready || warming != s->warming)
@@ -657,7 +739,7 @@ static const char *broken_law(const sched *s)
             return "a training runs nowhere";
         if (x->gang & (x->gang - 1) || x->gang > x->spec.leaves)
             return "a gang of the wrong size";
-        if (x->state == JOB_QUEUED && s->open && s->ready > 0 && s->warming == 0 && job_in_line(x))
+        if (x->state == JOB_QUEUED && s->open && usable > 0 && s->warming == 0 && job_in_line(x))
             return "a slot is free and a training waits";
         if (sched_running(x))
             for (size_t i = 0; i < json_array_size(x->spec.needs); i++)
@@ -886,6 +968,9 @@ int main(void)
         cmocka_unit_test(a_priority_may_change_while_it_waits),
         cmocka_unit_test(an_order_outlives_other_settings),
         cmocka_unit_test(a_halt_stops_all_and_blames_nobody),
+        cmocka_unit_test(a_node_that_fails_everything_gets_nothing_more),
+        cmocka_unit_test(concepts_that_fail_everywhere_shut_no_node),
+        cmocka_unit_test(the_last_node_is_never_shut),
         cmocka_unit_test(nobody_waits_three_times_as_long_as_his_share_would_make_him),
         cmocka_unit_test(who_has_twice_the_weight_gets_twice_as_much),
         cmocka_unit_test(a_long_one_is_not_overtaken_for_ever),
