@@ -45,6 +45,8 @@ static const command commands[] = {
     {"drain", command_drain, NULL, false, "let what runs end, then end the farm"},
     {"stop", command_drain, NULL, false, "stop what runs, to go on at the next start, and end the farm"},
     {"submit", command_submit, NULL, false, "write a farm's Slurm script and queue it"},
+    {"fsck", command_fsck, NULL, false, "hold a farm's results and orders to its journal"},
+    {"gc", command_gc, NULL, false, "remove what no concept of a farm needs"},
     {"merge", NULL, "cfarm-merge", true, "several concept files become one"},
     {"inspect", NULL, "cfarm-merge", true, "what is in a concept or merged file"},
     {"diff", NULL, "cfarm-merge", true, "what differs between two concept or merged files"},

@@ -10,6 +10,8 @@ int command_status(int argc, char **argv);
 int command_top(int argc, char **argv);
 int command_logs(int argc, char **argv);
 int command_why(int argc, char **argv);
+int command_fsck(int argc, char **argv);
+int command_gc(int argc, char **argv);
 int command_add(int argc, char **argv);
 int command_order(int argc, char **argv); /* cancel, retry, hold, release, priority */
 int command_drain(int argc, char **argv); /* drain, stop */

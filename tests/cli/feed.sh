@@ -117,6 +117,28 @@ wait $farm
 row 0 '^0$' echo $?
 row 0 '^0$' cat pets/exit
 
+# ---- held to the journal ----
+row 0 '0 wrong, 0 repaired' "$cfarm" fsck pets
+rm pets/out/a.h5
+row 3 'a: .*out/a.h5 is gone, .* is whole: --repair links it' "$cfarm" fsck pets
+row 0 '1 wrong, 1 repaired' "$cfarm" fsck --repair pets
+row 0 '' test -s pets/out/a.h5
+object=$(find pets/obj -samefile pets/out/b.h5)
+rm "$object"
+row 0 '1 wrong, 1 repaired' "$cfarm" fsck pets --repair
+cp pets/out/b.h5 kept && printf 'X' | dd of="$object" bs=1 seek=3 conv=notrunc status=none
+row 3 'b: .*is damaged: its bytes are not those that were published' "$cfarm" fsck --repair pets
+cat kept >"$object"
+rm -f pets/spool/refused/*
+echo 'no order' >pets/spool/1.json
+row 3 '1.json: no order: ' "$cfarm" fsck pets
+rm pets/spool/1.json
+mkdir -p pets/obj/ee pets/ckpt/a pets/ckpt/nobody
+echo x >"pets/obj/ee/ee$(printf '%062d' 0).h5"
+row 0 '3 things removed, 2 bytes' "$cfarm" gc pets
+row 0 '0 wrong' "$cfarm" fsck farm.yaml
+row 1 '' test -e pets/ckpt/a
+
 # ---- a hook, and a limit ----
 cat >hook.sh <<'END'
 #!/bin/sh
