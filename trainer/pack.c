@@ -375,6 +375,7 @@ int pack_takes(const pack *p, const train_job *job, err *e)
         {"accumulate", (double)a->accumulate, (double)b->accumulate},
         {"passes a step", p->leaves, job->leaves > 0 ? job->leaves : train_leaves(b, d)},
         {"compute", a->compute, b->compute},
+        {"moments", a->moments, b->moments},
         {"recompute", a->recompute, b->recompute},
         {"new words", words_of(&p->data), words_of(d)},
     };
@@ -433,6 +434,8 @@ static int make_room(pack *p, const train_job *like, err *e)
     if (rc == 0)
         rc = training_opts(t, &o, &adapter, e);
     adapter.arg = &p->how;
+    if (rc == 0)
+        nn_params_moments(params, o.moments8);
     if (rc == 0)
         rc = nn_params_train_pack(params, o.moves, o.n_moves, desk_slot(p) + 1, e);
     if (rc == 0) {

@@ -212,6 +212,21 @@ static void so_has_one_of_low_rank_factors(void **state)
     check_method("method: lora, lora: {rank: 2, layers: cross}, token: red");
 }
 
+static void so_has_one_with_small_moments_in_either_type(void **state)
+{
+    nn_backend *b;
+    err e = {0};
+
+    (void)state;
+    check_method("method: custom-diffusion, moments: 8bit, recompute: yes, compute: f32");
+    ok(nn_cpu_open(&b, 1, false, &e), &e);
+    if (b->compute(b, NN_BF16, &e) == 0)
+        check_method("method: custom-diffusion, compute: bf16");
+    else
+        print_message("bf16 not tried: %s\n", e.text);
+    b->close(b);
+}
+
 /* A checkpoint whose first weight is no number. */
 static void poison(hall *h, entrant *x)
 {
@@ -346,6 +361,7 @@ int main(void)
         cmocka_unit_test(a_packed_concept_has_the_bytes_of_its_solo),
         cmocka_unit_test(so_has_one_of_textual_inversion_and_of_the_ports_decay),
         cmocka_unit_test(so_has_one_of_low_rank_factors),
+        cmocka_unit_test(so_has_one_with_small_moments_in_either_type),
         cmocka_unit_test(what_goes_wrong_harms_nobody),
         cmocka_unit_test(one_that_cannot_be_loaded_is_told_and_passed_over),
         cmocka_unit_test(another_class_is_refused_with_what_differs),
