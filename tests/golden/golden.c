@@ -403,10 +403,39 @@ const char *golden_tokenizer_dir(const golden *g)
     return g->tokenizer_dir;
 }
 
+/* A list from its first kernel in bf16 on, where there is one: small products would go to others. */
+static const nn_kernel *const *(*whole_list)(nn_op_id op);
+
+static const nn_kernel *const *bf16_first(nn_op_id op)
+{
+    const nn_kernel *const *list = whole_list(op);
+
+    for (int i = 0; list[i]; i++)
+        if (strstr(list[i]->name, ".bf16"))
+            return list + i;
+    return list;
+}
+
+static int compute_in_bf16(nn_backend *on, err *e)
+{
+    if (!on->compute)
+        return err_set(e, ERR_INPUT, "%s has no choice of what it computes in", on->name);
+    TRY(on->compute(on, NN_BF16, e));
+    whole_list = on->kernels;
+    on->kernels = bf16_first;
+    return 0;
+}
+
+static int open_backend(golden *g, err *e)
+{
+    TRY(nn_open(&g->backend, g->opts.backend, 0, e));
+    return g->opts.bf16 ? compute_in_bf16(g->backend, e) : 0;
+}
+
 int golden_sd(golden *g, sd **out, err *e)
 {
     if (!g->backend)
-        TRY(nn_open(&g->backend, g->opts.backend, 0, e));
+        TRY(open_backend(g, e));
     if (!g->model)
         TRY(sd_open(&g->model, g->model_dir, g->backend, e));
     sd_restore(g->model);

@@ -24,6 +24,7 @@ typedef struct {
     const char *only;            /* a Perl-compatible regular expression, searched in names; NULL: all */
     bool debug;                  /* debug entries are wanted and judged too */
     const char *backend;         /* as nn_open calls it: "cpu", "cuda", "cuda:N" */
+    bool bf16;                   /* every product in bf16, however small; judged by bf16's own tolerances */
 } golden_opts;
 
 int golden_open(golden **out, const golden_opts *o, err *e);

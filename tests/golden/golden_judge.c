@@ -1,7 +1,8 @@
 /* Judging as golden/README.md and tools/compare.py do:
  *   error      |got - want| / |want|; where the entry has a base, / |want - base|: relative to the change; where it has
  *              a floor (gradients that vanish in exact arithmetic), / floor
- *   tolerance  max(1e-4, 10 err_fp32), err_fp32 being PyTorch's own error in f32
+ *   tolerance  max(1e-4, 10 err_fp32), err_fp32 being PyTorch's own error in f32; in bf16 1e-2 for losses, 5e-2 for
+ *              gradients, 2e-2 for the rest
  * Integers must be equal, dimensions of 1 do not count, what is not finite fails. */
 #include <math.h>
 #include <stdio.h>
@@ -112,6 +113,13 @@ static void judge_ids(const golden_entry *x, verdict *v)
     v->word = v->differ ? "DIFFERS" : "ok";
 }
 
+static double tolerance_of(const golden *g, const golden_entry *x)
+{
+    if (g->opts.bf16)
+        return strstr(x->name, "grad") ? 5e-2 : strstr(x->name, "loss") ? 1e-2 : 2e-2;
+    return fmax(LEAST, FACTOR * json_number_value(json_object_get(x->row, "err_fp32")));
+}
+
 static int judge_floats(const golden *g, const golden_entry *x, verdict *v, err *e)
 {
     double sum = 0, by;
@@ -123,7 +131,7 @@ static int judge_floats(const golden *g, const golden_entry *x, verdict *v, err 
     }
     TRY(denominator(g, x, &by, e));
     v->error = by > 0 ? sqrt(sum) / by : sqrt(sum);
-    v->tolerance = fmax(LEAST, FACTOR * json_number_value(json_object_get(x->row, "err_fp32")));
+    v->tolerance = tolerance_of(g, x);
     v->word = !isfinite(v->error) ? "NOTFINITE" : v->error <= v->tolerance ? "ok" : "FAIL";
     return 0;
 }
