@@ -1,10 +1,11 @@
 /* Seconds per training step of Custom Diffusion (forward, backward, clipping, AdamW) on random latents.
  *   bench_step MODEL_DIR [--batch 2] [--micro 1] [--size H W] [--steps 10] [--threads 1] [--backend cpu]
- *             [--ops]
+ *             [--compute f32|bf16] [--ops]
  * The same step in PyTorch: tests/bench/bench_step.py. One JSON line on stdout; --ops prints each call's time instead. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "cluster/base/clock.h"
 #include "cluster/base/mem.h"
@@ -14,7 +15,7 @@
 #include "trainer/step.h"
 #include "trainer/train.h"
 
-typedef struct { const char *dir; int batch, micro, h, w, steps, threads; bool ops; const char *backend; } options;
+typedef struct { const char *dir; int batch, micro, h, w, steps, threads; bool ops; const char *backend, *compute; } options;
 typedef struct { sd *model; int h, w, c; } source;
 
 static int fill(void *arg, int i, step_sample *x, err *e)
@@ -55,10 +56,12 @@ static int measure(stepper *s, source *src, const options *o, err *e)
             seconds[i] = clock_s() - from;
     }
     qsort(seconds, (size_t)o->steps, sizeof *seconds, by_value);
-    printf("{\"program\": \"conceptfarm\", \"model\": \"%s\", \"backend\": \"%s\", \"threads\": %d, \"batch\": %d, \"micro\": %d, \"latents\": [%d, %d], "
-           "\"step_s_min\": %.6f, \"step_s_median\": %.6f, \"loss\": %.6f, \"plan_mib\": %.1f}\n",
-           o->dir, o->backend, o->threads, o->batch, o->micro, o->h, o->w, seconds[0], seconds[o->steps / 2], r.loss,
-           (double)step_bytes(s) / 1048576);
+    struct rusage used;
+    getrusage(RUSAGE_SELF, &used);
+    printf("{\"program\": \"conceptfarm\", \"model\": \"%s\", \"backend\": \"%s\", \"compute\": \"%s\", \"threads\": %d, \"batch\": %d, \"micro\": %d, \"latents\": [%d, %d], "
+           "\"step_s_min\": %.6f, \"step_s_median\": %.6f, \"loss\": %.6f, \"plan_mib\": %.1f, \"resident_mib\": %ld}\n",
+           o->dir, o->backend, o->compute, o->threads, o->batch, o->micro, o->h, o->w, seconds[0], seconds[o->steps / 2], r.loss,
+           (double)step_bytes(s) / 1048576, used.ru_maxrss / 1024);
     free(seconds);
     return o->ops ? step_time(s, stdout, e) : 0;
 }
@@ -74,6 +77,10 @@ static int run(const options *o, err *e)
     train_cfg how = {.freeze = FREEZE_KV};
 
     TRY(nn_open(&b, o->backend, o->threads, e));
+    if (strcmp(o->compute, "bf16") == 0 && !b->compute)
+        return err_set(e, ERR_INPUT, "%s has no choice of what it computes in", b->name);
+    if (b->compute)
+        TRY(b->compute(b, strcmp(o->compute, "bf16") == 0 ? NN_BF16 : NN_F32, e));
     TRY(sd_open(&m, o->dir, b, e));
     float *row = NEW_N(float, sd_text_shape(m)->width);
     TRY(sd_text_row(m, 0, row, e));
@@ -95,7 +102,7 @@ static int run(const options *o, err *e)
 
 int main(int argc, char **argv)
 {
-    options o = {.batch = 2, .micro = 1, .h = 8, .w = 8, .steps = 10, .threads = 1, .backend = "cpu"};
+    options o = {.batch = 2, .micro = 1, .h = 8, .w = 8, .steps = 10, .threads = 1, .backend = "cpu", .compute = "f32"};
     struct { const char *flag; int *value; } flags[] = {{"--batch", &o.batch}, {"--micro", &o.micro}, {"--steps", &o.steps},
                                                         {"--threads", &o.threads}, {"--size", &o.h}};
     err e = {0};
@@ -108,6 +115,8 @@ int main(int argc, char **argv)
             o.ops = true;
         else if (strcmp(argv[i], "--backend") == 0 && i + 1 < argc)
             o.backend = argv[++i];
+        else if (strcmp(argv[i], "--compute") == 0 && i + 1 < argc)
+            o.compute = argv[++i];
         else if (k < 5 && i + 1 < argc)
             *flags[k].value = atoi(argv[++i]);
         else
@@ -116,7 +125,7 @@ int main(int argc, char **argv)
             o.w = atoi(argv[++i]);
     }
     if (!o.dir) {
-        fprintf(stderr, "usage: bench_step MODEL_DIR [--batch N] [--micro N] [--size H W] [--steps N] [--threads N] [--backend cpu|cuda[:N]] [--ops]\n");
+        fprintf(stderr, "usage: bench_step MODEL_DIR [--batch N] [--micro N] [--size H W] [--steps N] [--threads N] [--backend cpu|cuda[:N]] [--compute f32|bf16] [--ops]\n");
         return 2;
     }
     if (run(&o, &e) != 0) {

@@ -1,25 +1,47 @@
 #!/usr/bin/env bash
 # Seconds per training step beside PyTorch, alternating in one call; a CSV on stdout (tests/bench/step.csv is one).
-#   tests/bench/step.sh BENCH_STEP PYTHON MODEL_DIR H W [MODEL_DIR H W ...]
-# PYTHON has torch, diffusers 0.21 and transformers. ROUNDS (3) of each; the minimum over rounds of each run's median.
+#   tests/bench/step.sh BENCH_STEP "PYTHON ..." MODEL_DIR H W [MODEL_DIR H W ...]
+# Each PYTHON has torch, diffusers 0.21 and transformers. ROUNDS (5) of each; a row tells the median over rounds of the runs'
+# medians, the median of the peak resident memory, and how often that time our f32 fits into it. BATCHES ("1"), THREADS ("2"),
+# STEPS (10) and COMPUTES ("f32 bf16") may be set.
 set -euo pipefail
-ours=$1 python=$2
+ours=$1 pythons=$2
 shift 2
 here=$(cd "$(dirname "$0")" && pwd)
 export OMP_WAIT_POLICY=passive
-median() { sed -E 's/.*"step_s_median": ([0-9.]+).*/\1/'; }
-echo "model,latents,batch,threads,conceptfarm_s,torch_s,ratio"
+field() { sed -nE "s/.*\"$1\": ([0-9.]+).*/\1/p"; }
+median() { sort -g | awk '{ x[NR] = $1 } END { print NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2 }'; }
+version() { [ "$1" = ours ] && echo conceptfarm || echo "torch $("$1" -c 'import torch; print(torch.__version__)')"; }
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+echo "model,latents,batch,threads,program,compute,step_s,resident_mib,over_ours_f32"
 while [ $# -ge 3 ]; do
-    for batch in 2 8; do
-        for threads in 1 2; do
-            a=99 b=99
-            for _ in $(seq "${ROUNDS:-3}"); do
-                x=$(OMP_NUM_THREADS=$threads "$ours" "$1" --size "$2" "$3" --batch $batch --threads $threads --steps 20 | median)
-                y=$(OMP_NUM_THREADS=$threads "$python" "$here/bench_step.py" "$1" --size "$2" "$3" --batch $batch --threads $threads --steps 10 2>/dev/null | median)
-                a=$(awk -v p="$a" -v q="$x" 'BEGIN { print q < p ? q : p }')
-                b=$(awk -v p="$b" -v q="$y" 'BEGIN { print q < p ? q : p }')
+    for batch in ${BATCHES:-1}; do
+        for threads in ${THREADS:-2}; do
+            rm -f "$tmp"/*
+            for _ in $(seq "${ROUNDS:-5}"); do
+                for compute in ${COMPUTES:-f32 bf16}; do
+                    n=0
+                    for program in ours $pythons; do
+                        command=("$ours")
+                        [ "$program" = ours ] || command=("$program" "$here/bench_step.py")
+                        said=$(OMP_NUM_THREADS=$threads "${command[@]}" "$1" --size "$2" "$3" --batch "$batch" --threads "$threads" \
+                            --steps "${STEPS:-10}" --compute "$compute" 2>/dev/null)
+                        field step_s_median <<<"$said" >>"$tmp/$n.$compute.s"
+                        field resident_mib <<<"$said" >>"$tmp/$n.$compute.mib"
+                        n=$((n + 1))
+                    done
+                done
             done
-            echo "$(basename "$(dirname "$1")"),$2x$3,$batch,$threads,$a,$b,$(awk -v a="$a" -v b="$b" 'BEGIN { printf "%.1f", b / a }')"
+            base=$(median <"$tmp/0.f32.s")
+            n=0
+            for program in ours $pythons; do
+                for compute in ${COMPUTES:-f32 bf16}; do
+                    s=$(median <"$tmp/$n.$compute.s")
+                    echo "$(basename "$1"),$2x$3,$batch,$threads,$(version "$program"),$compute,$s,$(median <"$tmp/$n.$compute.mib"),$(awk -v a="$base" -v b="$s" 'BEGIN { printf "%.2f", b / a }')"
+                done
+                n=$((n + 1))
+            done
         done
     done
     shift 3
