@@ -1,6 +1,7 @@
 /* cfarm: the command. What touches neither tensors nor pictures is done here; the rest by a program beside this one, as
  * git does: `cfarm merge ...` runs `cfarm-merge merge ...`. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -106,6 +107,7 @@ static int hand_over(const command *c, char **argv)
     if (c->keeps_verb)
         argv--; /* the command's name stays its first argument */
     argv[0] = program;
+    setenv("OMP_WAIT_POLICY", "passive", 0); /* threads that spin would take the core another one waits for (trainer/nn/README.md) */
     execv(program, argv);
     fprintf(stderr, "cfarm %s: %s cannot be run\n", c->name, program);
     return FARM_BROKEN;

@@ -26,7 +26,7 @@ while [ $# -ge 3 ]; do
                         command=("$ours")
                         [ "$program" = ours ] || command=("$program" "$here/bench_step.py")
                         said=$(OMP_NUM_THREADS=$threads "${command[@]}" "$1" --size "$2" "$3" --batch "$batch" --threads "$threads" \
-                            --steps "${STEPS:-10}" --compute "$compute" 2>/dev/null)
+                            --steps "${STEPS:-10}" --compute "$compute" 2>/dev/null) || said= # torch 1.13's autocast has no attention for it
                         field step_s_median <<<"$said" >>"$tmp/$n.$compute.s"
                         field resident_mib <<<"$said" >>"$tmp/$n.$compute.mib"
                         n=$((n + 1))
@@ -37,6 +37,7 @@ while [ $# -ge 3 ]; do
             n=0
             for program in ours $pythons; do
                 for compute in ${COMPUTES:-f32 bf16}; do
+                    [ -s "$tmp/$n.$compute.s" ] || continue
                     s=$(median <"$tmp/$n.$compute.s")
                     echo "$(basename "$1"),$2x$3,$batch,$threads,$(version "$program"),$compute,$s,$(median <"$tmp/$n.$compute.mib"),$(awk -v a="$base" -v b="$s" 'BEGIN { printf "%.2f", b / a }')"
                 done
