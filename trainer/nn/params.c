@@ -230,15 +230,31 @@ static void draw(const weight *w, float *host)
 
     for (const char *c = w->name; *c; c++)
         key = key * 31 + (unsigned char)*c;
+#pragma omp parallel for schedule(static)
     for (size_t i = 0; i < n; i++)
         host[i] = drawn_number(key, i) * by + (float)gain;
 }
 
+/* A part of a mebibyte's numbers a thread. */
+static void convert(float *to, const st_tensor *t)
+{
+    const size_t part = 1 << 18, each = dtype_bytes(t->type), n = (size_t)t->count;
+
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < n; i += part)
+        f32_from(to + i, (const char *)t->data + i * each, t->type, n - i < part ? n - i : part);
+}
+
 int params_read(const weight *w, float *host, err *e)
 {
-    if (w->file)
+    const st_tensor *t = w->file ? st_find(w->file, w->file_name) : NULL;
+
+    if (t && (t->type == F16 || t->type == BF16) && t->count == params_count_of(w))
+        convert(host, t);
+    else if (w->file)
         return st_read_f32(w->file, w->file_name, host, params_count_of(w), e);
-    draw(w, host);
+    else
+        draw(w, host);
     return 0;
 }
 
