@@ -136,6 +136,7 @@ int agent_run(const agent_options *o, err *e)
                .checkpoint_s = seconds("CFARM_CHECKPOINT_S", CHECKPOINT_S), .oom_kills = node_oom_kills()};
 
     signal(SIGPIPE, SIG_IGN);
+    task_sweep();
     loop_signals(a.l, on_signal, &a, signals);
     a.address = a.door.addresses - 1; /* the first is tried first */
     a.proof_ns = clock_ns();

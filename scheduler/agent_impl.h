@@ -115,6 +115,7 @@ void shelf_forget(agent *a, shelf *h);             /* from the disk, too: the tr
 void shelf_end(agent *a);
 
 /* task.c -- attempts */
+void task_sweep(void);                             /* what killed agents of this machine left in shared memory */
 void task_run(agent *a, const json_t *order);
 void task_halt(agent *a, const json_t *order);
 void task_frame(crew *c, int type, const json_t *body);

@@ -2,8 +2,15 @@
 #include "scheduler/meet.h"
 
 #include <mpi.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "scheduler/coordinator.h"
+
+/* Rank 0 checks every picture of what is new before it comes: a long wait is no sign of trouble. */
+enum { MEET_S = 3600 };
 
 static int number(const char *name, int otherwise)
 {
@@ -84,6 +91,17 @@ static int meet_inside(meet_place *p, meet_notice *notice, err *e)
     return rc;
 }
 
+/* A launcher in recovery mode lets the others live when a rank dies, and MPI lets them wait for it for ever. */
+static void too_late(int signal)
+{
+    static const char text[] = "cfarm: the ranks did not meet in time: one of them must be gone\n";
+
+    ssize_t said = write(STDERR_FILENO, text, sizeof text - 1);
+
+    (void)signal, (void)said;
+    _exit(FARM_BROKEN);
+}
+
 int meet(meet_place *out, meet_notice *notice, err *e)
 {
     int rank, size, rc;
@@ -93,8 +111,11 @@ int meet(meet_place *out, meet_notice *notice, err *e)
     node_cores_get(&out->cores);
     if (rank == 0 && size == 1)
         return 0;
+    signal(SIGALRM, too_late);
+    alarm((unsigned)number("CFARM_MEET_S", MEET_S));
     TRY(mpi(MPI_Init(NULL, NULL), "init", e));
     rc = meet_inside(out, notice, e);
     MPI_Finalize();
+    alarm(0);
     return rc;
 }

@@ -25,6 +25,7 @@ typedef struct {
 int meet_launched(int *rank, int *size, err *e);
 /* Are all ranks on one machine, as far as the launcher tells beforehand? */
 bool meet_one_node(void);
-/* Collective over all ranks; notice is rank 0's, and everyone's afterwards. */
+/* Ends the process (FARM_BROKEN) when the others do not come within an hour, or CFARM_MEET_S seconds: in recovery mode a
+ * launcher does not tell that one has died. Collective over all ranks; notice is rank 0's, and everyone's afterwards. */
 int meet(meet_place *out, meet_notice *notice, err *e);
 #endif

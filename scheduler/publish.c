@@ -67,6 +67,16 @@ static int give_name(const char *object, const char *out, const char *sha256, er
     return errno == EEXIST ? check_taken(object, out, sha256, e) : refuse(e, out, "link");
 }
 
+/* Bytes that have their address already keep it: another name may stand for the same ones. */
+static int give_address(const char *aside, const char *folder, const char *object, const char *sha256, err *e)
+{
+    char there[HASH_HEX];
+
+    if (fs_exists(object) && hash_file(object, there, NULL) == 0 && strcmp(there, sha256) == 0)
+        return fs_sync_dir(folder, e); /* whoever put it there may have died before this */
+    return fs_commit(aside, object, e);
+}
+
 static int steps(const char *farm, const char *aside, const char *sha256, const char *name, err *e)
 {
     char head[3] = {sha256[0], sha256[1], 0}, folder[FS_PATH], object[FS_PATH], out[FS_PATH], outs[FS_PATH];
@@ -77,7 +87,7 @@ static int steps(const char *farm, const char *aside, const char *sha256, const 
     TRY(path_in(out, e, farm, "out/%s.h5%s", name, ""));
     TRY(fs_mkdirs(folder, e));
     TRY(fs_mkdirs(outs, e));
-    TRY(fs_commit(aside, object, e));
+    TRY(give_address(aside, folder, object, sha256, e));
     TRY(give_name(object, out, sha256, e));
     return fs_sync_dir(outs, e);
 }

@@ -1,4 +1,7 @@
 /* Attempts: an order becomes one START per rank; the ranks' answers become one answer. */
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,10 +10,15 @@
 
 #include "cluster/base/clock.h"
 #include "cluster/base/mem.h"
+#include "cluster/base/str.h"
 #include "cluster/wire/worker.h"
 #include "scheduler/agent_impl.h"
 #include "scheduler/link.h"
 #include "scheduler/publish.h"
+
+/* Where the members of a gang meet: a file named after the agent. */
+static const char SHARED[] = "/dev/shm";
+#define MEETING "cfarm-"
 
 static const int64_t HALT_PATIENCE = 10000000000;
 
@@ -165,7 +173,7 @@ static int prepare(agent *a, task *t, const json_t *order, err *e)
     TRY(publish_aside(t->aside, a->farm, name, t->attempt, e));
     t->shelf = shelf_take(a, name);
     if (t->size > 1)
-        snprintf(t->path, sizeof t->path, "/dev/shm/cfarm-%ld-%d-%d", (long)getpid(), t->job, t->attempt);
+        snprintf(t->path, sizeof t->path, "%s/" MEETING "%ld-%d-%d", SHARED, (long)getpid(), t->job, t->attempt);
     return 0;
 }
 
@@ -190,6 +198,19 @@ static void start_rank(agent *a, task *t, int rank, const json_t *order)
     c->longest = 0;
     c->heard_ns = clock_ns();
     crew_order(c, WORKER_START, o);
+}
+
+void task_sweep(void)
+{
+    DIR *d = opendir(SHARED);
+
+    for (struct dirent *at; d && (at = readdir(d));) {
+        long pid = str_starts(at->d_name, MEETING) ? atol(at->d_name + strlen(MEETING)) : 0;
+        if (pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH)
+            unlinkat(dirfd(d), at->d_name, 0); /* another user's stays: it is not ours to remove */
+    }
+    if (d)
+        closedir(d);
 }
 
 void task_run(agent *a, const json_t *order)

@@ -18,6 +18,7 @@
 #include "scheduler/join.h"
 #include "scheduler/limit.h"
 #include "scheduler/prepare.h"
+#include "scheduler/publish.h"
 
 typedef struct {
     const char *path;
@@ -158,6 +159,7 @@ static int prepare_rest(host *h, const train_options *o, json_t **checked, err *
     h->p.f->serve |= o->serve;
     if (!prepare_needed(&h->p) && !h->p.f->serve) {
         h->notice.status = tell_nothing_to_do(h->p.l->s, h->p.f->name);
+        TRY(publish_sweep(h->p.l->dir, e)); /* the last run may have been killed while it wrote its last words */
         return keep_status(h->p.l->dir, h->notice.status, e);
     }
     if (h->p.changes.trainings > 0 && !*checked)
@@ -304,6 +306,8 @@ static int host_farm(host *h, const meet_place *place)
     return wait_for(&c);
 }
 
+enum { FILES_LEAST = 64 }; /* an agent with a few workers, or a coordinator with a few agents, and their files */
+
 int command_train(int argc, char **argv)
 {
     train_options o = {0};
@@ -314,7 +318,7 @@ int command_train(int argc, char **argv)
 
     if (!parse(&o, argc, argv))
         return usage();
-    if (meet_launched(&rank, &size, &e) != 0) {
+    if (meet_launched(&rank, &size, &e) != 0 || node_open_files(FILES_LEAST, &e) != 0) {
         fprintf(stderr, "cfarm: %s\n", e.text);
         return FARM_BAD_INPUT;
     }

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "cluster/base/mem.h"
@@ -133,6 +134,20 @@ int node_cores_count(const node_cores *c)
     for (size_t i = 0; i < sizeof c->bits / sizeof c->bits[0]; i++)
         n += __builtin_popcountll(c->bits[i]);
     return n > 0 ? n : 1;
+}
+
+int node_open_files(int least, err *e)
+{
+    struct rlimit files = {0};
+
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &files) != 0)
+        getrlimit(RLIMIT_NOFILE, &files);
+    if (files.rlim_cur < (rlim_t)least)
+        return err_set(e, ERR_INPUT, "only %llu files may be open here, and at least %d are needed; raise it: ulimit -n",
+                       (unsigned long long)files.rlim_cur, least);
+    return 0;
 }
 
 static bool address_text(const struct sockaddr *a, char out[NODE_ADDRESS])

@@ -26,6 +26,8 @@ void node_cores_join(node_cores *all, const node_cores *more);
 int node_cores_use(const node_cores *c, err *e);
 int node_cores_count(const node_cores *c);
 
+/* As many open files as the system's administrator allows; ERR_INPUT: fewer than `least`. */
+int node_open_files(int least, err *e);
 /* Addresses others may reach this machine at, as text; loopback last. How many. */
 int node_addresses(char out[NODE_ADDRESSES][NODE_ADDRESS]);
 /* How many processes of this cgroup the kernel killed for want of memory; 0 where it does not tell. */

@@ -65,6 +65,7 @@ row 0 'end done done 1 of 2' "$cfarm" train held.yaml
 row 0 'nothing to do: 1 of 2 done, 1 on hold' "$cfarm" train held.yaml
 sed -i 's/, hold: yes//' held.yaml
 row 0 'end done done 2 of 2' "$cfarm" train held.yaml
+row 2 'only 40 files may be open here, and at least 64' bash -c "ulimit -n 40; '$cfarm' train farm.yaml"
 row 2 'usage: cfarm submit' "$cfarm" submit
 row 2 'usage: cfarm submit' "$cfarm" submit farm.yaml --nodes
 row 2 'usage: cfarm submit' "$cfarm" submit farm.yaml --array 0-3 --mpirun
