@@ -57,7 +57,7 @@ static const command commands[] = {
     {"eval", NULL, "cfarm-eval", true, "measure how well a concept was learned"},
     {"reg", NULL, "cfarm-eval", true, "index captioned pictures, for regularisation"},
     {"bench", NULL, "cfarm-worker", true, "how fast this machine is at a model's parts"},
-    {"doctor", command_doctor, NULL, false, "what this machine has"},
+    {"doctor", command_doctor, NULL, false, "what this machine has, and what its launcher does when a rank dies"},
     {"version", command_version, NULL, false, "the version"},
     {"help", command_help, NULL, false, "this page"},
 };

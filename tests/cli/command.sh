@@ -97,8 +97,13 @@ row 2 'a.h5 is not a flag' "$cfarm" eval a.h5
 row 2 'what is export' "$cfarm" export a.h5
 mkdir alone && cp "$cfarm" alone/
 row 3 'cfarm-eval is not there; build or install it' alone/cfarm eval a.h5
-row 3 'MISSING.*alone/cfarm-sample' alone/cfarm doctor
-row 3 'cores +[0-9]+ of [0-9]+ may be used' alone/cfarm doctor
+row 3 'bad +program +.*alone/cfarm-sample is not there' sh -c 'alone/cfarm doctor >doctored; status=$?; cat doctored; exit $status'
+row 0 'cores +[0-9]+ of [0-9]+ may be used' cat doctored
+row 0 'fsync +[0-9.]+ ms' cat doctored
+row 0 'recovery +a rank that dies is its own affair: the other 2 lived on|mpirun +not in PATH' cat doctored
+row 3 '"verdict": "bad"' env PATH=/nowhere alone/cfarm doctor --json
+row 3 'disk +.*nowhere' env PATH=/nowhere alone/cfarm doctor nowhere
+row 2 'usage: cfarm doctor' "$cfarm" doctor --fast
 
 printf '%d rows right, %d wrong\n' "$passed" "$failed"
 [ "$failed" = 0 ]
