@@ -93,7 +93,10 @@ static int cpu_compute(nn_backend *b, nn_compute c, err *e)
 {
     if (c == NN_BF16 && !cpu_has_bf16())
         return err_set(e, ERR_DEVICE, "this processor has no products of bf16 (AVX512_BF16); compute in f32");
-    b->kernels = c == NN_BF16 ? bf16_kernels : preferred_kernels;
+    const nn_kernel *const *(*chosen)(nn_op_id) = c == NN_BF16 ? bf16_kernels : preferred_kernels;
+
+    if (b->kernels != chosen) /* the same again is asked for while others make plans: packs */
+        b->kernels = chosen;
     return 0;
 }
 
