@@ -55,6 +55,7 @@ static const command commands[] = {
     {"import", NULL, "cfarm-merge", true, "read what other programs wrote"},
     {"sample", NULL, "cfarm-sample", false, "make pictures"},
     {"eval", NULL, "cfarm-eval", true, "measure how well a concept was learned"},
+    {"init", NULL, "cfarm-eval", true, "a commented farm file for a folder of pictures"},
     {"reg", NULL, "cfarm-eval", true, "index captioned pictures, for regularisation"},
     {"bench", NULL, "cfarm-worker", true, "how fast this machine is at a model's parts"},
     {"doctor", command_doctor, NULL, false, "what this machine has, and what its launcher does when a rank dies"},

@@ -11,5 +11,5 @@ typedef struct {
     /* argv[0] is the command's name; *understood: the flags made sense, what went wrong came later. */
     int (*run)(int argc, char **argv, bool *understood, err *e);
 } eval_command;
-extern const eval_command eval_command_eval, eval_command_reg;
+extern const eval_command eval_command_eval, eval_command_init, eval_command_reg;
 #endif

@@ -5,7 +5,7 @@
 
 #include "trainer/eval/eval_command.h"
 
-static const eval_command *const commands[] = {&eval_command_eval, &eval_command_reg, NULL};
+static const eval_command *const commands[] = {&eval_command_eval, &eval_command_reg, &eval_command_init, NULL};
 
 static const eval_command *find(const char *name)
 {
