@@ -251,7 +251,8 @@ int train_key(const sd *model, const train_job *job, char key[HASH_HEX], err *e)
     str all = {0};
 
     TRY(sd_fingerprint(model, base, e));
-    str_add(&all, "conceptfarm %s\nbase %s\nleaves %d\nsettings %s\n", CFARM_VERSION, base, leaves_of(job), job->settings);
+    str_add(&all, "conceptfarm %s\nbase %s\ncompute %s\nleaves %d\nsettings %s\n", CFARM_VERSION, base,
+            job->cfg->how.compute == COMPUTE_BF16 ? "bf16" : "f32", leaves_of(job), job->settings);
     hash_bytes(all.at, all.n, key);
     str_free(&all);
     return 0;

@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""How quickly a farm on the embedded model gets over its losses, and what checkpoints cost; a CSV on stdout
+(tests/bench/resume.csv is one).   tests/bench/bench_resume.py BIN_DIR SOURCE_DIR [ROUNDS]
+
+notice: a worker's SIGKILL until the coordinator has the failure; computing: until another worker's first finished step of
+the same training; durable: TERM until its checkpoint is under its name on the disk; coordinator: its SIGKILL until the next one
+has taken the training over; cost: seconds of a training with checkpoints every 5 s, and after each step, beside one without."""
+import json, os, shutil, signal, statistics, struct, subprocess, sys, tempfile, time
+
+BIN, SRC = (os.path.abspath(p) for p in sys.argv[1:3])
+ROUNDS = int(sys.argv[3]) if len(sys.argv) > 3 else 5
+WORK = tempfile.mkdtemp(prefix="cfarm-bench-resume-")
+ENV = dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive", OPENBLAS_NUM_THREADS="1")
+
+
+class Farm:
+    def __init__(self, name, steps, every):
+        self.dir = os.path.join(WORK, name)
+        toy = SRC + "/data/toyworld"
+        with open(self.dir + ".yaml", "w") as f:
+            f.write(f"farm: {name}\nbase: {toy}/model\ndefaults: {{steps: {steps}, batch: 4, class: mug, images: {toy}/subjects/mug, "
+                    "compute: f32}\nconcepts:\n - {name: c, token: <c>, seed: 1}\n")
+        self.log = open(self.dir + ".log", "w")
+        self.p = subprocess.Popen([BIN + "/cfarm", "train", self.dir + ".yaml", "--workers", "1"], stdin=subprocess.DEVNULL,
+                                  stdout=self.log, stderr=self.log, env=dict(ENV, CFARM_CHECKPOINT_S=str(every)))
+
+    def children(self, program):
+        with open(f"/proc/{self.p.pid}/task/{self.p.pid}/children") as f:
+            pids = [int(x) for x in f.read().split()]
+        return [p for p in pids if self.exe(p).endswith("/" + program)]
+
+    @staticmethod
+    def exe(pid):
+        try:
+            return os.readlink(f"/proc/{pid}/exe")
+        except OSError:
+            return ""
+
+    def steps(self):
+        """Of the two checkpoints in the agent's memory (trainer/checkpoint.h: u64 at byte 24)."""
+        found = []
+        for fd in os.listdir(f"/proc/{self.p.pid}/fd"):
+            path = f"/proc/{self.p.pid}/fd/{fd}"
+            try:
+                if "cfarm-checkpoint" in os.readlink(path):
+                    with open(path, "rb") as f:
+                        head = f.read(32)
+                    found.append(struct.unpack("<Q", head[24:32])[0] if len(head) == 32 else 0)
+            except OSError:
+                pass
+        return found
+
+    def wait_step(self, step, most=60):
+        until = time.time() + most
+        while time.time() < until:
+            if max(self.steps(), default=0) >= step:
+                return time.time()
+            time.sleep(0.001)
+        sys.exit(f"no step {step} within {most} s; see {self.dir}.log")
+
+    def events(self, word):
+        with open(self.dir + "/logs/events.jsonl") as f:
+            rows = [json.loads(line) for line in f]
+        return [stamp(r["time"]) for r in rows if r["event"] == word]
+
+    def end(self):
+        self.p.wait()
+        self.log.close()
+
+
+def stamp(iso):
+    import datetime
+    return datetime.datetime.strptime(iso, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=datetime.timezone.utc).timestamp()
+
+
+def lost_worker(n):
+    f = Farm(f"worker{n}", 120, 0)
+    f.wait_step(20)
+    victim = f.children("cfarm-worker")[0]
+    before, killed = max(f.steps()), time.time()
+    os.kill(victim, signal.SIGKILL)
+    # the one that goes on rewrites one of the two with a later step
+    computing = f.wait_step(before + 2) - killed
+    f.end()
+    return {"notice": f.events("failed")[0] - killed, "computing": computing}
+
+
+def notice(n):
+    f = Farm(f"notice{n}", 400, 5)
+    time.sleep(1.5)
+    sent = time.time()
+    f.p.send_signal(signal.SIGTERM)
+    while not (os.path.isdir(f.dir + "/ckpt/c") and any(x in "01" for x in os.listdir(f.dir + "/ckpt/c"))):
+        if time.time() - sent > 20:
+            sys.exit("nothing became durable within 20 s")
+        time.sleep(0.001)
+    durable = time.time() - sent
+    f.end()
+    return {"durable": durable, "left": time.time() - sent}
+
+
+def lost_coordinator(n):
+    f = Farm(f"coordinator{n}", 120, 0)
+    f.wait_step(20)
+    killed = time.time()
+    os.kill(f.children("cfarm")[0], signal.SIGKILL)
+    f.end()
+    return {"coordinator": f.events("goes-on")[0] - killed}
+
+
+def seconds(n, every):
+    f = Farm(f"cost{n}-{every}", 400, every)
+    f.end()
+    with open(f.dir + "/logs/events.jsonl") as log:
+        return next(r["seconds"] for r in map(json.loads, log) if r["event"] == "done")
+
+
+def main():
+    print("what,unit,median,worst,rounds")
+    for measure in lost_worker, notice, lost_coordinator:
+        rows = [measure(i) for i in range(ROUNDS)]
+        for key in rows[0]:
+            values = [r[key] * 1000 for r in rows]
+            print(f"{key},ms,{statistics.median(values):.0f},{max(values):.0f},{ROUNDS}", flush=True)
+    ratios = {5: [], 0: []}
+    for i in range(ROUNDS):
+        without = seconds(i, 1000000)
+        for every in ratios:
+            ratios[every].append(seconds(i, every) / without)
+    for every, values in ratios.items():
+        name = f"time with one every {every} s" if every else "time with one after each step"
+        print(f"{name},of without,{statistics.median(values):.3f},{max(values):.3f},{ROUNDS}", flush=True)
+    shutil.rmtree(WORK)
+
+
+main()
