@@ -468,8 +468,10 @@ int main(int argc, char **argv)
     if ((strcmp(verb, "--check") == 0 && argc >= 3) || (strcmp(verb, "--train") == 0 && argc == 5) ||
         (strcmp(verb, "--train-pack") == 0 && argc >= 4 && argc <= 6))
         return by_hand(argc, argv);
-    if (strcmp(verb, "--bench") == 0 || strcmp(verb, "bench") == 0) /* the word alone: as cfarm hands it over */
+    if (strcmp(verb, "--bench") == 0 || strcmp(verb, "bench") == 0) { /* the word alone: as cfarm hands it over */
+        argv[1] = argv[0];
         return bench_main(argc - 1, argv + 1);
+    }
     if (strcmp(verb, "--settings") == 0) {
         concept_cfg_help(stdout);
         return 0;

@@ -25,6 +25,7 @@ row 2 'stepp' tiny --parts stepp
 row 0 '^step +[0-9.]+ s +0\.03 GFLOP ' tiny --compute f32 --rounds 1 --parts step
 row 0 'cpu\.conv2d' tiny --compute f32 --rounds 1 --parts forward --ops
 row 0 '"parts":\[\{"part":"step",.*"part":"forward",.*"part":"text",.*"part":"vae",.*"resident_bytes":[1-9]' tiny --compute f32 --rounds 2 --json
+"$bin/cfarm-worker" --bench --help | grep -q '^usage: cfarm bench' || { echo "FAIL cfarm-worker --bench"; failed=1; }
 # Four samples: four times the arithmetic, exactly.
 gflop() { "$bin/cfarm" bench tiny --compute f32 --rounds 1 --parts decode --json --side "$1" --batch "$2" | grep -oE '"forward_gflop":[0-9.e-]+' | cut -d: -f2; }
 one=$(gflop 64 1) four=$(gflop 64 4)
