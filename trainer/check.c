@@ -115,24 +115,56 @@ static int check_concept(checking *c, const farm_concept *f, cfg_doc *d, concept
 
 /* ---- concepts against each other ---- */
 
+/* Who has a word: the first concept at all, and the first that does not hold it for a word of the vocabulary; -1: nobody. */
+static void find_token(const json_t *first, const char *word, bool rare, int *at)
+{
+    const json_t *o = json_object_get(first, word), *k = o ? json_object_get(o, rare ? "own" : "any") : NULL;
+
+    *at = k ? (int)json_integer_value(k) : -1;
+}
+
+static void keep_token(json_t *first, const char *word, bool rare, size_t i)
+{
+    json_t *o = json_object_get(first, word);
+
+    if (!o)
+        json_object_set_new(first, word, o = json_pack("{s:I}", "any", (json_int_t)i));
+    if (!rare && !json_object_get(o, "own"))
+        json_object_set_new(o, "own", json_integer((json_int_t)i));
+}
+
+static const char *given_token(const concept_cfg *of, int which)
+{
+    cfg_texts t = data_subject(&of->data, which)->token;
+
+    return t.n > 0 && strcmp(t.at[0], "none") != 0 ? t.at[0] : NULL;
+}
+
 /* Given tokens must differ over the farm: who writes <rex> twice means one of them to be another. The tokens that are
  * given to nobody in particular (<new1>) may be shared, a merge renames them; so may words of the vocabulary. */
 static void check_tokens(checking *c, const concept_cfg *of)
 {
-    for (size_t i = 0; i < c->farm->concept_count; i++)
-        for (size_t k = 0; k < i; k++)
-            for (int a = 0; a < data_subjects(&of[i].data); a++)
-                for (int b = 0; b < data_subjects(&of[k].data); b++) {
-                    cfg_texts x = data_subject(&of[i].data, a)->token, y = data_subject(&of[k].data, b)->token;
-                    err e = {0};
-                    if (x.n == 0 || y.n == 0 || strcmp(x.at[0], y.at[0]) != 0 || strcmp(x.at[0], "none") == 0)
-                        continue;
-                    if (of[i].data.manner.rare_words && of[k].data.manner.rare_words)
-                        continue;
-                    cfg_fail(&e, c->farm->concepts[i].at, "concept %s: token %s is concept %s's, too; give it one of its own",
-                             c->farm->concepts[i].name, x.at[0], c->farm->concepts[k].name);
-                    mistake(c, &e);
-                }
+    json_t *first = json_object();
+
+    for (size_t i = 0; i < c->farm->concept_count; i++) {
+        bool rare = of[i].data.manner.rare_words;
+        for (int a = 0; a < data_subjects(&of[i].data); a++) {
+            const char *word = given_token(&of[i], a);
+            err e = {0};
+            int k = -1;
+            if (word)
+                find_token(first, word, rare, &k);
+            if (k < 0)
+                continue;
+            cfg_fail(&e, c->farm->concepts[i].at, "concept %s: token %s is concept %s's, too; give it one of its own",
+                     c->farm->concepts[i].name, word, c->farm->concepts[k].name);
+            mistake(c, &e);
+        }
+        for (int a = 0; a < data_subjects(&of[i].data); a++)
+            if (given_token(&of[i], a))
+                keep_token(first, given_token(&of[i], a), rare, i);
+    }
+    json_decref(first);
 }
 
 static const concept_cfg *cfg_named(const checking *c, const concept_cfg *of, const char *name)

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# What the farm itself costs, with a worker that does nothing (tests/scheduler/fake_worker.c): a plan of many concepts, the
+# status over them, the gap between two concepts on one warm slot, and from `cfarm add` to the first step.
+#   tests/bench/farm.sh BUILD_DIR [CONCEPTS] >tests/bench/farm.csv
+# Ratio: against the plainest thing that does as much, in the same run.
+set -eu
+bin=$(cd "$1/bin" && pwd) n=${2:-100000}
+CFARM_PROGRAMS=$(cd "$1/fake" && pwd)
+export CFARM_PROGRAMS
+work=$(mktemp -d /tmp/cfarm-bench-XXXXXX)
+trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT
+cd "$work"
+now() { date +%s.%N; }
+since() { awk -v a="$1" -v b="$(now)" 'BEGIN { printf "%.4f", b - a }'; }
+row() { awk -v w="$1" -v s="$2" -v b="$3" -v v="$4" 'BEGIN { printf "%s,%s,%s,%s,%.2f\n", w, s, b, v, s / v }'; }
+until_true() { for _ in $(seq 60000); do "$@" >/dev/null 2>&1 && return; sleep 0.001; done; echo "never: $*" >&2; exit 1; }
+quick() { awk -F'"' -v e="$1" 'index($0, "\"event\":\"" e "\"") { c++ } END { exit c < '"$2"' }' "$3/logs/events.jsonl"; }
+
+head='base: base\ndefaults: {steps: 1, images: x, class: dog}\n'
+{
+    printf 'name\tseed\n'
+    awk -v n="$n" 'BEGIN { for (i = 1; i <= n; i++) printf "c%06d\t%d\n", i, i }'
+} >t.tsv
+printf "farm: big\n${head}concepts: [{from: t.tsv}]\n" >big.yaml
+echo "what,seconds,baseline,baseline_seconds,ratio"
+
+t=$(now); "$CFARM_PROGRAMS/cfarm-worker" --check big.yaml >/dev/null; base=$(since "$t")
+t=$(now); "$bin/cfarm" plan big.yaml >/dev/null; row "plan of $n concepts from a table" "$(since "$t")" "the worker's check alone" "$base"
+
+"$bin/cfarm" train big.yaml --workers 1 >/dev/null 2>&1 &
+farm=$!
+until_true test -s big/jobs.jsonl
+kill -TERM $farm
+wait $farm || true
+t=$(now); cat big/jobs.jsonl >/dev/null; base=$(since "$t")
+t=$(now); "$bin/cfarm" status big >/dev/null; row "status over $n concepts" "$(since "$t")" "cat of the table" "$base"
+t=$(now); "$bin/cfarm" status big --json >/dev/null; row "status --json over $n concepts" "$(since "$t")" "cat of the table" "$base"
+
+# One slot, concepts of one step of a millisecond: what is left of each is the gap.
+printf "farm: gap\n${head}concepts: [{from: g.tsv}]\n" >gap.yaml
+head -n 201 t.tsv >g.tsv
+"$bin/cfarm" train gap.yaml --workers 1 >/dev/null 2>&1
+gap=$(awk -F'"time":"' '/"started"|"done"/ { split(substr($2, 12, 12), h, ":"); s = h[1] * 3600 + h[2] * 60 + h[3]; if (!a) a = s; b = s }
+    END { printf "%.5f", (b - a) / 200 - 0.001 }' gap/logs/events.jsonl)
+t=$(now); for i in $(seq 50); do dd if=/dev/zero of=plain bs=100 count=1 conv=fsync status=none; done
+base=$(awk -v s="$(since "$t")" 'BEGIN { printf "%.5f", s / 50 }')
+row 'gap between two concepts on one warm slot' "$gap" 'one file written and synced' "$base"
+
+# A farm that waits for work: from the command to the first step, and to the end of the command.
+printf "farm: fed\n${head}concepts: [{name: first}]\n" >fed.yaml
+printf 'name\nadded\n' >a.tsv
+"$bin/cfarm" train fed.yaml --workers 1 --serve >/dev/null 2>&1 &
+farm=$!
+until_true quick done 1 fed
+t=$(now); "$bin/cfarm" add fed a.tsv >/dev/null; base=$(since "$t")
+until_true quick done 2 fed
+row 'from add to the end of a concept of one step' "$(since "$t")" 'the add itself' "$base"
+"$bin/cfarm" drain fed >/dev/null
+wait $farm || true
