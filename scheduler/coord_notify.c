@@ -1,5 +1,5 @@
-/* The hook: `notify.exec EVENT FARM NAME` with CFARM_EVENT, CFARM_FARM, CFARM_NAME, CFARM_RESULT and CFARM_WHY in its environment, one at a
- * time, in the order of events. It is a child that the farm never waits for, and is killed when it takes too long; what it
+/* The hook: `notify.exec EVENT FARM NAME` with CFARM_EVENT, CFARM_FARM, CFARM_NAME, CFARM_RESULT and CFARM_WHY in its
+ * environment, one at a time, in the order of events. It is a child that the farm never waits for, and is killed when it takes too long; what it
  * writes goes to logs/notify.log. */
 #include <errno.h>
 #include <fcntl.h>

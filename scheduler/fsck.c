@@ -93,7 +93,7 @@ static void check_result(check *c, const sched_job *j)
     if (names_of(c, j, out, object, NULL) != 0)
         return;
     if (!fs_exists(out) && !fs_exists(object))
-        tell(c, false, "%s: it is done, and its result is gone: %s; put it back, or give the concept another name to train it again",
+        tell(c, false, "%s: it is done, and its result is gone: %s; put it back, or train it again under another name",
              j->spec.name, out);
     else if (!fs_exists(out))
         mend_link(c, j, object, out);

@@ -13,7 +13,8 @@ typedef struct {
     bool accepted;
 } prepared;
 
-/* Reads the file, or, for a farm's folder, the one it accepted last; workers: limits.workers from the command line, 0: as the file has it. */
+/* Reads the file, or, for a farm's folder, the one it accepted last; workers: limits.workers from the command line,
+ * 0: as the file has it. */
 int prepare_read(prepared *p, const char *path, int workers, err *e);
 /* Opens the ledger and finds what has changed. */
 int prepare_compare(prepared *p, bool retry, err *e);

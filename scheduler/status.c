@@ -1,5 +1,5 @@
-/* `cfarm status`, `cfarm top`, `cfarm logs`, `cfarm why`: what a farm writes, for people; and for programs with --json. None of them
- * touches the farm. */
+/* `cfarm status`, `cfarm top`, `cfarm logs`, `cfarm why`: what a farm writes, for people; and for programs with --json.
+ * None of them touches the farm. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,7 +90,8 @@ static void show_list(const json_t *list)
 static void show_time(const json_t *o)
 {
     double left = json_number_value(json_object_get(o, "seconds_left"));
-    double low = json_number_value(json_object_get(o, "seconds_low")), high = json_number_value(json_object_get(o, "seconds_high"));
+    double low = json_number_value(json_object_get(o, "seconds_low"));
+    double high = json_number_value(json_object_get(o, "seconds_high"));
 
     if (!json_object_get(o, "seconds_left"))
         return;
@@ -518,7 +519,9 @@ static void explain(str *to, const sched *s, int at, const json_t *status)
                     "puts it back", j->failures + j->mishaps, j->failures, why);
         break;
     case JOB_REJECTED:    str_add(to, "is rejected, as a setting makes it impossible: %s", why); break;
-    case JOB_CANCELLED:   str_add(to, j->ordered & ORDERED_CANCEL ? "was cancelled by cfarm cancel" : "is no longer in the farm file"); break;
+    case JOB_CANCELLED:
+        str_add(to, j->ordered & ORDERED_CANCEL ? "was cancelled by cfarm cancel" : "is no longer in the farm file");
+        break;
     default:              why_running(to, status, j->spec.name);
     }
     if (j->why && j->state == JOB_QUEUED)

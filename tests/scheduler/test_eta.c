@@ -104,7 +104,8 @@ static void nothing_is_said_before_anything_is_known(void **unused)
 static void slurms_times_are_read(void **unused)
 {
     static const struct { const char *text; double seconds; } row[] = {
-        {"1-02:03:04", 93784}, {"02:03:04", 7384}, {"3:04", 184}, {"59", 59}, {"2-00:00:00", 172800}, {"0:00", 0}, {"1-12", 129600},
+        {"1-02:03:04", 93784}, {"02:03:04", 7384}, {"3:04", 184}, {"59", 59}, {"2-00:00:00", 172800}, {"0:00", 0},
+        {"1-12", 129600},
     };
     double s;
     (void)unused;

@@ -566,7 +566,8 @@ static int by_time(const void *a, const void *b)
 }
 
 /* Of the owner's k-th result: when it is there, against when it would be on a machine that is his share alone. */
-static double worst_ratio(const sim_job *jobs, int n, const char *owner, const sim_time real[], const sim_time alone[], int longest)
+static double worst_ratio(const sim_job *jobs, int n, const char *owner, const sim_time real[], const sim_time alone[],
+                          int longest)
 {
     int64_t a[SIM_JOBS], b[SIM_JOBS];
     double worst = 0;

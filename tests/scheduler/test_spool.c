@@ -177,7 +177,8 @@ static void a_file_that_is_no_order_is_set_aside_and_harms_nobody(void **unused)
 {
     static const char *const bad[] = {"", "x", "[]", "{}", "{\"version\":1}", "{\"version\":9,\"do\":\"add\",\"jobs\":[]}",
                                       "{\"version\":1,\"do\":\"dance\"}", "{\"version\":1,\"do\":\"cancel\"}",
-                                      "{\"version\":1,\"do\":\"add\",\"jobs\":[{\"name\":\"a\"}]}", "{\"version\":1,\"do\":\"add\",\"jobs\":7}"};
+                                      "{\"version\":1,\"do\":\"add\",\"jobs\":[{\"name\":\"a\"}]}",
+                                      "{\"version\":1,\"do\":\"add\",\"jobs\":7}"};
     ledger *l = begin();
     char path[200], why[400];
     (void)unused;
