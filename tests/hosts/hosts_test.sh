@@ -37,12 +37,12 @@ over() { # HOSTS NAME...: a launcher on the first host
     hosts_exec h0 timeout -k 5 120 mpirun --host "${hosts// /,}" -N 1 "$@" </dev/null
 }
 
-farm calm 8 40
+farm calm 8 120
 hosts_exec h0 cfarm train "$work/calm.yaml" >"$work/calm.log" 2>&1 </dev/null || fail 'one machine'
 
 for hosts in 'h0 h1' 'h0 h1 h2 h3'; do
     n=$(wc -w <<<"$hosts")
-    farm "on$n" 8 40
+    farm "on$n" 8 120 # long enough that the slowest host to warm up finds some left
     over "$hosts" cfarm train "$work/on$n.yaml" >"$work/on$n.log" 2>&1 || fail "$n hosts: status $?: $(tail -n 3 "$work/on$n.log")"
     [ "$(places "on$n" | wc -w)" = $((2 * n)) ] || fail "$n hosts: the concepts went to $(places "on$n")"
     same "$n hosts, concepts and where they were trained: $(places "on$n")" "on$n" calm
