@@ -54,7 +54,7 @@ static char *recipe_of(const keep_job *k)
     const train_cfg *how = &k->cfg->how;
     json_t *o = json_pack("{s:s s:s s:i s:f s:f s:i s:i s:s}", "program", "conceptfarm " CFARM_VERSION, "method", k->how->name,
                           "steps", (int)how->steps, "lr", how->lr, "clip", how->clip, "batch", data_batch(&k->cfg->data),
-                          "leaves", k->leaves, "compute", "f32");
+                          "leaves", k->leaves, "compute", how->compute == COMPUTE_BF16 ? "bf16" : "f32");
     char *text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
 
     json_decref(o);

@@ -165,6 +165,33 @@ static void several_workers_make_one_set_together(void **state)
     assert_non_null(strstr(e.text, "were made otherwise"));
 }
 
+/* A merge works the features of words out in f32, on any machine, and holds them against those that a training kept. */
+static void words_have_the_same_features_in_bf16(void **state)
+{
+    static const char *const WAYS[] = {"steps: 1, compute: f32", "steps: 1, compute: bf16"};
+    concept c[2];
+    nn_backend *b;
+    err e = {0};
+
+    (void)state;
+    assert_int_equal(nn_cpu_open(&b, 1, false, &e), 0);
+    bool there = b->compute(b, NN_BF16, &e) == 0;
+    b->close(b);
+    if (!there) {
+        print_message("%s\n", e.text);
+        skip();
+    }
+    for (int k = 0; k < 2; k++) {
+        kit_train((kit_run){.more = WAYS[k], .out = k ? "words_bf16.h5" : "words_f32.h5"});
+        if (concept_read(&c[k], kit_path(k ? "words_bf16.h5" : "words_f32.h5"), CONCEPT_CARD, &e) != 0)
+            fail_msg("%s", e.text);
+    }
+    assert_memory_equal(c[0].card.bos, c[1].card.bos, (size_t)c[0].card.width * sizeof(float));
+    assert_non_null(strstr(c[1].recipe, "\"compute\":\"bf16\""));
+    concept_free(&c[0]);
+    concept_free(&c[1]);
+}
+
 static int count_files(const char *dir)
 {
     char **name, path[FS_PATH];
@@ -289,6 +316,7 @@ int main(void)
         cmocka_unit_test(several_subjects_are_trained_into_one),
         cmocka_unit_test(missing_class_pictures_are_made_once),
         cmocka_unit_test(several_workers_make_one_set_together),
+        cmocka_unit_test(words_have_the_same_features_in_bf16),
         cmocka_unit_test(class_pictures_are_encoded_once_for_all_concepts),
         cmocka_unit_test(an_index_too_small_is_refused_with_the_choices),
         cmocka_unit_test(accumulation_is_a_larger_batch),

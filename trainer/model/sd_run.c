@@ -10,12 +10,14 @@
 
 static void write_text(nn_graph *g, const sd *m, sd_ready *r)
 {
+    nn_exact(g); /* a training's features of words are compared with a merge's */
     r->in[0] = nn_input(g, "ids", I32, NN_SHAPE(1, r->size[0]));
     r->out = sd_text_write(g, m, r->in[0], NULL);
 }
 
 static void write_project(nn_graph *g, const sd *m, sd_ready *r)
 {
+    nn_exact(g);
     r->in[0] = nn_input(g, "end", F32, NN_SHAPE(1, m->files.text.width));
     nn_enter(g, "%s", sd_part_scope(SD_TEXT));
     r->out = clip_project_write(g, &m->files.text, r->in[0]);

@@ -24,6 +24,7 @@ struct nn_graph {
     nn_adapter adapter; /* all NULL: none */
     nn_unit *unit;      /* NULL: everything is kept for the way back */
     nn_pack pack;       /* width 0: none */
+    bool exact;
     err why;            /* the first mistake, or ERR_NONE */
     struct nn_node bad; /* what a mistake returns */
 };
@@ -208,6 +209,7 @@ nn_tensor nn_make(nn_graph *g, struct nn_node proto)
     y->id = g->n;
     y->scope = g->scope;
     y->pack = g->pack.width > 1 ? g->pack.width : 1;
+    y->exact = g->exact;
     if (y->name)
         name_leaf(g, y);
     PUSH(g->node, g->n, g->room, y);
@@ -224,7 +226,12 @@ nn_tensor nn_node_at(const nn_graph *g, int i)
     return g->node[i];
 }
 
-/* ---- packs and adapters ---- */
+/* ---- precision, packs and adapters ---- */
+
+void nn_exact(nn_graph *g)
+{
+    g->exact = true;
+}
 
 void nn_pack_set(nn_graph *g, const nn_pack *by)
 {

@@ -145,6 +145,10 @@ nn_tensor nn_adamw(nn_graph *g, nn_tensor w, nn_tensor m, nn_tensor v, nn_tensor
 
 nn_tensor nn_cast(nn_graph *g, nn_tensor x, dtype t);
 
+/* What is written from here on is computed in f32, whatever the backend computes in: for numbers that programs compare with
+ * each other (the features of words, which a training writes down and a merge works out again). */
+void nn_exact(nn_graph *g);
+
 /* Memory for time: what stands in a unit is computed again on the way back, from what came into the unit, instead of being
  * kept from the way there (Chen, Xu, Zhang, Guestrin 2016). unit tells how many of a scope's first characters name the
  * unit it is in; 0: in none. Said before nn_backward; every number stays the same to the last bit. */

@@ -35,6 +35,7 @@ struct nn_node {
     nn_tensor src[NN_MAX_SRC]; /* an optional source in the middle is NULL; look at all NN_MAX_SRC */
     nn_attr at;
     int pack;                  /* concepts that share it: kernels are chosen by what one of them needs; set by nn_make */
+    bool exact;                /* in f32, whatever the backend computes in; set by nn_make */
     const char *name;          /* leaves only, and what stands for one: the name they are found by; owned by the graph */
     const char *scope;         /* where it was written ("unet.mid_block"), for messages and listings; set by nn_make */
 };

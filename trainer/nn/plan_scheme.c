@@ -66,9 +66,14 @@ const char *plan_declines(const nn_kernel *k, nn_tensor y)
     return k->takes ? k->takes(y) : NULL;
 }
 
+const nn_kernel *const *plan_kernels(const nn_backend *on, nn_tensor y)
+{
+    return (y->exact && on->exact ? on->exact : on->kernels)(y->op->id);
+}
+
 static int choose_kernel(plan_step *step, nn_backend *on, err *e)
 {
-    const nn_kernel *const *list = on->kernels(step->y->op->id);
+    const nn_kernel *const *list = plan_kernels(on, step->y);
     const char *why = "there is no kernel for it", *name = on->name;
 
     for (; list && *list; list++) {

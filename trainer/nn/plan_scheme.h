@@ -29,6 +29,7 @@ typedef struct {
 /* On failure nothing needs to be freed. */
 int plan_scheme_make(plan_scheme *s, const nn_graph *g, nn_backend *on, const nn_tensor keep[], int n, err *e);
 void plan_scheme_free(plan_scheme *s);
+const nn_kernel *const *plan_kernels(const nn_backend *on, nn_tensor y); /* that may compute y, preferred ones first */
 /* Why kernel k of the list declines this node, or NULL. */
 const char *plan_declines(const nn_kernel *k, nn_tensor y);
 #endif

@@ -63,7 +63,7 @@ int nn_plan_predict(size_t *bytes, const nn_graph *g, const nn_params *weights, 
 static void show_call(const nn_plan *p, int i, FILE *to)
 {
     nn_tensor y = p->s.steps[i].y;
-    const nn_kernel *const *list = p->on->kernels(y->op->id);
+    const nn_kernel *const *list = plan_kernels(p->on, y);
     char text[64];
 
     fprintf(to, "%5d %-32s %-24s %12lld bytes  %s\n", i, p->s.steps[i].kernel->name, nn_shape_text(y->shape, text),

@@ -126,7 +126,8 @@ int nn_cpu_open(nn_backend **out, int threads, bool reference, err *e)
                            .begin = cpu_begin,
                            .wait = cpu_wait,
                            .close = cpu_close,
-                           .compute = reference ? NULL : cpu_compute};
+                           .compute = reference ? NULL : cpu_compute,
+                           .exact = reference ? NULL : preferred_kernels};
     *out = &c->base;
     return 0;
 }
