@@ -1,8 +1,8 @@
-/* bench_methods ROW: one method at Stable Diffusion 1.5's shape (random weights): how many numbers it trains, seconds of a step,
+/* bench_methods ROW [plan]: one method at Stable Diffusion 1.5's shape (random weights): how many numbers it trains, seconds of a step,
  * memory. Prints one row of tests/bench/methods.csv; methods.sh runs them all, each in a process of its own.
  *
  * Times and resident memory are of 32 x 32 latents (256 pixels) and one sample; what a plan takes at 64 x 64 is told without
- * running it. Singular values of svdiff are zeros here: their making is not measured, their use is. */
+ * running it (and so is everything with `plan`). Singular values of svdiff are zeros here: their making is not measured, their use is. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +23,7 @@ static const struct { const char *settings, *papers; } rows[] = {
     {"method: textual-inversion", "768, 3 KB"},
     {"method: lora, lora: {rank: 4}", "0.80 M, 3.1 MB"},
     {"method: svdiff", "0.32 M, 1.4 MB"},
+    {"method: dreambooth, moments: 8bit", "859.5 M, 3.44 GB"},
     {"method: dreambooth, recompute: yes, moments: 8bit", "859.5 M, 3.44 GB; 12 to 16 GB of a GPU"},
     {"method: dreambooth, recompute: yes", "859.5 M, 3.44 GB"},
     {"method: fine-tune-all, recompute: yes, moments: 8bit", "859.5 M, 3.4 GB"},
@@ -110,7 +111,7 @@ static int time_step(stepper *s, source *src, double *seconds, err *e)
     return 0;
 }
 
-static int measure(int which, err *e)
+static int measure(int which, bool run, err *e)
 {
     cfg_doc *d = cfg_doc_new();
     const cfg_node *tree;
@@ -147,29 +148,31 @@ static int measure(int which, err *e)
     source src = {m, SIDE};
     TRY(step_new(&s, m, self, &o, e));
     small = step_bytes(s);
-    TRY(time_step(s, &src, &seconds, e));
+    if (run)
+        TRY(time_step(s, &src, &seconds, e));
     step_free(s);
     getrusage(RUSAGE_SELF, &used);
     o.h = o.w = WHOLE;
     o.width = 1; /* on the block that is there */
     TRY(step_new(&s, m, self, &o, e));
     whole = step_bytes(s);
-    printf("\"%s\",%.0f,%.0f,%.2f,%.2f,%.2f,%.2f,%.2f,\"%s\"\n", rows[which].settings + strlen("method: "), trained, 4 * trained, seconds,
-           trained * (c.how.moments == MOMENTS_8BIT ? 10 : 16) / 1e9, (double)small / 1e9, (double)used.ru_maxrss * 1024 / 1e9,
-           (double)whole / 1e9, rows[which].papers);
+    printf("\"%s\",%.0f,%.0f,", rows[which].settings + strlen("method: "), trained, 4 * trained);
+    printf(run ? "%.1f,%.2f," : ",,", seconds, (double)used.ru_maxrss * 1024 / 1e9);
+    printf("%.2f,%.2f,%.2f,\"%s\"\n", trained * (c.how.moments == MOMENTS_8BIT ? 10 : 16) / 1e9, (double)small / 1e9, (double)whole / 1e9,
+           rows[which].papers);
     return 0;
 }
 
 int main(int argc, char **argv)
 {
-    int which = argc == 2 ? atoi(argv[1]) : -1;
+    int which = argc == 2 || (argc == 3 && strcmp(argv[2], "plan") == 0) ? atoi(argv[1]) : -1;
     err e = {0};
 
     if (which < 0 || which >= ROWS) {
-        fprintf(stderr, "bench_methods ROW, 0 to %d\n", ROWS - 1);
+        fprintf(stderr, "bench_methods ROW [plan], ROW 0 to %d\n", ROWS - 1);
         return 2;
     }
-    if (measure(which, &e) != 0) {
+    if (measure(which, argc == 2, &e) != 0) {
         fprintf(stderr, "%s: %s\n", rows[which].settings, e.text);
         return 1;
     }

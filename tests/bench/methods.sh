@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Every method at Stable Diffusion 1.5's shape, as a table:  methods.sh BUILD [RUNNER...] >tests/bench/methods.csv
+# PLAN=plan: without running a step.
 set -euo pipefail
 bench=$1/bin/bench_methods
 shift
-echo "settings,trained,file_bytes,seconds_per_step_256px,training_state_gb,plan_gb_256px,resident_gb_256px,plan_gb_512px,papers"
+echo "settings,trained,file_bytes,seconds_per_step_256px,resident_gb_256px,training_state_gb,plan_gb_256px,plan_gb_512px,papers"
 for ((i = 0; ; i++)); do
-    "$@" "$bench" $i || { [ $? = 2 ] && break; exit 1; }
+    "$@" "$bench" $i ${PLAN:-} || { [ $? = 2 ] && break; exit 1; }
 done
