@@ -125,7 +125,8 @@ static int check_captions(const subject *s, const data_cfg *c, int which, err *e
 
     for (int i = 0; i < data_subjects(c); i++) {
         int n = subject_tokens(words, c, i);
-        for (uint32_t p = 0; p < s->targets && i == which && n > 0; p++) {
+        bool known = learned || data_subject(c, i)->token.n > 0 || data_chosen(c, i)[0]; /* a plan over a missing base chooses none */
+        for (uint32_t p = 0; p < s->targets && i == which && n > 0 && known; p++) {
             bool named = false;
             for (int k = 0; k < n; k++)
                 named |= strstr(s->target[p].caption, words[k]) != NULL;

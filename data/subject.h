@@ -15,7 +15,7 @@ typedef struct {
     const char *class_word;   /* "class": dog */
     cfg_texts images;
     const char *captions;     /* a file; "": beside the pictures where there, else the template */
-    cfg_texts token;          /* empty: <new1>, of the second subject <new2>, ...; "none": no token */
+    cfg_texts token;          /* empty: <new1>, of the second subject <new2>, ..., or a chosen word; "none": no token */
     cfg_texts initializer;    /* per token: auto, an id, a word or a vocabulary entry */
     int64_t vectors;          /* rows of each token: "<new1>", "<new1>_1", ... */
     bool style;
@@ -24,6 +24,8 @@ typedef struct {
 } subject_cfg;
 
 typedef enum { COMPAT_PAPER, COMPAT_DIFFUSERS } data_compat;
+
+enum { SUBJECT_WORD = 65, SUBJECT_WORDS_MOST = 64, SUBJECT_RARE = 4 }; /* bytes of a token and terminator; tokens of a concept; chosen ones */
 
 typedef struct data_cfg {
     subject_cfg one;          /* first, so that a subject's rows fit both structs */
@@ -37,6 +39,8 @@ typedef struct data_cfg {
     double cut_mix;           /* share of samples that show two subjects side by side */
     const char *root;         /* folder that relative paths start from */
     data_manner manner;       /* the method's, no row */
+    /* Identifiers of subjects without a token where the method takes rare words, by subject_choose; no row. */
+    char rare[SUBJECT_WORDS_MOST][SUBJECT_RARE];
     const char *model;        /* what stands for the base model and the side where pictures are generated, no row; NULL: a plan */
 } data_cfg;
 extern const cfg_field data_fields[];
@@ -48,7 +52,6 @@ const subject_cfg *data_subject(const data_cfg *c, int i);
 /* Settings against each other; no file is opened. */
 int data_check(const data_cfg *c, err *e);
 
-enum { SUBJECT_WORD = 65, SUBJECT_WORDS_MOST = 64 }; /* bytes of a token and terminator; tokens of a concept */
 /* A modifier token: a word of its own whose embedding row is learned. */
 typedef struct {
     char word[SUBJECT_WORD];
@@ -56,8 +59,11 @@ typedef struct {
     int32_t start;            /* the row it is a copy of before training */
     int subject;
 } subject_word;
-/* Adds every token to t and finds where each starts: out[0..*n-1]. None where tokens are words of the vocabulary; one
- * that was not given must then be one piece of it. */
+/* Before anything else asks for tokens: where the method takes rare words, finds one in the vocabulary for each subject that was
+ * given none. The same vocabulary, class and pictures give the same word. */
+int subject_choose(data_cfg *c, const tokenizer *t, err *e);
+const char *data_chosen(const data_cfg *c, int i); /* of subject i; "": none was */
+/* Adds every token to t and finds where each starts: out[0..*n-1]. None where tokens are words of the vocabulary. */
 int subject_words(subject_word out[SUBJECT_WORDS_MOST], int *n, const data_cfg *c, tokenizer *t, err *e);
 /* The tokens of subject i, without adding them anywhere; how many. */
 int subject_tokens(char out[SUBJECT_WORDS_MOST][SUBJECT_WORD], const data_cfg *c, int i);

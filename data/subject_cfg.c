@@ -17,7 +17,7 @@
      .help = "file with a caption a line for them in their order; else X.txt beside X.jpg; else the template"},        \
     {.key = "token", .type = CFG_TEXTS, CFG_AT(subject_cfg, token), .fallback = "",                                    \
      .help = "the new word, or several; empty: <new1>, of the second subject <new2>, ...; none: no new word. "            \
-             "Of dreambooth: a rare word that is there already; empty: ohwx, ..."},         \
+             "Of dreambooth: a rare word that is there already; empty: one is chosen"},                                     \
     {.key = "initializer", .type = CFG_TEXTS, CFG_AT(subject_cfg, initializer), .fallback = "auto",                    \
      .help = "what each token starts as: an id, a word, a vocabulary entry; auto: ktn, pll, ucd</w> in turn, or the "  \
              "class word where the vocabulary lacks these or the method starts from it"},                                                           \
@@ -112,14 +112,17 @@ const subject_cfg *data_subject(const data_cfg *c, int i)
     return c->subjects.n ? (const subject_cfg *)c->subjects.at + i : &c->one;
 }
 
-/* Words of CLIP's vocabulary that its training captions hardly have: entries that end a word, of few letters and high id
- * (47993, 49370, 49288, 49053, 48565, 48563, 48314, 48151), as DreamBooth wants them. "sks" is a rifle. */
-static const char *const rare[] = {"ohwx", "rcn", "hmv", "wbo", "mwf", "eha", "bsf", "mth"};
+const char *data_chosen(const data_cfg *c, int i)
+{
+    return i < SUBJECT_WORDS_MOST ? c->rare[i] : "";
+}
 
 static void name_token(char out[SUBJECT_WORD], const data_cfg *c, int i)
 {
-    if (c->manner.rare_words)
-        snprintf(out, SUBJECT_WORD, "%s", rare[(size_t)i % (sizeof rare / sizeof *rare)]);
+    if (data_chosen(c, i)[0])
+        snprintf(out, SUBJECT_WORD, "%s", data_chosen(c, i));
+    else if (c->manner.rare_words)
+        snprintf(out, SUBJECT_WORD, "<rare%d>", i + 1); /* still to be chosen */
     else
         snprintf(out, SUBJECT_WORD, "<new%d>", i + 1);
 }

@@ -54,19 +54,6 @@ static int start_of(int32_t *out, const data_cfg *c, int i, int k, int nth, cons
     return tokenizer_word(t, s->class_word, out, e) == 0 ? 0 : err_wrap(e, "give initializer, a word of one piece");
 }
 
-/* Identifiers that nobody gave must be one piece here, too: letters by themselves mean something else. */
-static int check_rare(const data_cfg *c, int i, const tokenizer *t, err *e)
-{
-    char words[SUBJECT_WORDS_MOST][SUBJECT_WORD];
-    int n = subject_tokens(words, c, i);
-    int32_t id;
-
-    for (int k = 0; k < n && data_subject(c, i)->token.n == 0; k++)
-        if (tokenizer_word(t, words[k], &id, e) != 0)
-            return err_wrap(e, "this vocabulary lacks the rare word %s; give token, a rare word that it has", words[k]);
-    return 0;
-}
-
 int subject_words(subject_word out[SUBJECT_WORDS_MOST], int *n, const data_cfg *c, tokenizer *t, err *e)
 {
     char words[SUBJECT_WORDS_MOST][SUBJECT_WORD];
@@ -74,10 +61,8 @@ int subject_words(subject_word out[SUBJECT_WORDS_MOST], int *n, const data_cfg *
     *n = 0;
     TRY(data_check(c, e));
     for (int i = 0, named = 0; i < data_subjects(c); i++) {
-        if (c->manner.rare_words) {
-            TRY(check_rare(c, i, t, e));
+        if (c->manner.rare_words)
             continue;
-        }
         int tokens = subject_tokens(words, c, i), vectors = (int)data_subject(c, i)->vectors;
         for (int k = 0; k < tokens; k++) {
             subject_word *w = &out[*n];

@@ -59,6 +59,11 @@ int32_t tokenizer_lookup(const tokenizer *t, const char *entry)
     return bpe_id(t->pieces, entry, strlen(entry));
 }
 
+size_t tokenizer_holders(const tokenizer *t, const char *text)
+{
+    return bpe_holders(t->pieces, text);
+}
+
 /* ---- special words ---- */
 
 void tokenizer_add_special(tokenizer *t, const char *text, int32_t id)

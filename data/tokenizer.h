@@ -29,6 +29,8 @@ int tokenizer_encode(const tokenizer *t, const char *text, int32_t id[TOKENS]);
 int tokenizer_encode_bytes(const tokenizer *t, const char *text, size_t n, int32_t id[TOKENS]);
 /* A vocabulary entry by its raw spelling ("cat</w>"), or -1. */
 int32_t tokenizer_lookup(const tokenizer *t, const char *entry);
+/* How many vocabulary entries have this text in them; looks at all. */
+size_t tokenizer_holders(const tokenizer *t, const char *text);
 /* The id of one word as it stands in a sentence ("cat" -> "cat</w>"); ERR_INPUT tells its pieces if it has several. */
 int tokenizer_word(const tokenizer *t, const char *word, int32_t *id, err *e);
 #endif

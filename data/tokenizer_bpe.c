@@ -169,6 +169,15 @@ const char *bpe_spelling(const bpe *b, int32_t id)
     return NULL;
 }
 
+size_t bpe_holders(const bpe *b, const char *text)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < b->symbols; i++)
+        n += b->symbol[i].id >= 0 && strstr(b->symbol[i].text, text);
+    return n;
+}
+
 /* ---- merges ---- */
 
 static uint32_t *pair_slot(const bpe *b, int32_t left, int32_t right)

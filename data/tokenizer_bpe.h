@@ -16,6 +16,7 @@ void bpe_free(bpe *b);
 void bpe_set_id(bpe *b, const char *entry, size_t n, int32_t id);
 int32_t bpe_id(const bpe *b, const char *entry, size_t n); /* -1: has none */
 const char *bpe_spelling(const bpe *b, int32_t id);        /* NULL: none has it; slow, for messages */
+size_t bpe_holders(const bpe *b, const char *text);         /* entries that have this text in them; slow, too */
 /* Joins left and right; a later call for the same two replaces the rank. */
 void bpe_merge(bpe *b, const char *left, size_t n_left, const char *right, size_t n_right, uint32_t rank);
 /* Appends the ids of a word of n > 0 raw bytes; `unknown` where a symbol has none. */

@@ -38,17 +38,27 @@ static int add_tensor(concept *out, const concept_tensor *t, const char *file, e
 
 /* ---- identifiers: words of the vocabulary leave no row behind, only the settings know them ---- */
 
+/* A word that was chosen stands in the recipe. */
+static json_t *chosen_word(const concept *c)
+{
+    json_t *recipe = json_loads(c->recipe, 0, NULL), *word = json_incref(json_array_get(json_object_get(recipe, "identifiers"), 0));
+
+    json_decref(recipe);
+    return word;
+}
+
 /* "ohwx dog", of the first subject; NULL: the settings do not say. */
 static char *subject_of(const concept *c)
 {
-    json_t *settings = json_loads(c->settings, 0, NULL);
-    const json_t *token = json_object_get(settings, "token");
+    json_t *settings = json_loads(c->settings, 0, NULL), *chosen = chosen_word(c);
+    const json_t *given = json_object_get(settings, "token"), *token = given ? given : chosen;
     const char *word = json_string_value(json_is_array(token) ? json_array_get(token, 0) : token);
     const char *class_word = json_string_value(json_object_get(settings, "class"));
     str s = {0};
 
     if (class_word && class_word[0])
         str_add(&s, "%s%s%s", word ? word : "", word && word[0] ? " " : "", class_word);
+    json_decref(chosen);
     json_decref(settings);
     return s.at;
 }

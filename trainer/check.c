@@ -6,6 +6,7 @@
 #include "cluster/base/fs.h"
 #include "cluster/base/json.h"
 #include "cluster/base/mem.h"
+#include "cluster/base/str.h"
 #include "trainer/regset_make.h"
 #include "trainer/train.h"
 
@@ -30,7 +31,7 @@ static void mistake(checking *c, const err *e)
 
 /* ---- one concept ---- */
 
-static int check_words(const checking *c, const data_cfg *d, err *e)
+static int check_words(const checking *c, data_cfg *d, err *e)
 {
     subject_word word[SUBJECT_WORDS_MOST];
     char dir[FS_PATH];
@@ -39,7 +40,9 @@ static int check_words(const checking *c, const data_cfg *d, err *e)
 
     TRY(fs_join(dir, c->farm->base, "tokenizer", e));
     TRY(tokenizer_open(&t, dir, e));
-    int rc = subject_words(word, &n, d, t, e);
+    int rc = subject_choose(d, t, e);
+    if (rc == 0)
+        rc = subject_words(word, &n, d, t, e);
     tokenizer_close(t);
     return rc;
 }
@@ -73,21 +76,26 @@ static int check_steps(const concept_cfg *of, err *e)
 static void show(checking *c, const farm_concept *f, const concept_cfg *of, const subjects *s)
 {
     uint32_t targets = 0, priors = 0;
+    str chosen = {0};            /* "csm dog, wdw cat" */
 
     for (int i = 0; i < s->n; i++) {
+        if (data_chosen(&of->data, i)[0])
+            str_add(&chosen, "%s%s %s", chosen.n ? ", " : "", data_chosen(&of->data, i), s->at[i].cfg->class_word);
         targets += s->at[i].targets;
         priors += s->at[i].priors + s->at[i].later;
     }
     if (c->json) {
-        json_array_append_new(c->list, json_pack("{s:s s:s s:i s:i s:i s:i s:i s:f}", "name", f->name, "method",
+        json_array_append_new(c->list, json_pack("{s:s s:s s:i s:i s:i s:i s:i s:f s:s*}", "name", f->name, "method",
                                                  method_names[of->how.method], "pictures", (int)targets, "class_pictures", (int)priors,
                                                  "steps", (int)of->how.steps, "batch", data_batch(&of->data), "leaves",
-                                                 train_leaves(&of->how, &of->data), "lr", of->how.lr));
+                                                 train_leaves(&of->how, &of->data), "lr", of->how.lr, "identifiers", chosen.at));
+        str_free(&chosen);
         return;
     }
-    fprintf(c->out, "%-20s %-18s %3u pictures of %-14s %4u class pictures  %5lld steps of %d  lr %g\n", f->name,
+    fprintf(c->out, "%-20s %-18s %3u pictures of %-14s %4u class pictures  %5lld steps of %d  lr %g%s%s\n", f->name,
             method_names[of->how.method], targets, data_subject(&of->data, 0)->class_word, priors, (long long)of->how.steps,
-            data_batch(&of->data), of->how.lr);
+            data_batch(&of->data), of->how.lr, chosen.n ? "  said as " : "", chosen.n ? chosen.at : "");
+    str_free(&chosen);
 }
 
 /* Likeness to an index's captions is judged when it is used: that takes the text encoder. */

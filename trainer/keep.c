@@ -48,6 +48,21 @@ static int keep_card(concept *c, const keep_job *k, err *e)
     return k->how->merges == MERGE_CARDS ? card_make(&c->card, c, k->model, &o, e) : 0;
 }
 
+/* The chosen ones, by subject; "": has none, or was given one. */
+static void add_identifiers(json_t *to, const data_cfg *d)
+{
+    json_t *list = json_array();
+    bool any = false;
+
+    for (int i = 0; i < data_subjects(d); i++) {
+        any = any || data_chosen(d, i)[0];
+        json_array_append_new(list, json_string(data_chosen(d, i)));
+    }
+    if (any)
+        json_object_set(to, "identifiers", list);
+    json_decref(list);
+}
+
 /* What decided the numbers, as far as the settings do not say it. */
 static char *recipe_of(const keep_job *k)
 {
@@ -55,6 +70,7 @@ static char *recipe_of(const keep_job *k)
     json_t *o = json_pack("{s:s s:s s:i s:f s:f s:i s:i s:s}", "program", "conceptfarm " CFARM_VERSION, "method", k->how->name,
                           "steps", (int)how->steps, "lr", how->lr, "clip", how->clip, "batch", data_batch(&k->cfg->data),
                           "leaves", k->leaves, "compute", how->compute == COMPUTE_BF16 ? "bf16" : "f32");
+    add_identifiers(o, k->data);
     char *text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
 
     json_decref(o);

@@ -11,6 +11,7 @@ typedef struct {
     int n_words;
     const method *how;
     const concept_cfg *cfg;
+    const data_cfg *data;        /* cfg's, with identifiers chosen */
     const char *name, *settings;
     const concept_history *history;
     int leaves;

@@ -63,6 +63,20 @@ int train_moves(sd *model, const method *by, const train_cfg *how, const char **
     return *n > 0 ? 0 : err_set(e, ERR_INPUT, "%s moves nothing in this model", by->name);
 }
 
+/* Nobody gave them: what to say when sampling must be told. */
+static void tell_words(const training *t)
+{
+    for (int i = 0; i < data_subjects(&t->data) && t->job->say && comm_rank(t->job->gang) == 0; i++) {
+        const char *word = data_chosen(&t->data, i), *class_word = data_subject(&t->data, i)->class_word;
+        char text[256];
+        if (!word[0])
+            continue;
+        snprintf(text, sizeof text, "identifier: \"%s %.100s\", a rare word of this vocabulary chosen for it; token: another changes it", word,
+                 class_word);
+        t->job->say(t->job->arg, text);
+    }
+}
+
 static int open_words(training *t, err *e)
 {
     char dir[FS_PATH];
@@ -70,6 +84,8 @@ static int open_words(training *t, err *e)
 
     TRY(fs_join(dir, sd_dir(t->model), "tokenizer", e));
     TRY(tokenizer_open(&t->words, dir, e));
+    TRY(subject_choose(&t->data, t->words, e));
+    tell_words(t);
     TRY(subject_words(t->word, &t->n_words, &t->data, t->words, e));
     float *rows = NEW_N(float, t->n_words * width + 1);
     int rc = 0;
@@ -486,6 +502,7 @@ int training_publish(training *t, err *e)
 {
     keep_job k = {
         .model = t->model, .words = t->words, .word = t->word, .n_words = t->n_words, .how = t->how, .cfg = t->job->cfg,
+        .data = &t->data,
         .name = t->job->name, .settings = t->job->settings, .history = &t->history, .leaves = leaves_of(t->job),
     };
 

@@ -1,4 +1,6 @@
 /* The settings of training, a row each, and the recipes that fill in what is left to them. */
+#include <string.h>
+
 #include "trainer/lr.h"
 #include "trainer/train.h"
 
@@ -68,6 +70,7 @@ void train_recipe(train_cfg *how, data_cfg *data)
     bool given = how->lr >= 0;
 
     data->manner = by->manner;
+    memset(data->rare, 0, sizeof data->rare);
     if (how->compute == COMPUTE_AUTO)
         how->compute = nn_cpu_best_compute(NULL) == NN_BF16 ? COMPUTE_BF16 : COMPUTE_F32;
     if (!given)

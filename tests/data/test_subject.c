@@ -317,6 +317,142 @@ static void the_rare_rows_are_the_published_ones(void **state)
     tokenizer_close(t);
 }
 
+/* ---- identifiers that nobody gave ---- */
+
+static void add_entry(str *vocab, int *id, const char *text)
+{
+    str_add(vocab, "%s\"%s\": %d", *id ? ", " : "{", text, *id);
+    (*id)++;
+}
+
+/* Beyond 10000 entries: qx, zvk and wqy will do; jzq is part of jzqo, sks is a rifle, vvw ends no word, bvn comes too early. */
+static tokenizer *large_vocabulary(void)
+{
+    static const char *const early[] = {"bv", "bvn</w>"};
+    static const char *const late[] = {"qx</w>", "zv", "zvk</w>", "wq", "wqy</w>", "jz", "jzq</w>", "jzq", "jzqo</w>", "sk", "sks</w>",
+                                       "vv", "vvw", "<|startoftext|>", "<|endoftext|>"};
+    str vocab = {0};
+    char filler[32];
+    int id = 0;
+    tokenizer *t = NULL;
+    err e = {0};
+
+    for (int tail = 0; tail < 2; tail++)
+        for (char c = 'a'; c <= 'z'; c++) {
+            snprintf(filler, sizeof filler, "%c%s", c, tail ? "</w>" : "");
+            add_entry(&vocab, &id, filler);
+        }
+    for (size_t i = 0; i < sizeof early / sizeof *early; i++)
+        add_entry(&vocab, &id, early[i]);
+    while (id < 12000) {
+        snprintf(filler, sizeof filler, "#%d", id);
+        add_entry(&vocab, &id, filler);
+    }
+    for (size_t i = 0; i < sizeof late / sizeof *late; i++)
+        add_entry(&vocab, &id, late[i]);
+    str_add(&vocab, "}");
+    kit_text("tokenizer/vocab.json", vocab.at);
+    str_free(&vocab);
+    kit_text("tokenizer/merges.txt", "#version: 0.2\nb v\nbv n</w>\nq x</w>\nz v\nzv k</w>\nw q\nwq y</w>\nj z\njz q</w>\njz q\njzq o</w>\n"
+                                     "s k\nsk s</w>\nv v\nvv w\n");
+    if (tokenizer_open(&t, kit_path("tokenizer"), &e) != 0)
+        fail_msg("%s", e.text);
+    return t;
+}
+
+static data_cfg rare_cfg(const char *yaml)
+{
+    data_cfg c = *kit_cfg(yaml);
+
+    c.manner.rare_words = true;
+    return c;
+}
+
+static void an_identifier_is_a_rare_word_of_the_vocabulary(void **state)
+{
+    static const char *const good[] = {"qx", "zvk", "wqy"};
+    tokenizer *t = large_vocabulary();
+    int seen[3] = {0};
+    err e = {0};
+
+    (void)state;
+    for (int i = 0; i < 40; i++) {
+        char yaml[128];
+        int which = 0;
+        snprintf(yaml, sizeof yaml, "{class: dog, images: pictures%d}", i);
+        data_cfg c = rare_cfg(yaml), again = c;
+        assert_int_equal(subject_choose(&c, t, &e), 0);
+        assert_int_equal(subject_choose(&again, t, &e), 0);
+        assert_string_equal(data_chosen(&c, 0), data_chosen(&again, 0));
+        while (which < 3 && strcmp(good[which], data_chosen(&c, 0)) != 0)
+            which++;
+        assert_true(which < 3);
+        seen[which]++;
+    }
+    assert_true(seen[0] && seen[1] && seen[2]); /* other pictures, another word */
+    tokenizer_close(t);
+}
+
+static void no_identifier_is_chosen_twice_or_beside_a_given_one(void **state)
+{
+    tokenizer *t = large_vocabulary();
+    char words[SUBJECT_WORDS_MOST][SUBJECT_WORD];
+    err e = {0};
+
+    (void)state;
+    data_cfg c = rare_cfg("subjects: [{class: dog, images: a}, {class: cat, images: b, token: zvk}, {class: mug, images: c}]");
+    assert_int_equal(subject_choose(&c, t, &e), 0);
+    assert_string_not_equal(data_chosen(&c, 0), data_chosen(&c, 2));
+    assert_string_equal(data_chosen(&c, 1), "");
+    assert_true(strcmp(data_chosen(&c, 0), "zvk") != 0 && strcmp(data_chosen(&c, 2), "zvk") != 0);
+    assert_int_equal(subject_tokens(words, &c, 2), 1);
+    assert_string_equal(words[0], data_chosen(&c, 2));
+    c = rare_cfg("subjects: [{class: a, images: a}, {class: b, images: b}, {class: c, images: c}, {class: d, images: d}]");
+    assert_int_equal(subject_choose(&c, t, &e), ERR_INPUT);
+    assert_non_null(strstr(e.text, "no rare word to choose"));
+    tokenizer_close(t);
+}
+
+static void a_vocabulary_of_frequent_words_has_no_identifier(void **state)
+{
+    tokenizer *t = kit_tokenizer(true);
+    data_cfg c = rare_cfg("{class: dog, images: a}"), given = rare_cfg("{class: dog, images: a, token: cat}");
+    err e = {0};
+
+    (void)state;
+    assert_int_equal(subject_choose(&c, t, &e), ERR_INPUT);
+    assert_non_null(strstr(e.text, "give token, a rare word that it has"));
+    assert_int_equal(subject_choose(&given, t, &e), 0);
+    tokenizer_close(t);
+}
+
+/* CLIP's own, where it is at hand: the words that results of today bear. */
+static void identifiers_of_clip_are_these(void **state)
+{
+    static const struct { const char *yaml, *word; int32_t id; } rows[] = {
+        {"{class: dog, images: data/rex}", "xj", 42453},
+        {"{class: cat, images: data/tabby}", "taa", 43874},
+    };
+    char dir[FS_PATH];
+    tokenizer *t;
+    err e = {0};
+
+    (void)state;
+    snprintf(dir, sizeof dir, "%s/../shared/golden/tokenizer_full/tokenizer", kit_source());
+    if (!fs_is_dir(dir))
+        skip();
+    assert_int_equal(tokenizer_open(&t, dir, &e), 0);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        data_cfg c = rare_cfg(rows[i].yaml);
+        int32_t id = -1;
+        assert_int_equal(subject_choose(&c, t, &e), 0);
+        assert_string_equal(data_chosen(&c, 0), rows[i].word);
+        assert_int_equal(tokenizer_word(t, rows[i].word, &id, &e), 0);
+        assert_int_equal(id, rows[i].id);
+    }
+    tokenizer_close(t);
+}
+
 static void templates_have_one_hole(void **state)
 {
     char *s;
@@ -344,6 +480,10 @@ int main(void)
         cmocka_unit_test(an_index_gives_the_captions_most_like_the_class),
         cmocka_unit_test(each_token_gets_a_row_and_a_start),
         cmocka_unit_test(the_rare_rows_are_the_published_ones),
+        cmocka_unit_test(an_identifier_is_a_rare_word_of_the_vocabulary),
+        cmocka_unit_test(no_identifier_is_chosen_twice_or_beside_a_given_one),
+        cmocka_unit_test(a_vocabulary_of_frequent_words_has_no_identifier),
+        cmocka_unit_test(identifiers_of_clip_are_these),
         cmocka_unit_test(templates_have_one_hole),
     };
     return cmocka_run_group_tests(tests, kit_open, kit_close);

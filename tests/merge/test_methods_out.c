@@ -247,6 +247,18 @@ static void shifts_add_up_and_ambiguous_subjects_do_not(void **state)
     in[1].settings = mem_text("{\"class\":\"mug\",\"token\":[\"rare\"]}");
     assert_int_equal(sums(&none, in, file, 2, &(compose_opts){0}, &e), ERR_INPUT);
     assert_non_null(strstr(e.text, "\"rare mug\""));
+    for (int i = 0; i < 2; i++) { /* a word that was chosen counts as one that was given */
+        free(in[i].settings);
+        free(in[i].recipe);
+        in[i].settings = mem_text("{\"class\":\"mug\"}");
+        in[i].recipe = mem_text("{\"identifiers\":[\"csm\"]}");
+    }
+    assert_int_equal(sums(&none, in, file, 2, &(compose_opts){0}, &e), ERR_INPUT);
+    assert_non_null(strstr(e.text, "\"csm mug\""));
+    free(in[1].recipe);
+    in[1].recipe = mem_text("{\"identifiers\":[\"wdw\"]}");
+    assert_int_equal(sums(&none, in, file, 2, &(compose_opts){0}, &e), 0);
+    concept_free(&none);
     concept_free(&sum);
     concept_free(&in[0]);
     concept_free(&in[1]);
