@@ -227,6 +227,7 @@ static void free_factors(concept_factors *f)
     free(f->wanted);
     free(f->k);
     free(f->bos);
+    free(f->moved);
     free(f->left);
     free(f->right);
 }

@@ -90,6 +90,7 @@ typedef struct {
     double *wanted; /* [rank] as concept_row.wanted */
     float *k;       /* [rank, width] */
     float *bos;     /* [width] */
+    double *moved;  /* [matrices + 1] |(W - W0) R'|^2 of each matrix on the captions; last: of all on those held out */
 } concept_factors;
 
 /* One concept of a bank: dW = left' right on the positions of a prompt that its words address. Which those are:

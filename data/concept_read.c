@@ -261,6 +261,8 @@ static int get_factor_rows(store *s, concept_factors *f, err *e)
     TRY(rc);
     TRY(store_load(s, "/factors/wanted", shape1(F64, f->rank), (void **)&f->wanted, NULL, e));
     TRY(store_load(s, "/factors/bos", shape1(F32, f->width), (void **)&f->bos, NULL, e));
+    if (store_has(s, "/factors/moved"))
+        TRY(store_load(s, "/factors/moved", shape1(F64, f->matrices + 1), (void **)&f->moved, NULL, e));
     return store_load(s, "/factors/k", shape2(F32, f->rank, f->width), (void **)&f->k, NULL, e);
 }
 

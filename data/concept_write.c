@@ -146,6 +146,8 @@ static int put_factor_rows(store *s, const concept_factors *f, err *e)
     TRY(store_put_texts(s, "/factors/keys", (const char *const *)f->key, f->rank, e));
     TRY(store_put(s, "/factors/wanted", shape1(F64, f->rank), f->wanted, e));
     TRY(store_put(s, "/factors/bos", shape1(F32, f->width), f->bos, e));
+    if (f->moved)
+        TRY(store_put(s, "/factors/moved", shape1(F64, f->matrices + 1), f->moved, e));
     return store_put(s, "/factors/k", shape2(F32, f->rank, f->width), f->k, e);
 }
 

@@ -17,14 +17,11 @@ static int count_words(const char *words)
 
 static void add_row(concept_card *c, const concept_factors *f, int r)
 {
-    size_t n = (size_t)c->n, w = (size_t)f->width, outs = (size_t)f->outs;
+    size_t n = (size_t)c->n, w = (size_t)f->width;
     c->row = mem_grow(c->row, n + 1, sizeof *c->row);
     c->row[n] = (concept_row){mem_text(f->label[r]), mem_text(f->key[r]), f->wanted[r]};
     c->k = mem_grow(c->k, (n + 1) * w, sizeof *c->k);
     memcpy(c->k + n * w, f->k + (size_t)r * w, w * sizeof *c->k);
-    c->image = mem_grow(c->image, (n + 1) * outs, sizeof *c->image);
-    for (size_t o = 0; o < outs; o++)
-        c->image[n * outs + o] = f->left[o * (size_t)f->rank + (size_t)r];
     c->n++;
 }
 
@@ -69,6 +66,20 @@ int again_open(concept out[], const concept *merged, err *e)
     for (int s = 0; s < merged->n_sources; s++)
         TRY(open_one(&out[s], merged, s, &token, e));
     return 0;
+}
+
+void again_images(concept *part, const concept *merged, int s)
+{
+    const concept_factors *f = &merged->factors;
+    size_t outs = (size_t)f->outs, n = 0;
+    part->card.image = NEW_N(float, (size_t)part->card.n *outs);
+    for (int r = 0; r < f->rank; r++) {
+        if (f->source[r] != s)
+            continue;
+        for (size_t o = 0; o < outs; o++)
+            part->card.image[n * outs + o] = f->left[o * (size_t)f->rank + (size_t)r];
+        n++;
+    }
 }
 
 bool again_is_shared(const concept *merged)

@@ -4,9 +4,11 @@
  * without the file it came from. */
 #include "data/concept.h"
 
-/* The n_sources concepts of a merged file that was read with CONCEPT_FACTORS, as compose() takes them; out [n_sources].
- * ERR_INPUT where the file does not keep its rows, or is a bank. */
+/* The n_sources concepts of a merged file that was read with CONCEPT_FACTORS; out [n_sources]. Their cards have no images
+ * yet, as compose_again takes them. ERR_INPUT where the file does not keep its rows, or is a bank. */
 int again_open(concept out[], const concept *merged, err *e);
+/* The images of its source s into that one's card, as compose() takes it. */
+void again_images(concept *part, const concept *merged, int s);
 /* Whether a concept's rows may be missed by another when it is left out: it asks for rows on behalf of others, too. */
 bool again_is_shared(const concept *merged);
 #endif

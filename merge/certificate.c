@@ -18,6 +18,7 @@ void certificate_free(certificate *c)
     }
     free(c->concept);
     free(c->worst);
+    free(c->moved);
     *c = (certificate){0};
 }
 

@@ -84,6 +84,8 @@ typedef struct {
     int n;
     logger *log;
     concept *in;
+    int *source;   /* [n] which source of `start` each is; -1: a file of its own, or another merged one's, with images */
+    concept start; /* the first merged file that is given, while its concepts need it */
     base_model base;
     features f;
     char **captions;
@@ -108,6 +110,8 @@ static void close_job(job *j)
     }
     free(j->names);
     free(j->in);
+    free(j->source);
+    concept_free(&j->start);
     captions_free(j->captions);
     features_free(&j->f);
     base_close(&j->base);
@@ -169,31 +173,39 @@ static concept *push(job *j, const char *name, double weight)
     j->in = mem_grow(j->in, n, sizeof *j->in);
     j->file = mem_grow(j->file, n, sizeof *j->file);
     j->weight = mem_grow(j->weight, n, sizeof *j->weight);
+    j->source = mem_grow(j->source, n, sizeof *j->source);
     j->in[j->n] = (concept){0};
+    j->source[j->n] = -1;
     j->file[j->n] = mem_text(name);
     j->weight[j->n] = weight;
     return &j->in[j->n++];
 }
 
-/* The concepts of a merged file, as if their own had been given. */
-static int take_apart(job *j, const concept *merged, err *e)
+/* The concepts of a merged file, as if their own had been given; without images where it stays open. */
+static int take_apart(job *j, const concept *merged, bool stays, err *e)
 {
     concept *parts = NEW_N(concept, merged->n_sources + 1);
     int rc = j->set->remove.n > 0 && again_is_shared(merged)
                  ? err_set(e, ERR_INPUT, "concepts in it share rows, which leave with the first that asks for them; merge the "
                                          "files it was made of")
                  : again_open(parts, merged, e);
-    for (int i = 0; i < merged->n_sources; i++)
-        if (rc == 0)
-            *push(j, merged->sources[i].name, merged->sources[i].weight) = parts[i];
-        else
+    for (int i = 0; i < merged->n_sources; i++) {
+        if (rc != 0) {
             concept_free(&parts[i]);
+            continue;
+        }
+        if (!stays)
+            again_images(&parts[i], merged, i);
+        *push(j, merged->sources[i].name, merged->sources[i].weight) = parts[i];
+        j->source[j->n - 1] = stays ? i : -1;
+    }
     free(parts);
     return rc;
 }
 
 static int read_given(job *j, const char *path, err *e)
 {
+    bool first = j->start.n_sources == 0;
     concept c;
     int rc;
     TRY(concept_read(&c, path, CONCEPT_CARD | CONCEPT_FACTORS, e));
@@ -201,9 +213,21 @@ static int read_given(job *j, const char *path, err *e)
         *push(j, path, 1) = c;
         return 0;
     }
-    rc = take_apart(j, &c, e);
-    concept_free(&c);
+    rc = take_apart(j, &c, first, e);
+    if (rc == 0 && first)
+        j->start = c;
+    else
+        concept_free(&c);
     return rc == 0 ? 0 : err_wrap(e, "%s", path);
+}
+
+/* From here on nobody needs the merged file. */
+static void take_images(job *j)
+{
+    for (int i = 0; i < j->n; i++)
+        if (j->source[i] >= 0)
+            again_images(&j->in[i], &j->start, j->source[i]);
+    concept_free(&j->start);
 }
 
 /* By its file's name, with or without folders and ".h5"; -1: none, or several. */
@@ -232,6 +256,7 @@ static int remove_one(job *j, const char *name, err *e)
     j->n--;
     memmove(j->in + i, j->in + i + 1, (size_t)(j->n - i) * sizeof *j->in);
     memmove(j->file + i, j->file + i + 1, (size_t)(j->n - i) * sizeof *j->file);
+    memmove(j->source + i, j->source + i + 1, (size_t)(j->n - i) * sizeof *j->source);
     memmove(j->weight + i, j->weight + i + 1, (size_t)(j->n - i) * sizeof *j->weight);
     return j->n > 0 ? 0 : err_set(e, ERR_INPUT, "--remove %s: nothing is left to merge", name);
 }
@@ -410,8 +435,10 @@ static int fuse_checked(job *j, err *e)
 
 static int write_merged(job *j, err *e)
 {
-    if (!j->set->factors_only && j->merged.bank.n == 0)
+    if (!j->set->factors_only && j->merged.bank.n == 0) {
+        take_images(j);
         TRY(fuse_checked(j, e));
+    }
     return concept_write(j->set->out, &j->merged, e);
 }
 
@@ -429,10 +456,23 @@ static int tell(const job *j, double seconds, err *e)
     return fflush(stdout) == 0 ? 0 : err_set(e, ERR_IO, "the standard output cannot be written");
 }
 
-static int compose_any(concept *out, certificate *told, concept in[], const char *const file[], int n, const features *f,
-                       const compose_opts *o, err *e)
+/* A few concepts more or less are a small change of the merged file; whatever else is solved anew. */
+static int compose_any(job *j, const compose_opts *o, err *e)
 {
-    return compose(out, told, in, file, n, f, o, e);
+    const char *const *file = (const char *const *)j->file, *why = NULL;
+    compose_start start = {&j->start, j->source};
+    if (j->set->relax == RELAX_BANK) {
+        take_images(j);
+        return compose_bank(&j->merged, &j->told, j->in, file, j->n, &j->f, o, e);
+    }
+    if (j->start.n_sources > 0)
+        TRY(compose_again(&j->merged, &j->told, &why, &start, j->in, file, j->n, &j->f, o, e));
+    if (j->start.n_sources > 0 && !why)
+        return 0;
+    if (j->start.n_sources > 0)
+        log_event(j->log, "anew", TEXT("text", "all rows are solved anew"), TEXT("why", why));
+    take_images(j);
+    return compose(&j->merged, &j->told, j->in, file, j->n, &j->f, o, e);
 }
 
 static int show_prompts(job *j, err *e)
@@ -480,8 +520,7 @@ static int merge(job *j, err *e)
     if (way == MERGE_SUMS)
         return merge_sums(j, &o, e);
     TRY(open_features(j, e));
-    TRY((s->relax == RELAX_BANK ? compose_bank : compose_any)(&j->merged, &j->told, j->in, (const char *const *)j->file,
-                                                              j->n, &j->f, &o, e));
+    TRY(compose_any(j, &o, e));
     TRY(write_merged(j, e));
     TRY(tell(j, clock_s() - start, e));
     return show_prompts(j, e);

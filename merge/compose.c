@@ -133,13 +133,13 @@ static double moved(const double *moment, const double *h, int n)
     double sum = 0;
     for (size_t i = 0; i < (size_t)n * (size_t)n; i++)
         sum += moment[i] * h[i];
-    return sqrt(fmax(sum, 0));
+    return fmax(sum, 0);
 }
 
 /* |(W - W0) R'| over all matrices */
 static double whole_drift(const job *j, const lsq_factor *factor)
 {
-    double *h = spread(j, factor), drift = moved(j->whole, h, j->r.n);
+    double *h = spread(j, factor), drift = sqrt(moved(j->whole, h, j->r.n));
     free(h);
     return drift;
 }
@@ -185,24 +185,36 @@ static void weigh(job *j)
 
 /* ---- what the certificate tells ---- */
 
-static void find_drift(const job *j, certificate *c)
+void compose_drift(certificate *c, const features *f, double *moved)
 {
-    const features *f = j->f;
-    double *h = spread(j, &f->keep);
-    c->drift = moved(j->whole, h, j->r.n) / compose_norm(f->keep_norm, f->matrices);
+    double sum = 0;
     for (int m = 0; m < f->matrices; m++) {
-        double drift = moved(j->moment[m], h, j->r.n) / f->keep_norm[m];
+        double drift = sqrt(moved[m]) / f->keep_norm[m];
+        sum += moved[m];
         if (c->worst && drift <= c->drift_worst)
             continue;
         free(c->worst);
         c->worst = mem_text(f->matrix[m].name);
         c->drift_worst = drift;
     }
+    c->moved = moved;
+    c->drift = sqrt(sum) / compose_norm(f->keep_norm, f->matrices);
+    c->drift_held = f->n_held > 0 ? sqrt(moved[f->matrices]) / compose_norm(f->held_norm, f->matrices) : -1;
+}
+
+static void find_drift(const job *j, certificate *c)
+{
+    const features *f = j->f;
+    double *h = spread(j, &f->keep), *all = NEW_N(double, f->matrices + 1);
+    for (int m = 0; m < f->matrices; m++)
+        all[m] = moved(j->moment[m], h, j->r.n);
     free(h);
-    c->drift_held = -1;
-    if (f->n_held == 0)
-        return;
-    c->drift_held = whole_drift(j, &f->held) / compose_norm(f->held_norm, f->matrices);
+    if (f->n_held > 0) {
+        h = spread(j, &f->held);
+        all[f->matrices] = moved(j->whole, h, j->r.n);
+        free(h);
+    }
+    compose_drift(c, f, all);
 }
 
 /* miss [n, n] = K P' - I: row i says of which images, how much, target row i gets beyond its own share. */
@@ -239,25 +251,31 @@ static void find_residuals(const job *j, certificate *c)
     free(wanted);
 }
 
+void compose_told(certificate *c, const concept in[], const char *const file[], int n, const words *w, const rows *r,
+                  const features *f, const lsq_report *report)
+{
+    *c = (certificate){.n = n, .concept = NEW_N(certificate_concept, n)};
+    for (int i = 0; i < n; i++) {
+        c->concept[i].name = mem_text(fs_base(file[i]));
+        c->concept[i].words = words_told(w, in, i);
+        c->concept[i].shared = r->shared[i];
+    }
+    c->reason = report->reason;
+    c->bos_fixed = r->fixed > 0;
+    c->used = report->rank;
+    c->available = r->width;
+    c->condition = report->condition;
+    c->caption_condition = f->keep.condition;
+    c->miss = report->miss;
+    c->kkt = report->kkt;
+    c->captions = f->n_keep;
+    c->held = f->n_held;
+}
+
 static void certify(const job *j, certificate *c)
 {
-    *c = (certificate){.n = j->n, .concept = NEW_N(certificate_concept, j->n)};
-    for (int i = 0; i < j->n; i++) {
-        c->concept[i].name = mem_text(fs_base(j->file[i]));
-        c->concept[i].words = words_told(&j->w, j->in, i);
-        c->concept[i].shared = j->r.shared[i];
-    }
-    c->reason = j->report.reason;
-    c->bos_fixed = j->r.fixed > 0;
-    c->used = j->report.rank;
-    c->available = j->r.width;
-    c->condition = j->report.condition;
-    c->caption_condition = j->f->keep.condition;
-    c->miss = j->report.miss;
-    c->kkt = j->report.kkt;
+    compose_told(c, j->in, j->file, j->n, &j->w, &j->r, j->f, &j->report);
     c->ridge = j->ridge;
-    c->captions = j->f->n_keep;
-    c->held = j->f->n_held;
     find_residuals(j, c);
     find_drift(j, c);
 }
@@ -275,38 +293,48 @@ concept_matrix *compose_matrices(const features *f, int64_t *outs)
     return m;
 }
 
+void compose_factors(concept_factors *out, const concept in[], const rows *r, const features *f, const double *p)
+{
+    size_t n = (size_t)r->n;
+    *out = (concept_factors){.rank = r->n, .width = r->width, .matrices = f->matrices};
+    out->matrix = compose_matrices(f, &out->outs);
+    out->label = NEW_N(char *, n);
+    out->key = NEW_N(char *, n);
+    out->source = NEW_N(int, n);
+    out->wanted = NEW_N(double, n);
+    out->k = NEW_N(float, n *(size_t)out->width);
+    out->bos = mem_copy(in[0].card.bos, (size_t)out->width * sizeof *out->bos);
+    out->right = mem_copy(p, sizeof(double) * n * (size_t)out->width);
+    for (size_t i = 0; i < n; i++) {
+        const concept_card *card = &in[r->from[i]].card;
+        out->label[i] = mem_text(r->label[i]);
+        out->key[i] = mem_text(r->key[i]);
+        out->source[i] = r->from[i];
+        out->wanted[i] = card->row[r->at[i]].wanted;
+        memcpy(out->k + i * (size_t)out->width, card->k + (size_t)r->at[i] * (size_t)out->width,
+               (size_t)out->width * sizeof *out->k);
+    }
+}
+
 /* left [outs, rank]: the images, turned; f32 as the cards have them, so nothing is lost. */
-static void fill_factors(const job *j, concept_factors *f)
+static void fill_factors(const job *j, concept_factors *f, const double *all_moved)
 {
     size_t n = (size_t)j->r.n;
-    *f = (concept_factors){.rank = j->r.n, .width = j->r.width, .matrices = j->f->matrices};
-    f->matrix = compose_matrices(j->f, &f->outs);
-    f->label = NEW_N(char *, n);
-    f->key = NEW_N(char *, n);
-    f->source = NEW_N(int, n);
-    f->wanted = NEW_N(double, n);
-    f->k = NEW_N(float, n *(size_t)f->width);
-    f->bos = mem_copy(j->in[0].card.bos, (size_t)f->width * sizeof *f->bos);
+    compose_factors(f, j->in, &j->r, j->f, j->p);
+    f->moved = mem_copy(all_moved, sizeof(double) * ((size_t)f->matrices + 1));
     f->left = NEW_N(float, (size_t)f->outs *n);
-    f->right = mem_copy(j->p, sizeof(double) * n * (size_t)f->width);
     for (size_t i = 0; i < n; i++) {
         const concept_card *card = &j->in[j->r.from[i]].card;
-        f->label[i] = mem_text(j->r.label[i]);
-        f->key[i] = mem_text(j->r.key[i]);
-        f->source[i] = j->r.from[i];
-        f->wanted[i] = card->row[j->r.at[i]].wanted;
-        memcpy(f->k + i * (size_t)f->width, card->k + (size_t)j->r.at[i] * (size_t)f->width,
-               (size_t)f->width * sizeof *f->k);
         for (size_t o = 0; o < (size_t)f->outs; o++)
             f->left[o * n + i] = card->image[(size_t)j->r.at[i] * (size_t)card->outs + o];
     }
 }
 
-static char *recipe_of(const job *j)
+char *compose_recipe(const rows *r, const features *f, bool relaxed, double ridge)
 {
     json_t *o =
         json_pack("{s:s s:s s:s s:b s:f s:s}", "program", "conceptfarm " CFARM_VERSION, "operation", "merge", "bos",
-                  j->r.fixed ? "fixed" : "free", "relaxed", j->o->relax, "ridge", j->ridge, "captions", j->f->captions);
+                  r->fixed ? "fixed" : "free", "relaxed", relaxed, "ridge", ridge, "captions", f->captions);
     char *text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
     json_decref(o);
     return text;
@@ -365,8 +393,8 @@ int compose(concept *out, certificate *told, const concept in[], const char *con
         rc = certificate_judge(told, o->accept_drift, e);
     }
     if (rc == 0) {
-        compose_fill(out, in, file, n, &j.w, f, recipe_of(&j));
-        fill_factors(&j, &out->factors);
+        compose_fill(out, in, file, n, &j.w, f, compose_recipe(&j.r, f, o->relax, j.ridge));
+        fill_factors(&j, &out->factors, told->moved);
         for (int i = 0; i < n; i++)
             out->sources[i].weight = o->weight ? o->weight[i] : 1;
         out->certificate = certificate_json(told);

@@ -29,6 +29,16 @@ typedef struct {
 int compose(concept *out, certificate *told, const concept in[], const char *const file[], int n, const features *f,
             const compose_opts *o, err *e);
 
+/* The same from a merged file that stands for some of them, by as many rows as come and go instead of a solve anew
+ * (lsq_update); to the eye of the certificate the same, right factors to 1e-10. Those of the merged file need no images
+ * (again_open). *why: NULL, or a sentence about why compose() must be asked; then out and told are empty. */
+typedef struct {
+    const concept *merged; /* read with CONCEPT_FACTORS */
+    const int *source;     /* [n] which of its sources in[i] is; -1: none, in[i].card has its images */
+} compose_start;
+int compose_again(concept *out, certificate *told, const char **why, const compose_start *start, const concept in[],
+                  const char *const file[], int n, const features *f, const compose_opts *o, err *e);
+
 /* The same concepts beside a base that stays as it is (data/concept.h, concept_share): exact for any number of them.
  * Takes the images out of in[].card. ERR_INPUT also where a concept has no word to be addressed by. */
 int compose_bank(concept *out, certificate *told, concept in[], const char *const file[], int n, const features *f,

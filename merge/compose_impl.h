@@ -33,4 +33,13 @@ int rows_check(const concept *c, const features *f, err *e); /* whether a merge 
 int rows_gather(rows *out, const concept in[], const char *const file[], int n, const words *w, const features *f,
                 const compose_opts *o, err *e);
 void rows_free(rows *r);
+
+/* What does not depend on how it was solved: the certificate's names and figures of r; k, keys, right and all but left and
+ * moved of the factors; the recipe. */
+void compose_told(certificate *c, const concept in[], const char *const file[], int n, const words *w, const rows *r,
+                  const features *f, const lsq_report *report);
+void compose_factors(concept_factors *out, const concept in[], const rows *r, const features *f, const double *p);
+char *compose_recipe(const rows *r, const features *f, bool relaxed, double ridge);
+/* moved [matrices + 1] as c->moved: takes it and sets the drifts. */
+void compose_drift(certificate *c, const features *f, double *moved);
 #endif

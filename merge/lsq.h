@@ -64,6 +64,32 @@ typedef struct {
 int lsq_solve(double *p, lsq_report *r, const lsq_factor *f, const lsq_problem *in, err *e);
 void lsq_report_free(lsq_report *r);
 
+/* ---- some rows more, some less ----
+ *
+ * What an earlier solve left is changed by as many rows as come and go, instead of solving anew. Whitened, Z = P F' are
+ * the rows of Y^+ and everything follows from Z Y' = I and span Z = span Y:
+ *     taking out J:  span(Y of the others) is span Y without span Z_J, so Z <- Z (I - Q Q'), Q an orthonormal Z_J
+ *     adding A:      y_A without what the others span is r, its dual Z_A = r (r'r)^-1;  Z <- Z - (Z y_A) Z_A */
+typedef struct {
+    int n;
+    const double *k, *p; /* [n, d]: target rows and their right factors, by a solve with the same fixed rows and no ridge */
+    const int *now;      /* [n] which row with an image each is in the new problem; -1: taken out */
+} lsq_known;
+
+/* P as it is - P as it was = c r, over the rows known and behind them those added, in the new problem's order (P of what
+ * is not there counts as zero). */
+typedef struct {
+    int rank;
+    double *c, *r; /* [rows, rank], [rank, d] */
+} lsq_change;
+void lsq_change_free(lsq_change *c);
+
+/* p [s - fixed, d] of in (no ridge, at most one row fixed) from what is known. r->condition is a bound (Frobenius norms),
+ * r->kkt estimated by probes, r->miss measured as ever. LSQ_DEPENDENT: a new row depends on the others, or too much was lost
+ * on the way; lsq_solve is to be asked (p is spoiled, dependent is not named). */
+int lsq_update(double *p, lsq_report *r, lsq_change *change, const lsq_factor *f, const lsq_problem *in, const lsq_known *was,
+               err *e);
+
 /* The smallest ridge for which |(W - W0) R'| is at most `limit`, found by bisection. moment [s-fixed, s-fixed] is E'E,
  * the inner products of the images summed over all matrices. At least 1e-12, at most 1e12. */
 int lsq_ridge_for(double *ridge, const lsq_factor *f, const lsq_problem *in, const double *moment, double limit,

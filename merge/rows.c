@@ -48,7 +48,7 @@ int rows_check(const concept *c, const features *f, err *e)
         return err_set(e, ERR_SHAPE, "its text features have %d numbers, the base model's %d", c->width, f->width);
     TRY(check_matrices(card, f, e));
     if (!all_finite(card->k, (size_t)card->n * (size_t)card->width) ||
-        !all_finite(card->image, (size_t)card->n * (size_t)card->outs))
+        (card->image && !all_finite(card->image, (size_t)card->n * (size_t)card->outs)))
         return err_set(e, ERR_INPUT, "its merge card holds numbers that are not finite");
     if (f->bos && differ(card->bos, f->bos, f->width))
         return err_set(e, ERR_INPUT, "was trained with another text encoder: the first token's feature differs");
