@@ -129,14 +129,15 @@ static int digest_of(latents *l, const subject_picture *p, const char **sha, err
 static int place_on_disk(char out[FS_PATH], latents *l, const batch_sample *of, err *e)
 {
     const subject *s = &batch_subjects(l->from)->at[of->subject];
+    const nn_backend *by = nn_params_backend(sd_params(l->pool->model));
     char vae[HASH_HEX], key[HASH_HEX];
     const char *sha;
     str all = {0};
 
     TRY(digest_of(l, &s->prior[of->picture], &sha, e));
     TRY(sd_digest(l->pool->model, "vae", vae, e));
-    str_add(&all, "conceptfarm " CFARM_VERSION " moments\nvae %s\nby %s %s\npicture %s\nshown %s side %d flip %d\n", vae,
-            nn_params_backend(sd_params(l->pool->model))->name, nn_cpu_kind(), sha, batch_manner(l->from), l->pool->side, of->look.flip);
+    str_add(&all, "conceptfarm " CFARM_VERSION " moments\nvae %s\nby %s %s %s\npicture %s\nshown %s side %d flip %d\n", vae,
+            by->name, nn_cpu_kind(), by->computes == NN_BF16 ? "bf16" : "f32", sha, batch_manner(l->from), l->pool->side, of->look.flip);
     hash_bytes(all.at, all.n, key);
     str_free(&all);
     return moments_path(out, l->kept, key, e);

@@ -208,6 +208,32 @@ static int count_files(const char *dir)
     return files;
 }
 
+/* What one type of numbers had encoded is not found by the other, or a result would hang on who came first. */
+static void check_type_keeps_its_own(const char *common)
+{
+    char more[FS_PATH + 256], dir[FS_PATH];
+    nn_backend *b;
+    err e = {0};
+
+    snprintf(dir, sizeof dir, "%s", kit_path("by-type"));
+    snprintf(more, sizeof more, "%s, compute: f32, regularisation_cache: %s", common, dir);
+    kit_train((kit_run){.more = more, .out = "f32.h5"});
+    int kept = count_files(dir);
+    assert_int_equal(nn_cpu_open(&b, 1, false, &e), 0);
+    int rc = b->compute(b, NN_BF16, &e);
+    b->close(b);
+    if (rc != 0) {
+        print_message("bf16 not tried: %s\n", e.text);
+        return;
+    }
+    snprintf(more, sizeof more, "%s, compute: bf16", common);
+    kit_train((kit_run){.more = more, .out = "bf16.h5"});
+    snprintf(more, sizeof more, "%s, compute: bf16, regularisation_cache: %s", common, dir);
+    kit_train((kit_run){.more = more, .out = "bf16-kept.h5"});
+    assert_int_equal(count_files(dir), 2 * kept);
+    check_same_weights("bf16.h5", "bf16-kept.h5");
+}
+
 /* Encoded by the first concept, found by the second, made again where damaged: the same bytes in all cases. */
 static void class_pictures_are_encoded_once_for_all_concepts(void **state)
 {
@@ -239,6 +265,7 @@ static void class_pictures_are_encoded_once_for_all_concepts(void **state)
     snprintf(more, sizeof more, "%s, seed: 3, regularisation_cache: %s", common, dir);
     kit_train((kit_run){.more = more});
     assert_true(count_files(dir) > kept && count_files(dir) <= 2 * 12); /* other ones, and other mirrorings */
+    check_type_keeps_its_own(common);
     check_same_weights("without.h5", "encoded.h5");
     check_same_weights("without.h5", "found.h5");
     check_same_weights("without.h5", "mended.h5");

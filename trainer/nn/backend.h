@@ -57,6 +57,7 @@ struct nn_backend {
                                                               * and share out the backend's; 0: one */
     /* For plans made from now on; NULL: there is no choice. ERR_DEVICE where the processor cannot. */
     int (*compute)(nn_backend *b, nn_compute c, err *e);
+    nn_compute computes;                                     /* what plans made now compute in */
     const nn_kernel *const *(*exact)(nn_op_id op);           /* kernels of exact nodes; NULL: the same */
 };
 

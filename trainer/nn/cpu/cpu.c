@@ -95,8 +95,10 @@ static int cpu_compute(nn_backend *b, nn_compute c, err *e)
         return err_set(e, ERR_DEVICE, "this processor has no products of bf16 (AVX512_BF16); compute in f32");
     const nn_kernel *const *(*chosen)(nn_op_id) = c == NN_BF16 ? bf16_kernels : preferred_kernels;
 
-    if (b->kernels != chosen) /* the same again is asked for while others make plans: packs */
-        b->kernels = chosen;
+    if (b->kernels == chosen) /* the same again is asked for while others make plans: packs */
+        return 0;
+    b->kernels = chosen;
+    b->computes = c;
     return 0;
 }
 
