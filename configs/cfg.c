@@ -22,6 +22,8 @@ typedef struct {
 static const char *joined(cfg_doc *d, const char *prefix, const char *key)
 {
     str s = {0};
+    if (!*prefix)
+        return key;
     str_add(&s, "%s%s", prefix, key);
     const char *path = cfg_text(d, s.at);
     str_free(&s);
@@ -316,4 +318,36 @@ int cfg_fill(const cfg **out, cfg_doc *d, const cfg_section *sections, size_t n,
     if (out)
         *out = c;
     return 0;
+}
+
+/* A group, a table, or nothing where something was: cfg_fill's to read. */
+static bool refill_one(filler *f, const cfg_section *sections, size_t n, const cfg_entry *o)
+{
+    bool found = false, good = o->value->kind != CFG_NULL;
+
+    for (size_t i = 0; i < n && good; i++) {
+        const cfg_field *row = row_at((row_set){&sections[i].rows, 1}, o->key);
+        if (!row)
+            continue;
+        found = true;
+        good = row->type != CFG_TABLE && fill_given(f, row, (char *)sections[i].into + row->at, o->value, o->key) == 0;
+    }
+    return found && good;
+}
+
+bool cfg_refill(cfg_doc *d, const cfg_section *sections, size_t n, const cfg_node *map, const cfg_node *like)
+{
+    cfg c = {.doc = d};
+    filler f = {.c = &c};
+
+    if (map->kind != CFG_MAP || like->kind != CFG_MAP || map->n != like->n)
+        return false;
+    for (size_t i = 0; i < map->n; i++) {
+        const cfg_entry *is = &map->entries[i], *was = &like->entries[i];
+        if (is->key != was->key && strcmp(is->key, was->key) != 0)
+            return false;
+        if (is->value != was->value && !refill_one(&f, sections, n, is))
+            return false;
+    }
+    return true;
 }

@@ -66,6 +66,9 @@ typedef struct cfg cfg;
 /* Fills every section from `map` (NULL: from the fallbacks alone). A key that no section has is an error that names
  * the nearest one. Texts and lists in the structs live as long as `d`. out may be NULL. */
 int cfg_fill(const cfg **out, cfg_doc *d, const cfg_section *sections, size_t n, const cfg_node *map, err *e);
+/* For maps that share most of their branches, as the rows of a table do: the sections hold what cfg_fill made of `like`,
+ * and only what `map` has otherwise is read. false: they differ in their keys, or a value is refused; cfg_fill tells. */
+bool cfg_refill(cfg_doc *d, const cfg_section *sections, size_t n, const cfg_node *map, const cfg_node *like);
 
 /* Takes --key value and --key=value of the sections' rows out of argv (a bool may stand alone) and makes a map of
  * them, to be joined over the file's: cfg_join(d, file, flags). What is not theirs stays; "--" ends the flags. */

@@ -6,6 +6,6 @@
 typedef struct image_checks image_checks;
 image_checks *image_checks_new(void);
 void image_checks_free(image_checks *c);
-/* id tells paths apart. Paths found whole before are only probed. */
+/* id tells paths apart. Paths found whole before are not opened again. */
 int image_check(image_info *out, image_checks *c, uint64_t id, const char *path, err *e);
 #endif

@@ -71,6 +71,7 @@ static int caption_targets(subject *s, const data_cfg *c, int i, err *e)
     } else {
         TRY(image_list_beside(l, e));
     }
+    s->written = lines.n || (l->n && l->at[0].caption);
     int rc = token_caption(&own, form_of(s->cfg), c, i, e);
     if (rc == 0 && !lines.n && l->n && !l->at[0].caption)
         rc = fill_forms(&s->forms, c, i, e);
@@ -202,6 +203,46 @@ int subjects_open(subjects *out, const data_cfg *c, const regset_embed *embed, e
 int subjects_look(subjects *out, const data_cfg *c, image_checks *seen, err *e)
 {
     return open_them(out, c, &(opening){.seen = seen}, e);
+}
+
+static bool same_texts(cfg_texts a, cfg_texts b)
+{
+    bool same = a.n == b.n;
+
+    for (size_t i = 0; i < a.n && same && a.at != b.at; i++)
+        same = strcmp(a.at[i], b.at[i]) == 0;
+    return same;
+}
+
+static bool same_text(const char *a, const char *b) { return a == b || strcmp(a, b) == 0; }
+
+static bool same_reg(const regset_cfg *a, const regset_cfg *b)
+{
+    return same_text(a->images, b->images) && same_text(a->captions, b->captions) && same_text(a->index, b->index) &&
+           same_text(a->prompt, b->prompt) && same_text(a->sampler, b->sampler) && a->generate == b->generate &&
+           a->count == b->count && a->similarity == b->similarity && a->sampling_steps == b->sampling_steps &&
+           a->seed == b->seed && a->guidance == b->guidance && a->eta == b->eta;
+}
+
+static bool same_subject(const subject_cfg *a, const subject_cfg *b)
+{
+    return same_texts(a->images, b->images) && same_text(a->class_word, b->class_word) && same_text(a->captions, b->captions) &&
+           a->style == b->style && same_text(a->form, b->form) && same_reg(&a->reg, &b->reg);
+}
+
+/* The template names every token by itself. */
+bool subjects_serve(const subjects *s, const data_cfg *of, const data_cfg *c)
+{
+    bool same = s->n == data_subjects(c) && of->compat == c->compat && same_text(of->root, c->root) &&
+                memcmp(&of->manner, &c->manner, sizeof c->manner) == 0;
+
+    for (int i = 0; i < s->n && same; i++) {
+        subject look = s->at[i];
+        if (!look.written)
+            look.targets = 0;
+        same = same_subject(data_subject(of, i), data_subject(c, i)) && check_captions(&look, c, i, NULL) == 0;
+    }
+    return same;
 }
 
 void subjects_close(subjects *s)

@@ -81,6 +81,7 @@ typedef struct {
     const subject_cfg *cfg;
     subject_picture *target, *prior; /* prior: the class's; may be empty */
     uint32_t targets, priors;
+    bool written;                    /* the targets' captions stand in files, else the template makes them */
     regset_told told;                /* how class pictures were chosen from an index */
     caption_lines forms;             /* captions to draw from in place of the targets' own; n 0: none */
     uint32_t later;                  /* by subjects_look: class pictures still to be generated or chosen */
@@ -96,5 +97,8 @@ int subjects_open(subjects *out, const data_cfg *c, const regset_embed *embed, e
 /* For a plan: decodes every picture whole (once over all concepts that share `seen`); takes no model, so class
  * pictures to be generated or chosen from an index are left out. */
 int subjects_look(subjects *out, const data_cfg *c, image_checks *seen, err *e);
+/* Does c, which data_check passed, differ from `of` in its tokens at most, and go they with the captions of s, which was
+ * looked at for `of`? Then looking for c finds the same. */
+bool subjects_serve(const subjects *s, const data_cfg *of, const data_cfg *c);
 void subjects_close(subjects *s);
 #endif

@@ -117,6 +117,12 @@ int tokenizer_add(tokenizer *t, const char *word, int32_t *id, err *e)
     return 0;
 }
 
+void tokenizer_forget(tokenizer *t)
+{
+    for (; t->added > 0; t->added--)
+        free(t->special[--t->specials].text);
+}
+
 /* ---- encoding ---- */
 
 /* A special word that only lower case has made one keeps its meaning, as in the reference's cache. */
@@ -207,6 +213,8 @@ static int tell_pieces(const tokenizer *t, const char *word, const id_list *ids,
     str pieces = {0};
     int rc;
 
+    if (!e)
+        return ERR_INPUT;
     for (size_t i = 0; i < ids->n && pieces.n < 200; i++) {
         const char *spelling = bpe_spelling(t->pieces, ids->at[i]);
 

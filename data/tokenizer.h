@@ -18,6 +18,7 @@ void tokenizer_close(tokenizer *t);
 /* "<new1>": a word of its own, found anywhere and case-sensitively; its id is the next after the vocabulary and
  * the words added before. ERR_INPUT if the tokenizer knows it already. */
 int tokenizer_add(tokenizer *t, const char *word, int32_t *id, err *e);
+void tokenizer_forget(tokenizer *t);                     /* every word that tokenizer_add added */
 int32_t tokenizer_vocab(const tokenizer *t);           /* without added words */
 int32_t tokenizer_bos(const tokenizer *t);
 int32_t tokenizer_eos(const tokenizer *t);

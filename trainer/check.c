@@ -10,7 +10,13 @@
 #include "trainer/regset_make.h"
 #include "trainer/train.h"
 
-enum { DISK_SPARE = 16 << 20 };
+enum { DISK_SPARE = 16 << 20, LOOKS = 1024 };
+
+/* Pictures looked at for one concept, which serve others that differ in their tokens. */
+typedef struct {
+    const data_cfg *of; /* NULL: none yet */
+    subjects found;
+} look;
 
 typedef struct {
     const farmfile *farm;
@@ -20,6 +26,9 @@ typedef struct {
     bool base_ok;
     int factor;                  /* of the base's VAE: pixels to one latent */
     json_t *list;                /* what will run, for programs */
+    concept_before before;
+    tokenizer *words;            /* NULL: not opened yet */
+    look *looks;                 /* [LOOKS], each where its first picture's name puts it; a later one takes the place */
     image_checks *seen;          /* pictures decoded so far: concepts share them */
 } checking;
 
@@ -31,19 +40,19 @@ static void mistake(checking *c, const err *e)
 
 /* ---- one concept ---- */
 
-static int check_words(const checking *c, data_cfg *d, err *e)
+static int check_words(checking *c, data_cfg *d, err *e)
 {
     subject_word word[SUBJECT_WORDS_MOST];
     char dir[FS_PATH];
-    tokenizer *t;
     int n;
 
     TRY(fs_join(dir, c->farm->base, "tokenizer", e));
-    TRY(tokenizer_open(&t, dir, e));
-    int rc = subject_choose(d, t, e);
+    if (!c->words)
+        TRY(tokenizer_open(&c->words, dir, e));
+    int rc = subject_choose(d, c->words, e);
     if (rc == 0)
-        rc = subject_words(word, &n, d, t, e);
-    tokenizer_close(t);
+        rc = subject_words(word, &n, d, c->words, e);
+    tokenizer_forget(c->words);
     return rc;
 }
 
@@ -98,20 +107,40 @@ static void show(checking *c, const farm_concept *f, const concept_cfg *of, cons
     str_free(&chosen);
 }
 
+static look *look_for(checking *c, const data_cfg *d)
+{
+    cfg_texts images = data_subject(d, 0)->images;
+    uint32_t h = 0x811c9dc5; /* FNV-1a, 32 bits */
+
+    for (const char *s = images.n ? images.at[0] : ""; *s; s++)
+        h = (h ^ (unsigned char)*s) * 0x01000193;
+    return &c->looks[h % LOOKS];
+}
+
+static void close_look(look *l)
+{
+    if (l->of)
+        subjects_close(&l->found);
+    l->of = NULL;
+}
+
 /* Likeness to an index's captions is judged when it is used: that takes the text encoder. */
 static int check_pictures(checking *c, const farm_concept *f, const concept_cfg *of, err *e)
 {
-    subjects s;
+    look *l = look_for(c, &of->data);
 
-    TRY(subjects_look(&s, &of->data, c->seen, e));
-    show(c, f, of, &s);
-    subjects_close(&s);
+    if (!l->of || !subjects_serve(&l->found, l->of, &of->data)) {
+        close_look(l);
+        TRY(subjects_look(&l->found, &of->data, c->seen, e));
+        l->of = &of->data;
+    }
+    show(c, f, of, &l->found);
     return 0;
 }
 
 static int check_concept(checking *c, const farm_concept *f, cfg_doc *d, concept_cfg *of, err *e)
 {
-    TRY(concept_cfg_fill(of, NULL, d, f->settings, e));
+    TRY(concept_cfg_fill_next(of, &c->before, d, f->settings, e));
     TRY(data_check(&of->data, e));
     TRY(check_side(c, &of->data, e));
     TRY(check_steps(of, e));
@@ -177,10 +206,9 @@ static void check_tokens(checking *c, const concept_cfg *of)
 
 static const concept_cfg *cfg_named(const checking *c, const concept_cfg *of, const char *name)
 {
-    for (size_t i = 0; i < c->farm->concept_count; i++)
-        if (strcmp(c->farm->concepts[i].name, name) == 0)
-            return &of[i];
-    return NULL;
+    const farm_concept *f = farm_find(c->farm, name);
+
+    return f ? &of[f - c->farm->concepts] : NULL;
 }
 
 /* Methods whose concepts cannot become one, before anything is taught. A file's method is the merge program's affair. */
@@ -257,7 +285,7 @@ static void check_disk(checking *c)
 int check_farm(const farmfile *farm, bool json, FILE *out, FILE *wrong)
 {
     checking c = {.farm = farm, .json = json, .out = out, .wrong = wrong, .list = json_array(),
-                  .seen = image_checks_new()};
+                  .looks = NEW_N(look, LOOKS), .seen = image_checks_new()};
     concept_cfg *all = NEW_N(concept_cfg, farm->concept_count + 1);
     err e = {0};
 
@@ -283,6 +311,10 @@ int check_farm(const farmfile *farm, bool json, FILE *out, FILE *wrong)
         fputc('\n', out);
     }
     json_decref(o);
+    for (int i = 0; i < LOOKS; i++)
+        close_look(&c.looks[i]);
+    free(c.looks);
+    tokenizer_close(c.words);
     image_checks_free(c.seen);
     free(all);
     return c.mistakes;

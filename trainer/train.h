@@ -50,6 +50,12 @@ int train_leaves(const train_cfg *how, const data_cfg *data);
 /* All sections that read one concept's settings. */
 typedef struct { data_cfg data; train_cfg how; } concept_cfg;
 int concept_cfg_fill(concept_cfg *out, const cfg **from, cfg_doc *d, const cfg_node *settings, err *e);
+/* The same, one after another: what a concept shares with the one before is not read again. b begins as zeros. */
+typedef struct {
+    const cfg_node *settings;    /* what `as` was filled from, before its recipe; NULL: nothing yet */
+    concept_cfg as;
+} concept_before;
+int concept_cfg_fill_next(concept_cfg *out, concept_before *b, cfg_doc *d, const cfg_node *settings, err *e);
 void concept_cfg_help(FILE *to);
 
 typedef struct {

@@ -108,6 +108,21 @@ int concept_cfg_fill(concept_cfg *out, const cfg **from, cfg_doc *d, const cfg_n
     return 0;
 }
 
+int concept_cfg_fill_next(concept_cfg *out, concept_before *b, cfg_doc *d, const cfg_node *settings, err *e)
+{
+    cfg_section sections[2];
+
+    *out = b->as;
+    sections_of(sections, out);
+    if (!b->settings || !cfg_refill(d, sections, 2, settings, b->settings)) {
+        b->settings = NULL;
+        TRY(cfg_fill(NULL, d, sections, 2, settings, e));
+        *b = (concept_before){settings, *out};
+    }
+    train_recipe(&out->how, &out->data);
+    return 0;
+}
+
 void concept_cfg_help(FILE *to)
 {
     cfg_section sections[2];

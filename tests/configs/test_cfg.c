@@ -448,6 +448,34 @@ static void without_a_file_the_fallbacks_stand(void **state)
     cfg_doc_free(f.d);
 }
 
+/* Maps that share branches: what differs is read, what does not stays, and what cfg_fill would refuse is left to it. */
+static void what_differs_alone_is_read_again(void **state)
+{
+    static const struct { const char *over; bool read; } rows[] = {
+        {"{name: tabby, steps: 7}", true},
+        {"{name: tabby, steps: 0}", false},           /* refused */
+        {"{name: tabby, few: 3}", false},             /* a key more */
+        {"{name: tabby, subjects: {class: x}}", false},
+        {"{name: tabby, regularisation: {images: y}}", false},
+        {"{name: ~, steps: 7}", false},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const cfg_node *like, *over;
+        fixture f;
+        start(&f);
+        const char *text = "{name: rex, steps: 5, moves: [a], subjects: {class: dog}, regularisation: {images: here}}";
+        assert_int_equal(cfg_yaml_parse(&like, f.d, text, strlen(text), "x.yaml", &f.e), 0);
+        assert_int_equal(cfg_fill(NULL, f.d, f.sections, 2, like, &f.e), 0);
+        assert_int_equal(cfg_yaml_parse(&over, f.d, rows[i].over, strlen(rows[i].over), "y.yaml", &f.e), 0);
+        assert_int_equal(cfg_refill(f.d, f.sections, 2, cfg_join(f.d, like, over), like), rows[i].read);
+        if (rows[i].read)
+            assert_true(strcmp(f.s.name, "tabby") == 0 && f.s.steps == 7 && strcmp(f.s.moves.at[0], "a") == 0 &&
+                        strcmp(f.s.images, "here") == 0 && f.s.subjects.n == 1);
+        cfg_doc_free(f.d);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -462,6 +490,7 @@ int main(void)
         cmocka_unit_test(showing_tells_each_value_and_where_it_came_from),
         cmocka_unit_test(help_comes_from_the_rows),
         cmocka_unit_test(without_a_file_the_fallbacks_stand),
+        cmocka_unit_test(what_differs_alone_is_read_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -466,6 +466,45 @@ static void templates_have_one_hole(void **state)
     assert_int_equal(caption_fill(&s, "{} {}", "dog", &e), ERR_INPUT);
 }
 
+/* Looked at for the first row: does it serve the second? */
+static void a_look_serves_what_differs_in_its_tokens(void **state)
+{
+    static const struct { const char *of, *c; bool serves; } rows[] = {
+        {"{class: dog, images: plain, token: <a>}", "{class: dog, images: plain, token: <b>}", true},
+        {"{class: dog, images: plain, token: <a>}", "{class: dog, images: plain, token: [<a>, <b>]}", true},
+        {"{class: dog, images: plain}", "{class: cat, images: plain}", false},
+        {"{class: dog, images: plain}", "{class: dog, images: words}", false},
+        {"{class: dog, images: plain}", "{class: dog, images: [plain, words]}", false},
+        {"{class: dog, images: plain}", "{class: dog, images: plain, style: true}", false},
+        {"{class: dog, images: plain}", "{class: dog, images: plain, regularisation: {images: others}}", false},
+        {"{class: dog, images: words, token: <a>}", "{class: dog, images: words, token: <b>}", false},
+        {"{class: dog, images: words, token: <a>}", "{class: dog, images: words, token: dog}", true},
+        {"{class: dog, images: plain, regularisation: {images: others}}",
+         "{class: dog, images: plain, token: photo, regularisation: {images: others}}", false},
+        {"{subjects: [{class: dog, images: plain}, {class: cat, images: others}]}",
+         "{subjects: [{class: dog, images: plain}, {class: cat, images: others, token: <x>}]}", true},
+        {"{subjects: [{class: dog, images: plain}, {class: cat, images: others}]}", "{class: dog, images: plain}", false},
+    };
+
+    (void)state;
+    kit_pictures("plain", 2, 8, 8, 1);
+    kit_pictures("others", 1, 8, 8, 2);
+    kit_pictures("words", 1, 8, 8, 3);
+    kit_text("words/0.txt", "an <a> dog\n");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const data_cfg of = *kit_cfg(rows[i].of), c = *kit_cfg(rows[i].c);
+        image_checks *seen = image_checks_new();
+        subjects s;
+        err e = {0};
+        if (subjects_look(&s, &of, seen, &e) != 0)
+            fail_msg("%s: %s", rows[i].of, e.text);
+        if (subjects_serve(&s, &of, &c) != rows[i].serves)
+            fail_msg("%s for %s", rows[i].of, rows[i].c);
+        subjects_close(&s);
+        image_checks_free(seen);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -485,6 +524,7 @@ int main(void)
         cmocka_unit_test(a_vocabulary_of_frequent_words_has_no_identifier),
         cmocka_unit_test(identifiers_of_clip_are_these),
         cmocka_unit_test(templates_have_one_hole),
+        cmocka_unit_test(a_look_serves_what_differs_in_its_tokens),
     };
     return cmocka_run_group_tests(tests, kit_open, kit_close);
 }

@@ -222,6 +222,22 @@ static void test_a_word_is_added_once(void **state)
     tokenizer_close(t);
 }
 
+static void test_forgotten_words_are_as_if_never_added(void **state)
+{
+    tokenizer *t = open_tokenizer();
+    int32_t id;
+
+    (void)state;
+    for (int turn = 0; turn < 2; turn++) {
+        assert_int_equal(tokenizer_add(t, "<new1>", &id, NULL), 0);
+        assert_int_equal(id, VOCAB);
+        assert_int_equal(tokenizer_add(t, "<new2>", &id, NULL), 0);
+        tokenizer_forget(t);
+        assert_pieces(t, "<new1>", "<</w> n e w</w> 1</w> ></w>");
+    }
+    tokenizer_close(t);
+}
+
 static void test_a_class_word_of_several_pieces_is_told_with_them(void **state)
 {
     tokenizer *t = open_tokenizer();
@@ -494,6 +510,7 @@ int main(void)
         cmocka_unit_test(test_a_body_is_cut_at_75_and_padded_to_77),
         cmocka_unit_test(test_added_words_are_found_anywhere_and_as_written),
         cmocka_unit_test(test_a_word_is_added_once),
+        cmocka_unit_test(test_forgotten_words_are_as_if_never_added),
         cmocka_unit_test(test_a_class_word_of_several_pieces_is_told_with_them),
         cmocka_unit_test(test_the_folder_says_what_pads),
         cmocka_unit_test(test_words_added_before_are_read),

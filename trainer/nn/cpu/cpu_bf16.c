@@ -39,9 +39,11 @@ nn_compute nn_cpu_best_compute(const char **why)
         {NN_F32, "f32: this processor is slower in bf16 (AVX512_BF16 without AMX)"},
         {NN_F32, "f32: this processor has no products of bf16"},
     };
-    int i = has(dnnl_cpu_isa_avx512_core_amx) ? 0 : !cpu_has_bf16() ? 3 : made_by_amd() ? 1 : 2;
+    static int found; /* one more than the answer's place; asking the processor takes microseconds, and a plan asks often */
 
+    if (!found)
+        found = has(dnnl_cpu_isa_avx512_core_amx) ? 1 : !cpu_has_bf16() ? 4 : made_by_amd() ? 2 : 3;
     if (why)
-        *why = answer[i].why;
-    return answer[i].is;
+        *why = answer[found - 1].why;
+    return answer[found - 1].is;
 }
