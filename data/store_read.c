@@ -150,6 +150,8 @@ int store_load(store *s, const char *path, store_shape want, void **to, store_sh
     TRY(open_dataset(s, path, &o, e));
     rc = is_wanted(&o, want) ? mem_big(&at, o.bytes ? o.bytes : 1, path, e) : not_as_wanted(s, path, &o, want, e);
     if (rc == 0)
+        mem_whole(at, o.bytes);
+    if (rc == 0)
         rc = read_values(s, path, &o, at, e);
     if (rc == 0) {
         *to = at;

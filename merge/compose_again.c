@@ -295,6 +295,7 @@ static void fill_left(const job *j, concept_factors *f)
     size_t n = (size_t)j->r.n, known = (size_t)j->known;
     const float *old = j->merged->factors.left;
     f->left = NEW_N(float, (size_t)f->outs *n);
+    mem_whole(f->left, sizeof *f->left * (size_t)f->outs * n);
     for (size_t i = 0, run; i < n; i += run) {
         const concept_card *card = &j->in[j->r.from[i]].card;
         size_t was = (size_t)j->was[i];

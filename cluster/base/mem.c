@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 enum {
     MEM_LINE = 64,           /* a cache line, and the widest vector register */
@@ -55,6 +57,14 @@ int mem_big(void **out, size_t bytes, const char *what, err *e)
         have = mem_free_bytes();
     return err_set(e, ERR_MEMORY, "%s needs %.1f MiB and %.1f MiB are free", what, (double)bytes / 1048576.0,
                    (double)have / 1048576.0);
+}
+
+void mem_whole(void *p, size_t bytes)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = ((uintptr_t)p + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)p + bytes) / page * page;
+    if (bytes >= MEM_ASK_FROM && end > first)
+        madvise((void *)first, end - first, MADV_HUGEPAGE); /* refused by systems without them: nothing is lost */
 }
 
 /* The number after `key` at the start of a line, or SIZE_MAX. A NULL key: the file's first word. */

@@ -13,6 +13,8 @@ void *mem_copy(const void *p, size_t bytes);
 
 /* 64-byte aligned, not zeroed, freed by free(). ERR_MEMORY names what, the size wanted and the size free. */
 int mem_big(void **out, size_t bytes, const char *what, err *e);
+/* A hint for what will be touched whole at once: where the system hands out large pages, a tenth of the faults. */
+void mem_whole(void *p, size_t bytes);
 size_t mem_free_bytes(void);                     /* what the machine could still give (MemAvailable, cgroup limit) */
 size_t mem_free_under(const char *root);         /* the same, by the files root/proc and root/sys (a test's own) */
 

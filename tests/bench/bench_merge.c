@@ -2,8 +2,8 @@
  * synced merged file, as `cfarm merge` does it. Cards are random; the numbers merged mean nothing, the work is the real
  * one. cpu_ms is the processor's time of the whole, for machines that are shared.
  *   bench_merge [concepts ...]            prints CSV
- *   bench_merge --files DIR N [BASE]      makes DIR/0.h5 .. and DIR/features.h5 for merge_speed.py, which times whole
- *                                         processes; BASE: the fingerprint they shall name */
+ *   bench_merge --files DIR N [MODEL]     makes DIR/0.h5 .. and DIR/features.h5 for merge_speed.py, which times whole
+ *                                         processes; MODEL: the folder of the base they shall be of (bench_model) */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +15,7 @@
 #include "cluster/base/rng.h"
 #include "cluster/base/str.h"
 #include "merge/compose.h"
+#include "trainer/model/sd.h"
 
 enum { WIDTH = 768, ROWS = 6, LAYERS = 16, MATRICES = 2 * LAYERS, CAPTION_ROWS = 2300 };
 /* In the order the UNet runs them. */
@@ -205,14 +206,30 @@ static int bench_all(int argc, char **argv, err *e)
     return rc;
 }
 
+static int take_fingerprint(const char *model, err *e)
+{
+    static char hex[HASH_HEX];
+    nn_backend *cpu;
+    sd *m = NULL;
+    int rc;
+    TRY(nn_cpu_open(&cpu, 0, false, e));
+    rc = sd_open(&m, model, cpu, e);
+    if (rc == 0)
+        rc = sd_fingerprint(m, hex, e);
+    sd_close(m);
+    cpu->close(cpu);
+    fingerprint = hex;
+    return rc;
+}
+
 static int make_files(int argc, char **argv, err *e)
 {
     char kept[FS_PATH];
     if (argc < 4)
-        return err_set(e, ERR_INPUT, "--files DIR N [BASE]");
+        return err_set(e, ERR_INPUT, "--files DIR N [MODEL]");
     dir = argv[2];
     if (argc > 4)
-        fingerprint = argv[4];
+        TRY(take_fingerprint(argv[4], e));
     TRY(fs_mkdirs(dir, e));
     TRY(fs_join(kept, dir, "features.h5", e));
     TRY(make_features(kept, e));

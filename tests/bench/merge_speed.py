@@ -1,26 +1,26 @@
 #!/usr/bin/python3
 """Whole merges timed from the start of the process to the synced file, beside the published arithmetic.
 
-Usage: merge_speed.py BUILD [CONCEPTS ...]      prints CSV; BUILD: a build folder of this project
-Cards and features are those of bench_merge --files (the sizes of Stable Diffusion 1.5), in the page cache. For the rows
-"full" a base model is made of holes (16-bit zeroes that take no disk) with random K and V matrices in it.
+Usage: merge_speed.py BUILD [--model MODEL] [CONCEPTS ...]      prints CSV; BUILD: a build folder of this project
+Cards and features are those of bench_merge --files (the sizes of Stable Diffusion 1.5), in the page cache. The rows "full" (and
+the fingerprint that goes with them) need MODEL, a folder made by `bench_model sd15 MODEL TOKENIZER f16`. From 128 concepts
+on there is no exact merge: "relaxed" is by a ridge. "disk" is what writing and syncing the last merged file's bytes takes alone.
 The published program's arithmetic is re-made where NumPy and SciPy are: per matrix R'R anew in f32, LU, one solve a target
 row, an explicit inverse (facts of the algorithm: merge/README.md); without its model's loading, which takes longer.
-Times are medians of 9 runs; `times` is the published arithmetic's over the factors file's.
+Times are medians of 9 runs, of 3 from 1,000 concepts on; `times` is the published arithmetic's over the factors file's.
 """
-import json
 import os
 import shutil
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 
 build = os.path.abspath(sys.argv[1])
-counts = [int(n) for n in sys.argv[2:]] or [2]
-RUNS = 9
+model = os.path.abspath(sys.argv[3]) if sys.argv[2:3] == ["--model"] else None
+counts = [int(n) for n in sys.argv[4 if model else 2:]] or [2]
+LIMIT = 127  # of concepts of 6 rows in 768 dimensions
 LAYERS = [320, 320, 640, 640, 1280, 1280, 1280, 1280, 1280, 1280, 640, 640, 640, 320, 320, 320]
 work = tempfile.mkdtemp(prefix="cf-speed-")
 
@@ -36,7 +36,21 @@ def run(*args):
 
 def timed(*args):
     run(*args)
-    return statistics.median(run(*args) for _ in range(RUNS))
+    return statistics.median(run(*args) for _ in range(3 if n >= 1000 else 9))
+
+
+def disk():
+    """Seconds to write and sync as many bytes as m.h5 has."""
+    with open(f"{work}/m.h5", "rb") as f:
+        text = f.read()
+    times = []
+    for _ in range(9):
+        start = time.perf_counter()
+        with open(f"{work}/again", "wb", buffering=0) as f:
+            f.write(text)
+            os.fsync(f.fileno())
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
 
 
 def published(n):
@@ -62,46 +76,31 @@ def published(n):
     return time.perf_counter() - start
 
 
-def with_holes(path, shapes, values):
-    """A safetensors file of F16 zeroes, with F32 values for some."""
-    header, at = {}, 0
-    for name, shape in shapes.items():
-        size = 1
-        for d in shape:
-            size *= d
-        kind, width = ("F32", 4) if name in values else ("F16", 2)
-        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [at, at + size * width]}
-        at += size * width
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path, "wb") as f:
-        f.write(struct.pack("<Q", len(text)) + text)
-        for name, data in values.items():
-            f.seek(8 + len(text) + header[name]["data_offsets"][0])
-            f.write(data)
-        f.truncate(8 + len(text) + at)
-
-
 try:
     print("concepts,file,ms,published_ms,times")
-    subprocess.run([f"{build}/bin/bench_merge", "--files", work, str(max(counts))], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run([f"{build}/bin/bench_merge", "--files", work, str(max(counts)), *([model] if model else [])], check=True,
+                   stderr=subprocess.DEVNULL)
     for n in counts:
         cards = [f"{i}.h5" for i in range(n)]
-        common = [*cards, "-o", "m.h5", "--features", "features.h5", "--accept-drift"]
+        common = ["-o", "m.h5", "--features", "features.h5", "--accept-drift"]
+        only = [*common, "--factors-only"]
+        exact = n <= LIMIT
         theirs = published(n) if n <= 100 else None
-        for name, flags in (("factors", ["--factors-only", *(["--relax", "ridge"] if n > 100 else [])]), ("bank", ["--relax", "bank"])):
-            if name == "factors" and n > 200:
-                continue
-            spent = timed(*common, *flags)
-            print(f"{n},{name},{1e3 * spent:.1f},{1e3 * theirs:.0f},{theirs / spent:.1f}" if theirs and name == "factors"
-                  else f"{n},{name},{1e3 * spent:.1f},,", flush=True)
-        if 2 < n <= 200:
-            run(*common, "--factors-only")
-            shutil.copy(f"{work}/m.h5", f"{work}/many.h5")
-            again = ["--features", "features.h5", "--accept-drift", "--factors-only", "-o", "m.h5"]
-            run(*cards[:-1], *again)
+        kinds = [("factors", only) if exact else ("relaxed", [*only, "--relax", "ridge"]), ("bank", [*common, "--relax", "bank"])]
+        if model and exact:
+            kinds.insert(1, ("full", [*common, "--base", model]))
+        for name, flags in kinds:
+            spent = timed(*cards, *flags)
+            beside = f"{1e3 * theirs:.0f},{theirs / spent:.1f}" if theirs and name == "factors" else ","
+            print(f"{n},{name},{1e3 * spent:.1f},{beside}", flush=True)
+        if 2 < n <= LIMIT:
+            run(*cards[:-1], *only)
             shutil.copy(f"{work}/m.h5", f"{work}/fewer.h5")
-            print(f"{n},add one,{1e3 * timed('fewer.h5', cards[-1], *again):.1f},,", flush=True)
-            print(f"{n},remove one,{1e3 * timed('many.h5', '--remove', '5', *again):.1f},,", flush=True)
+            run(*cards, *only)
+            shutil.copy(f"{work}/m.h5", f"{work}/many.h5")
+            print(f"{n},add one,{1e3 * timed('fewer.h5', cards[-1], *only):.1f},,", flush=True)
+            print(f"{n},remove one,{1e3 * timed('many.h5', '--remove', '5', *only):.1f},,", flush=True)
+            print(f"{n},weigh one,{1e3 * timed('many.h5', '--weight', '5=0.5', *only):.1f},,", flush=True)
+            print(f"{n},disk,{1e3 * disk():.1f},,", flush=True)
 finally:
     shutil.rmtree(work)

@@ -18,6 +18,7 @@
 #include "cluster/base/str.h"
 #include "merge/again.h"
 #include "merge/compose.h"
+#include "trainer/card.h"
 
 enum { D = 24, OUT = 5, MATRICES = 3, ROWS = 3, MOST = 9 };
 
@@ -273,6 +274,33 @@ static void concepts_that_do_not_fit_are_refused_by_name(void **state)
         if (compose(&out, &told, in, files, 2, &f, &(compose_opts){0}, &e) == 0 || !strstr(e.text, broken[how].says) ||
             !strstr(e.text, "2.h5"))
             fail_msg("%s: \"%s\"", broken[how].what, e.text);
+        free_all(in, 2);
+    }
+    features_free(&f);
+}
+
+/* A concept taught with `freeze: crossattn` moved q and out, too; images of K and V alone would not say what it says. */
+static void what_moved_more_than_keys_and_values_gets_no_card_and_no_merge(void **state)
+{
+    static const char *const more[] = {"a.attn2.to_q.weight", "a.attn2.to_out.0.weight", "a.attn2.to_out.0.bias",
+                                       "text_encoder.text_model.final_layer_norm.weight"};
+    features f = make_base(200);
+    (void)state;
+    for (size_t k = 0; k < sizeof more / sizeof *more; k++) {
+        concept in[2] = {make_concept(&f, 0, "<a>", 0.01F), make_concept(&f, 1, "<b>", 0.01F)}, out;
+        certificate told;
+        err e = {0};
+        concept_card_free(&in[1].card);
+        concept_add_tensor(&in[1], names[0], OUT, D, NULL);
+        concept_add_tensor(&in[1], more[k], OUT, D, NULL);
+        assert_int_equal(card_make(&in[1].card, &in[1], NULL, &(card_opts){0}, &e), 0);
+        assert_int_equal(in[1].card.n, 0);
+        assert_int_equal(compose(&out, &told, in, files, 2, &f, &(compose_opts){0}, &e), ERR_INPUT);
+        if (!strstr(e.text, "2.h5") || !strstr(e.text, "only concepts that moved nothing but K and V can be merged"))
+            fail_msg("%s: \"%s\"", more[k], e.text);
+        e = (err){0};
+        assert_int_equal(compose_bank(&out, &told, in, files, 2, &f, &(compose_opts){0}, &e), ERR_INPUT);
+        assert_non_null(strstr(e.text, "moved nothing but K and V"));
         free_all(in, 2);
     }
     features_free(&f);
@@ -818,6 +846,7 @@ int main(void)
         cmocka_unit_test(a_row_two_concepts_share_is_kept_as_the_first_has_it),
         cmocka_unit_test(a_free_first_token_uses_one_dimension_less),
         cmocka_unit_test(concepts_that_do_not_fit_are_refused_by_name),
+        cmocka_unit_test(what_moved_more_than_keys_and_values_gets_no_card_and_no_merge),
         cmocka_unit_test(more_rows_than_dimensions_are_refused_or_relaxed),
         cmocka_unit_test(adding_and_taking_out_is_merging_anew),
         cmocka_unit_test(a_small_change_of_a_merged_file_is_a_merge_anew),
