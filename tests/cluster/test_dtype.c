@@ -130,6 +130,23 @@ static void arrays_convert_wherever_they_lie(void **state)
     }
 }
 
+static void an_array_of_every_half_converts_as_one_by_one(void **state)
+{
+    (void)state;
+    static uint16_t half[65536];
+    static float got[65536];
+
+    for (uint32_t v = 0; v < 65536; v++)
+        half[v] = (uint16_t)v;
+    for (size_t from = 0; from < 4; from++) { /* wherever vectors begin */
+        f32_from(got + from, half + from, F16, 65536 - from);
+        for (uint32_t v = (uint32_t)from; v < 65536; v++) {
+            float one = f32_of_f16((uint16_t)v);
+            assert_memory_equal(&got[v], &one, sizeof one);
+        }
+    }
+}
+
 static void every_type_is_found_by_its_name(void **state)
 {
     (void)state;
@@ -152,6 +169,7 @@ int main(void)
         cmocka_unit_test(floats_round_to_the_nearest_and_ties_to_even),
         cmocka_unit_test(going_there_and_back_changes_nothing),
         cmocka_unit_test(arrays_convert_wherever_they_lie),
+        cmocka_unit_test(an_array_of_every_half_converts_as_one_by_one),
         cmocka_unit_test(every_type_is_found_by_its_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
