@@ -15,9 +15,11 @@ typedef struct {
     nn_tensor leaf[NN_MAX_SRC];      /* a frozen weight that is a source itself, where the kernel `forms` it; else NULL */
     void *scratch;                   /* scratch_bytes, shared by all calls of a plan; set before the first run */
     size_t scratch_bytes;            /* asked for in prepare */
-    size_t form_bytes;               /* of the layout that prepare asks for leaf[1] in; sizing reads it */
-    bool sizing;                     /* prepare is only asked for scratch_bytes: in[] and out are NULL, nothing may be
-                                      * read or reordered; done is called next */
+    size_t own_bytes;                /* of weights that prepare lays out for this call alone */
+    const void *form_key;            /* sizing: the layout that prepare would ask for leaf[1] in (nn_form), until done */
+    size_t form_key_bytes, form_bytes;
+    bool sizing;                     /* prepare is only asked for bytes: in[] and out are NULL, nothing may be read or
+                                      * reordered; done is called next */
     void *state;                     /* the kernel's own, made in prepare, freed in done */
 } nn_call;
 

@@ -401,6 +401,28 @@ static int add_form(nn_params *p, weight *w, const nn_form *form, const float *v
     return 0;
 }
 
+static const weight_form *find_form(const weight *w, const void *key, size_t key_bytes)
+{
+    for (int i = 0; i < w->form_n; i++)
+        if (w->forms[i].key_bytes == key_bytes && memcmp(w->forms[i].key, key, key_bytes) == 0)
+            return &w->forms[i];
+    return NULL;
+}
+
+bool nn_params_has_form(const nn_params *p, nn_tensor leaf, const void *key, size_t key_bytes)
+{
+    const weight *w = params_find(p, leaf->name);
+
+    return w && find_form(w, key, key_bytes);
+}
+
+size_t nn_params_plain_bytes(const nn_params *p, nn_tensor leaf)
+{
+    const weight *w = params_find(p, leaf->name);
+
+    return w && !w->mem ? params_count_of(w) * sizeof(float) : 0;
+}
+
 int nn_params_form(nn_params *p, nn_tensor leaf, const nn_form *form, void **mem, err *e)
 {
     weight *w;
@@ -409,11 +431,11 @@ int nn_params_form(nn_params *p, nn_tensor leaf, const nn_form *form, void **mem
     int rc = 0;
 
     TRY(params_find_or_say(p, leaf->name, &w, e));
-    for (int i = 0; i < w->form_n; i++)
-        if (w->forms[i].key_bytes == form->key_bytes && memcmp(w->forms[i].key, form->key, form->key_bytes) == 0) {
-            *mem = w->forms[i].mem;
-            return 0;
-        }
+    const weight_form *made = find_form(w, form->key, form->key_bytes);
+    if (made) {
+        *mem = made->mem;
+        return 0;
+    }
     rc = file_values(p, w, &values, &own, e);
     if (rc == 0)
         rc = add_form(p, w, form, values, e);

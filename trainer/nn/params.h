@@ -87,6 +87,9 @@ typedef struct {
     const void *arg;
 } nn_form;
 int nn_params_form(nn_params *p, nn_tensor leaf, const nn_form *form, void **mem, err *e);
+/* For nn_plan_predict: whether a plan has asked for this layout before, and what the plain values would take yet. */
+bool nn_params_has_form(const nn_params *p, nn_tensor leaf, const void *key, size_t key_bytes);
+size_t nn_params_plain_bytes(const nn_params *p, nn_tensor leaf);
 /* Bytes of all weights in memory, in whatever layout, and of states. */
 size_t nn_params_bytes(const nn_params *p);
 /* For plan.c: where a state's elements [offset, offset + count) lie. */

@@ -136,6 +136,7 @@ static int prepare_all(nn_plan *p, err *e)
         TRY(plan_prepare_call(p, i, e));
         if (p->calls[i].scratch_bytes > p->scratch_bytes)
             p->scratch_bytes = p->calls[i].scratch_bytes;
+        p->own_bytes += p->calls[i].own_bytes;
     }
     if (p->scratch_bytes)
         TRY(p->on->alloc(p->on, &p->scratch, p->scratch_bytes, e));

@@ -27,10 +27,12 @@ int nn_keep_in(nn_plan *p, nn_tensor kept, const char *state, size_t offset, err
  * copies. */
 int nn_keep_rows_in(nn_plan *p, nn_tensor kept, int64_t rows, const char *state, size_t offset, size_t apart, err *e);
 
-/* Bytes the arena, scratch, kept tensors and inputs take, weights apart; nn_plan_predict says it without making
- * anything and without loading a weight (nn_keep_in may lower it later). */
+/* Bytes the arena, scratch, kept tensors, inputs and weights that single calls have laid out take; other weights apart.
+ * nn_plan_predict says it without making anything and without loading a weight (nn_keep_in may lower it later), and by how
+ * much nn_params_bytes will have grown: plain weights, and layouts that no plan before has asked for. */
 size_t nn_plan_bytes(const nn_plan *p);
-int nn_plan_predict(size_t *bytes, const nn_graph *g, const nn_params *weights, const nn_tensor keep[], int n, err *e);
+typedef struct { size_t plan, weights; } nn_plan_size;
+int nn_plan_predict(nn_plan_size *out, const nn_graph *g, const nn_params *weights, const nn_tensor keep[], int n, err *e);
 /* How many calls a run makes. */
 int nn_plan_calls(const nn_plan *p);
 void nn_plan_show(const nn_plan *p, FILE *to); /* each call: kernel, shape, bytes, why others were passed over */

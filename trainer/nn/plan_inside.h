@@ -19,7 +19,7 @@ struct nn_plan {
     bool *held;       /* of each node: nn_params_hold was called */
     nn_call *calls;   /* one for each step */
     void *arena, *scratch;
-    size_t scratch_bytes;
+    size_t scratch_bytes, own_bytes; /* own: of weights that single calls have laid out */
     late_copy *copies; /* what nn_keep_in could not place directly */
     int copy_n;
     bool *unwritten;  /* of each node: an input that is needed and was never written */

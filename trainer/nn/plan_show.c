@@ -1,5 +1,6 @@
 /* What a plan takes and does, in figures. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "cluster/base/clock.h"
 #include "cluster/base/mem.h"
@@ -17,7 +18,7 @@ static size_t kept_bytes(const plan_scheme *s)
 
 size_t nn_plan_bytes(const nn_plan *p)
 {
-    return p->s.arena_bytes + p->scratch_bytes + kept_bytes(&p->s);
+    return p->s.arena_bytes + p->scratch_bytes + p->own_bytes + kept_bytes(&p->s);
 }
 
 int nn_plan_calls(const nn_plan *p)
@@ -25,40 +26,99 @@ int nn_plan_calls(const nn_plan *p)
     return p->s.step_n;
 }
 
-static int ask_scratch(size_t *bytes, const plan_scheme *s, const plan_step *step, const nn_params *weights, err *e)
+/* ---- what a plan would take ---- */
+
+typedef struct { nn_tensor leaf; void *key; size_t bytes; } asked_form;
+typedef struct {
+    const plan_scheme *s;
+    const nn_params *weights;
+    bool *plain;       /* of each node: counted already */
+    asked_form *forms; /* counted already */
+    int form_n;
+    size_t scratch, own, loaded;
+} weighing;
+
+static void weigh_plain(weighing *w, nn_tensor root)
+{
+    if (!w->plain[root->id])
+        w->loaded += nn_params_plain_bytes(w->weights, root);
+    w->plain[root->id] = true;
+}
+
+/* Both directions of a layer may want one layout, and a layer computed again asks once more. */
+static void weigh_form(weighing *w, nn_tensor leaf, const nn_call *c)
+{
+    for (int i = 0; i < w->form_n; i++)
+        if (w->forms[i].leaf == leaf && w->forms[i].bytes == c->form_key_bytes
+            && memcmp(w->forms[i].key, c->form_key, c->form_key_bytes) == 0)
+            return;
+    w->forms = mem_grow(w->forms, (size_t)w->form_n + 1, sizeof *w->forms);
+    w->forms[w->form_n++] = (asked_form){leaf, mem_copy(c->form_key, c->form_key_bytes), c->form_key_bytes};
+    if (!nn_params_has_form(w->weights, leaf, c->form_key, c->form_key_bytes))
+        w->loaded += c->form_bytes;
+}
+
+static void weigh_sources(weighing *w, nn_call *c, const nn_kernel *k, bool frozen[NN_MAX_SRC])
+{
+    for (int i = 0; i < NN_MAX_SRC; i++) {
+        nn_tensor x = c->y->src[i], root = x ? nn_node_at(w->s->g, w->s->root[x->id]) : NULL;
+        frozen[i] = root && root->op == &nn_op_param && !nn_params_is_trained(w->weights, root->name);
+        if (frozen[i] && root == x && (k->forms >> i & 1))
+            c->leaf[i] = x;
+        else if (frozen[i])
+            weigh_plain(w, root);
+    }
+}
+
+static int weigh_call(weighing *w, const plan_step *step, err *e)
 {
     nn_call c = {.y = step->y, .sizing = true};
-    bool frozen[NN_MAX_SRC] = {false};
+    const nn_kernel *k = step->kernel;
+    bool frozen[NN_MAX_SRC];
 
-    if (!step->kernel->prepare)
-        return 0;
-    for (int i = 0; i < NN_MAX_SRC; i++) {
-        nn_tensor root = c.y->src[i] ? nn_node_at(s->g, s->root[c.y->src[i]->id]) : NULL;
-        frozen[i] = root && root->op == &nn_op_param && !nn_params_is_trained(weights, root->name);
-    }
-    int rc = step->kernel->prepare(nn_params_backend(weights), &c, frozen, e);
-    if (rc == 0 && c.scratch_bytes > *bytes)
-        *bytes = c.scratch_bytes;
-    if (step->kernel->done)
-        step->kernel->done(&c);
+    weigh_sources(w, &c, k, frozen);
+    int rc = k->prepare ? k->prepare(nn_params_backend(w->weights), &c, frozen, e) : 0;
+    if (rc == 0 && c.scratch_bytes > w->scratch)
+        w->scratch = c.scratch_bytes;
+    w->own += rc == 0 ? c.own_bytes : 0;
+    if (rc == 0 && c.form_key)
+        weigh_form(w, c.leaf[1], &c);
+    if (k->prepare && k->done)
+        k->done(&c);
     return rc;
 }
 
-int nn_plan_predict(size_t *bytes, const nn_graph *g, const nn_params *weights, const nn_tensor keep[], int n, err *e)
+static int weigh(weighing *w, const nn_tensor keep[], int n, err *e)
+{
+    for (int i = 0; i < n; i++) {
+        nn_tensor root = nn_node_at(w->s->g, w->s->root[keep[i]->id]);
+        if (root->op == &nn_op_param && !nn_params_is_trained(w->weights, root->name))
+            weigh_plain(w, root);
+    }
+    for (int i = 0; i < w->s->step_n; i++)
+        TRY(weigh_call(w, &w->s->steps[i], e));
+    return 0;
+}
+
+int nn_plan_predict(nn_plan_size *out, const nn_graph *g, const nn_params *weights, const nn_tensor keep[], int n, err *e)
 {
     plan_scheme s;
     nn_backend *on = nn_params_backend(weights);
-    size_t scratch = 0;
-    int rc = 0;
 
     on->begin(on);
     TRY(plan_scheme_make(&s, g, on, keep, n, e));
-    for (int i = 0; i < s.step_n && rc == 0; i++)
-        rc = ask_scratch(&scratch, &s, &s.steps[i], weights, e);
-    *bytes = s.arena_bytes + scratch + kept_bytes(&s);
+    weighing w = {.s = &s, .weights = weights, .plain = NEW_N(bool, s.nodes + 1)};
+    int rc = weigh(&w, keep, n, e);
+    *out = (nn_plan_size){s.arena_bytes + w.scratch + w.own + kept_bytes(&s), w.loaded};
+    for (int i = 0; i < w.form_n; i++)
+        free(w.forms[i].key);
+    free(w.forms);
+    free(w.plain);
     plan_scheme_free(&s);
     return rc;
 }
+
+/* ---- telling ---- */
 
 static void show_call(const nn_plan *p, int i, FILE *to)
 {

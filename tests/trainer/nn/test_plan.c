@@ -285,7 +285,7 @@ static void what_is_predicted_is_what_is_used(void **unused)
             nn_graph *g = nn_graph_new();
             nn_params *w = nn_params_new(cpu);
             nn_tensor x = nn_input(g, "x", F32, NN_SHAPE(n, 9, 7, 6)), keep[3];
-            size_t said = 0;
+            nn_plan_size said = {0};
             err e = {0};
             keep[0] = small_model(g, w, x);
             if (trained)
@@ -294,11 +294,65 @@ static void what_is_predicted_is_what_is_used(void **unused)
             ok(nn_backward(g, nn_sum_squares(g, keep[0]), NULL, wrt, keep + 1, 2, &e), &e);
             ok(nn_plan_predict(&said, g, w, keep, 3, &e), &e);
             nn_plan *p = plan_of(g, w, keep, 3);
-            assert_int_equal(said, nn_plan_bytes(p));
+            assert_int_equal(said.plan, nn_plan_bytes(p));
             nn_plan_free(p);
             nn_params_free(w);
             nn_graph_free(g);
         }
+}
+
+/* Large enough for layouts of oneDNN's own, in both directions; a plain bias, and a norm to be trained before it all. */
+static nn_tensor large_model(nn_graph *g, nn_params *w)
+{
+    static const struct { const char *name; nn_shape s; } drawn[] = {
+        {"norm", {1, {64}}}, {"conv", {4, {64, 3, 3, 64}}}, {"bias", {1, {64}}}, {"linear", {2, {128, 64}}}};
+    nn_tensor p[4];
+    err e;
+
+    for (int i = 0; i < 4; i++) {
+        ok(nn_params_add_drawn(w, drawn[i].name, drawn[i].s, &e), &e);
+        p[i] = nn_param(g, drawn[i].name, drawn[i].s);
+    }
+    nn_tensor h = nn_group_norm(g, nn_input(g, "x", F32, NN_SHAPE(2, 16, 16, 64)), p[0], p[0], 8, 1e-5f);
+    h = nn_conv2d(g, h, p[1], p[2], (nn_conv){1, {1, 1, 1, 1}});
+    return nn_linear(g, nn_reshape(g, h, NN_SHAPE(512, 64)), p[3], NULL);
+}
+
+static void check_weights_predicted(void)
+{
+    nn_graph *g = nn_graph_new();
+    nn_params *w = nn_params_new(cpu);
+    nn_plan_size said, again;
+    nn_tensor keep[2];
+    err e = {0};
+
+    keep[0] = large_model(g, w);
+    ok(nn_params_train(w, (const char *[]){"norm"}, 1, &e), &e);
+    nn_tensor norm = nn_param_find(g, "norm");
+    ok(nn_backward(g, nn_sum_squares(g, keep[0]), NULL, &norm, keep + 1, 1, &e), &e);
+    ok(nn_plan_predict(&said, g, w, keep, 2, &e), &e);
+    size_t before = nn_params_bytes(w);
+    nn_plan *p = plan_of(g, w, keep, 2);
+    assert_int_equal(said.plan, nn_plan_bytes(p));
+    assert_true(said.weights > 64 * sizeof(float));
+    assert_int_equal(said.weights, nn_params_bytes(w) - before);
+    ok(nn_plan_predict(&again, g, w, keep, 2, &e), &e); /* another plan of the same graph shares them all */
+    assert_int_equal(again.plan, said.plan);
+    assert_int_equal(again.weights, 0);
+    nn_plan_free(p);
+    nn_params_free(w);
+    nn_graph_free(g);
+}
+
+static void what_weights_will_take_is_predicted_too(void **unused)
+{
+    err e;
+
+    (void)unused;
+    check_weights_predicted();
+    if (cpu->compute(cpu, NN_BF16, &e) == 0)
+        check_weights_predicted();
+    ok(cpu->compute(cpu, NN_F32, &e), &e);
 }
 
 static void a_plan_shows_its_kernels_and_why_not_others(void **unused)
@@ -619,6 +673,7 @@ int main(void)
         cmocka_unit_test(what_nobody_asked_for_is_not_run),
         cmocka_unit_test(a_plan_says_what_does_not_fit),
         cmocka_unit_test(what_is_predicted_is_what_is_used),
+        cmocka_unit_test(what_weights_will_take_is_predicted_too),
         cmocka_unit_test(a_plan_shows_its_kernels_and_why_not_others),
         cmocka_unit_test(memory_refused_leaves_nothing_behind),
         cmocka_unit_test(a_call_that_fails_says_where),

@@ -179,10 +179,10 @@ static int prepare(nn_backend *on, nn_call *c, const bool frozen[NN_MAX_SRC], er
     m->t.ld = m->t.n;
     m->t.at = m->at = corners(m);
     c->scratch_bytes = conv_scratch(m, frozen[1]);
+    c->own_bytes = frozen[1] ? (size_t)tiles_floats(m->t.taps * m->t.depth, m->t.n) * sizeof(float) : 0;
     if (!frozen[1] || c->sizing)
         return 0;
-    TRY(mem_big(&mem, (size_t)tiles_floats(m->t.taps * m->t.depth, m->t.n) * sizeof(float),
-                "kernels laid out for products", e));
+    TRY(mem_big(&mem, c->own_bytes, "kernels laid out for products", e));
     m->panels = mem;
     pack(m, m->panels, c->in[1]);
     return 0;

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "cluster/base/mem.h"
 #include "trainer/nn/cpu/cpu.h"
 #include "trainer/nn/cpu/cpu_simd.h"
 
@@ -234,11 +235,30 @@ static int lay_weights(void *to, const float *values, const void *arg, err *e)
     return 0;
 }
 
+/* What dnn_second would take. */
+static void weigh_second(dnn *d, nn_call *c, const dnn_weight *w, const dnnl_memory_desc_t *wants)
+{
+    size_t bytes = dnnl_memory_desc_get_size(wants);
+
+    if (!c->leaf[1]) {
+        c->own_bytes = dnnl_memory_desc_equal(w->ours, wants) ? 0 : bytes;
+        return;
+    }
+    lay l = {.filed = *w->filed, .wants = *wants};
+    c->form_key = d->key = mem_copy(&l, sizeof l);
+    c->form_key_bytes = sizeof l;
+    c->form_bytes = bytes;
+}
+
 int dnn_second(dnn *d, nn_call *c, int id, const dnn_weight *w, err *e)
 {
     const dnnl_memory_desc_t *wants = dnn_wants(d, dnnl_query_weights_md);
     void *mem;
 
+    if (c->sizing || !c->leaf[1])
+        weigh_second(d, c, w, wants);
+    if (c->sizing)
+        return 0;
     if (c->leaf[1]) {
         lay l = {.filed = *w->filed, .wants = *wants};
         nn_form f = {.key = &l, .key_bytes = sizeof l, .bytes = dnnl_memory_desc_get_size(wants),
@@ -302,5 +322,6 @@ void dnn_free(dnn *d)
         dnnl_primitive_destroy(d->primitive);
     if (d->pd)
         dnnl_primitive_desc_destroy(d->pd);
+    free(d->key);
     free(d);
 }

@@ -25,6 +25,7 @@ typedef struct {
     const float *wide;                /* what is narrowed before each run */
     int64_t wide_n;
     dnn_turn turn;                    /* before each run: trained weights into the library's layout */
+    void *key;                        /* of a call that is only sizing: the layout its frozen weight would have */
 } dnn;
 
 /* [n,h,w,c] for oneDNN, which names dimensions n,c,h,w; kernels [o,kh,kw,c] as o,c,kh,kw, or as they lie in files. */

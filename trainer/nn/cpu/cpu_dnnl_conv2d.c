@@ -48,7 +48,7 @@ static int forward_as(nn_call *c, bool frozen, dnnl_data_type_t t, err *e)
     TRY(describe_forward(&desc, &m, bias, e));
     TRY(dnn_plan(d, c, &desc, NULL, wide_n(c, t), e));
     if (c->sizing)
-        return 0;
+        return dnn_second(d, c, DNNL_ARG_WEIGHTS, &(dnn_weight){&m.w, &m.filed, frozen}, e);
     TRY(dnn_make(d, e));
     TRY(dnn_source(d, DNNL_ARG_SRC, &m.x, c->in[0], e));
     TRY(dnn_second(d, c, DNNL_ARG_WEIGHTS, &(dnn_weight){&m.w, &m.filed, frozen}, e));
@@ -84,7 +84,7 @@ static int grad_x_as(nn_call *c, bool frozen, dnnl_data_type_t t, err *e)
             "describing a gradient of maps", e);
     TRY(plan_grad(d, c, t, &desc, e));
     if (c->sizing)
-        return 0;
+        return dnn_second(d, c, DNNL_ARG_WEIGHTS, &(dnn_weight){&m.w, &m.filed, frozen}, e);
     TRY(dnn_make(d, e));
     TRY(dnn_source(d, DNNL_ARG_DIFF_DST, &m.y, c->in[0], e));
     TRY(dnn_second(d, c, DNNL_ARG_WEIGHTS, &(dnn_weight){&m.w, &m.filed, frozen}, e));

@@ -34,7 +34,7 @@ static int prepare_as(nn_call *c, bool frozen, dnnl_data_type_t t, err *e)
             e);
     TRY(dnn_plan(d, c, &desc, NULL, t == dnnl_f32 ? 0 : nn_count(c->y->src[0]->shape), e));
     if (c->sizing)
-        return 0;
+        return dnn_second(d, c, DNNL_ARG_WEIGHTS, &(dnn_weight){&m.b, &m.b, frozen}, e);
     TRY(dnn_make(d, e));
     TRY(dnn_source(d, DNNL_ARG_SRC, &m.a, c->in[0], e));
     TRY(dnn_second(d, c, DNNL_ARG_WEIGHTS, &(dnn_weight){&m.b, &m.b, frozen}, e));

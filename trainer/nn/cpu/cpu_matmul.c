@@ -44,6 +44,7 @@ static int prepare(nn_backend *on, nn_call *c, const bool frozen[NN_MAX_SRC], er
     m->t = (tiles){.simd = cpu_simd_best(), .m = s.m, .n = s.n, .row = s.a_row, .taps = 1, .depth = s.k,
                    .step = s.a_col, .ld = s.n, .out_next = SIMD_LANES};
     c->scratch_bytes = (size_t)(wide + (frozen[1] ? 0 : tiles_floats(s.k, s.n))) * sizeof(float);
+    c->own_bytes = frozen[1] ? (size_t)(s.batch * tiles_floats(s.k, s.n)) * sizeof(float) : 0;
     return frozen[1] && !c->sizing ? pack_frozen(m, c->in[1], e) : 0;
 }
 
