@@ -29,7 +29,7 @@ typedef struct {
     bool ops, json;
 } settings;
 
-static const char *const parts_known[] = {"step", "forward", "text", "vae", "decode", NULL};
+static const char *const parts_known[] = {"step", "forward", "text", "vae", "decode", "merge", NULL};
 static const char *const computes[] = {"auto", "f32", "bf16", NULL};
 static const char *const own[] = {"auto", NULL};
 
@@ -383,6 +383,16 @@ static int measure_step(bench *b, err *e)
 
 /* ---- all of it ---- */
 
+/* It needs no tensor and no model, and its code stands above ours. */
+static int refuse_merge(const settings *s, err *e)
+{
+    for (size_t i = 0; i < s->parts.n; i++)
+        if (strcmp(s->parts.at[i], "merge") == 0)
+            return err_set(e, ERR_INPUT, "parts: a merge is not measured here; bench_merge in the build's bin/ does it at Stable "
+                                         "Diffusion 1.5's size, `time cfarm merge` with concepts of your own");
+    return 0;
+}
+
 static int measure_named(bench *b, const char *name, err *e)
 {
     static const struct { const char *name; write_part *write; } parts[] = {
@@ -424,6 +434,7 @@ static int run(bench *b, err *e)
         printf("%s; %d threads; product of 2048 x 2048: %.1f GFLOP/s\n",
                json_string_value(json_object_get(b->said, "computed in")), b->set.threads ? b->set.threads : node.cores,
                b->peak * 1e-9);
+    fflush(stdout);
     const cfg_texts parts = b->set.parts.n ? b->set.parts : (cfg_texts){parts_known, 4};
     for (size_t i = 0; i < parts.n; i++) {
         if (measure_named(b, parts.at[i], e) != 0)
@@ -452,7 +463,7 @@ static int read_settings(settings *s, cfg_doc *d, int argc, char **argv, err *e)
     TRY(cfg_fill(NULL, d, &section, 1, flags, e));
     if (argc > 1)
         s->model = argv[1];
-    return 0;
+    return refuse_merge(s, e);
 }
 
 static int help(void)

@@ -22,6 +22,7 @@ row 1 'nowhere is neither a model.s folder nor a shape' nowhere
 row 1 'side 65 is no multiple of 8' tiny --side 65
 row 2 'did you mean|nearest|rounds' tiny --round 3
 row 2 'stepp' tiny --parts stepp
+row 2 'a merge is not measured here; bench_merge' tiny --parts '[step, merge]'
 row 0 '^step +[0-9.]+ s +0\.03 GFLOP ' tiny --compute f32 --rounds 1 --parts step
 row 0 'cpu\.conv2d' tiny --compute f32 --rounds 1 --parts forward --ops
 row 0 '"parts":\[\{"part":"step",.*"part":"forward",.*"part":"text",.*"part":"vae",.*"resident_bytes":[1-9]' tiny --compute f32 --rounds 2 --json
