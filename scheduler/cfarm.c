@@ -45,6 +45,7 @@ static const command commands[] = {
     {"priority", command_order, NULL, false, "make concepts urgent, normal or background"},
     {"drain", command_drain, NULL, false, "let what runs end, then end the farm"},
     {"stop", command_drain, NULL, false, "stop what runs, to go on at the next start, and end the farm"},
+    {"replay", command_replay, NULL, false, "train a quarantined concept here, from what was set aside of it"},
     {"submit", command_submit, NULL, false, "write a farm's Slurm script and queue it"},
     {"fsck", command_fsck, NULL, false, "hold a farm's results and orders to its journal"},
     {"gc", command_gc, NULL, false, "remove what no concept of a farm needs"},

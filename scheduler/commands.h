@@ -15,6 +15,7 @@ int command_gc(int argc, char **argv);
 int command_add(int argc, char **argv);
 int command_order(int argc, char **argv); /* cancel, retry, hold, release, priority */
 int command_drain(int argc, char **argv); /* drain, stop */
+int command_replay(int argc, char **argv);
 int command_submit(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 #endif

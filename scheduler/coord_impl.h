@@ -55,6 +55,8 @@ struct coordinator {
     int notices;
     pid_t hook_pid;          /* 0: none runs */
     int64_t hook_ns;
+    pid_t *keeper;           /* children that set failed concepts aside */
+    int keepers;
     int *trouble_told;       /* of each node */
     int troubles;
     coord_level level;       /* how far it was told to stop */
@@ -96,6 +98,11 @@ void notify(coordinator *c, const char *event, const char *name, const char *why
 void notify_reap(coordinator *c);
 void notify_tick(coordinator *c);
 void notify_end(coordinator *c);
+
+/* coord_keep.c -- what is set aside of concepts that failed for good */
+void keep_failure(coordinator *c, const sched_job *j, const sched_event *ev);
+void keep_reap(coordinator *c);
+void keep_end(coordinator *c);
 
 /* coord_show.c -- the status file, the lines for people */
 void show_event(coordinator *c, const sched_event *ev);

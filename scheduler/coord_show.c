@@ -38,6 +38,8 @@ void show_event(coordinator *c, const sched_event *ev)
         notify(c, j->spec.kind == JOB_MERGE ? "merged" : "done", j->spec.name, "");
     if (ev->type == EV_FAILED && (j->state == JOB_QUARANTINED || j->state == JOB_REJECTED))
         notify(c, "quarantine", j->spec.name, j->why);
+    if (ev->type == EV_FAILED && j->spec.kind == JOB_TRAIN && (j->state == JOB_QUARANTINED || j->state == JOB_REJECTED))
+        keep_failure(c, j, ev);
     if (ev->type == EV_DONE)
         log_event(log, "done", TEXT(noun(j), j->spec.name), REAL("seconds", ev->seconds),
                   INT("done", c->s->count[JOB_DONE]), INT("of", c->s->jobs - c->s->count[JOB_CANCELLED]));

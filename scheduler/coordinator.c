@@ -170,6 +170,7 @@ static void on_signal(void *arg, int signal)
     if (signal == SIGCHLD) {
         merge_reap(c);
         notify_reap(c);
+        keep_reap(c);
     } else if (signal == SIGUSR2) {
         coord_stop(c, LEVEL_DRAIN);
     } else if (signal == SIGINT) {
@@ -331,6 +332,7 @@ int coordinator_run(const coordinator_options *o)
         turn(&c);
     say_end(&c);
     notify_end(&c);
+    keep_end(&c);
     loop_drop(c.loop, o->listen);
     close(o->listen);
     loop_free(c.loop);

@@ -190,6 +190,18 @@ static void gc_checkpoint(check *c, const char *folder, const char *name)
         c->removed++;
 }
 
+/* Set aside and since tried again, done or cancelled. */
+static void gc_case(check *c, const char *folder, const char *name)
+{
+    int at = sched_find(c->s, name);
+    char path[FS_PATH];
+
+    if (at >= 0 && (c->s->job[at].state == JOB_QUARANTINED || c->s->job[at].state == JOB_REJECTED))
+        return;
+    if (fs_join(path, folder, name, NULL) == 0 && fs_remove_tree(path, NULL) == 0)
+        c->removed++;
+}
+
 static void gc_refused(check *c, const char *folder, const char *name)
 {
     char path[FS_PATH];
@@ -250,6 +262,7 @@ static int gc(const char *arg, err *e)
     c.s = l->s;
     each_file(&c, "obj", gc_objects);
     each_file(&c, "ckpt", gc_checkpoint);
+    each_file(&c, "quarantine", gc_case);
     each_file(&c, "spool/refused", gc_refused);
     TRY(publish_sweep(dir, e));
     printf("farm in %s: %d things removed, %lld bytes in files\n", dir, c.removed, (long long)c.bytes);
