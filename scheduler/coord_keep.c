@@ -29,9 +29,10 @@ static _Noreturn void keep(const quarantine_case *q)
 void keep_failure(coordinator *c, const sched_job *j, const sched_event *ev)
 {
     const char *node = j->last_node >= 0 && j->last_node < c->s->nodes ? c->s->node[j->last_node].name : NULL;
-    quarantine_case q = {.farm = c->l->dir, .name = j->spec.name, .settings = j->spec.settings, .blame = job_blame_name(ev->blame),
-                         .code = ev->code, .text = ev->text, .state = job_state_name(j->state), .node = node,
-                         .attempt = ev->attempt, .slot = node ? j->last_slot : -1, .step = ev->step};
+    quarantine_case q = {.farm = c->l->dir, .name = j->spec.name, .settings = j->spec.settings,
+                         .blame = job_blame_name(ev->blame), .code = ev->code, .text = ev->text,
+                         .state = job_state_name(j->state), .node = node, .attempt = ev->attempt,
+                         .slot = node ? j->last_slot : -1, .step = ev->step};
     pid_t pid = fork();
 
     if (pid == 0)

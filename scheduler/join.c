@@ -11,14 +11,17 @@
 
 /* Where the launcher does not say it by its ranks: a worker for each two cores, as long as there is memory for its
  * model (8 GiB hold Stable Diffusion 1.5 in f32 with its activations). */
-static int auto_slots(const meet_place *place, const node_facts *node)
+int join_slots(const node_facts *node)
 {
     int by_cores = node->cores / 2, by_memory = (int)(node->memory_free >> 33);
     int n = by_cores < by_memory ? by_cores : by_memory;
 
-    if (place->local_size > 1)
-        return place->local_size;
     return n > 1 ? n : 1;
+}
+
+static int auto_slots(const meet_place *place, const node_facts *node)
+{
+    return place->local_size > 1 ? place->local_size : join_slots(node);
 }
 
 int join_farm(const door *d, const meet_place *place, agent_coordinator *coordinator, const char *farm)

@@ -116,7 +116,8 @@ static int write_failure(const quarantine_case *q, const char *dir, const json_t
 {
     json_t *o = json_pack("{s:s, s:s, s:i, s:s, s:s, s:s, s:I, s:s, s:i, s:o}", "concept", q->name, "state", q->state, "attempt",
                           q->attempt, "blame", q->blame, "code", q->code ? q->code : "", "text", q->text ? q->text : "", "step",
-                          (json_int_t)q->step, "node", q->node ? q->node : "", "slot", q->slot, "pictures", list_pictures(settings));
+                          (json_int_t)q->step, "node", q->node ? q->node : "", "slot", q->slot, "pictures",
+                          list_pictures(settings));
 
     if (json_object_get(settings, "seed"))
         json_object_set(o, "seed", json_object_get(settings, "seed"));

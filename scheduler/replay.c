@@ -19,9 +19,10 @@ static int find_case(char out[FS_PATH], const char *farm, const char *name, err 
     if (name[0] == '.' || strchr(name, '/'))
         return err_set(e, ERR_INPUT, "%s is no name of a concept", name);
     TRY(fs_join(out, kept, name, e));
-    return fs_is_dir(out) ? 0
-                          : err_set(e, ERR_INPUT, "%s: nothing is set aside there; quarantined and rejected concepts are (cfarm why %s %s)",
-                                    out, farm, name);
+    if (fs_is_dir(out))
+        return 0;
+    return err_set(e, ERR_INPUT, "%s: nothing is set aside there; quarantined and rejected concepts are (cfarm why %s %s)", out,
+                   farm, name);
 }
 
 /* Comes back only where the worker cannot be run. */
@@ -44,7 +45,8 @@ int command_replay(int argc, char **argv)
     err e = {0};
 
     if (argc < 3 || argc > 4 || argv[1][0] == '-') {
-        fputs("usage: cfarm replay FARM NAME [OUT.h5]      trains a quarantined concept here; its status is the worker's\n", stderr);
+        fputs("usage: cfarm replay FARM NAME [OUT.h5]      trains a quarantined concept here; its status is the worker's\n",
+              stderr);
         return FARM_BAD_INPUT;
     }
     replay(argv[1], argv[2], argc == 4 ? argv[3] : NULL, &e);

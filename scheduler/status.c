@@ -515,8 +515,8 @@ static void explain(str *to, const sched *s, int at, const json_t *status)
         break;
     case JOB_DONE:        str_add(to, "is done, by attempt %d in %.1f s", j->attempt, j->seconds); break;
     case JOB_QUARANTINED:
-        str_add(to, "is quarantined after %d failures (%d blamed on it); the last time: %s. cfarm logs shows it, cfarm replay repeats it, cfarm retry "
-                    "puts it back", j->failures + j->mishaps, j->failures, why);
+        str_add(to, "is quarantined after %d failures (%d blamed on it); the last time: %s. cfarm logs shows it, "
+                    "cfarm replay repeats it, cfarm retry puts it back", j->failures + j->mishaps, j->failures, why);
         break;
     case JOB_REJECTED:    str_add(to, "is rejected, as a setting makes it impossible: %s", why); break;
     case JOB_CANCELLED:

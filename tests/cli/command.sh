@@ -50,6 +50,12 @@ row 2 'pets: cannot open' "$cfarm" status pets
 row 0 'farm pets in .*: 2 concepts, 2 to train, 1 merges' "$cfarm" plan farm.yaml
 row 1 '' test -e pets
 row 0 '"concepts"' "$cfarm" plan farm.yaml --json
+row 0 '^no time limit$' env -u SLURM_JOB_ID "$cfarm" plan farm.yaml
+printf "$head - {name: a}\n - {name: b, steps: 4000}\nlimits: {time_limit: 100s, workers: 2}\n" | sed 's/farm: pets/farm: brief/' >brief.yaml
+row 0 '^100 s left, 80 s of them to train in, 2 slots, 2 s for a sample \(an assumption' "$cfarm" plan brief.yaml
+row 0 '^1 will finish, 1 will not' "$cfarm" plan brief.yaml
+row 0 '^b +will not finish$' "$cfarm" plan brief.yaml
+row 0 '"will_not_finish":\["b"\]' "$cfarm" plan brief.yaml --json
 row 0 'end done done 3 of 3' "$cfarm" train farm.yaml --workers 2
 rm -f pets/exit
 row 0 'nothing to do: 3 of 3 done' "$cfarm" train farm.yaml

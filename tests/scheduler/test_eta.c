@@ -12,6 +12,7 @@
 #include "cluster/base/mem.h"
 #include "cluster/base/rng.h"
 #include "scheduler/eta.h"
+#include "scheduler/forecast.h"
 #include "scheduler/limit.h"
 
 enum { FARMS = 300, CONCEPTS = 60, SLOTS = 4 };
@@ -117,12 +118,35 @@ static void slurms_times_are_read(void **unused)
     assert_true(s < 0);
 }
 
+/* Two slots, 100 s, a second a sample. */
+static void what_fits_is_what_the_slots_have_time_for(void **unused)
+{
+    forecast_work w[] = {
+        {.name = "long", .priority = 1, .samples = 90}, {.name = "short", .priority = 1, .samples = 20},
+        {.name = "middle", .priority = 1, .samples = 50}, {.name = "last", .priority = 2, .samples = 1},
+        {.name = "urgent", .priority = 0, .samples = 60},
+    };
+    static const struct { const char *name; bool fits; } want[] = { /* urgent 60; short 20, middle 70; long 150; last 71 */
+        {"urgent", true}, {"short", true}, {"middle", true}, {"long", false}, {"last", true},
+    };
+    (void)unused;
+    assert_int_equal(forecast(w, 5, 2, 100, 1), 4);
+    for (int i = 0; i < 5; i++) {
+        assert_string_equal(w[i].name, want[i].name);
+        assert_int_equal(w[i].fits, want[i].fits);
+    }
+    assert_int_equal(forecast(w, 5, 2, 0, 1), 0);
+    assert_int_equal(forecast(w, 5, 2, 100, 0.1), 5);
+    assert_int_equal(forecast(w, 0, 2, 100, 1), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_interval_holds_the_truth_and_narrows),
         cmocka_unit_test(nothing_is_said_before_anything_is_known),
         cmocka_unit_test(slurms_times_are_read),
+        cmocka_unit_test(what_fits_is_what_the_slots_have_time_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
