@@ -18,7 +18,19 @@ nn_params *nn_params_new(nn_backend *b)
 }
 
 void nn_params_lock(nn_params *p) { pthread_mutex_lock(&p->making); }
-void nn_params_unlock(nn_params *p) { pthread_mutex_unlock(&p->making); }
+
+static void free_wide(nn_params *p)
+{
+    free(p->wide);
+    p->wide = NULL;
+    p->wide_n = 0;
+}
+
+void nn_params_unlock(nn_params *p)
+{
+    free_wide(p);
+    pthread_mutex_unlock(&p->making);
+}
 
 nn_backend *nn_params_backend(const nn_params *p)
 {
@@ -53,6 +65,7 @@ void nn_params_free(nn_params *p)
         free(p->weights[i].name);
     }
     params_free_states(p);
+    free_wide(p);
     free(p->weights);
     nn_names_free(&p->index);
     pthread_mutex_destroy(&p->making);
@@ -372,18 +385,30 @@ void nn_params_let_go(nn_params *p, nn_tensor leaf)
 
 /* ---- layouts of kernels' own ---- */
 
-/* The value in the file's layout where it lies, or in memory of the caller's: *own, to be freed. */
-static int file_values(nn_params *p, const weight *w, const float **values, float **own, err *e)
+/* One piece of memory for all weights of a plan: a fresh one for each would be gigabytes of pages to be cleared. */
+static int make_wide(nn_params *p, const weight *w, err *e)
+{
+    size_t n = params_count_of(w);
+
+    if (n <= p->wide_n)
+        return 0;
+    free_wide(p);
+    TRY(mem_big((void **)&p->wide, n * sizeof(float), w->name, e));
+    p->wide_n = n;
+    return 0;
+}
+
+/* The value in the file's layout: where it lies, or in memory that the next one takes. */
+static int file_values(nn_params *p, const weight *w, const float **values, err *e)
 {
     const st_tensor *t = w->file && !w->set ? st_find(w->file, w->file_name) : NULL;
 
-    *own = NULL;
     *values = t && t->type == F32 && (uintptr_t)t->data % sizeof(float) == 0 ? t->data : NULL;
     if (*values)
         return 0;
-    TRY(mem_big((void **)own, params_count_of(w) * sizeof(float), w->name, e));
-    *values = *own;
-    return w->mem ? read_turned(p, *own, w->mem, w->shape, e) : params_read(w, *own, e);
+    TRY(make_wide(p, w, e));
+    *values = p->wide;
+    return w->mem ? read_turned(p, p->wide, w->mem, w->shape, e) : params_read(w, p->wide, e);
 }
 
 static int add_form(nn_params *p, weight *w, const nn_form *form, const float *values, err *e)
@@ -427,8 +452,6 @@ int nn_params_form(nn_params *p, nn_tensor leaf, const nn_form *form, void **mem
 {
     weight *w;
     const float *values;
-    float *own;
-    int rc = 0;
 
     TRY(params_find_or_say(p, leaf->name, &w, e));
     const weight_form *made = find_form(w, form->key, form->key_bytes);
@@ -436,11 +459,8 @@ int nn_params_form(nn_params *p, nn_tensor leaf, const nn_form *form, void **mem
         *mem = made->mem;
         return 0;
     }
-    rc = file_values(p, w, &values, &own, e);
-    if (rc == 0)
-        rc = add_form(p, w, form, values, e);
-    free(own);
-    TRY(rc);
+    TRY(file_values(p, w, &values, e));
+    TRY(add_form(p, w, form, values, e));
     *mem = w->forms[w->form_n - 1].mem;
     if (w->users == 0 && params_comes_back(w))
         params_unload(p, w);

@@ -48,6 +48,8 @@ struct nn_params {
     size_t trained; /* elements of a slot of the trained block; 0: there is none */
     int slots, slot; /* concepts side by side, and the open one */
     pthread_mutex_t making; /* one plan at a time takes weights and gives them back */
+    float *wide;    /* where values are converted on their way into a layout; while `making` is held */
+    size_t wide_n;
 };
 
 weight *params_find(const nn_params *p, const char *name); /* NULL: unknown */
