@@ -238,7 +238,8 @@ int sd_text_rows_set(sd *m, const float *rows, int n, err *e)
         sd_forget_plans(m);
     if (n > 0)
         TRY(nn_params_set(m->params, SD_MODIFIER, NN_SHAPE(n, m->files.text.width), rows, e));
-    m->modifiers = n;
+    if (n != m->modifiers) /* others may be writing graphs of a pack */
+        m->modifiers = n;
     return 0;
 }
 
