@@ -7,6 +7,7 @@
 #include "cluster/base/json.h"
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
+#include "trainer/pack.h"
 #include "trainer/regset_make.h"
 #include "trainer/train.h"
 
@@ -86,6 +87,7 @@ static void show(checking *c, const farm_concept *f, const concept_cfg *of, cons
 {
     uint32_t targets = 0, priors = 0;
     str chosen = {0};            /* "csm dog, wdw cat" */
+    char alike[PACK_CLASS];
 
     for (int i = 0; i < s->n; i++) {
         if (data_chosen(&of->data, i)[0])
@@ -94,10 +96,14 @@ static void show(checking *c, const farm_concept *f, const concept_cfg *of, cons
         priors += s->at[i].priors + s->at[i].later;
     }
     if (c->json) {
-        json_array_append_new(c->list, json_pack("{s:s s:s s:i s:i s:i s:i s:i s:f s:s*}", "name", f->name, "method",
-                                                 method_names[of->how.method], "pictures", (int)targets, "class_pictures", (int)priors,
-                                                 "steps", (int)of->how.steps, "batch", data_batch(&of->data), "leaves",
-                                                 train_leaves(&of->how, &of->data), "lr", of->how.lr, "identifiers", chosen.at));
+        json_t *o = json_pack("{s:s s:s s:i s:i s:i s:i s:i s:f s:s*}", "name", f->name, "method", method_names[of->how.method],
+                              "pictures", (int)targets, "class_pictures", (int)priors, "steps", (int)of->how.steps, "batch",
+                              data_batch(&of->data), "leaves", train_leaves(&of->how, &of->data), "lr", of->how.lr,
+                              "identifiers", chosen.at);
+        pack_class(alike, of, 0);
+        if (alike[0])
+            json_object_set_new(o, "alike", json_string(alike));
+        json_array_append_new(c->list, o);
         str_free(&chosen);
         return;
     }

@@ -4,11 +4,14 @@
 #include "trainer/pack.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cluster/base/clock.h"
+#include "cluster/base/hash.h"
 #include "cluster/base/mem.h"
+#include "cluster/base/str.h"
 #include "trainer/training.h"
 
 #define MOMENTS_KEPT ((size_t)1 << 30)
@@ -165,13 +168,13 @@ static int publish(guest *g, err *e)
 
 static void say_goodbye(guest *g)
 {
-    static const train_summary none;
+    train_summary sum = g->t ? *training_summary(g->t) : (train_summary){0};
     pack *p = g->p;
 
+    training_free(g->t); /* first: what the job points at may be gone with that word */
     pthread_mutex_lock(&p->voice);
-    g->ended(g->arg, g->rc, g->t ? training_summary(g->t) : &none, &g->why);
+    g->ended(g->arg, g->rc, &sum, &g->why);
     pthread_mutex_unlock(&p->voice);
-    training_free(g->t);
     free(g->w);
     free(g);
 }
@@ -347,7 +350,7 @@ static void *lane_run(void *arg)
 
 /* ---- the class ---- */
 
-typedef struct { const char *name; double have, want; } trait;
+typedef struct { const char *name; double value; } trait;
 
 static int words_of(const data_cfg *d)
 {
@@ -359,35 +362,65 @@ static int words_of(const data_cfg *d)
     return n;
 }
 
+enum { TRAITS = 14 };
+
+/* What the members of a pack have in common, beside the method. */
+static void traits_of(trait out[TRAITS], const train_cfg *how, const data_cfg *d, int leaves)
+{
+    const trait all[TRAITS] = {
+        {"freeze", how->freeze},
+        {"train_text_encoder", how->train_text_encoder},
+        {"lora.rank", (double)how->lora_rank},
+        {"lora.alpha", how->lora_alpha},
+        {"lora.layers", how->lora_layers},
+        {"compat", d->compat},
+        {"resolution", (double)d->resolution},
+        {"batch", data_batch(d)},
+        {"accumulate", (double)how->accumulate},
+        {"passes a step", leaves > 0 ? leaves : train_leaves(how, d)},
+        {"compute", how->compute},
+        {"moments", how->moments},
+        {"recompute", how->recompute},
+        {"new words", words_of(d)},
+    };
+
+    memcpy(out, all, sizeof all);
+}
+
+void pack_class(char out[PACK_CLASS], const concept_cfg *c, int leaves)
+{
+    const method *by = method_find(method_names[c->how.method]);
+    trait is[TRAITS];
+    char hex[HASH_HEX];
+    str all = {0};
+
+    out[0] = '\0';
+    if (!by->packs)
+        return;
+    traits_of(is, &c->how, &c->data, leaves);
+    str_add(&all, "%s", by->name);
+    for (int i = 0; i < TRAITS; i++)
+        str_add(&all, " %.17g", is[i].value);
+    hash_bytes(all.at, all.n, hex);
+    snprintf(out, PACK_CLASS, "%.16s", hex);
+    str_free(&all);
+}
+
 int pack_takes(const pack *p, const train_job *job, err *e)
 {
     const train_cfg *a = &p->how, *b = &job->cfg->how;
-    const data_cfg *d = &job->cfg->data;
-    const trait traits[] = {
-        {"freeze", a->freeze, b->freeze},
-        {"train_text_encoder", a->train_text_encoder, b->train_text_encoder},
-        {"lora.rank", (double)a->lora_rank, (double)b->lora_rank},
-        {"lora.alpha", a->lora_alpha, b->lora_alpha},
-        {"lora.layers", a->lora_layers, b->lora_layers},
-        {"compat", p->data.compat, d->compat},
-        {"resolution", (double)p->data.resolution, (double)d->resolution},
-        {"batch", data_batch(&p->data), data_batch(d)},
-        {"accumulate", (double)a->accumulate, (double)b->accumulate},
-        {"passes a step", p->leaves, job->leaves > 0 ? job->leaves : train_leaves(b, d)},
-        {"compute", a->compute, b->compute},
-        {"moments", a->moments, b->moments},
-        {"recompute", a->recompute, b->recompute},
-        {"new words", words_of(&p->data), words_of(d)},
-    };
+    trait have[TRAITS], want[TRAITS];
 
+    traits_of(have, a, &p->data, p->leaves);
+    traits_of(want, b, &job->cfg->data, job->leaves);
     if (comm_size(job->gang) > 1)
         return err_set(e, ERR_INPUT, "a concept of a pack has no gang");
     if (a->method != b->method)
         return err_set(e, ERR_INPUT, "a pack of %s takes no %s", method_names[a->method], method_names[b->method]);
-    for (size_t i = 0; i < sizeof traits / sizeof *traits; i++)
-        if (traits[i].have < traits[i].want || traits[i].have > traits[i].want)
-            return err_set(e, ERR_INPUT, "a pack shares one graph: %s is %g in it and %g here", traits[i].name, traits[i].have,
-                           traits[i].want);
+    for (int i = 0; i < TRAITS; i++)
+        if (have[i].value < want[i].value || have[i].value > want[i].value)
+            return err_set(e, ERR_INPUT, "a pack shares one graph: %s is %g in it and %g here", have[i].name, have[i].value,
+                           want[i].value);
     return 0;
 }
 

@@ -21,6 +21,11 @@ int pack_open(pack **out, sd *model, const train_job *like, const pack_opts *o, 
 /* ERR_INPUT where the job is of another class: which setting differs. */
 int pack_takes(const pack *p, const train_job *job, err *e);
 
+/* What pack_takes compares, as one word: who has the same word can share a pack of width 1. "": trains alone. leaves as in
+ * train_job. */
+enum { PACK_CLASS = 17 };
+void pack_class(char out[PACK_CLASS], const concept_cfg *c, int leaves);
+
 /* What became of a job: as train_concept returns it. Called, as the job's progress, say and shelf are, from threads of the
  * pack, one call at a time. Nothing may be put from there. */
 typedef void pack_ended(void *arg, int rc, const train_summary *sum, const err *e);

@@ -11,15 +11,15 @@
  * bug and is answered by FAILED with code "protocol". `?` marks an optional key. Paths are absolute.
  *
  * agent -> worker                                                                answered by
- *   LOAD  {protocol: 1, farm: DIR, base: PATH, epoch, slot, threads}             READY, or FAILED without job, exit 1
+ *   LOAD  {protocol: 2, farm: DIR, base: PATH, epoch, slot, threads, pack?}      READY, or FAILED without job, exit 1
  *   START {job, attempt, name, settings: {...},
- *          gang: {rank, size, leaves, path?}, out?,
+ *          gang: {rank, size, leaves, path?}, out?, pack?: bool,
  *          keep?: [PATH, PATH], every?, from?: [PATH, ...]}                      STARTED or FAILED
  *   STOP  {job, attempt, why, keep?: bool}                                       STOPPED
  *   QUIT  {}                                                                     end of stream, exit 0
  *
  * worker -> agent
- *   READY    {protocol: 1, pid, version, backend, memory}       memory: bytes it can still use for training
+ *   READY    {protocol: 2, pid, version, backend, memory, pack?} memory: bytes it can still use for training; pack: rule 10
  *   STARTED  {job, attempt}
  *   PROGRESS {job, attempt, phase: "loading"|"training"|"publishing", step, steps, loss?, seconds}
  *   DONE     {job, attempt, file?, sha256?, bytes?, seconds, summary: {...}}
@@ -29,8 +29,8 @@
  *   LOG      {text}                                             one line for the farm's log
  *
  * RULES
- * 1 Order. LOAD comes first and once. Then START, one at a time: the next START comes only after DONE, FAILED or
- *   STOPPED of the last one. STOP and QUIT may come at any time; the worker looks for them between two steps.
+ * 1 Order. LOAD comes first and once. Then START, one at a time (but rule 10): the next START comes only after DONE, FAILED
+ *   or STOPPED of the last one. STOP and QUIT may come at any time; the worker looks for them between two steps.
  * 2 Names. (job, attempt) names one training. Whatever carries another pair than the one under way is late: a STOP
  *   for it is answered STOPPED and changes nothing; a START equal to the one under way is answered STARTED again and
  *   changes nothing; a START for something else while one is under way is refused by FAILED with code "busy", and
@@ -62,14 +62,24 @@
  *   perhaps: the worker goes on from the newest that is whole and made under the same settings, numeric shape, model and
  *   program, tells by LOG what it passes over, and begins anew when there is none. Only rank 0 of a gang has the three:
  *   it hands what it read to the others. What is in the files is the worker's affair alone.
+ * 10 Packs. READY's `pack` says how many trainings the worker holds at once: LOAD's, or fewer; one without it. START with
+ *   `pack` (size 1) may come beside others that have it, as many in all: each is answered for itself, in whatever order, and
+ *   STOP takes out one. They share a graph, so their settings must be of one class: whoever --check gave the same `alike`. One of
+ *   another class, or without `pack`, while some are under way is refused by FAILED with blame "node" and code "busy",
+ *   and the others go on. Code "pack": there is no room for a pack here. The result has the bytes of a training alone. Each has
+ *   its own checkpoints. A member that stands between loading and its first step, or behind its last, is silent for as
+ *   long as others are loaded and written; between two steps rule 3 holds for each. Of a death nobody knows
+ *   which member caused it: none is blamed (code "pack"), and each is tried again alone; the last member left is blamed as ever.
+ * 11 Versions. Protocol 1 is this one without `pack`; a worker obeys both and answers in the one that LOAD spoke.
  *
  * `cfarm-worker --check FARM.yaml [--piece PIECE] [--json]` tells what `cfarm plan` shows: it reads the settings, the
  * pictures and the model's files and prints what would run; status 0, or 2 with one line per mistake on stderr. It
  * trains nothing and writes nothing. With --piece it tells of PIECE alone (a table or YAML, farmfile.h), under the
  * farm's defaults. With --json it prints one object instead, read before a concept is accepted:
- *   {concepts: [{name, steps, batch, leaves}]}     steps * batch orders the queue; leaves: the widest gang (rule 6) */
+ *   {concepts: [{name, steps, batch, leaves, alike?}]}   steps * batch orders the queue; leaves: the widest gang (rule 6);
+ *                                                        alike: of its class (rule 10), without it it shares no worker */
 
-enum { WORKER_PROTOCOL = 1, WORKER_SILENCE_S = 600, WORKER_SILENCE_STEPS = 20 };
+enum { WORKER_PROTOCOL = 2, WORKER_SILENCE_S = 600, WORKER_SILENCE_STEPS = 20 };
 
 enum {
     WORKER_LOAD = 1, WORKER_START, WORKER_STOP, WORKER_QUIT,
