@@ -22,17 +22,19 @@ static const double CHECKPOINT_S = 5;
 static int on_welcome(agent *a, const json_t *o, err *e)
 {
     const char *farm, *base;
-    int64_t epoch;
+    int64_t epoch, pack;
 
     if (a->tie != TIE_HELLO)
         return err_set(e, ERR_PEER, "the coordinator welcomes twice");
     TRY(json_get_text(o, "farm", &farm, e));
     TRY(json_get_text(o, "base", &base, e));
     TRY(json_get_int(o, "epoch", 1, INT64_MAX, &epoch, e));
+    TRY(json_opt_int(o, "pack", 0, PACK_MOST, 1, &pack, e));
     if (epoch < a->epoch)
         return err_set(e, ERR_PEER, "a coordinator of epoch %lld, which was replaced by one of epoch %lld", (long long)epoch,
                        (long long)a->epoch);
     a->epoch = epoch;
+    a->pack = pack > 1 ? (int)pack : 1;
     tie_up(a);
     if (a->welcome) {
         crew_tell(a);

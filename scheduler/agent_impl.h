@@ -31,10 +31,11 @@ typedef struct {
     crew_state state;
     pid_t pid;
     wire *w;                  /* NULL: none, or it has ended */
-    task *task;               /* what it works at, and as which rank */
-    int rank;
+    int tasks;                /* how many it works at */
+    bool pack;                /* they are a pack: it may work at more than one */
+    int room;                 /* as many as that */
     int64_t heard_ns;         /* the last sign of life */
-    double longest;           /* step, in seconds, of this attempt */
+    double longest;           /* step, in seconds, since it was idle */
     int bad_starts;           /* in a row, before it was ready */
     int64_t start_ns;         /* CREW_NONE: when to start it */
     char last_words[400];     /* a failure it told that was about no job */
@@ -47,7 +48,10 @@ struct task {
     int gang;                 /* size, also when the slots are given back */
     char *name;
     int slot[GANG_MOST];
+    bool at[GANG_MOST];       /* this rank's worker is at it */
     bool done[GANG_MOST];     /* this rank has answered */
+    bool pack;                /* beside others on its slot */
+    int64_t heard_ns;         /* of a member of a pack: its last step, while another is due; 0: none is */
     char aside[FS_PATH], path[FS_PATH];
     bool halting, keep;       /* keep: what was trained shall outlive this agent */
     int64_t halt_ns;          /* when patience ends */
@@ -74,6 +78,7 @@ struct agent {
     int64_t again_ns;
     char *farm, *base;
     int64_t epoch, oom_kills;
+    int pack;                 /* trainings that a worker may hold at once */
     crew *slot;
     int slots;
     task *tasks;
@@ -119,7 +124,10 @@ void task_sweep(void);                             /* what killed agents of this
 void task_run(agent *a, const json_t *order);
 void task_halt(agent *a, const json_t *order);
 void task_frame(crew *c, int type, const json_t *body);
-void task_member_lost(crew *c, const char *blame, const char *code, const char *text);
+/* The worker is gone. guilty: of a pack, the member that it is known of; NULL: nobody is blamed for the others' trouble. */
+void task_member_lost(crew *c, const task *guilty, const char *blame, const char *code, const char *text);
+/* Is a member of a pack silent since then? *one: which; NULL where there are several. */
+bool task_silent(const crew *c, int64_t since_ns, const task **one);
 void task_tick(agent *a);
 json_t *task_list(const agent *a);                 /* HELLO's running */
 void task_leave(agent *a);                         /* all are halted and kept */

@@ -47,6 +47,7 @@ static int read_running(const json_t *o, sched_event *ev, int on[GANG_MOST], err
     ev->job = (int)job;
     ev->attempt = (int)attempt;
     ev->gang = (int)gang;
+    TRY(json_opt_bool(o, "pack", false, &ev->pack, e));
     ev->on = on;
     ev->on_n = (int)json_array_size(slots);
     if (ev->on_n > GANG_MOST)
@@ -112,7 +113,8 @@ static int on_hello(peer *k, const json_t *o, err *e)
     c->agents_seen++;
     log_event(c->how->log, "agent", TEXT("node", ev.name), INT("workers", slots));
     coord_tell(k, LINK_WELCOME,
-               json_pack("{s:s, s:s, s:I}", "farm", c->l->dir, "base", c->how->base, "epoch", (json_int_t)c->s->epoch));
+               json_pack("{s:s, s:s, s:I, s:i}", "farm", c->l->dir, "base", c->how->base, "epoch",
+                         (json_int_t)c->s->epoch, "pack", c->s->how.pack_max));
     return take_over(k, json_object_get(o, "running"), e);
 }
 
@@ -133,12 +135,14 @@ static int on_slot(peer *k, const json_t *o, err *e)
 {
     sched_event ev = {.type = EV_SLOT, .node = k->node, .now_ms = coord_now_ms()};
     const char *state, *text;
-    int64_t slot;
+    int64_t slot, room;
 
     TRY(json_get_int(o, "slot", 0, SLOTS_MOST, &slot, e));
     TRY(json_get_text(o, "state", &state, e));
     TRY(json_opt_text(o, "text", "", &text, e));
+    TRY(json_opt_int(o, "pack", 1, PACK_MOST, 1, &room, e));
     ev.slot = (int)slot;
+    ev.room = (int)room;
     ev.becomes = strcmp(state, "ready") == 0 ? SLOT_READY : strcmp(state, "down") == 0 ? SLOT_DOWN : SLOT_WARMING;
     coord_step(k->of, &ev);
     if (ev.becomes == SLOT_DOWN) {

@@ -30,7 +30,7 @@ void show_event(coordinator *c, const sched_event *ev)
         log_event(log, "started", TEXT("merge", j->spec.name), INT("attempt", ev->attempt));
     else if (ev->type == EV_START)
         log_event(log, "started", TEXT("concept", j->spec.name), INT("attempt", ev->attempt), TEXT("node", ev->name),
-                  INT("gang", ev->gang));
+                  INT("gang", ev->gang), INT("pack", ev->pack));
     if (ev->type == EV_DONE && j->spec.kind == JOB_TRAIN)
         eta_learn(&c->eta, (double)(coord_now_ms() - j->began_ms) * 1e-3 * j->last_gang,
                   (double)(j->spec.steps - j->began_step) * (double)j->spec.batch);

@@ -68,8 +68,9 @@ static void order_run(coordinator *c, peer *k, const sched_effect *x)
     for (int r = 0; r < x->gang; r++)
         json_array_append_new(slots, json_integer(x->slot[r]));
     coord_tell(k, LINK_RUN,
-               json_pack("{s:i, s:i, s:s, s:o, s:i, s:o}", "job", x->job, "attempt", x->attempt, "name", j->spec.name,
-                         "settings", json_loads(j->spec.settings, 0, NULL), "leaves", j->spec.leaves, "slots", slots));
+               json_pack("{s:i, s:i, s:s, s:o, s:i, s:o, s:b}", "job", x->job, "attempt", x->attempt, "name", j->spec.name,
+                         "settings", json_loads(j->spec.settings, 0, NULL), "leaves", j->spec.leaves, "slots", slots, "pack",
+                         x->pack));
 }
 
 /* What is not cancelled will be gone on with. */

@@ -23,6 +23,7 @@ static void tell_slot(const crew *c, const char *state, const char *text)
 {
     json_t *o = json_pack("{s:i, s:s}", "slot", c->number, "state", state);
 
+    json_object_set_new(o, "pack", json_integer(c->room));
     if (text)
         json_object_set_new(o, "text", json_string(text));
     agent_tell(c->of, LINK_SLOT, o);
@@ -43,11 +44,14 @@ void crew_order(crew *c, int type, json_t *body)
 
 /* ---- listening ------------------------------------------------------------------------------------------------ */
 
-static void on_ready(crew *c)
+static void on_ready(crew *c, const json_t *body)
 {
+    int64_t room;
+
     if (c->state != CREW_STARTING)
         return;
     c->state = CREW_IDLE;
+    c->room = json_opt_int(body, "pack", 1, PACK_MOST, 1, &room, NULL) == 0 ? (int)room : 1;
     c->bad_starts = 0;
     tell_slot(c, "ready", NULL);
 }
@@ -57,7 +61,7 @@ static void on_frame(crew *c, int type, const json_t *body)
     const char *text = json_string_value(json_object_get(body, "text"));
 
     if (type == WORKER_READY)
-        on_ready(c);
+        on_ready(c, body);
     else if (type == WORKER_LOG && text)
         agent_tell(c->of, LINK_LOG, json_pack("{s:i, s:s}", "slot", c->number, "text", text));
     else if (type == WORKER_FAILED && !json_object_get(body, "job"))
@@ -127,8 +131,9 @@ static void load(crew *c)
     const agent *a = c->of;
 
     crew_order(c, WORKER_LOAD,
-               json_pack("{s:i, s:s, s:s, s:I, s:i, s:i}", "protocol", WORKER_PROTOCOL, "farm", a->farm, "base",
-                         a->base, "epoch", (json_int_t)a->epoch, "slot", c->number, "threads", a->how->threads));
+               json_pack("{s:i, s:s, s:s, s:I, s:i, s:i, s:i}", "protocol", WORKER_PROTOCOL, "farm", a->farm, "base",
+                         a->base, "epoch", (json_int_t)a->epoch, "slot", c->number, "threads", a->how->threads, "pack",
+                         a->pack));
 }
 
 static int start(crew *c, err *e)
@@ -186,7 +191,7 @@ void crew_open(agent *a)
     a->slots = a->how->slots;
     a->slot = NEW_N(crew, a->slots);
     for (int i = 0; i < a->slots; i++) {
-        a->slot[i] = (crew){.of = a, .number = i};
+        a->slot[i] = (crew){.of = a, .number = i, .room = 1};
         try_start(&a->slot[i]);
     }
 }
@@ -234,8 +239,7 @@ static void gone(crew *c, int status)
     c->state = CREW_NONE;
     c->start_ns = 0;
     judge(c->of, status, &blame, &code);
-    if (c->task)
-        task_member_lost(c, blame, code, text);
+    task_member_lost(c, NULL, blame, code, text);
 }
 
 void crew_reap(agent *a)
@@ -257,19 +261,23 @@ static double patience(const crew *c)
 
 static void check_silence(crew *c)
 {
-    double silent = (double)(clock_ns() - c->heard_ns) * 1e-9;
+    double most = patience(c);
+    int64_t since = clock_ns() - (int64_t)(most * 1e9);
+    const task *guilty = NULL;
     char text[96];
 
-    if ((c->state != CREW_BUSY && c->state != CREW_STARTING) || silent < patience(c))
+    if (c->state != CREW_BUSY && c->state != CREW_STARTING)
         return;
-    snprintf(text, sizeof text, "the worker gave no sign of life for %.0f s", silent);
+    if (!task_silent(c, since, &guilty) && c->heard_ns > since)
+        return;
+    snprintf(text, sizeof text, "the worker gave no sign of life for %.0f s", most);
     if (c->state == CREW_STARTING) {
         snprintf(c->last_words, sizeof c->last_words, "%s", text);
         kill(-c->pid, SIGKILL);
         return;
     }
     crew_kill(c);
-    task_member_lost(c, "job", "hang", text);
+    task_member_lost(c, guilty, "job", "hang", text);
 }
 
 void crew_tick(agent *a)

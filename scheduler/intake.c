@@ -325,7 +325,7 @@ static int find_checked(const json_t *by_name, const char *name, job_spec *p, er
     TRY(json_get_int(o, "batch", 1, INT32_MAX, &p->batch, e));
     TRY(json_get_int(o, "leaves", 1, 1 << 20, &leaves, e));
     p->leaves = (int)leaves;
-    return 0;
+    return json_opt_text(o, "alike", "", &p->alike, e);
 }
 
 /* Is it a job: of this file, or, for a piece, of the farm it comes to? A path is a file that exists already. */

@@ -67,13 +67,12 @@ void job_let_go(sched *s, int job)
     sched_job *j = &s->job[job];
 
     for (int i = 0; j->node >= 0 && i < s->node[j->node].n; i++)
-        if (s->node[j->node].slot[i].job == job)
-            slot_set(s, j->node, i, s->node[j->node].slot[i].state, -1);
+        slot_leave(s, j->node, i, job);
     if (j->spec.kind == JOB_MERGE && j->gang)
         s->merging = false;
     j->node = -1;
     j->gang = 0;
-    j->slotless = false;
+    j->slotless = j->packed = false;
 }
 
 void job_spec_free(sched_job *j)
@@ -81,6 +80,7 @@ void job_spec_free(sched_job *j)
     free((char *)(uintptr_t)j->spec.name);
     free((char *)(uintptr_t)j->spec.settings);
     free((char *)(uintptr_t)j->spec.owner);
+    free((char *)(uintptr_t)j->spec.alike);
     json_decref((json_t *)(uintptr_t)j->spec.needs);
     free(j->needs);
     j->needs = NULL;
@@ -104,6 +104,7 @@ static void spec_own(sched *s, sched_job *j, const job_spec *from)
     j->spec.name = mem_text(from->name);
     j->spec.settings = canonical(from->settings);
     j->spec.owner = mem_text(from->owner ? from->owner : "");
+    j->spec.alike = mem_text(from->alike ? from->alike : "");
     j->owner = queue_owner(s, j->spec.owner);
     j->since_ms = -1;
     j->spec.needs = json_deep_copy(from->needs);
@@ -181,6 +182,7 @@ int job_submit(sched *s, const sched_event *ev, err *e)
     }
     spec_own(s, &s->job[at], &spec);
     s->job[at].failures = s->job[at].mishaps = 0;
+    s->job[at].alone = false;
     s->job[at].ordered &= ~ORDERED_CANCEL;
     if (changed)
         queue_rebuild(s);
@@ -229,13 +231,15 @@ int job_start(sched *s, const sched_event *ev, err *e)
     return 0;
 }
 
-/* Slots that are there, free, and each named once. */
+/* Slots that are there, free or of its pack, and each named once. */
 static bool own_slots(const sched *s, const sched_event *ev)
 {
     const sched_node *n = ev->node >= 0 ? &s->node[ev->node] : NULL;
 
     for (int r = 0; r < ev->on_n; r++) {
-        if (!n || ev->on[r] < 0 || ev->on[r] >= n->n || n->slot[ev->on[r]].job >= 0)
+        if (!n || ev->on[r] < 0 || ev->on[r] >= n->n)
+            return false;
+        if (n->slot[ev->on[r]].job >= 0 && !(ev->pack && slot_takes(s, ev->node, ev->on[r], &s->job[ev->job])))
             return false;
         for (int k = 0; k < r; k++)
             if (ev->on[k] == ev->on[r])
@@ -257,7 +261,8 @@ static int check_adoption(const sched *s, const sched_event *ev, err *e)
         return err_set(e, ERR_PEER, "%s attempt %d: late, it is %s in attempt %d", j->spec.name, ev->attempt,
                        job_state_name(j->state), j->attempt);
     if (ev->gang < 1 || ev->gang > j->spec.leaves || (ev->gang & (ev->gang - 1)) != 0 ||
-        (ev->on_n != 0 && ev->on_n != ev->gang) || !own_slots(s, ev))
+        (ev->pack && (ev->gang > 1 || !j->spec.alike[0])) || (ev->on_n != 0 && ev->on_n != ev->gang) ||
+        !own_slots(s, ev))
         return err_set(e, ERR_PEER, "%s attempt %d: its gang of %d is none", j->spec.name, ev->attempt, ev->gang);
     return 0;
 }
@@ -273,29 +278,32 @@ int job_adopt(sched *s, const sched_event *ev, err *e)
     j->step = 0;
     j->node = ev->node;
     j->slotless = ev->on_n == 0;
+    j->packed = ev->pack;
     job_set(s, ev->job, JOB_ASSIGNED);
     for (int r = 0; r < ev->on_n; r++)
-        slot_set(s, ev->node, ev->on[r], SLOT_READY, ev->job);
+        slot_take(s, ev->node, ev->on[r], ev->job);
     return 0;
 }
 
-void sched_begin(sched *s, int job, int node, int gang, const int slot[], sched_effects *todo)
+void sched_begin(sched *s, int job, int node, int gang, const int slot[], bool pack, sched_effects *todo)
 {
     sched_job *j = &s->job[job];
-    sched_event ev = {.type = EV_START, .job = job, .attempt = j->attempt + 1, .gang = gang,
+    sched_event ev = {.type = EV_START, .job = job, .attempt = j->attempt + 1, .gang = gang, .pack = pack,
                       .name = node >= 0 ? s->node[node].name : "coordinator"};
     sched_effect *x;
 
     CHECK(job_start(s, &ev, NULL) == 0);
     sched_record(todo, &ev);
     j->node = node;
+    j->packed = pack;
     j->last_gang = gang;
     j->began_ms = s->now_ms;
     j->began_step = -1;
     x = sched_do(todo, node >= 0 ? DO_START : DO_MERGE, job, j);
+    x->pack = pack;
     for (int r = 0; node >= 0 && r < gang; r++) {
         x->slot[r] = slot[r];
-        slot_set(s, node, slot[r], SLOT_READY, job);
+        slot_take(s, node, slot[r], job);
     }
 }
 
@@ -353,7 +361,7 @@ static void remember_place(sched *s, int job)
         return;
     j->last_node = j->node;
     for (int i = 0; i < s->node[j->node].n; i++)
-        if (s->node[j->node].slot[i].job == job)
+        if (slot_holds(&s->node[j->node], i, job))
             j->last_slot = i;
 }
 
@@ -361,6 +369,11 @@ static void sentence(sched_job *j, const sched_event *ev)
 {
     free(j->why);
     j->why = mem_text(ev->text ? ev->text : ev->code ? ev->code : "no reason given");
+}
+
+static bool nobodys_alone(const sched_event *ev)
+{
+    return ev->code && (strcmp(ev->code, FAILED_PACK) == 0 || strcmp(ev->code, FAILED_BUSY) == 0);
 }
 
 /* ev->verdict is set: what follows is the same now and when the journal is read again. One that was cancelled or put on
@@ -374,12 +387,13 @@ int job_failed(sched *s, const sched_event *ev, err *e)
     j = &s->job[ev->job];
     unwanted = !sched_running(j);
     remember_place(s, ev->job);
-    if (!unwanted && j->node >= 0 && ev->blame != BLAME_STORE && ev->blame != BLAME_SETTINGS)
+    if (!unwanted && j->node >= 0 && ev->blame != BLAME_STORE && ev->blame != BLAME_SETTINGS && !nobodys_alone(ev))
         node_struck(s, j->node, ev->job);
     job_let_go(s, ev->job);
     if (unwanted)
         return 0;
     sentence(j, ev);
+    j->alone |= nobodys_alone(ev);
     if (own_fault(ev->blame))
         j->failures++;
     else

@@ -6,20 +6,22 @@
  * never sent: who does not know it is not understood, and what was altered or repeated ends the connection.
  *
  * agent -> coordinator
- *   HELLO    {protocol: 2, node, pid, slots, cores, memory, epoch, running: [{job, attempt, gang, slots: [...]}]}
+ *   HELLO    {protocol: 2, node, pid, slots, cores, memory, epoch, running: [{job, attempt, gang, pack?, slots: [...]}]}
  *            first. epoch: the last one obeyed, 0: none yet. running: what it still works at, from before; slots empty:
  *            only its answer is still to be said
  *   BEAT     {}                                                      each second
- *   SLOT     {slot, state: "warming"|"ready"|"down", text?}          at every change
+ *   SLOT     {slot, state: "warming"|"ready"|"down", pack?, text?}   at every change; pack: trainings at once
  *   PROGRESS {job, attempt, phase, step, steps, loss?, seconds}      first one: the order is accepted
  *   DONE     {job, attempt, sha256, bytes, seconds, summary}         published: out/NAME.h5 is there
  *   FAILED   {job, attempt, blame, retry, code, text, step}          also: the order is refused
  *   STOPPED  {job, attempt, step?}                                   step: of the checkpoint on the disk, with keep
  *   LOG      {slot, text}
  * coordinator -> agent
- *   WELCOME  {farm, base, epoch}                                     an epoch lower than obeyed before is left at once
+ *   WELCOME  {farm, base, epoch, pack?}                              an epoch lower than obeyed before is left at once; pack:
+ *                                                                    trainings that a worker may hold at once, 1 without it
  *   BEAT     {}                                                      for each BEAT
- *   RUN      {job, attempt, name, settings, leaves, slots: [...]}    rank r on slots[r]
+ *   RUN      {job, attempt, name, settings, leaves, slots: [...], pack?: bool}
+ *                                                                    rank r on slots[r]; pack: beside others, on one slot
  *   HALT     {job, attempt, why, keep?: bool}                        keep: its checkpoint is on the disk before the answer
  *   END      {now?: bool}                                            what runs is halted and kept, or not even that; then
  *                                                                    the agent leaves

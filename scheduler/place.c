@@ -1,5 +1,5 @@
-/* Who starts where. One number decides: the share s = free slots per waiting training. Below 1 each gets one slot (the
- * place for packs: several trainings on one slot); from 1 on a gang of the largest power of two within the share.
+/* Who starts where. One number decides: the share s = free slots per waiting training. Below 1 each gets one slot, or up to
+ * 1/s of one class share one, as a pack; from 1 on a gang of the largest power of two within the share.
  * Widening a gang that runs belongs here too, after the loop, once workers can be resized. */
 #include "scheduler/sched_impl.h"
 
@@ -55,15 +55,54 @@ static void choose_slots(const sched_node *n, int shun, int gang, int slot[])
                 slot[k++] = i;
 }
 
+/* How many share a slot, where the settings are of one class: no more than brings all that wait into the free slots. Who
+ * comes when no slot is free takes a place in a pack that has one left. */
+static int place_pack(const sched *s, const sched_job *j, int waiting)
+{
+    int slots = s->ready + s->warming, most = s->how.pack_max;
+
+    if (j->spec.priority == PRIORITY_URGENT || !j->spec.alike[0] || j->alone || most < 2)
+        return 1;
+    if (slots > 0 && waiting / slots < most)
+        most = waiting / slots;
+    return most > 1 ? most : 1;
+}
+
+static int members(const sched_node *n, int i) { return n->slot[i].mates + 1; }
+
+/* The pack with the fewest that has a place for it. */
+static bool join(sched *s, int job, int most, sched_effects *todo)
+{
+    int node = -1, slot = 0;
+
+    for (int n = 0; n < s->nodes; n++)
+        for (int i = 0; node_takes(&s->node[n]) && i < s->node[n].n; i++) {
+            const sched_node *at = &s->node[n];
+            if (at->slot[i].state == SLOT_READY && slot_takes(s, n, i, &s->job[job]) && members(at, i) < most &&
+                members(at, i) < at->slot[i].room && (node < 0 || members(at, i) < members(&s->node[node], slot))) {
+                node = n;
+                slot = i;
+            }
+        }
+    if (node < 0)
+        return false;
+    queue_pop(s);
+    sched_begin(s, job, node, 1, &slot, true, todo);
+    return true;
+}
+
 /* False: it waits for workers that are warming up, or for others to end. */
 static bool start_training(sched *s, int job, sched_effects *todo)
 {
     sched_job *j = &s->job[job];
-    int waiting = 0, slot[GANG_MOST], node = -1, gang;
+    int waiting = 0, slot[GANG_MOST], node = -1, gang, pack;
     bool later = false;
 
     for (int p = 0; p <= (int)j->spec.priority; p++)
         waiting += s->waiting[p];
+    pack = place_pack(s, j, waiting);
+    if (pack > 1 && join(s, job, pack, todo))
+        return true;
     gang = place_gang(j, s->how.gang_max, s->ready + s->warming, waiting);
     for (; gang > 0 && (node = snuggest(s, j, gang, &later)) < 0 && !later; gang /= 2)
         ;
@@ -71,7 +110,7 @@ static bool start_training(sched *s, int job, sched_effects *todo)
         return false;
     choose_slots(&s->node[node], node == j->last_node ? j->last_slot : -1, gang, slot);
     queue_pop(s);
-    sched_begin(s, job, node, gang, slot, todo);
+    sched_begin(s, job, node, gang, slot, pack > 1 && gang == 1 && s->node[node].slot[slot[0]].room > 1, todo);
     return true;
 }
 
@@ -81,7 +120,7 @@ static void start_merge(sched *s, sched_effects *todo)
     for (int m = 0; m < s->merges && !s->merging; m++) {
         const sched_job *j = &s->job[s->merge[m]];
         if (j->state == JOB_QUEUED && !j->blocked)
-            sched_begin(s, s->merge[m], -1, 1, NULL, todo);
+            sched_begin(s, s->merge[m], -1, 1, NULL, false, todo);
     }
 }
 
@@ -92,6 +131,6 @@ void sched_place(sched *s, sched_effects *todo)
     if (!s->open)
         return;
     start_merge(s, todo);
-    while (s->ready > 0 && (job = queue_top(s)) >= 0 && start_training(s, job, todo))
+    while ((s->ready > 0 || s->how.pack_max > 1) && (job = queue_top(s)) >= 0 && start_training(s, job, todo))
         ;
 }

@@ -67,6 +67,9 @@ static int pow2_floor(int64_t n)
     return p;
 }
 
+/* On CPUs, which are all that workers train on, threads of their own gain as much (tests/bench/pack.csv). */
+int prepare_pack_max(const farmfile *f) { return f->limits.pack_max == CFG_WORD ? 1 : (int)f->limits.pack_max; }
+
 /* In the document, which lives as long as the farm. */
 static const sched_share *shares_of(const farmfile *f)
 {
@@ -79,8 +82,8 @@ static const sched_share *shares_of(const farmfile *f)
 
 static int open_ledger(prepared *p, err *e)
 {
-    sched_options how = {.gang_max = pow2_floor(p->f->limits.gang_max), .backoff_ms = backoff(), .share = shares_of(p->f),
-                         .shares = (int)p->f->share_count};
+    sched_options how = {.gang_max = pow2_floor(p->f->limits.gang_max), .pack_max = prepare_pack_max(p->f),
+                         .backoff_ms = backoff(), .share = shares_of(p->f), .shares = (int)p->f->share_count};
 
     how.hold_ms = 2 * how.backoff_ms;
     return ledger_open(&p->l, p->f->dir, how, e);

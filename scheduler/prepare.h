@@ -18,6 +18,8 @@ typedef struct {
 int prepare_read(prepared *p, const char *path, int workers, err *e);
 /* Opens the ledger and finds what has changed. */
 int prepare_compare(prepared *p, bool retry, err *e);
+/* Trainings that a worker may hold at once: what limits.pack_max comes to here. */
+int prepare_pack_max(const farmfile *f);
 /* Is there anything a worker or a merge could do, or an order to be carried out? */
 bool prepare_needed(const prepared *p);
 /* Asks the worker program whether all that is new can be trained; its mistakes go to our standard error. */

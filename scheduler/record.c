@@ -49,6 +49,8 @@ json_t *sched_write_spec(const job_spec *p)
         json_object_set_new(o, "owner", json_string(p->owner));
     if (p->added)
         json_object_set_new(o, "added", json_true());
+    if (p->alike && *p->alike)
+        json_object_set_new(o, "alike", json_string(p->alike));
     return o;
 }
 
@@ -94,6 +96,8 @@ static json_t *job_json(const sched_job *j)
     json_object_set_new(o, "mishaps", json_integer(j->mishaps));
     if (j->why)
         json_object_set_new(o, "why", json_string(j->why));
+    if (j->alone)
+        json_object_set_new(o, "alone", json_true());
     if (j->ordered)
         json_object_set_new(o, "ordered", json_integer(j->ordered));
     if (j->state == JOB_DONE) {
@@ -165,6 +169,7 @@ int sched_read_spec(job_spec *p, json_t *o, err *e)
     TRY(json_opt_bool(o, "hold", false, &p->hold, e));
     TRY(json_opt_text(o, "owner", "", &p->owner, e));
     TRY(json_opt_bool(o, "added", false, &p->added, e));
+    TRY(json_opt_text(o, "alike", "", &p->alike, e));
     p->needs = json_object_get(o, "needs");
     if (p->needs && !json_is_array(p->needs))
         return err_set(e, ERR_INPUT, "needs: no list");
@@ -273,6 +278,7 @@ static int restore_fields(sched *s, int at, const json_t *o, err *e)
     TRY(json_opt_int(o, "bytes", 0, INT64_MAX, 0, &j->bytes, e));
     TRY(json_opt_real(o, "seconds", 0, &j->seconds, e));
     TRY(json_opt_int(o, "ordered", 0, INT32_MAX, 0, &ordered, e));
+    TRY(json_opt_bool(o, "alone", false, &j->alone, e));
     j->ordered = (int)ordered;
     if (state == JOB_DONE && !str_copy(j->sha256, sizeof j->sha256, sha))
         return err_set(e, ERR_INPUT, "sha256: %s", sha);

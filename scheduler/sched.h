@@ -3,7 +3,8 @@
 /* The farm as a value. sched_step() alone changes it: no clock, no network, no disk. What an event makes necessary
  * comes back in two lists: records, to be made durable first, and effects, to be carried out after that.
  *
- * Promises. A refused event changes nothing. A gang is whole or absent, and on one node. A slot has one master. The
+ * Promises. A refused event changes nothing. A gang is whole or absent, and on one node. A slot has one master, or
+ * a pack: several trainings whose settings are of one class, none of them urgent, none of them a gang. The
  * records of a farm, replayed, give the same farm. Every accepted job ends: done, quarantined, rejected or cancelled,
  * as long as slots are up. (job, attempt) names one try; what carries an older attempt is refused as late. A try that
  * outlives the coordinator goes on under the next one (ADOPT).
@@ -21,7 +22,12 @@
 #include "cluster/base/hash.h"
 #include "cluster/base/json.h"
 
-enum { GANG_MOST = 64, MISHAPS_MOST = 20, SLOTS_MOST = 1024 };
+enum { GANG_MOST = 64, PACK_MOST = 64, MISHAPS_MOST = 20, SLOTS_MOST = 1024 };
+
+/* Codes of failures that are nobody's alone: a worker died of one of several, it is not known of which; or it did not take
+ * one beside the others. Who failed so is tried again alone. */
+#define FAILED_PACK "pack"
+#define FAILED_BUSY "busy"
 
 typedef enum {
     JOB_QUEUED, JOB_ASSIGNED, JOB_LOADING, JOB_TRAINING, JOB_PUBLISHING, JOB_RETRY_WAIT, JOB_HOLD,
@@ -46,6 +52,7 @@ typedef struct {
     bool hold;                 /* not before it is released */
     const char *owner;         /* whose it is, for fair shares; NULL or "": nobody's in particular */
     bool added;                /* by `cfarm add`: the farm file need not name it */
+    const char *alike;         /* trainings with the same word here can share a worker (worker.h, rule 10); NULL or "": alone */
 } job_spec;
 
 /* What a command has decided about a job stands until another command; the farm file decides the rest. */
@@ -62,12 +69,14 @@ typedef struct {
     double seconds;
     char *why;                 /* the last failure, one sentence; NULL: none */
     int ordered;               /* ORDERED_ bits */
+    bool alone;                /* something went wrong while it shared a worker: it never does again */
 
     int *needs;                /* as job numbers. From here on nothing is in the journal */
     bool blocked;              /* something it needs is not done */
     int *wanted_by, wanted_n;  /* jobs that need this one */
     int64_t wake_ms;           /* in RETRY_WAIT and HOLD */
     int node, gang;            /* where it holds slots; -1, 0: nowhere */
+    bool packed;               /* it shares its slot, or would */
     bool slotless;             /* taken over when it had given them back: only its answer is still to come */
     int last_node, last_slot;  /* where it failed last: another place is tried first */
     int64_t step;
@@ -90,7 +99,12 @@ typedef struct {
     int strike[3], strikes;    /* the concepts */
     char *name;                /* NULL: gone */
     int n;
-    struct { slot_state state; int job; } *slot; /* job -1: free */
+    struct {
+        slot_state state;
+        int job;               /* -1: free */
+        int room;              /* trainings that its worker may hold at once */
+        int mates, mate[PACK_MOST - 1]; /* of a pack: those beside job */
+    } *slot;
 } sched_node;
 
 /* Whose concepts these are, and how much of the farm they have had. */
@@ -114,6 +128,7 @@ typedef struct {
     int job, attempt;
     int node, slot;            /* NODE_LOST, SLOT; NODE_UP answers in sched_effects.node */
     slot_state becomes;        /* SLOT */
+    int room;                  /* SLOT: trainings at once; 0 and 1: one */
     int slots;                 /* NODE_UP */
     const char *name;          /* NODE_UP, START (the node's); EPOCH: "host pid" */
     int64_t epoch;             /* EPOCH */
@@ -121,6 +136,7 @@ typedef struct {
     bool ordered;              /* CANCEL, RELEASE: by a command, not by the farm file */
     job_priority priority;     /* PRIORITY */
     int gang;                  /* START, ADOPT */
+    bool pack;                 /* START, ADOPT: it shares its slot. Not in the journal */
     const int *on;             /* ADOPT: [on_n] rank r on slot on[r] of `node`; none: it has given them back */
     int on_n;
     const char *sha256;        /* DONE */
@@ -140,6 +156,7 @@ typedef enum { DO_START, DO_STOP, DO_MERGE } sched_effect_type;
 typedef struct {
     sched_effect_type type;
     int job, attempt, node, gang;
+    bool pack;                 /* START: beside others */
     int slot[GANG_MOST];       /* START: rank r on slot[r] */
 } sched_effect;
 
@@ -155,7 +172,7 @@ void sched_effects_free(sched_effects *todo);
 
 typedef struct { const char *owner; double weight; } sched_share;
 typedef struct {
-    int gang_max;
+    int gang_max, pack_max;      /* 0 and 1: no packs */
     const sched_share *share;    /* borrowed; owners not named weigh 1 */
     int shares;
     int64_t backoff_ms, hold_ms; /* first wait after a failure, doubled each time up to 5 min; wait for a full disk */

@@ -35,10 +35,14 @@ int job_priority_set(sched *s, const sched_event *ev, err *e);
 int job_stopped(sched *s, const sched_event *ev, err *e);
 int job_progress(sched *s, const sched_event *ev, err *e);
 /* For place.c: START is an event that the farm itself makes. node -1: a merge. */
-void sched_begin(sched *s, int job, int node, int gang, const int slot[], sched_effects *todo);
+void sched_begin(sched *s, int job, int node, int gang, const int slot[], bool pack, sched_effects *todo);
 
 /* slots.c */
 void slot_set(sched *s, int node, int i, slot_state state, int job);        /* job -1: free */
+bool slot_takes(const sched *s, int node, int i, const sched_job *j);       /* it is a pack of j's class */
+void slot_take(sched *s, int node, int i, int job);                         /* a free one, or one that takes it */
+bool slot_holds(const sched_node *n, int i, int job);
+void slot_leave(sched *s, int node, int i, int job);                        /* nothing where it is not */
 int slot_becomes(sched *s, const sched_event *ev, err *e);
 void node_struck(sched *s, int node, int job);                            /* job has failed there */
 void node_praised(sched *s, int node);                                    /* one has ended well there */

@@ -53,6 +53,20 @@ static const char *state_in(const ledger *l, const char *name)
     return at < 0 ? "new" : l->s->job[at].state < JOB_DONE ? "to do" : job_state_name(l->s->job[at].state);
 }
 
+/* How many share a worker, and why. */
+static void show_packs(const farmfile *f)
+{
+    int most = prepare_pack_max(f);
+
+    if (most > 1)
+        printf("packs: while more concepts wait than workers are free, up to %d of one class share a worker (pack_max: %d)\n",
+               most, most);
+    else if (f->limits.pack_max == CFG_WORD)
+        printf("packs: none (pack_max: auto; on CPUs a worker of one thread for each core gains as much)\n");
+    else
+        printf("packs: none (pack_max: 1)\n");
+}
+
 static void show_plan(const prepared *p)
 {
     size_t left = 0;
@@ -66,6 +80,7 @@ static void show_plan(const prepared *p)
     for (size_t i = 0; i < p->f->merge_count; i++)
         printf("%-20s merge of %zu, %s\n", p->f->merges[i].name, p->f->merges[i].of.n,
                state_in(p->l, p->f->merges[i].name));
+    show_packs(p->f);
     printf("farm %s in %s: %zu concepts, %zu to train, %zu merges\n", p->f->name, p->f->dir, p->f->concept_count, left,
            p->f->merge_count);
 }

@@ -1,5 +1,6 @@
-/* Nodes come and go with their slots; a slot is warming up, ready or down, and has one master or none. */
+/* Nodes come and go with their slots; a slot is warming up, ready or down, and has one master, a pack, or none. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "cluster/base/mem.h"
 #include "scheduler/sched_impl.h"
@@ -22,6 +23,53 @@ void slot_set(sched *s, int node, int i, slot_state state, int job)
     n->slot[i].state = state;
     n->slot[i].job = job;
     tally(s, n, i, 1);
+}
+
+/* ---- packs ----------------------------------------------------------------------------------------------------- */
+
+bool slot_takes(const sched *s, int node, int i, const sched_job *j)
+{
+    const sched_node *n = &s->node[node];
+    const sched_job *first = n->slot[i].job >= 0 ? &s->job[n->slot[i].job] : NULL;
+
+    return first && first->packed && n->slot[i].mates < PACK_MOST - 1 && j->spec.alike[0] &&
+           strcmp(first->spec.alike, j->spec.alike) == 0;
+}
+
+void slot_take(sched *s, int node, int i, int job)
+{
+    sched_node *n = &s->node[node];
+
+    if (n->slot[i].job < 0)
+        slot_set(s, node, i, SLOT_READY, job);
+    else
+        n->slot[i].mate[n->slot[i].mates++] = job;
+}
+
+/* Which of its mates it is; its first one: -1; not there: -2. */
+static int seat(const sched_node *n, int i, int job)
+{
+    if (n->slot[i].job == job)
+        return -1;
+    for (int k = 0; k < n->slot[i].mates; k++)
+        if (n->slot[i].mate[k] == job)
+            return k;
+    return -2;
+}
+
+bool slot_holds(const sched_node *n, int i, int job) { return seat(n, i, job) != -2; }
+
+void slot_leave(sched *s, int node, int i, int job)
+{
+    sched_node *n = &s->node[node];
+    int at = seat(n, i, job), last = n->slot[i].mates - 1;
+
+    if (at == -1 && last < 0)
+        slot_set(s, node, i, n->slot[i].state, -1);
+    else if (at == -1)
+        n->slot[i].job = n->slot[i].mate[n->slot[i].mates = last];
+    else if (at >= 0)
+        n->slot[i].mate[at] = n->slot[i].mate[n->slot[i].mates = last];
 }
 
 /* ---- nodes that fail whatever they are given ------------------------------------------------------------------- */
@@ -148,8 +196,8 @@ static int check_node(const sched *s, const sched_event *ev, err *e)
 /* What ran there failed, by no fault of its own: records like any other failure. */
 static void lose_jobs(sched *s, const sched_event *ev, sched_effects *todo)
 {
-    for (int i = 0; i < s->node[ev->node].n; i++) {
-        int job = s->node[ev->node].slot[i].job;
+    for (int i = 0, job; i < s->node[ev->node].n; i += job < 0) {
+        job = s->node[ev->node].slot[i].job;
         sched_event lost = {.type = EV_FAILED, .now_ms = ev->now_ms, .job = job, .blame = BLAME_NODE, .retry = true,
                             .code = "node-lost", .text = "its node is gone"};
         if (job < 0)
@@ -194,5 +242,6 @@ int slot_becomes(sched *s, const sched_event *ev, err *e)
     if (ev->slot < 0 || ev->slot >= s->node[ev->node].n || ev->becomes < 0 || ev->becomes >= SLOT_STATES)
         return err_set(e, ERR_INPUT, "node %d has no slot %d", ev->node, ev->slot);
     slot_set(s, ev->node, ev->slot, ev->becomes, s->node[ev->node].slot[ev->slot].job);
+    s->node[ev->node].slot[ev->slot].room = ev->room;
     return 0;
 }

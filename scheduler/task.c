@@ -22,6 +22,21 @@ static const char SHARED[] = "/dev/shm";
 
 static const int64_t HALT_PATIENCE = 10000000000;
 
+/* As which rank this worker is at it; -1: not at all. */
+static int rank_at(const task *t, const crew *c)
+{
+    for (int r = 0; r < t->size; r++)
+        if (t->at[r] && t->slot[r] == c->number)
+            return r;
+    return -1;
+}
+
+static void take_away(task *t, int rank, crew *c)
+{
+    t->at[rank] = false;
+    c->tasks--;
+}
+
 /* ---- answers -------------------------------------------------------------------------------------------------- */
 
 static json_t *about(const task *t) { return json_pack("{s:i, s:i}", "job", t->job, "attempt", t->attempt); }
@@ -41,12 +56,12 @@ static void let_go(agent *a, task *t)
 {
     for (int r = 0; r < t->size; r++) {
         crew *c = &a->slot[t->slot[r]];
-        if (c->task != t)
+        if (!t->at[r])
             continue;
-        c->task = NULL;
+        take_away(t, r, c);
         if (!t->done[r])
             crew_kill(c);
-        else if (c->state == CREW_BUSY)
+        else if (c->state == CREW_BUSY && c->tasks == 0)
             c->state = CREW_IDLE;
     }
     fs_discard(t->aside);
@@ -147,6 +162,11 @@ static void task_publish(agent *a, task *t)
 
 /* ---- orders --------------------------------------------------------------------------------------------------- */
 
+static bool takes(const crew *c, const task *t)
+{
+    return c->state == CREW_IDLE || (c->state == CREW_BUSY && t->pack && c->pack && c->tasks < c->room);
+}
+
 static int read_slots(agent *a, task *t, const json_t *order, err *e)
 {
     const json_t *slots = json_object_get(order, "slots");
@@ -156,7 +176,7 @@ static int read_slots(agent *a, task *t, const json_t *order, err *e)
         return err_set(e, ERR_PEER, "an order for %d slots", t->size);
     for (int r = 0; r < t->size; r++) {
         int64_t i = json_integer_value(json_array_get(slots, (size_t)r));
-        if (i < 0 || i >= a->slots || a->slot[i].state != CREW_IDLE)
+        if (i < 0 || i >= a->slots || !takes(&a->slot[i], t))
             return err_set(e, ERR_PEER, "slot %lld is not free", (long long)i);
         t->slot[r] = (int)i;
     }
@@ -169,6 +189,7 @@ static int prepare(agent *a, task *t, const json_t *order, err *e)
 
     TRY(json_get_text(order, "name", &name, e));
     t->name = mem_text(name);
+    t->pack = json_is_true(json_object_get(order, "pack"));
     TRY(read_slots(a, t, order, e));
     TRY(publish_aside(t->aside, a->farm, name, t->attempt, e));
     t->shelf = shelf_take(a, name);
@@ -192,10 +213,15 @@ static void start_rank(agent *a, task *t, int rank, const json_t *order)
         json_object_set_new(o, "out", json_string(t->aside));
         shelf_describe(a, t->shelf, o);
     }
+    if (t->pack)
+        json_object_set_new(o, "pack", json_true());
+    if (c->state == CREW_IDLE) {
+        c->pack = t->pack;
+        c->longest = 0;
+    }
     c->state = CREW_BUSY;
-    c->task = t;
-    c->rank = rank;
-    c->longest = 0;
+    c->tasks++;
+    t->at[rank] = true;
     c->heard_ns = clock_ns();
     crew_order(c, WORKER_START, o);
 }
@@ -282,6 +308,8 @@ json_t *task_list(const agent *a)
         for (int r = 0; r < t->size; r++)
             json_array_append_new(slots, json_integer(t->slot[r]));
         json_object_set_new(o, "gang", json_integer(t->gang));
+        if (t->pack)
+            json_object_set_new(o, "pack", json_true());
         json_object_set_new(o, "slots", slots); /* none: its answer waits to be said */
         json_array_append_new(all, o);
     }
@@ -294,13 +322,23 @@ void task_leave(agent *a)
         halt(a, t, true, "the node leaves");
 }
 
+/* Its worker has others, who shall not end for it: it answers as soon as the pack comes to it. */
+static bool has_company(const agent *a, const task *t)
+{
+    if (t->pack)
+        for (const task *other = a->tasks; other; other = other->next)
+            if (other != t && !other->halting && t->size > 0 && rank_at(other, &a->slot[t->slot[0]]) >= 0)
+                return true;
+    return false;
+}
+
 void task_tick(agent *a)
 {
     for (task *t = a->tasks, *next; t; t = next) {
         next = t->next;
         if (t->said)
             task_settle(a, t);
-        else if (t->halting && clock_ns() > t->halt_ns)
+        else if (t->halting && clock_ns() > t->halt_ns && !has_company(a, t))
             task_stopped(a, t);
     }
 }
@@ -317,13 +355,16 @@ static void on_progress(crew *c, task *t, const json_t *body)
 {
     double seconds = json_number_value(json_object_get(body, "seconds"));
     int64_t step = json_integer_value(json_object_get(body, "step"));
+    const char *phase = json_string_value(json_object_get(body, "phase"));
+    bool due = phase && strcmp(phase, "training") == 0 && step < json_integer_value(json_object_get(body, "steps"));
     json_t *o;
 
     if (seconds > c->longest)
         c->longest = seconds;
-    if (c->rank != 0)
+    if (rank_at(t, c) != 0)
         return;
     t->step = step;
+    t->heard_ns = due ? clock_ns() : 0;
     o = json_deep_copy(body);
     agent_tell(c->of, LINK_PROGRESS, o);
 }
@@ -335,7 +376,7 @@ static void on_failed(crew *c, task *t, const json_t *body)
     const char *text = json_string_value(json_object_get(body, "text"));
     bool known = blame && job_blame_find(blame) >= 0;
 
-    t->done[c->rank] = true;
+    t->done[rank_at(t, c)] = true;
     task_fail(c->of, t, known ? blame : "node", !json_is_false(json_object_get(body, "retry")), code ? code : "",
               text ? text : "the worker gave no reason");
 }
@@ -343,12 +384,14 @@ static void on_failed(crew *c, task *t, const json_t *body)
 /* A rank has answered with DONE or STOPPED; the last one's answer is the gang's. */
 static void on_answer(crew *c, task *t, int type, const json_t *body)
 {
-    if (t->done[c->rank])
+    int rank = rank_at(t, c);
+
+    if (t->done[rank])
         return;
-    t->done[c->rank] = true;
+    t->done[rank] = true;
     t->answered++;
     t->dones += type == WORKER_DONE;
-    if (type == WORKER_DONE && c->rank == 0)
+    if (type == WORKER_DONE && rank == 0)
         t->result = json_deep_copy(body);
     if (t->answered < t->size)
         return;
@@ -365,30 +408,59 @@ void task_frame(crew *c, int type, const json_t *body)
 {
     task *t = find(c->of, body);
 
-    if (!t || c->task != t)
+    if (!t || rank_at(t, c) < 0)
         return;
     if (type == WORKER_PROGRESS)
         on_progress(c, t, body);
     else if (type == WORKER_FAILED)
         on_failed(c, t, body);
-    else if (type == WORKER_CHECKPOINT && t->shelf && c->rank == 0)
+    else if (type == WORKER_CHECKPOINT && t->shelf && rank_at(t, c) == 0)
         shelf_told(t->shelf, body);
     else if (type == WORKER_DONE || type == WORKER_STOPPED)
         on_answer(c, t, type, body);
 }
 
-/* It may have answered already and died afterwards: then only the slot is lost. */
-void task_member_lost(crew *c, const char *blame, const char *code, const char *text)
+bool task_silent(const crew *c, int64_t since_ns, const task **one)
 {
-    task *t = c->task;
+    int n = 0;
 
-    if (!t)
-        return;
-    c->task = NULL;
-    if (t->done[c->rank])
+    for (const task *t = c->of->tasks; t; t = t->next)
+        if (t->pack && rank_at(t, c) >= 0 && t->heard_ns > 0 && t->heard_ns < since_ns) {
+            *one = t;
+            n++;
+        }
+    if (n != 1)
+        *one = NULL;
+    return n > 0;
+}
+
+/* It may have answered already and died afterwards: then only the slot is lost. */
+static void task_lost(crew *c, task *t, const char *blame, const char *code, const char *text)
+{
+    int rank = rank_at(t, c);
+
+    take_away(t, rank, c);
+    if (t->done[rank])
         return;
     if (t->halting)
         task_stopped(c->of, t);
     else
         task_fail(c->of, t, blame, true, code, text);
+}
+
+void task_member_lost(crew *c, const task *guilty, const char *blame, const char *code, const char *text)
+{
+    int n = c->tasks;
+    char shared[300];
+
+    snprintf(shared, sizeof shared, "it shared a worker with %d others: %s; it is tried again alone", n - 1, text);
+    for (task *t = c->of->tasks, *next; t; t = next) {
+        next = t->next;
+        if (rank_at(t, c) < 0)
+            continue;
+        if (n == 1 || t == guilty)
+            task_lost(c, t, blame, code, text);
+        else
+            task_lost(c, t, "node", FAILED_PACK, shared);
+    }
 }

@@ -202,13 +202,6 @@ static void prepare_or_tell(host *h, const train_options *o)
 
 /* ---- coordinator and agents ----------------------------------------------------------------------------------- */
 
-/* Settings that are understood and do nothing yet are not passed over in silence. */
-static void tell_ignored(logger *log, const farmfile *f)
-{
-    if (f->limits.pack_max > 1)
-        log_event(log, "without-effect", TEXT("setting", "limits.pack_max"));
-}
-
 static int coordinate(host *h)
 {
     coordinator_options o = {.l = h->p.l, .name = h->p.f->name, .base = h->p.f->base, .listen = h->listen,
@@ -223,7 +216,6 @@ static int coordinate(host *h)
         fprintf(stderr, "cfarm: %s\n", e.text);
         return FARM_BROKEN;
     }
-    tell_ignored(o.log, h->p.f);
     status = coordinator_run(&o);
     log_close(o.log);
     return status;

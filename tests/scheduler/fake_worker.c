@@ -6,6 +6,7 @@
  *          times: 1,            only in so many first attempts; without it in all
  *          rank: 1,             only this rank of a gang; without it the first
  *          says: 5}             tells the log when this step and its checkpoint are done
+ *   alike: one                  the class of its settings
  *
  * The result depends on the settings alone, not on gang or attempt: as the real one's should. A checkpoint is a line
  * with its step and a checksum over step and settings, written after each step. FAKE_LOAD=exit ends it at LOAD. */
@@ -20,18 +21,23 @@
 
 #include "cluster/base/fs.h"
 #include "cluster/base/hash.h"
+#include "cluster/base/mem.h"
 #include "cluster/base/str.h"
 #include "cluster/wire/wire.h"
 #include "cluster/wire/worker.h"
 #include "configs/farmfile.h"
 
-typedef struct {
+typedef struct training {
     wire *w;
     json_int_t job, attempt, rank, size;
+    json_t *order;
     const json_t *fake;
+    char *settings;
     atomic_int *meet;
-    bool stop, keep;
+    bool stop, keep, packed;
+    int steps, step;         /* step: finished ones */
     int place;               /* of the next checkpoint */
+    struct training *next;
 } training;
 
 static void say(wire *w, int type, json_t *body)
@@ -54,6 +60,14 @@ static void say_failed(const training *t, const char *blame, bool retry, const c
     json_object_update_new(o, json_pack("{s:s, s:b, s:s, s:s}", "blame", blame, "retry", retry, "code", "fake", "text",
                                         text));
     say(t->w, WORKER_FAILED, o);
+}
+
+/* The class of its settings. */
+static const char *alike_of(const json_t *settings)
+{
+    const char *word = json_string_value(json_object_get(settings, "alike"));
+
+    return word ? word : "one";
 }
 
 /* True: it has failed politely. */
@@ -204,39 +218,107 @@ static void write_result(const training *t, const char *out, const char *setting
     say(t->w, WORKER_DONE, o);
 }
 
-static void train(training *t, const json_t *order)
+/* What remains of the order while it is under way. */
+static void begin(training *t, const json_t *order)
 {
-    const json_t *settings = json_object_get(order, "settings");
-    char *text = json_dumps(settings, JSON_SORT_KEYS);
-    int steps = (int)number(settings, "steps", 5), at = (int)number(t->fake, "at", -1);
-    bool mine = number(t->fake, "rank", 0) == t->rank && t->attempt <= number(t->fake, "times", 1000);
-    bool failed = false;
-    int began = go_on(t, order, text);
+    const json_t *settings;
 
-    for (int k = 1; k <= steps && !failed && !t->stop; k++) {
-        json_t *o = about(t);
-        if (k <= began) /* only rank 0 of a gang knows; the others are soon there */
-            continue;
-        usleep((useconds_t)number(t->fake, "step_ms", 1) * 1000);
-        failed = mine && k == at && misbehave(t);
-        meet_gang(t, k);
-        json_object_update_new(o, json_pack("{s:s, s:i, s:i, s:f, s:f}", "phase", "training", "step", k, "steps", steps,
-                                            "loss", 1.0 / k, "seconds", 0.01));
-        if (!failed)
-            say(t->w, WORKER_PROGRESS, o);
+    t->order = json_deep_copy(order);
+    settings = json_object_get(t->order, "settings");
+    t->fake = json_object_get(settings, "fake");
+    t->settings = json_dumps(settings, JSON_SORT_KEYS);
+    t->steps = (int)number(settings, "steps", 5);
+    t->step = go_on(t, order, t->settings); /* only rank 0 of a gang knows; the others are soon there */
+}
+
+static void end(training *t)
+{
+    json_decref(t->order);
+    free(t->settings);
+}
+
+/* False: that was all, and it has answered. */
+static bool step(training *t)
+{
+    bool mine = number(t->fake, "rank", 0) == t->rank && t->attempt <= number(t->fake, "times", 1000);
+    json_t *o;
+
+    if (t->stop || t->step == t->steps) {
+        if (t->stop)
+            say(t->w, WORKER_STOPPED, about(t));
         else
-            json_decref(o);
-        look_for_stop(t);
-        if (!failed && t->rank == 0 && k < steps)
-            keep(t, order, k, text);
-        if (t->rank == 0 && k == number(t->fake, "says", -1))
-            say_line(t, "%s is at step %d", json_string_value(json_object_get(order, "name")), k);
+            write_result(t, json_string_value(json_object_get(t->order, "out")), t->settings);
+        return false;
     }
-    if (t->stop)
-        say(t->w, WORKER_STOPPED, about(t));
-    else if (!failed)
-        write_result(t, json_string_value(json_object_get(order, "out")), text);
-    free(text);
+    t->step++;
+    usleep((useconds_t)number(t->fake, "step_ms", 1) * 1000);
+    if (mine && t->step == (int)number(t->fake, "at", -1) && misbehave(t))
+        return false;
+    meet_gang(t, t->step);
+    o = about(t);
+    json_object_update_new(o, json_pack("{s:s, s:i, s:i, s:f, s:f}", "phase", "training", "step", t->step, "steps", t->steps,
+                                        "loss", 1.0 / t->step, "seconds", 0.01));
+    say(t->w, WORKER_PROGRESS, o);
+    if (!t->packed)
+        look_for_stop(t);
+    if (t->rank == 0 && t->step < t->steps)
+        keep(t, t->order, t->step, t->settings);
+    if (t->rank == 0 && t->step == number(t->fake, "says", -1))
+        say_line(t, "%s is at step %d", json_string_value(json_object_get(t->order, "name")), t->step);
+    return true;
+}
+
+/* ---- packs ---- */
+
+static training *members;
+static int room = 1, most; /* most: that were under way at the same time */
+
+static void drop(training **at)
+{
+    training *t = *at;
+
+    *at = t->next;
+    end(t);
+    free(t);
+}
+
+static void step_all(void)
+{
+    for (training **at = &members; *at;)
+        if (step(*at))
+            at = &(*at)->next;
+        else
+            drop(at);
+}
+
+static bool stop_member(const json_t *order)
+{
+    for (training *t = members; t; t = t->next)
+        if (t->job == number(order, "job", 0) && t->attempt == number(order, "attempt", 0)) {
+            t->stop = true;
+            t->keep = json_is_true(json_object_get(order, "keep"));
+            return true;
+        }
+    return false;
+}
+
+static void join_pack(const training *t, const json_t *order)
+{
+    training *m = NEW(training);
+    int n = 1;
+
+    *m = *t;
+    m->packed = true;
+    m->next = members;
+    for (const training *at = members; at; at = at->next, n++)
+        if (strcmp(alike_of(json_object_get(at->order, "settings")), alike_of(json_object_get(order, "settings"))) != 0)
+            exit(10); /* nobody shall order that */
+    if (n > room)
+        exit(11);
+    members = m;
+    begin(m, order);
+    if (n > most)
+        say_line(m, "%s: %d side by side", json_string_value(json_object_get(m->order, "name")), most = n);
 }
 
 static void on_start(wire *w, const json_t *order)
@@ -244,13 +326,21 @@ static void on_start(wire *w, const json_t *order)
     const json_t *gang = json_object_get(order, "gang");
     const char *path = json_string_value(json_object_get(gang, "path"));
     training t = {.w = w, .job = number(order, "job", 0), .attempt = number(order, "attempt", 0),
-                  .rank = number(gang, "rank", 0), .size = number(gang, "size", 1),
-                  .fake = json_object_get(json_object_get(order, "settings"), "fake")};
+                  .rank = number(gang, "rank", 0), .size = number(gang, "size", 1)};
 
     if (path)
         t.meet = map_meet(path);
     say(w, WORKER_STARTED, about(&t));
-    train(&t, order);
+    if (json_is_true(json_object_get(order, "pack"))) {
+        join_pack(&t, order);
+        return;
+    }
+    if (members)
+        exit(12);
+    begin(&t, order);
+    while (step(&t))
+        ;
+    end(&t);
     if (t.meet)
         munmap(t.meet, 64 * sizeof(atomic_int));
 }
@@ -262,7 +352,11 @@ static int serve(int fd)
     wire_frame f;
     json_t *o;
 
-    while (wire_take(w, &f, -1, NULL) == 0 && f.type != WORKER_QUIT) {
+    while (wire_take(w, &f, members ? 0 : -1, NULL) == 0 && f.type != WORKER_QUIT) {
+        if (!f.type) {
+            step_all();
+            continue;
+        }
         if (wire_parse(&f, &o, NULL) != 0)
             return 1;
         if (f.type == WORKER_LOAD && load) {
@@ -270,12 +364,13 @@ static int serve(int fd)
                                             "no model here"));
             exit(1);
         }
-        if (f.type == WORKER_LOAD)
-            say(w, WORKER_READY, json_pack("{s:i, s:i, s:s, s:s, s:i}", "protocol", WORKER_PROTOCOL, "pid",
-                                           (int)getpid(), "version", "fake", "backend", "none", "memory", 0));
-        else if (f.type == WORKER_START)
+        if (f.type == WORKER_LOAD) {
+            room = (int)number(o, "pack", 1);
+            say(w, WORKER_READY, json_pack("{s:i, s:i, s:s, s:s, s:i, s:i}", "protocol", WORKER_PROTOCOL, "pid", (int)getpid(),
+                                           "version", "fake", "backend", "none", "memory", 0, "pack", room));
+        } else if (f.type == WORKER_START)
             on_start(w, o);
-        else if (f.type == WORKER_STOP)
+        else if (f.type == WORKER_STOP && !stop_member(o))
             say(w, WORKER_STOPPED, json_incref(o));
         json_decref(o);
     }
@@ -307,8 +402,10 @@ static int check_in(cfg_doc *d, const char *path, const char *piece)
     list = json_array();
     for (size_t i = 0; i < f->concept_count; i++) {
         const farm_concept *c = &f->concepts[i];
-        json_array_append_new(list, json_pack("{s:s, s:i, s:i, s:i}", "name", c->name, "steps", setting(c, "steps", 5),
-                                              "batch", setting(c, "batch", 8), "leaves", setting(c, "leaves", 8)));
+        const cfg_node *alike = cfg_get(c->settings, "alike");
+        json_array_append_new(list, json_pack("{s:s, s:i, s:i, s:i, s:s}", "name", c->name, "steps", setting(c, "steps", 5),
+                                              "batch", setting(c, "batch", 8), "leaves", setting(c, "leaves", 8), "alike",
+                                              alike ? alike->text : "one"));
     }
     o = json_pack("{s:o}", "concepts", list);
     json_dumpf(o, stdout, 0);

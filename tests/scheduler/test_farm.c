@@ -350,6 +350,86 @@ static void a_result_whose_news_was_lost_is_adopted(void **unused)
     assert_true(seen);
 }
 
+/* ---- packs ---------------------------------------------------------------------------------------------------- */
+
+static void packed_concepts_end_as_those_alone(void **unused)
+{
+    farm f = farm_new(" - {name: a}\n - {name: b}\n - {name: c, fake: {at: 3, does: nan, times: 1}}\n - {name: d}\n"
+                      " - {name: e}\n - {name: x, alike: two}\n - {name: y, alike: two}", "limits: {pack_max: 4}");
+    tally t;
+    (void)unused;
+    train(&f, "1", 0);
+    t = journal_of(&f);
+    assert_int_equal(t.dones, 7);
+    assert_int_equal(t.fails, 1);
+    assert_int_equal(t.starts, 8);
+    wait_for_words(&f, "4 side by side");
+    nothing_is_left(&f);
+}
+
+static void a_pack_that_dies_costs_each_of_its_concepts_one_attempt(void **unused)
+{
+    farm f = farm_new(" - {name: a}\n - {name: b}\n - {name: bad, fake: {at: 4, does: crash}}\n - {name: c}\n - {name: d}",
+                      "limits: {pack_max: 4}");
+    tally t;
+    (void)unused;
+    train(&f, "1", 1);
+    t = journal_of(&f);
+    assert_int_equal(t.dones, 4); /* bad is blamed when it is alone, and nobody else is */
+    assert_in_range(t.fails, 5, 7);
+    assert_false(has_result(&f, "bad"));
+    wait_for_words(&f, "is tried again alone");
+    nothing_is_left(&f);
+}
+
+static void a_member_that_hangs_is_found_among_its_pack(void **unused)
+{
+    farm f = farm_new(" - {name: a}\n - {name: b, fake: {at: 4, does: hang, times: 1}}\n - {name: c}", "limits: {pack_max: 4}");
+    (void)unused;
+    setenv("CFARM_SILENCE_S", "1", 1);
+    train(&f, "1", 0);
+    setenv("CFARM_SILENCE_S", "30", 1);
+    assert_int_equal(journal_of(&f).dones, 3);
+    nothing_is_left(&f);
+}
+
+static void one_cancelled_of_a_pack_harms_nobody(void **unused)
+{
+    farm f = farm_new(" - {name: a, steps: 300}\n - {name: b, steps: 100}\n - {name: c, steps: 100}", "limits: {pack_max: 4}");
+    const char *cancel[] = {cfarm, "cancel", f.file, "a", NULL};
+    pid_t pid;
+    tally t;
+    (void)unused;
+    pid = train_begin(&f, "1");
+    wait_for_words(&f, "3 side by side");
+    expect_end(&f, launch(&f, cancel), 0);
+    expect_end(&f, pid, 0);
+    t = journal_of(&f);
+    assert_int_equal(t.dones, 2);
+    assert_int_equal(t.fails, 0);
+    assert_int_equal(t.starts, 3);
+    nothing_is_left(&f);
+}
+
+static void a_pack_outlives_its_coordinator(void **unused)
+{
+    farm f = farm_new(" - {name: a, steps: 400}\n - {name: b, steps: 400}\n - {name: c, steps: 400}", "limits: {pack_max: 4}");
+    pid_t pid, coordinator;
+    tally t;
+    (void)unused;
+    pid = train_begin(&f, "1");
+    wait_for_words(&f, "3 side by side");
+    while ((coordinator = coordinator_of(pid)) == 0)
+        usleep(1000);
+    kill(coordinator, SIGKILL);
+    expect_end(&f, pid, 0);
+    t = journal_of(&f);
+    assert_int_equal(t.dones, 3);
+    assert_int_equal(t.starts, 3);
+    assert_int_equal(t.fails, 0);
+    nothing_is_left(&f);
+}
+
 /* ---- under a launcher ----------------------------------------------------------------------------------------- */
 
 static void under_mpirun(const char *np)
@@ -421,6 +501,11 @@ int main(void)
         cmocka_unit_test(a_farm_that_runs_is_not_started_twice),
         cmocka_unit_test(a_fault_anywhere_between_result_and_done_publishes_once),
         cmocka_unit_test(a_result_whose_news_was_lost_is_adopted),
+        cmocka_unit_test(packed_concepts_end_as_those_alone),
+        cmocka_unit_test(a_pack_that_dies_costs_each_of_its_concepts_one_attempt),
+        cmocka_unit_test(a_member_that_hangs_is_found_among_its_pack),
+        cmocka_unit_test(one_cancelled_of_a_pack_harms_nobody),
+        cmocka_unit_test(a_pack_outlives_its_coordinator),
         cmocka_unit_test(two_ranks_are_two_slots),
         cmocka_unit_test(four_ranks_are_four_slots),
         cmocka_unit_test(a_launcher_that_is_killed_takes_the_farm_along),

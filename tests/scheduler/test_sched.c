@@ -85,6 +85,8 @@ static int failed(farm *f, int job, job_blame blame, bool retry)
                                  .retry = retry, .text = "it broke"});
 }
 
+static void replay(sched *s, const json_t *log);
+
 static job_state state(const farm *f, int job) { return f->s->job[job].state; }
 
 /* n trainings of 8 leaves on one node of `slots` warm slots, open. */
@@ -706,6 +708,168 @@ static void an_answer_that_outlives_its_coordinator_is_taken_or_waited_for_no_lo
     }
 }
 
+/* ---- packs ---------------------------------------------------------------------------------------------------- */
+
+static int submit_alike(farm *f, const char *name, job_priority p, const char *alike)
+{
+    job_spec spec = {.priority = p, .name = name, .settings = "{}", .steps = 10, .batch = 8, .leaves = 8, .retries = 3,
+                     .alike = alike};
+
+    return step(f, (sched_event){.type = EV_SUBMIT, .spec = spec});
+}
+
+static void warm_pack(farm *f, int n, int slot, int room)
+{
+    assert_int_equal(step(f, (sched_event){.type = EV_SLOT, .node = n, .slot = slot, .becomes = SLOT_READY, .room = room}), 0);
+}
+
+/* n trainings of one class on one node of `slots` warm slots, whose workers have room for `room`, open. */
+static farm packs_of(int n, int slots, int pack_max, int room)
+{
+    farm f = farm_new();
+
+    f.s->how.pack_max = pack_max;
+    for (int i = 0; i < n; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "c%d", i);
+        submit_alike(&f, name, PRIORITY_NORMAL, "one");
+    }
+    node(&f, "n0", slots);
+    for (int i = 0; i < slots; i++)
+        warm_pack(&f, 0, i, room);
+    step(&f, (sched_event){.type = EV_OPEN});
+    return f;
+}
+
+static int on_slot(const farm *f, int n, int i) { return f->s->node[n].slot[i].job < 0 ? 0 : 1 + f->s->node[n].slot[i].mates; }
+
+static void a_pack_is_as_large_as_the_share_and_the_limit(void **unused)
+{
+    static const struct { int concepts, slots, most, room, on[3]; } row[] = {
+        {1, 1, 4, 4, {1}}, {2, 1, 4, 4, {2}}, {9, 1, 4, 4, {4}}, {4, 2, 4, 4, {2, 2}}, {9, 2, 4, 4, {4, 4}}, {5, 2, 4, 4, {3, 2}},
+        {9, 2, 4, 3, {3, 3}}, {9, 2, 1, 4, {1, 1}}, {9, 2, 0, 4, {1, 1}}, {3, 3, 4, 4, {1, 1, 1}}, {9, 1, 8, 1, {1}},
+    };
+    (void)unused;
+    for (size_t r = 0; r < sizeof row / sizeof row[0]; r++) {
+        farm f = packs_of(row[r].concepts, row[r].slots, row[r].most, row[r].room);
+        int most = 0, all = 0, want = 0;
+        for (int i = 0; i < row[r].slots; i++) {
+            most = on_slot(&f, 0, i) > most ? on_slot(&f, 0, i) : most;
+            all += on_slot(&f, 0, i);
+            want += row[r].on[i];
+        }
+        assert_int_equal(most, row[r].on[0]);
+        assert_int_equal(all, want);
+        farm_free(&f);
+    }
+}
+
+static void who_leaves_a_pack_makes_place_for_the_next(void **unused)
+{
+    farm f = packs_of(5, 1, 3, 3);
+    (void)unused;
+    assert_int_equal(state(&f, 3), JOB_QUEUED);
+    assert_int_equal(done(&f, 0), 0); /* the first one's place, and a mate's */
+    assert_int_equal(state(&f, 3), JOB_ASSIGNED);
+    assert_int_equal(done(&f, 2), 0);
+    assert_int_equal(state(&f, 4), JOB_ASSIGNED);
+    assert_int_equal(on_slot(&f, 0, 0), 3);
+    for (int j = 1; j < 5; j++)
+        if (j != 2)
+            assert_int_equal(done(&f, j), 0);
+    assert_int_equal(f.s->ready, 1);
+    assert_true(sched_over(f.s));
+    farm_free(&f);
+}
+
+static void urgent_ones_other_classes_and_gangs_are_not_packed(void **unused)
+{
+    farm f = packs_of(0, 2, 4, 4);
+    (void)unused;
+    submit_alike(&f, "alone", PRIORITY_NORMAL, "one");
+    assert_int_equal(f.s->job[0].gang, 2);
+    assert_false(f.s->job[0].packed);
+    done(&f, 0);
+    submit_alike(&f, "u0", PRIORITY_URGENT, "one");
+    submit_alike(&f, "u1", PRIORITY_URGENT, "one");
+    submit_alike(&f, "u2", PRIORITY_URGENT, "one");
+    assert_int_equal(state(&f, 2), JOB_QUEUED); /* the first is a gang of both slots */
+    farm_free(&f);
+
+    f = packs_of(3, 1, 4, 4);
+    submit_alike(&f, "other", PRIORITY_NORMAL, "two");
+    submit_alike(&f, "none", PRIORITY_NORMAL, "");
+    submit_alike(&f, "urgent", PRIORITY_URGENT, "one");
+    for (int j = 3; j < 6; j++)
+        assert_int_equal(state(&f, j), JOB_QUEUED);
+    farm_free(&f);
+}
+
+/* What comes first in the line is not overtaken by what would fit into a pack. */
+static void a_pack_is_not_refilled_past_the_line(void **unused)
+{
+    farm f = packs_of(2, 1, 4, 4);
+    (void)unused;
+    submit_alike(&f, "other", PRIORITY_NORMAL, "two");
+    submit_alike(&f, "same", PRIORITY_NORMAL, "one");
+    assert_int_equal(state(&f, 3), JOB_QUEUED);
+    done(&f, 0);
+    done(&f, 1);
+    assert_int_equal(state(&f, 2), JOB_ASSIGNED);
+    farm_free(&f);
+}
+
+static void the_death_of_a_pack_is_nobodys_and_its_members_are_tried_alone(void **unused)
+{
+    farm f = packs_of(3, 1, 4, 4), again = {.s = sched_new(HOW), .log = json_array()};
+    (void)unused;
+    node(&f, "n1", 1);
+    step(&f, (sched_event){.type = EV_SLOT, .node = 0, .slot = 0, .becomes = SLOT_WARMING, .room = 4});
+    for (int j = 0; j < 3; j++)
+        assert_int_equal(step(&f, (sched_event){.type = EV_FAILED, .job = j, .attempt = 1, .blame = BLAME_NODE, .retry = true,
+                                                .code = FAILED_PACK, .text = "it died"}), 0);
+    assert_int_equal(f.s->node[0].strikes, 0);
+    warm_pack(&f, 0, 0, 4);
+    assert_int_equal(on_slot(&f, 0, 0), 1);
+    assert_false(f.s->job[0].packed);
+    for (int j = 0; j < 3; j++) {
+        assert_int_equal(f.s->job[j].failures, 0);
+        assert_true(f.s->job[j].alone);
+    }
+    replay(again.s, f.log); /* the next coordinator knows it, too */
+    for (int j = 0; j < 3; j++)
+        assert_true(again.s->job[j].alone);
+    farm_free(&again);
+    farm_free(&f);
+}
+
+static void a_lost_node_gives_all_of_a_pack_back(void **unused)
+{
+    farm f = packs_of(3, 1, 4, 4);
+    (void)unused;
+    step(&f, (sched_event){.type = EV_NODE_LOST, .node = 0});
+    for (int j = 0; j < 3; j++) {
+        assert_int_equal(state(&f, j), JOB_QUEUED);
+        assert_false(f.s->job[j].alone);
+    }
+    farm_free(&f);
+}
+
+static void a_pack_that_outlives_its_coordinator_is_taken_over(void **unused)
+{
+    farm f = packs_of(3, 1, 4, 4);
+    int on[1] = {0};
+    (void)unused;
+    step(&f, (sched_event){.type = EV_NODE_LOST, .node = 0, .more = true});
+    step(&f, (sched_event){.type = EV_EPOCH, .epoch = 2, .more = true});
+    node(&f, "n0", 1);
+    for (int j = 0; j < 3; j++)
+        assert_int_equal(step(&f, (sched_event){.type = EV_ADOPT, .job = j, .attempt = 1, .gang = 1, .pack = j < 2, .on = on,
+                                                .on_n = 1, .node = 1}), j < 2 ? 0 : ERR_PEER);
+    assert_int_equal(on_slot(&f, 1, 0), 2);
+    farm_free(&f);
+}
+
 /* ---- random farms --------------------------------------------------------------------------------------------- */
 
 enum { FARMS = 60, STEPS = 300, JOBS = 24, NODES = 6 };
@@ -723,6 +887,14 @@ static const char *broken_law(const sched *s)
                 return "a slot has a master that does not know it";
             if (j >= 0)
                 held[j]++;
+            for (int k = 0; k < s->node[n].slot[i].mates; k++) {
+                const sched_job *mate = &s->job[s->node[n].slot[i].mate[k]];
+                held[s->node[n].slot[i].mate[k]]++;
+                if (j < 0 || mate->node != n || !mate->packed || !s->job[j].packed || mate->gang != 1)
+                    return "a pack holds who does not belong to it";
+                if (strcmp(mate->spec.alike, s->job[j].spec.alike) != 0)
+                    return "a pack of two classes";
+            }
             if (s->node[n].trouble == NODE_DRAINED)
                 continue;
             ready += j < 0 && s->node[n].slot[i].state == SLOT_READY;
@@ -791,6 +963,10 @@ static sched_event any_event(const sched *s, uint64_t seed, uint32_t at, char na
     ev.priority = (job_priority)lot(seed, at, 23, 4);
     ev.spec.added = lot(seed, at, 24, 2) == 0;
     ev.spec.owner = lot(seed, at, 25, 2) ? "ana" : NULL;
+    ev.spec.alike = lot(seed, at, 29, 3) ? (lot(seed, at, 30, 4) ? "one" : "two") : NULL;
+    ev.room = (int)lot(seed, at, 31, 5);
+    ev.pack = lot(seed, at, 32, 3) == 0;
+    ev.code = lot(seed, at, 33, 4) ? "fake" : FAILED_PACK;
     on[0] = ev.slot;
     on[1] = (int)lot(seed, at, 26, 5);
     ev.on = on;
@@ -885,6 +1061,7 @@ static void random_events_break_no_law_and_replay_to_the_same_farm(void **unused
         sched_event ev = {.type = EV_SNAPSHOT};
         json_t *snapshot;
         char *a, *b, *c;
+        f.s->how.pack_max = seed % 2 ? 4 : 0;
         live(&f, seed, &accepted);
         replay(again, f.log);
         ev.snapshot = snapshot = sched_snapshot(f.s);
@@ -978,6 +1155,13 @@ int main(void)
         cmocka_unit_test(what_was_not_used_is_not_saved_up),
         cmocka_unit_test(what_outlives_its_coordinator_goes_on_under_the_next),
         cmocka_unit_test(an_answer_that_outlives_its_coordinator_is_taken_or_waited_for_no_longer),
+        cmocka_unit_test(a_pack_is_as_large_as_the_share_and_the_limit),
+        cmocka_unit_test(who_leaves_a_pack_makes_place_for_the_next),
+        cmocka_unit_test(urgent_ones_other_classes_and_gangs_are_not_packed),
+        cmocka_unit_test(a_pack_is_not_refilled_past_the_line),
+        cmocka_unit_test(the_death_of_a_pack_is_nobodys_and_its_members_are_tried_alone),
+        cmocka_unit_test(a_lost_node_gives_all_of_a_pack_back),
+        cmocka_unit_test(a_pack_that_outlives_its_coordinator_is_taken_over),
         cmocka_unit_test(random_events_break_no_law_and_replay_to_the_same_farm),
         cmocka_unit_test(every_accepted_job_ends),
     };
