@@ -26,7 +26,7 @@ const cfg_field farm_fields[] = {
     {"limits.threads", CFG_INT, CFG_AT(farmfile, limits.threads), "auto", 1, 4096,
      "threads of a worker; auto: the cores shared out", .unit = "threads", WORDS("auto")},
     {"limits.pack_max", CFG_INT, CFG_AT(farmfile, limits.pack_max), "auto", 1, 64,
-     "concepts that train together in one worker at most", .unit = "concepts", WORDS("auto")},
+     "concepts of one class that train together in one worker at most; auto: 1 on CPUs", .unit = "concepts", WORDS("auto")},
     {"limits.gang_max", CFG_INT, CFG_AT(farmfile, limits.gang_max), "8", 1, 64,
      "workers that train one concept together at most", .unit = "workers"},
     {"limits.memory", CFG_PERCENT, CFG_AT(farmfile, limits.memory), "90%", 0.01, 1,
