@@ -221,13 +221,15 @@ void shelf_reap(agent *a)
     }
 }
 
+/* Its saver is ended first: what it would write a moment later nobody removes. */
 void shelf_forget(agent *a, shelf *h)
 {
     char path[FS_PATH];
+    bool named = path_of(path, a, h->name, -1) == 0;
 
-    if (path_of(path, a, h->name, -1) == 0 && fs_is_dir(path))
-        fs_remove_tree(path, NULL);
     take_out(a, h);
+    if (named && fs_is_dir(path))
+        fs_remove_tree(path, NULL);
 }
 
 void shelf_end(agent *a)

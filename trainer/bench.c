@@ -352,6 +352,7 @@ static int measure_step(bench *b, err *e)
 {
     float *row = NEW_N(float, sd_text_shape(b->model)->width);
     const train_cfg how = {.freeze = FREEZE_KV};
+    const method *by = method_find(method_names[how.method]); /* the default one */
     const char **moves = NULL;
     stepper *s = NULL;
     comm *self = NULL;
@@ -361,12 +362,12 @@ static int measure_step(bench *b, err *e)
     if (rc == 0)
         rc = sd_text_rows_set(b->model, row, 1, e);
     if (rc == 0)
-        rc = train_moves(b->model, &method_custom_diffusion, &how, &moves, &n, e);
+        rc = train_moves(b->model, by, &how, &moves, &n, e);
     if (rc == 0)
         rc = comm_self(&self, e);
     if (rc == 0) {
         const step_opts opts = {.moves = moves, .n_moves = n, .batch = b->set.batch, .micro = b->set.batch, .h = b->latent,
-                                .w = b->latent, .detach_first = true};
+                                .w = b->latent, .detach_first = by->detach_first};
         double from = clock_s();
         rc = step_new(&s, b->model, self, &opts, e);
         b->ready = clock_s() - from;

@@ -27,7 +27,8 @@ static _Noreturn void coordinate(const char *dir, int listen)
 {
     sched_event ev = {.type = EV_SUBMIT, .spec = {.name = "rex", .settings = "{\"steps\":3}", .steps = 3, .batch = 1,
                                                   .leaves = 1, .retries = 2}};
-    coordinator_options o = {.name = "pets", .base = "/base", .listen = listen, .token = TOKEN, .agents = 1};
+    coordinator_options o = {.name = "pets", .base = "/base", .listen = listen, .token = TOKEN, .agents = 1,
+                             .time_left = -1};
     sched_effects todo = {0};
     int status;
 
