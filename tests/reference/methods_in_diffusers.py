@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """methods_in_diffusers.py BUILD SOURCE [TABLE.csv]: each method teaches the embedded model a subject, its artefact is
 loaded by diffusers, and both programs' forward passes are compared: states of the text encoder and what the UNet says at
-one noise. Fails above 1e-5 of the largest value. Rows are added to the table. Needs torch 1.13 and diffusers 0.21.4
-(which knows no PEFT names), or 0.24 with peft 0.7 (whose processors of Custom Diffusion say something else than those of
-0.21.4 did over the same file); all are imported, none is copied."""
+one noise. Fails above 1e-5 of the largest value. Rows are added to the table. Needs torch and diffusers 0.21.4 (which
+knows no PEFT names), or 0.24 with peft 0.7; all are imported, none is copied. Where peft is installed, 0.24's loader of
+Custom Diffusion's file reads it and sets nothing: that is shown, and its own way without peft is taken."""
 import csv
 import os
 import subprocess
@@ -42,7 +42,7 @@ ROWS = [
 
 
 OLD = diffusers.__version__ < "0.22"
-LEFT_OUT = "peft" if OLD else "diffusers-bin"
+LEFT_OUT = "peft" if OLD else ""
 
 
 def run(*words):
@@ -61,12 +61,30 @@ def open_pipe(path):
                                                    requires_safety_checker=False, local_files_only=True)
 
 
+def processors(unet):
+    return {type(p).__name__ for p in unet.attn_processors.values()}
+
+
+def load_processors(unet, path):
+    name = "pytorch_custom_diffusion_weights.bin"
+    if OLD:
+        return unet.load_attn_procs(path, weight_name=name)
+    from diffusers.loaders import unet as loader
+    before, peft = processors(unet), loader.USE_PEFT_BACKEND
+    unet.load_attn_procs(path, weight_name=name)
+    if peft and processors(unet) != before:
+        sys.exit("with peft this diffusers sets Custom Diffusion's processors after all: trainer/method/README.md says it does not")
+    loader.USE_PEFT_BACKEND = False
+    unet.load_attn_procs(path, weight_name=name)
+    loader.USE_PEFT_BACKEND = peft
+
+
 def load(path, form):
     if form == "model":
         return open_pipe(path)
     pipe = open_pipe(model)
     if form == "diffusers-bin":
-        pipe.unet.load_attn_procs(path, weight_name="pytorch_custom_diffusion_weights.bin")
+        load_processors(pipe.unet, path)
         pipe.load_textual_inversion(path, weight_name="<mug>.bin")
     elif form == "embeds":
         pipe.load_textual_inversion(path, weight_name="learned_embeds.safetensors")
