@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #include "cluster/base/clock.h"
 #include "cluster/base/mem.h"
@@ -97,16 +98,26 @@ static int prepare(sd *m, const method *by, const train_cfg *how, err *e)
     return by->adapter.weight ? stand_in(m, e) : by->prepare ? by->prepare(m, how, e) : 0;
 }
 
+/* Of all cores together: what else runs on the machine hardly changes it. */
+static double cores_s(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
 /* The second of two steps. */
-static int time_step(stepper *s, source *src, double *seconds, err *e)
+static int time_step(stepper *s, source *src, double *seconds, double *cores, err *e)
 {
     const step_adamw adam = {.lr = 1e-6, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01};
     step_result r;
 
     for (uint64_t t = 1; t <= 2; t++) {
-        double from = clock_s();
+        double from = clock_s(), busy = cores_s();
         TRY(step_run(s, t, &adam, fill, src, &r, e));
         *seconds = clock_s() - from;
+        *cores = cores_s() - busy;
     }
     return 0;
 }
@@ -122,7 +133,7 @@ static int measure(int which, bool run, err *e)
     comm *self;
     const char **moves;
     stepper *s;
-    double seconds = 0, trained = 0;
+    double seconds = 0, cores = 0, trained = 0;
     size_t small, whole;
     struct rusage used;
     int n;
@@ -149,7 +160,7 @@ static int measure(int which, bool run, err *e)
     TRY(step_new(&s, m, self, &o, e));
     small = step_bytes(s);
     if (run)
-        TRY(time_step(s, &src, &seconds, e));
+        TRY(time_step(s, &src, &seconds, &cores, e));
     step_free(s);
     getrusage(RUSAGE_SELF, &used);
     o.h = o.w = WHOLE;
@@ -157,7 +168,7 @@ static int measure(int which, bool run, err *e)
     TRY(step_new(&s, m, self, &o, e));
     whole = step_bytes(s);
     printf("\"%s\",%.0f,%.0f,", rows[which].settings + strlen("method: "), trained, 4 * trained);
-    printf(run ? "%.1f,%.2f," : ",,", seconds, (double)used.ru_maxrss * 1024 / 1e9);
+    printf(run ? "%.1f,%.1f,%.2f," : ",,,", seconds, cores, (double)used.ru_maxrss * 1024 / 1e9);
     printf("%.2f,%.2f,%.2f,\"%s\"\n", trained * (c.how.moments == MOMENTS_8BIT ? 10 : 16) / 1e9, (double)small / 1e9, (double)whole / 1e9,
            rows[which].papers);
     return 0;

@@ -4,7 +4,7 @@
 set -euo pipefail
 bench=$1/bin/bench_methods
 shift
-echo "settings,trained,file_bytes,seconds_per_step_256px,resident_gb_256px,training_state_gb,plan_gb_256px,plan_gb_512px,papers"
+echo "settings,trained,file_bytes,seconds_per_step_256px,core_seconds_per_step_256px,resident_gb_256px,training_state_gb,plan_gb_256px,plan_gb_512px,papers"
 for ((i = 0; ; i++)); do
     "$@" "$bench" $i ${PLAN:-} || { [ $? = 2 ] && break; exit 1; }
 done
