@@ -1,5 +1,5 @@
-/* bench_methods ROW [plan]: one method at Stable Diffusion 1.5's shape (random weights): how many numbers it trains, seconds of a step,
- * memory. Prints one row of tests/bench/methods.csv; methods.sh runs them all, each in a process of its own.
+/* bench_methods ROW [plan]: one method at Stable Diffusion 1.5's shape (random weights): how many numbers it trains, seconds of a step
+ * summed over cores, memory. Prints one row of tests/bench/methods.csv; methods.sh runs them all, each in a process of its own.
  *
  * Times and resident memory are of 32 x 32 latents (256 pixels) and one sample; what a plan takes at 64 x 64 is told without
  * running it (and so is everything with `plan`). Singular values of svdiff are zeros here: their making is not measured, their use is. */
@@ -9,7 +9,6 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "cluster/base/clock.h"
 #include "cluster/base/mem.h"
 #include "cluster/base/rng.h"
 #include "cluster/base/str.h"
@@ -108,16 +107,15 @@ static double cores_s(void)
 }
 
 /* The second of two steps. */
-static int time_step(stepper *s, source *src, double *seconds, double *cores, err *e)
+static int time_step(stepper *s, source *src, double *cores, err *e)
 {
     const step_adamw adam = {.lr = 1e-6, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01};
     step_result r;
 
     for (uint64_t t = 1; t <= 2; t++) {
-        double from = clock_s(), busy = cores_s();
+        double from = cores_s();
         TRY(step_run(s, t, &adam, fill, src, &r, e));
-        *seconds = clock_s() - from;
-        *cores = cores_s() - busy;
+        *cores = cores_s() - from;
     }
     return 0;
 }
@@ -133,7 +131,7 @@ static int measure(int which, bool run, err *e)
     comm *self;
     const char **moves;
     stepper *s;
-    double seconds = 0, cores = 0, trained = 0;
+    double cores = 0, trained = 0;
     size_t small, whole;
     struct rusage used;
     int n;
@@ -160,7 +158,7 @@ static int measure(int which, bool run, err *e)
     TRY(step_new(&s, m, self, &o, e));
     small = step_bytes(s);
     if (run)
-        TRY(time_step(s, &src, &seconds, &cores, e));
+        TRY(time_step(s, &src, &cores, e));
     step_free(s);
     getrusage(RUSAGE_SELF, &used);
     o.h = o.w = WHOLE;
@@ -168,7 +166,7 @@ static int measure(int which, bool run, err *e)
     TRY(step_new(&s, m, self, &o, e));
     whole = step_bytes(s);
     printf("\"%s\",%.0f,%.0f,", rows[which].settings + strlen("method: "), trained, 4 * trained);
-    printf(run ? "%.1f,%.1f,%.2f," : ",,,", seconds, cores, (double)used.ru_maxrss * 1024 / 1e9);
+    printf(run ? "%.1f,%.2f," : ",,", cores, (double)used.ru_maxrss * 1024 / 1e9);
     printf("%.2f,%.2f,%.2f,\"%s\"\n", trained * (c.how.moments == MOMENTS_8BIT ? 10 : 16) / 1e9, (double)small / 1e9, (double)whole / 1e9,
            rows[which].papers);
     return 0;
