@@ -289,7 +289,7 @@ static int usage(void)
 
 int command_doctor(int argc, char **argv)
 {
-    doctor d = {.list = json_array()};
+    doctor d = {0};
     const char *dir = ".";
     int places = 0;
 
@@ -303,6 +303,7 @@ int command_doctor(int argc, char **argv)
         else
             dir = argv[i];
     }
+    d.list = json_array();
     look_at_node(&d);
     look_at_limits(&d);
     look_at_shm(&d);

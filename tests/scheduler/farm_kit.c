@@ -116,13 +116,16 @@ static int count(void *arg, int type, const char *body, size_t n, err *e)
     tally *t = arg;
     json_t *o = json_loadb(body, n, 0, NULL);
     int gang = (int)json_integer_value(json_object_get(o, "gang"));
+    json_t *node = json_string("node");
 
     (void)e;
     t->starts += type == EV_START;
     t->dones += type == EV_DONE;
     t->fails += type == EV_FAILED;
+    t->blamed += type == EV_FAILED && !json_equal(json_object_get(o, "blame"), node);
     if (type == EV_START && gang > t->widest)
         t->widest = gang;
+    json_decref(node);
     json_decref(o);
     return 0;
 }
