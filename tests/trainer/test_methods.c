@@ -105,8 +105,8 @@ static void the_loss_on_fixed_draws_falls(void **state)
 static void recomputing_blocks_changes_no_bit_and_takes_less_memory(void **state)
 {
     const row *r = row_of(state);
-    train_summary kept = kit_train((kit_run){.more = with(r, ", steps: 2, batch: 2, leaves: 1"), .out = file_of(r, "kept")});
-    train_summary again = kit_train((kit_run){.more = with(r, ", steps: 2, batch: 2, leaves: 1, recompute: yes"), .out = file_of(r, "twice")});
+    train_summary kept = kit_train((kit_run){.more = with(r, ", steps: 2, batch: 8, leaves: 1"), .out = file_of(r, "kept")});
+    train_summary again = kit_train((kit_run){.more = with(r, ", steps: 2, batch: 8, leaves: 1, recompute: yes"), .out = file_of(r, "twice")});
     concept a = file_read(file_of(r, "kept")), b = file_read(file_of(r, "twice"));
 
     assert_int_equal(a.n_tensors, b.n_tensors);
