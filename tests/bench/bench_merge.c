@@ -158,6 +158,13 @@ static int merge_once(times *t, const char *kept, char **path, int n, const floa
     return 0;
 }
 
+static void free_paths(char **path, int n)
+{
+    for (int i = 0; i < n; i++)
+        free(path[i]);
+    free(path);
+}
+
 static char **make_cards(int n, err *e)
 {
     char **path = NEW_N(char *, n);
@@ -183,9 +190,7 @@ static int bench(int n, const char *kept, const float *base, err *e)
                1e3 * t.fuse, 1e3 * t.write, 1e3 * (t.read + t.solve + t.fuse + t.write), 1e3 * t.cpu);
         fflush(stdout);
     }
-    for (int i = 0; i < n; i++)
-        free(path[i]);
-    free(path);
+    free_paths(path, n);
     return 0;
 }
 
@@ -233,7 +238,11 @@ static int make_files(int argc, char **argv, err *e)
     TRY(fs_mkdirs(dir, e));
     TRY(fs_join(kept, dir, "features.h5", e));
     TRY(make_features(kept, e));
-    return make_cards(atoi(argv[3]), e) ? 0 : (int)e->code;
+    char **path = make_cards(atoi(argv[3]), e);
+    if (!path)
+        return (int)e->code;
+    free_paths(path, atoi(argv[3]));
+    return 0;
 }
 
 int main(int argc, char **argv)
