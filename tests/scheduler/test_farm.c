@@ -255,7 +255,7 @@ static void the_machines_signals_stop_and_ask_for_another_start(void **unused)
         wait_for_words(&f, "started");
         kill(pid, by[i]);
         expect_end(&f, pid, 20);
-        assert_int_equal(journal_of(&f).blamed, 0); /* an order that found its agent gone is nobody's fault */
+        assert_int_equal(journal_of(&f).blamed, 0); /* an order that finds its agent gone is told as the node's */
         assert_true(journal_of(&f).dones < 4);
         nothing_is_left(&f);
         train(&f, "2", 0);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Farms under a real Slurm, brought up for this test on this machine: one job, preemption, the end of the time, a node that
-# dies, an agent that dies under mpirun, agents as an array. After each: every concept was published exactly once, with
+# Farms under a real Slurm, brought up for this test on this machine: one job, preemption, the warning before the end of the time
+# (given by hand), a node that dies, an agent that dies under mpirun, a job that is cancelled. After each: every concept was published exactly once, with
 # the bytes of a farm that nothing disturbed. Without Slurm, or not as root, the test is skipped (status 77).
 #   tests/slurm/slurm_test.sh BIN_DIR SOURCE_DIR
 set -uo pipefail
