@@ -35,7 +35,7 @@ typedef struct {
     bool pack;                /* they are a pack: it may work at more than one */
     int room;                 /* as many as that */
     int64_t heard_ns;         /* the last sign of life */
-    double longest;           /* step, in seconds, since it was idle */
+    double step;              /* seconds that one takes, since it was idle; 0: none was told yet */
     int bad_starts;           /* in a row, before it was ready */
     int64_t start_ns;         /* CREW_NONE: when to start it */
     char last_words[400];     /* a failure it told that was about no job */
@@ -51,7 +51,7 @@ struct task {
     bool at[GANG_MOST];       /* this rank's worker is at it */
     bool done[GANG_MOST];     /* this rank has answered */
     bool pack;                /* beside others on its slot */
-    int64_t heard_ns;         /* of a member of a pack: its last step, while another is due; 0: none is */
+    int64_t heard_ns;         /* of its last step, while another is due; 0: none is */
     char aside[FS_PATH], path[FS_PATH];
     bool halting, keep;       /* keep: what was trained shall outlive this agent */
     int64_t halt_ns;          /* when patience ends */
@@ -86,7 +86,8 @@ struct agent {
     bool welcome, over;
     bool leaving;             /* keeps what was trained, then is over */
     int64_t leave_ns;         /* at the latest */
-    double silence_s, checkpoint_s;
+    double silence_s, still_s, checkpoint_s;
+    int64_t watched_ns;       /* when workers were last looked at */
     err why;                  /* of over, when it is no END */
 };
 
@@ -126,8 +127,9 @@ void task_halt(agent *a, const json_t *order);
 void task_frame(crew *c, int type, const json_t *body);
 /* The worker is gone. guilty: of a pack, the member that it is known of; NULL: nobody is blamed for the others' trouble. */
 void task_member_lost(crew *c, const task *guilty, const char *blame, const char *code, const char *text);
-/* Is a member of a pack silent since then? *one: which; NULL where there are several. */
-bool task_silent(const crew *c, int64_t since_ns, const task **one);
+/* Has one of the worker's trainings made no step since then, though one is due? *one: which; NULL where there are several. */
+bool task_still(const crew *c, int64_t since_ns, const task **one);
+void task_forgive(agent *a, int64_t ns); /* so long nobody listened: nobody was silent */
 void task_tick(agent *a);
 json_t *task_list(const agent *a);                 /* HELLO's running */
 void task_leave(agent *a);                         /* all are halted and kept */

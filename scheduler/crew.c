@@ -207,13 +207,18 @@ void crew_kill(crew *c)
     tell_slot(c, "warming", NULL);
 }
 
-/* The kernel's killing for want of memory is the concept's doing; another's SIGKILL is not. */
-static void judge(agent *a, int status, const char **blame, const char **code)
+/* The kernel counts whom it kills for want of memory before it does: each count is one worker's. */
+static bool killed_for_memory(agent *a, int status)
 {
-    int64_t kills = node_oom_kills();
-    bool memory = kills > a->oom_kills;
+    if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL || node_oom_kills() <= a->oom_kills)
+        return false;
+    a->oom_kills++;
+    return true;
+}
 
-    a->oom_kills = kills;
+/* The kernel's killing for want of memory is the concept's doing; another's SIGKILL is not. */
+static void judge(int status, bool memory, const char **blame, const char **code)
+{
     *blame = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && !memory ? "node" : "job";
     *code = memory ? "out-of-memory" : WIFSIGNALED(status) ? "signal" : "exit";
 }
@@ -223,13 +228,14 @@ static void gone(crew *c, int status)
     crew_state was = c->state;
     char ending[96], text[160];
     const char *blame, *code;
+    bool memory = killed_for_memory(c->of, status);
 
     c->pid = 0;
     if (c->w)
         on_wire(c, true, false); /* its last words */
     hang_up(c);
     child_ending(status, ending, sizeof ending);
-    snprintf(text, sizeof text, "the worker ended with %s", ending);
+    snprintf(text, sizeof text, memory ? "the kernel killed the worker for want of memory: %s" : "the worker ended with %s", ending);
     if (was == CREW_STARTING) {
         bad_start(c, text);
         return;
@@ -238,7 +244,7 @@ static void gone(crew *c, int status)
         tell_slot(c, "warming", NULL);
     c->state = CREW_NONE;
     c->start_ns = 0;
-    judge(c->of, status, &blame, &code);
+    judge(status, memory, &blame, &code);
     task_member_lost(c, NULL, blame, code, text);
 }
 
@@ -252,25 +258,24 @@ void crew_reap(agent *a)
     }
 }
 
-static double patience(const crew *c)
-{
-    double steps = WORKER_SILENCE_STEPS * c->longest;
+static int64_t ago(double seconds) { return clock_ns() - (int64_t)(seconds * 1e9); }
 
-    return steps > c->of->silence_s ? steps : c->of->silence_s;
-}
-
+/* Whoever makes steps is measured by them: a load, a first step or a result may take long, the next step not much longer
+ * than the last ones. */
 static void check_silence(crew *c)
 {
-    double most = patience(c);
-    int64_t since = clock_ns() - (int64_t)(most * 1e9);
+    double steps = WORKER_STILL_STEPS * c->step, still = steps > c->of->still_s ? steps : c->of->still_s;
     const task *guilty = NULL;
-    char text[96];
+    char text[120];
 
     if (c->state != CREW_BUSY && c->state != CREW_STARTING)
         return;
-    if (!task_silent(c, since, &guilty) && c->heard_ns > since)
+    if (task_still(c, ago(still), &guilty))
+        snprintf(text, sizeof text, "no further step for %.0f s, where one takes %.3g s", still, c->step);
+    else if (c->heard_ns < ago(c->of->silence_s))
+        snprintf(text, sizeof text, "the worker gave no sign of life for %.0f s", c->of->silence_s);
+    else
         return;
-    snprintf(text, sizeof text, "the worker gave no sign of life for %.0f s", most);
     if (c->state == CREW_STARTING) {
         snprintf(c->last_words, sizeof c->last_words, "%s", text);
         kill(-c->pid, SIGKILL);
@@ -280,8 +285,22 @@ static void check_silence(crew *c)
     task_member_lost(c, guilty, "job", "hang", text);
 }
 
+/* A turn of the agent that took long, as it was stopped or its machine slept, was its own silence. */
+static void forgive_own_silence(agent *a)
+{
+    int64_t now = clock_ns(), own = a->watched_ns ? now - a->watched_ns : 0;
+
+    a->watched_ns = now;
+    if (own < SECOND)
+        return;
+    for (int i = 0; i < a->slots; i++)
+        a->slot[i].heard_ns += own;
+    task_forgive(a, own);
+}
+
 void crew_tick(agent *a)
 {
+    forgive_own_silence(a);
     for (int i = 0; i < a->slots; i++) {
         crew *c = &a->slot[i];
         if (c->state == CREW_NONE && clock_ns() >= c->start_ns && !a->leaving)

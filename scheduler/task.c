@@ -21,6 +21,7 @@ static const char SHARED[] = "/dev/shm";
 #define MEETING "cfarm-"
 
 static const int64_t HALT_PATIENCE = 10000000000;
+static const double STEP_KEEPS = 0.8; /* of an average that forgets */
 
 /* As which rank this worker is at it; -1: not at all. */
 static int rank_at(const task *t, const crew *c)
@@ -217,7 +218,7 @@ static void start_rank(agent *a, task *t, int rank, const json_t *order)
         json_object_set_new(o, "pack", json_true());
     if (c->state == CREW_IDLE) {
         c->pack = t->pack;
-        c->longest = 0;
+        c->step = 0;
     }
     c->state = CREW_BUSY;
     c->tasks++;
@@ -359,8 +360,8 @@ static void on_progress(crew *c, task *t, const json_t *body)
     bool due = phase && strcmp(phase, "training") == 0 && step < json_integer_value(json_object_get(body, "steps"));
     json_t *o;
 
-    if (seconds > c->longest)
-        c->longest = seconds;
+    if (seconds > 0)
+        c->step = c->step > 0 ? STEP_KEEPS * c->step + (1 - STEP_KEEPS) * seconds : seconds;
     if (rank_at(t, c) != 0)
         return;
     t->step = step;
@@ -420,18 +421,25 @@ void task_frame(crew *c, int type, const json_t *body)
         on_answer(c, t, type, body);
 }
 
-bool task_silent(const crew *c, int64_t since_ns, const task **one)
+bool task_still(const crew *c, int64_t since_ns, const task **one)
 {
     int n = 0;
 
     for (const task *t = c->of->tasks; t; t = t->next)
-        if (t->pack && rank_at(t, c) >= 0 && t->heard_ns > 0 && t->heard_ns < since_ns) {
+        if (rank_at(t, c) >= 0 && t->heard_ns > 0 && t->heard_ns < since_ns) {
             *one = t;
             n++;
         }
     if (n != 1)
         *one = NULL;
     return n > 0;
+}
+
+void task_forgive(agent *a, int64_t ns)
+{
+    for (task *t = a->tasks; t; t = t->next)
+        if (t->heard_ns > 0)
+            t->heard_ns += ns;
 }
 
 /* It may have answered already and died afterwards: then only the slot is lost. */

@@ -174,18 +174,58 @@ int node_addresses(char out[NODE_ADDRESSES][NODE_ADDRESS])
     return n;
 }
 
+/* The folder of this process's cgroup: of the second version, or of the first one's for memory. False: it has none there. */
+static bool own_cgroup(char out[512], bool first_version)
+{
+    const char *other = getenv("CFARM_CGROUP"), *mark = first_version ? ":memory:" : "0::";
+    char line[400];
+    bool found = false;
+    FILE *f;
+
+    if (other) {
+        snprintf(out, 512, "%s", other);
+        return true;
+    }
+    f = fopen("/proc/self/cgroup", "re");
+    while (f && !found && fgets(line, sizeof line, f)) {
+        const char *at = strstr(line, mark);
+        line[strcspn(line, "\n")] = '\0';
+        found = at && (first_version || at == line);
+        if (found)
+            snprintf(out, 512, "/sys/fs/cgroup%s%s", first_version ? "/memory" : "", at + strlen(mark));
+    }
+    if (f)
+        fclose(f);
+    return found;
+}
+
+/* False: the file does not tell. */
+static bool read_oom_kills(const char *folder, const char *name, int64_t *out)
+{
+    char path[600], line[128];
+    long long kills = -1;
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    f = fopen(path, "re");
+    while (f && kills < 0 && fgets(line, sizeof line, f))
+        sscanf(line, "oom_kill %lld", &kills);
+    if (f)
+        fclose(f);
+    *out = kills;
+    return kills >= 0;
+}
+
+/* In a container the own cgroup is often the mount itself, whatever /proc says of it. */
 int64_t node_oom_kills(void)
 {
-    static const char *const path[] = {"/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"};
-    long long kills = 0;
+    char own[512];
+    int64_t kills;
 
-    for (size_t i = 0; i < 2; i++) {
-        char line[128];
-        FILE *f = fopen(path[i], "re");
-        while (f && fgets(line, sizeof line, f))
-            sscanf(line, "oom_kill %lld", &kills);
-        if (f)
-            fclose(f);
-    }
-    return kills;
+    if ((own_cgroup(own, false) && read_oom_kills(own, "memory.events", &kills)) ||
+        (own_cgroup(own, true) && read_oom_kills(own, "memory.oom_control", &kills)) ||
+        read_oom_kills("/sys/fs/cgroup", "memory.events", &kills) ||
+        read_oom_kills("/sys/fs/cgroup/memory", "memory.oom_control", &kills) || read_oom_kills("/proc", "vmstat", &kills))
+        return kills;
+    return 0;
 }

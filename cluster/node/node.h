@@ -30,6 +30,7 @@ int node_cores_count(const node_cores *c);
 int node_open_files(int least, err *e);
 /* Addresses others may reach this machine at, as text; loopback last. How many. */
 int node_addresses(char out[NODE_ADDRESSES][NODE_ADDRESS]);
-/* How many processes of this cgroup the kernel killed for want of memory; 0 where it does not tell. */
+/* How many processes of this cgroup the kernel killed for want of memory, or of the machine where the cgroup does not tell; 0:
+ * nobody tells. CFARM_CGROUP names another folder of a cgroup: for tests. */
 int64_t node_oom_kills(void);
 #endif

@@ -36,9 +36,10 @@
  *   changes nothing; a START for something else while one is under way is refused by FAILED with code "busy", and
  *   the one under way goes on.
  * 3 Heartbeat. PROGRESS is sent after a step, and at any sign of life while loading, at most ten times a second, at
- *   once when the phase changes. `step` counts finished steps and never goes back within an attempt. An agent that
- *   hears nothing for WORKER_SILENCE_S, and for WORKER_SILENCE_STEPS times the longest step so far, holds the worker
- *   for hung and kills it.
+ *   once when the phase changes. `step` counts finished steps and never goes back within an attempt. Between two steps an
+ *   agent that sees no further one for WORKER_STILL_S, and for WORKER_STILL_STEPS times what a step takes here (`seconds`, as
+ *   an average that forgets), holds the worker for hung and kills it. Before the first step and behind the last, where
+ *   nothing was measured, it waits WORKER_SILENCE_S for any frame.
  * 4 Result. `out` is the path to write the finished concept file at: not its final name. It is written whole and
  *   synced before DONE. Only rank 0 of a gang has `out` and only it sends file (= out), sha256 (64 hexadecimal
  *   digits over the file) and bytes; the other ranks' DONE has none. Publishing (the content address, the public
@@ -79,7 +80,7 @@
  *   {concepts: [{name, steps, batch, leaves, alike?}]}   steps * batch orders the queue; leaves: the widest gang (rule 6);
  *                                                        alike: of its class (rule 10), without it it shares no worker */
 
-enum { WORKER_PROTOCOL = 2, WORKER_SILENCE_S = 600, WORKER_SILENCE_STEPS = 20 };
+enum { WORKER_PROTOCOL = 2, WORKER_SILENCE_S = 600, WORKER_STILL_S = 10, WORKER_STILL_STEPS = 20 };
 
 enum {
     WORKER_LOAD = 1, WORKER_START, WORKER_STOP, WORKER_QUIT,

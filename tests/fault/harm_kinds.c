@@ -62,6 +62,13 @@ static void with(world *w, const char *name, const char *value, const char *work
     await(w, pid);
 }
 
+/* A hang is found after a second, whether it is between two steps or not. */
+static void be_impatient(void)
+{
+    setenv("CFARM_SILENCE_S", "1", 1);
+    setenv("CFARM_STILL_S", "1", 1);
+}
+
 /* Dead before the next instruction of any of them: stopped first, so that none sees another's end. */
 static void kill_all(world *w, pid_t agent)
 {
@@ -169,7 +176,7 @@ static void worker_stuck(world *w)
 {
     pid_t agent;
 
-    setenv("CFARM_SILENCE_S", "1", 1);
+    be_impatient();
     agent = begin_and_wait_a_while(w);
     hit(any_child(w, agent, "cfarm-worker"), SIGSTOP);
     await(w, agent);
@@ -246,13 +253,13 @@ static void member_killed(world *w) { misbehaves(w, "kill", 1, true); }
 
 static void hangs(world *w)
 {
-    setenv("CFARM_SILENCE_S", "1", 1);
+    be_impatient();
     misbehaves(w, "hang", 1, false);
 }
 
 static void member_hangs(world *w)
 {
-    setenv("CFARM_SILENCE_S", "1", 1);
+    be_impatient();
     misbehaves(w, "hang", 1, true);
 }
 

@@ -11,7 +11,7 @@ work=$(mktemp -d /tmp/cfh-XXXXXX)
 trap 'rm -rf "$work"' EXIT
 hosts_up "$work" 4 || { echo 'FAIL the hosts did not come up'; exit 1; }
 hosts_environment
-export CFARM_BACKOFF_MS=100 CFARM_SILENCE_S=60
+export CFARM_BACKOFF_MS=100 CFARM_SILENCE_S=60 CFARM_STILL_S=60
 PATH=$bin:$PATH
 bad=0
 

@@ -2,7 +2,8 @@
  * "cfarm-worker" in a folder of its own, which tests name in CFARM_PROGRAMS.
  *
  *   fake: {step_ms: 5,          each step takes so long
- *          at: 3, does: crash,  at step 3: crash (SIGSEGV), kill (SIGKILL), exit, hang, nan, disk, refuse
+ *          at: 3, does: crash,  at step 3: crash (SIGSEGV), kill (SIGKILL), exit, hang, nan, disk, refuse, or memory: as one
+ *                               whom the kernel kills for want of it, and counts in the file $CFARM_CGROUP/memory.events
  *          times: 1,            only in so many first attempts; without it in all
  *          rank: 1,             only this rank of a gang; without it the first
  *          says: 5}             tells the log when this step and its checkpoint are done
@@ -70,6 +71,20 @@ static const char *alike_of(const json_t *settings)
     return word ? word : "one";
 }
 
+static void count_kill(void)
+{
+    char path[FS_PATH], *text;
+    str more = {0};
+    size_t n;
+
+    snprintf(path, sizeof path, "%s/memory.events", getenv("CFARM_CGROUP"));
+    if (fs_read(path, &text, &n, 4096, NULL) != 0)
+        _exit(13);
+    str_add(&more, "low 0\noom_kill %d\n", atoi(strstr(text, "oom_kill ") + 9) + 1);
+    if (fs_write(path, more.at, more.n, NULL) != 0)
+        _exit(13);
+}
+
 /* True: it has failed politely. */
 static bool misbehave(const training *t)
 {
@@ -79,7 +94,9 @@ static bool misbehave(const training *t)
         return false;
     if (strcmp(does, "crash") == 0)
         raise(SIGSEGV);
-    if (strcmp(does, "kill") == 0)
+    if (strcmp(does, "memory") == 0)
+        count_kill();
+    if (strcmp(does, "kill") == 0 || strcmp(does, "memory") == 0)
         raise(SIGKILL);
     if (strcmp(does, "exit") == 0)
         _exit(3);

@@ -116,16 +116,13 @@ static int count(void *arg, int type, const char *body, size_t n, err *e)
     tally *t = arg;
     json_t *o = json_loadb(body, n, 0, NULL);
     int gang = (int)json_integer_value(json_object_get(o, "gang"));
-    json_t *node = json_string("node");
 
     (void)e;
     t->starts += type == EV_START;
     t->dones += type == EV_DONE;
     t->fails += type == EV_FAILED;
-    t->blamed += type == EV_FAILED && !json_equal(json_object_get(o, "blame"), node);
     if (type == EV_START && gang > t->widest)
         t->widest = gang;
-    json_decref(node);
     json_decref(o);
     return 0;
 }
@@ -319,7 +316,8 @@ static void set_environment(void)
 {
     static const char *const pair[][2] = {{"OMPI_ALLOW_RUN_AS_ROOT", "1"}, {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"},
         {"OMPI_MCA_rmaps_base_oversubscribe", "1"}, {"OMPI_MCA_hwloc_base_binding_policy", "none"},
-        {"OMPI_MCA_pml", "ob1"}, {"OMPI_MCA_plm", "isolated"}, {"CFARM_BACKOFF_MS", "50"}, {"CFARM_SILENCE_S", "30"}};
+        {"OMPI_MCA_pml", "ob1"}, {"OMPI_MCA_plm", "isolated"}, {"CFARM_BACKOFF_MS", "50"}, {"CFARM_SILENCE_S", "30"},
+        {"CFARM_STILL_S", "30"}};
     const char *bin = getenv("CFARM_BIN");
     char fake[FS_PATH];
 

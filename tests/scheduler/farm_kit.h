@@ -8,7 +8,7 @@
 #include "scheduler/sched.h"
 
 typedef struct { char dir[64], file[128], said[128]; } farm;
-typedef struct { int starts, dones, fails, blamed; int widest; } tally; /* blamed: fails that are not the node's */
+typedef struct { int starts, dones, fails; int widest; } tally;
 
 extern char cfarm[FS_PATH];                  /* the program */
 
