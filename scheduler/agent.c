@@ -47,15 +47,27 @@ static int on_welcome(agent *a, const json_t *o, err *e)
     return 0;
 }
 
-/* What is trained is kept before the agent is gone. */
-static void leave(agent *a)
+/* What is trained is kept before the agent is gone. parted: the coordinator knows. */
+static void leave(agent *a, bool parted)
 {
+    a->parted |= parted;
     if (a->leaving)
         return;
     a->leaving = true;
     a->leave_ns = clock_ns() + LEAVE_PATIENCE;
     crew_close(a, "the node leaves");
     task_leave(a);
+}
+
+/* The last word is the coordinator's: orders that were on their way come before it, and are answered. */
+static void part(agent *a)
+{
+    if (!a->leaving || a->tasks)
+        return;
+    if (!a->farewell)
+        agent_tell(a, LINK_LEAVE, json_object());
+    a->farewell = true;
+    a->over |= a->parted || a->tie != TIE_UP;
 }
 
 int agent_order(agent *a, int type, const json_t *o, err *e)
@@ -71,7 +83,9 @@ int agent_order(agent *a, int type, const json_t *o, err *e)
     else if (type == LINK_END && json_is_true(json_object_get(o, "now")))
         a->over = true;
     else if (type == LINK_END)
-        leave(a);
+        leave(a, true);
+    else if (type == LINK_LEAVE && a->farewell)
+        a->parted = true;
     else
         return err_set(e, ERR_PEER, "an order of kind %d, which is not due", type);
     return 0;
@@ -97,10 +111,8 @@ static void reap_coordinator(agent *a)
     if (!c || c->pid <= 0 || waitpid(c->pid, &c->status, WNOHANG) != c->pid)
         return;
     c->pid = 0;
-    if (WIFEXITED(c->status) || a->leaving)
-        leave(a);
-    else if (!may_try_again(a) || c->again(c->arg, &c->pid, &a->why) != 0)
-        leave(a);
+    if (WIFEXITED(c->status) || a->leaving || !may_try_again(a) || c->again(c->arg, &c->pid, &a->why) != 0)
+        leave(a, true);
 }
 
 /* ---- signals and the loop ------------------------------------------------------------------------------------- */
@@ -120,7 +132,7 @@ static void on_signal(void *arg, int signal)
     if (signal != SIGTERM && !(signal == SIGUSR1 && a->how->farm))
         return;
     a->over |= a->leaving; /* told twice: at once */
-    leave(a);
+    leave(a, false);
 }
 
 /* For tests: a number of seconds from the environment. */
@@ -147,7 +159,8 @@ int agent_run(const agent_options *o, err *e)
         loop_turn(a.l, a.leaving || a.tie != TIE_UP ? SAVING_MS : TICK_MS);
         crew_tick(&a);
         task_tick(&a);
-        a.over |= a.leaving && (!a.tasks || clock_ns() > a.leave_ns);
+        part(&a);
+        a.over |= a.leaving && clock_ns() > a.leave_ns;
     }
     task_end(&a);
     shelf_end(&a);

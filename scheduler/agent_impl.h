@@ -84,8 +84,9 @@ struct agent {
     task *tasks;
     shelf *shelves;
     bool welcome, over;
-    bool leaving;             /* keeps what was trained, then is over */
+    bool leaving;             /* keeps what was trained, says farewell, then is over */
     int64_t leave_ns;         /* at the latest */
+    bool farewell, parted;    /* it was said; and answered, or there is nobody who could */
     double silence_s, still_s, checkpoint_s;
     int64_t watched_ns;       /* when workers were last looked at */
     err why;                  /* of over, when it is no END */

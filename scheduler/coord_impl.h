@@ -24,6 +24,7 @@ typedef struct peer {
     int64_t since_ns, heard_ns;
     char nonce[WIRE_NONCE];
     bool sealed, suspect;
+    bool leaving, parted;    /* it has said farewell; and was answered */
 } peer;
 
 /* How fast the farm works, as an average that forgets: samples (steps times batch) per second. */
@@ -83,6 +84,7 @@ void coord_fail(coordinator *c, const err *e);    /* the farm itself cannot go o
 void peer_accept(coordinator *c);
 void peer_close(peer *k, const char *why);
 void peer_leases(coordinator *c);
+void peer_farewells(coordinator *c);
 
 /* coord_orders.c -- the spool */
 void orders_tick(coordinator *c);

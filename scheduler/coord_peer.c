@@ -223,6 +223,14 @@ static int on_log(peer *k, const json_t *o, err *e)
     return 0;
 }
 
+static int on_leave(peer *k)
+{
+    if (!k->leaving)
+        log_event(k->of->how->log, "agent-leaves", TEXT("node", k->of->s->node[k->node].name));
+    k->leaving = true;
+    return 0;
+}
+
 static int on_message(peer *k, int type, const json_t *o, err *e)
 {
     if (!k->sealed)
@@ -238,6 +246,7 @@ static int on_message(peer *k, int type, const json_t *o, err *e)
     case LINK_FAILED:   return on_failed(k, o, e);
     case LINK_STOPPED:  return on_stopped(k, o, e);
     case LINK_LOG:      return on_log(k, o, e);
+    case LINK_LEAVE:    return on_leave(k);
     case LINK_BEAT:
         coord_tell(k, LINK_BEAT, json_object());
         return 0;
@@ -280,7 +289,7 @@ static void on_link(void *arg, bool readable, bool writable)
         loop_write(k->of->loop, wire_fd(k->w), wire_waiting(k->w) > 0);
     }
     if (rc != 0)
-        peer_close(k, end.text);
+        peer_close(k, k->parted ? NULL : end.text);
 }
 
 void peer_accept(coordinator *c)
@@ -319,6 +328,19 @@ void peer_leases(coordinator *c)
         if (k->node >= 0 && suspect && !k->suspect)
             log_event(c->how->log, "suspect", TEXT("node", c->s->node[k->node].name), INT("silent-seconds", LINK_SUSPECT_S));
         k->suspect = suspect;
+    }
+}
+
+/* Called once a turn, after the orders of the turn went out. Who has said farewell is let go when nothing is under way there:
+ * an order that crossed it on the way has been answered. */
+void peer_farewells(coordinator *c)
+{
+    for (peer *k = c->peers, *next; k; k = next) {
+        next = k->next;
+        if (!k->leaving || k->parted || node_busy(c->s, k->node))
+            continue;
+        coord_tell(k, LINK_LEAVE, json_object());
+        k->parted = true;
     }
 }
 

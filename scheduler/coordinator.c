@@ -304,6 +304,7 @@ static void turn(coordinator *c)
     open_when_met(c);
     orders_tick(c);
     carry_out(c);
+    peer_farewells(c);
     drop_strangers(c);
     peer_leases(c);
     check_hands(c);

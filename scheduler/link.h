@@ -6,7 +6,7 @@
  * never sent: who does not know it is not understood, and what was altered or repeated ends the connection.
  *
  * agent -> coordinator
- *   HELLO    {protocol: 2, node, pid, slots, cores, memory, epoch, running: [{job, attempt, gang, pack?, slots: [...]}]}
+ *   HELLO    {protocol: 3, node, pid, slots, cores, memory, epoch, running: [{job, attempt, gang, pack?, slots: [...]}]}
  *            first. epoch: the last one obeyed, 0: none yet. running: what it still works at, from before; slots empty:
  *            only its answer is still to be said
  *   BEAT     {}                                                      each second
@@ -16,6 +16,8 @@
  *   FAILED   {job, attempt, blame, retry, code, text, step}          also: the order is refused
  *   STOPPED  {job, attempt, step?}                                   step: of the checkpoint on the disk, with keep
  *   LOG      {slot, text}
+ *   LEAVE    {}                                                      it goes: all its slots are down, and it has answered all
+ *                                                                    it was ordered
  * coordinator -> agent
  *   WELCOME  {farm, base, epoch, pack?}                              an epoch lower than obeyed before is left at once; pack:
  *                                                                    trainings that a worker may hold at once, 1 without it
@@ -23,12 +25,17 @@
  *   RUN      {job, attempt, name, settings, leaves, slots: [...], pack?: bool}
  *                                                                    rank r on slots[r]; pack: beside others, on one slot
  *   HALT     {job, attempt, why, keep?: bool}                        keep: its checkpoint is on the disk before the answer
+ *   LEAVE    {}                                                      for LEAVE: nothing of this node is under way any more, and
+ *                                                                    no order is on its way to it
  *   END      {now?: bool}                                            what runs is halted and kept, or not even that; then
  *                                                                    the agent leaves
  *
  * Every RUN ends in exactly one of DONE, FAILED, STOPPED. Before that answer the agent has told, by SLOT, which of its
  * slots will not be ready at once: a slot is free before it is promised again. (job, attempt) as in worker.h, rule
  * 2.
+ *
+ * Farewell. An order may cross a node's "down" on the way: the agent answers it STOPPED, and waits for LEAVE's answer before it
+ * hangs up. So a node that leaves in order costs nobody a failure; one whose connection ends without it is lost.
  *
  * Leases. A connection belongs to one epoch, and an agent obeys the highest it has seen. A connection that ends is sought
  * again; what runs goes on meanwhile, and the next coordinator takes it over as it is told in HELLO (an attempt that it has
@@ -38,10 +45,10 @@
  * Checkpoints are the agent's affair: RUN names none. An attempt goes on from what this node's memory or FARM/ckpt/NAME has
  * of it; before FAILED is said, the newest is on the disk, so that another node may be the next. */
 
-enum { LINK_PROTOCOL = 2, LINK_SUSPECT_S = 5, LINK_LEASE_S = 15 };
+enum { LINK_PROTOCOL = 3, LINK_SUSPECT_S = 5, LINK_LEASE_S = 15 };
 
 enum {
-    LINK_NONCE = 31, LINK_BEAT, LINK_HELLO, LINK_SLOT, LINK_PROGRESS, LINK_DONE, LINK_FAILED, LINK_STOPPED, LINK_LOG,
+    LINK_NONCE = 31, LINK_BEAT, LINK_HELLO, LINK_SLOT, LINK_PROGRESS, LINK_DONE, LINK_FAILED, LINK_STOPPED, LINK_LOG, LINK_LEAVE,
     LINK_WELCOME = 49, LINK_RUN, LINK_HALT, LINK_END
 };
 #endif

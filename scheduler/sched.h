@@ -214,6 +214,7 @@ int sched_replay(sched *s, const sched_event *ev, err *e);
 int sched_find(const sched *s, const char *name); /* -1: none */
 int sched_ahead(const sched *s, int job);         /* trainings in the line that would start before it */
 bool sched_running(const sched_job *j);           /* ASSIGNED to PUBLISHING */
+bool node_busy(const sched *s, int node);         /* something is under way there, or not yet answered */
 /* Nothing runs and nothing can ever start without a new event from outside. */
 bool sched_over(const sched *s);
 

@@ -159,6 +159,18 @@ static void pardon(sched *s)
         }
 }
 
+/* Some hold slots; of some, which were taken over, only the answer is still to come. */
+bool node_busy(const sched *s, int node)
+{
+    for (int i = 0; i < s->node[node].n; i++)
+        if (s->node[node].slot[i].job >= 0)
+            return true;
+    for (int i = 0; i < s->jobs; i++)
+        if (s->job[i].node == node && s->job[i].slotless)
+            return true;
+    return false;
+}
+
 bool node_takes(const sched_node *n)
 {
     if (n->trouble != NODE_CANARY)

@@ -16,6 +16,7 @@
 #include "cluster/base/fs.h"
 #include "cluster/wire/wire.h"
 #include "scheduler/coordinator.h"
+#include "scheduler/journal.h"
 #include "scheduler/link.h"
 
 static const char TOKEN[] = "secret", SHA[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -88,7 +89,12 @@ static void expect_hung_up(wire *w)
     wire_free(w);
 }
 
-static json_t *hello(int protocol) { return json_pack("{s:i, s:s, s:i}", "protocol", protocol, "node", "n0", "slots", 1); }
+static json_t *hello_of(const char *node, int protocol)
+{
+    return json_pack("{s:i, s:s, s:i}", "protocol", protocol, "node", node, "slots", 1);
+}
+
+static json_t *hello(int protocol) { return hello_of("n0", protocol); }
 
 static wire *greet(const house *h, const char *token)
 {
@@ -103,15 +109,17 @@ static wire *greet(const house *h, const char *token)
     return w;
 }
 
-static wire *join(const house *h)
+static wire *join_as(const house *h, const char *node)
 {
     wire *w = greet(h, TOKEN);
 
-    say(w, LINK_HELLO, hello(LINK_PROTOCOL));
+    say(w, LINK_HELLO, hello_of(node, LINK_PROTOCOL));
     json_decref(hear(w, LINK_WELCOME));
     say(w, LINK_SLOT, json_pack("{s:i, s:s}", "slot", 0, "state", "ready"));
     return w;
 }
+
+static wire *join(const house *h) { return join_as(h, "n0"); }
 
 static json_t *done(int attempt)
 {
@@ -211,6 +219,46 @@ static void late_and_impossible_news_change_nothing(void **unused)
     finish(&h, w, 2);
 }
 
+static int count_failures(void *arg, int type, const char *body, size_t n, err *e)
+{
+    (void)body, (void)n, (void)e;
+    *(int *)arg += type == EV_FAILED;
+    return 0;
+}
+
+static int failures_of(const house *h)
+{
+    char path[FS_PATH];
+    journal *j;
+    int n = 0;
+
+    snprintf(path, sizeof path, "%s/journal", h->dir);
+    assert_int_equal(journal_open(&j, path, count_failures, &n, NULL), 0);
+    journal_close(j);
+    return n;
+}
+
+/* An order crossed the agent's "down" on the way: it is answered before the agent is let go, and nothing has failed. */
+static void a_farewell_is_answered_when_nothing_is_under_way(void **unused)
+{
+    house h = open_house();
+    wire *w = join(&h), *next;
+    wire_frame f;
+    (void)unused;
+    json_decref(hear(w, LINK_RUN));
+    say(w, LINK_SLOT, json_pack("{s:i, s:s}", "slot", 0, "state", "down"));
+    say(w, LINK_LEAVE, json_object());
+    next = join_as(&h, "n1"); /* its welcome comes a whole turn later: the farewell was not answered in that one */
+    assert_int_equal(wire_take(w, &f, 0, NULL), 0);
+    assert_int_equal(f.type, 0);
+    say(w, LINK_STOPPED, json_pack("{s:i, s:i}", "job", 0, "attempt", 1));
+    json_decref(hear(w, LINK_LEAVE));
+    wire_free(w);
+    json_decref(hear(next, LINK_RUN));
+    finish(&h, next, 2);
+    assert_int_equal(failures_of(&h), 0);
+}
+
 static void a_replaced_coordinator_stops(void **unused)
 {
     house h = open_house();
@@ -233,6 +281,7 @@ int main(void)
         cmocka_unit_test(strangers_are_sent_away_and_the_farm_goes_on),
         cmocka_unit_test(wrong_words_of_an_agent_cost_it_its_place),
         cmocka_unit_test(late_and_impossible_news_change_nothing),
+        cmocka_unit_test(a_farewell_is_answered_when_nothing_is_under_way),
         cmocka_unit_test(a_replaced_coordinator_stops),
     };
     int failed;

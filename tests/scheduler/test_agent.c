@@ -1,0 +1,151 @@
+/* An agent, spoken to by hand: this test is its coordinator. */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "cluster/wire/wire.h"
+#include "scheduler/coordinator.h"
+#include "scheduler/door.h"
+#include "scheduler/link.h"
+#include "tests/scheduler/farm_kit.h"
+
+static const char TOKEN[] = "secret";
+
+typedef struct { farm f; pid_t pid; wire *w; } guest;
+
+static void say(wire *w, int type, json_t *body) { assert_int_equal(wire_tell(w, (uint16_t)type, body, 5, NULL), 0); }
+
+/* The next message but beats and progress, which come when they like. */
+static json_t *hear(wire *w, int *type)
+{
+    wire_frame f;
+    json_t *o;
+    err e = {0};
+
+    do {
+        if (wire_take(w, &f, 20, &e) != 0 || f.type == 0)
+            fail_msg("nothing is said (%s)", e.text);
+    } while (f.type == LINK_BEAT || f.type == LINK_PROGRESS);
+    *type = f.type;
+    assert_int_equal(wire_parse(&f, &o, NULL), 0);
+    return o;
+}
+
+static void expect(wire *w, int type)
+{
+    int got;
+
+    json_decref(hear(w, &got));
+    assert_int_equal(got, type);
+}
+
+static void expect_slot(wire *w, const char *state)
+{
+    json_t *o;
+    int got;
+
+    do {
+        o = hear(w, &got);
+        assert_int_equal(got, LINK_SLOT);
+        got = strcmp(json_string_value(json_object_get(o, "state")), state);
+        json_decref(o);
+    } while (got != 0);
+}
+
+/* An agent that has joined and whose worker is ready. */
+static guest invite(void)
+{
+    guest g = {.f = farm_new("", "")};
+    const char *argv[] = {cfarm, "agent", "--join", g.f.dir, "--workers", "1", NULL};
+    door d = {.addresses = 1, .address = {"127.0.0.1"}, .workers = 1, .threads = 1, .memory = 0.5};
+    char nonce[WIRE_NONCE], logs[100];
+    int listen, type;
+    json_t *theirs;
+
+    snprintf(d.token, sizeof d.token, "%s", TOKEN);
+    snprintf(logs, sizeof logs, "%s/logs", g.f.dir);
+    assert_int_equal(fs_mkdirs(logs, NULL), 0);
+    assert_int_equal(coordinator_listen(&listen, &d.port, false, NULL), 0);
+    assert_int_equal(door_write(&d, g.f.dir, NULL), 0);
+    g.pid = launch(&g.f, argv);
+    do
+        type = accept(listen, NULL, NULL);
+    while (type < 0 && usleep(5000) == 0);
+    close(listen);
+    g.w = wire_new(type);
+    assert_int_equal(wire_nonce(nonce, NULL), 0);
+    say(g.w, LINK_NONCE, json_pack("{s:s}", "nonce", nonce));
+    theirs = hear(g.w, &type);
+    assert_int_equal(wire_seal(g.w, TOKEN, nonce, json_string_value(json_object_get(theirs, "nonce")), NULL), 0);
+    json_decref(theirs);
+    expect(g.w, LINK_HELLO);
+    say(g.w, LINK_WELCOME, json_pack("{s:s, s:s, s:i}", "farm", g.f.dir, "base", "/base", "epoch", 1));
+    expect_slot(g.w, "ready");
+    return g;
+}
+
+static json_t *run(int job)
+{
+    return json_pack("{s:i, s:i, s:s, s:{s:i, s:{s:i, s:i}}, s:i, s:[i]}", "job", job, "attempt", 1, "name", "rex", "settings", "steps",
+                     1000, "fake", "step_ms", 5, "says", 5, "leaves", 1, "slots", 0);
+}
+
+static void an_order_that_crosses_the_farewell_is_answered_before_the_agent_goes(void **unused)
+{
+    guest g = invite();
+    int type, status, stopped = 0, leaves = 0;
+    (void)unused;
+    kill(g.pid, SIGTERM);
+    expect_slot(g.w, "down");
+    say(g.w, LINK_RUN, run(0));
+    while (stopped + leaves < 2) {
+        json_decref(hear(g.w, &type));
+        stopped += type == LINK_STOPPED;
+        leaves += type == LINK_LEAVE;
+        assert_true(type == LINK_STOPPED || type == LINK_LEAVE);
+    }
+    assert_int_equal(waitpid(g.pid, &status, WNOHANG), 0); /* it waits for the answer */
+    say(g.w, LINK_LEAVE, json_object());
+    expect_end(&g.f, g.pid, 0);
+    wire_free(g.w);
+}
+
+static void what_runs_is_stopped_and_kept_before_the_farewell(void **unused)
+{
+    guest g = invite();
+    json_t *o;
+    int type;
+    (void)unused;
+    say(g.w, LINK_RUN, run(0));
+    do
+        json_decref(hear(g.w, &type)); /* the fake worker tells the log of its fifth step */
+    while (type != LINK_LOG);
+    kill(g.pid, SIGTERM);
+    expect_slot(g.w, "down");
+    o = hear(g.w, &type);
+    assert_int_equal(type, LINK_STOPPED);
+    assert_true(json_integer_value(json_object_get(o, "step")) >= 5);
+    json_decref(o);
+    expect(g.w, LINK_LEAVE);
+    say(g.w, LINK_LEAVE, json_object());
+    expect_end(&g.f, g.pid, 0);
+    wire_free(g.w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_order_that_crosses_the_farewell_is_answered_before_the_agent_goes),
+        cmocka_unit_test(what_runs_is_stopped_and_kept_before_the_farewell),
+    };
+
+    return cmocka_run_group_tests(tests, farms_open, farms_close);
+}
