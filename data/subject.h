@@ -41,7 +41,7 @@ typedef struct data_cfg {
     data_manner manner;       /* the method's, no row */
     /* Identifiers of subjects without a token where the method takes rare words, by subject_choose; no row. */
     char rare[SUBJECT_WORDS_MOST][SUBJECT_RARE];
-    const char *model;        /* what stands for the base model and the side where pictures are generated, no row; NULL: a plan */
+    const char *model;        /* what stands for the base model, the side and the compute type where pictures are generated, no row; NULL: a plan */
 } data_cfg;
 extern const cfg_field data_fields[];
 

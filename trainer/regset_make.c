@@ -23,7 +23,8 @@ int regset_model(char **out, sd *model, int side, err *e)
         }
         str_add(&s, "%.16s ", hex);
     }
-    str_add(&s, "%dx%d", side, side);
+    bool bf16 = nn_params_backend(sd_params(model))->computes == NN_BF16;
+    str_add(&s, "%dx%d %s", side, side, bf16 ? "bf16" : "f32");
     *out = s.at;
     return 0;
 }

@@ -5,7 +5,8 @@
 #include "data/subject.h"
 #include "trainer/model/sd.h"
 
-/* What stands for the model in the recipe of its pictures: sha256 of its three weight files, and the side. free(*out). */
+/* What stands for the model in the recipe of its pictures: sha256 of its three weight files, the side, and the type that it
+ * computes in now, which paints other pictures than the other one. free(*out). */
 int regset_model(char **out, sd *model, int side, err *e);
 /* Whether a recipe can be carried out, without a model: its sampler and so on. */
 int regset_make_check(const regset_cfg *c, err *e);

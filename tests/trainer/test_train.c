@@ -192,6 +192,29 @@ static void words_have_the_same_features_in_bf16(void **state)
     concept_free(&c[1]);
 }
 
+/* A base that computes in bf16 paints other pictures than in f32: neither's are taken for the other's. */
+static void made_pictures_are_of_one_type_of_numbers(void **state)
+{
+    char more[FS_PATH + 256];
+    train_summary sum;
+    nn_backend *b;
+    err e = {0};
+
+    (void)state;
+    snprintf(more, sizeof more, "steps: 1, batch: 2, compute: f32, regularisation: {generate: 1, steps: 2, images: %s}", kit_path("typed"));
+    kit_train((kit_run){.more = more});
+    assert_int_equal(nn_cpu_open(&b, 1, false, &e), 0);
+    int rc = b->compute(b, NN_BF16, &e);
+    b->close(b);
+    if (rc != 0) {
+        print_message("%s\n", e.text);
+        skip();
+    }
+    snprintf(more, sizeof more, "steps: 1, batch: 2, compute: bf16, regularisation: {generate: 1, steps: 2, images: %s}", kit_path("typed"));
+    assert_int_equal(kit_try((kit_run){.more = more}, &sum, &e), ERR_INPUT);
+    assert_non_null(strstr(e.text, "were made otherwise"));
+}
+
 static int count_files(const char *dir)
 {
     char **name, path[FS_PATH];
@@ -343,6 +366,7 @@ int main(void)
         cmocka_unit_test(several_subjects_are_trained_into_one),
         cmocka_unit_test(missing_class_pictures_are_made_once),
         cmocka_unit_test(several_workers_make_one_set_together),
+        cmocka_unit_test(made_pictures_are_of_one_type_of_numbers),
         cmocka_unit_test(words_have_the_same_features_in_bf16),
         cmocka_unit_test(class_pictures_are_encoded_once_for_all_concepts),
         cmocka_unit_test(an_index_too_small_is_refused_with_the_choices),
