@@ -385,14 +385,9 @@ int features_read(features *out, const char *path, err *e)
 
 int features_path(char out[FS_PATH], const char *base, const char *captions, err *e)
 {
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     char name[80], dir[FS_PATH];
-    if (cache && cache[0])
-        TRY(fs_join(dir, cache, "conceptfarm", e));
-    else if (home && home[0])
-        TRY(fs_join(dir, home, ".cache/conceptfarm", e));
-    else
-        return err_set(e, ERR_INPUT, "neither XDG_CACHE_HOME nor HOME is set; say with --features where they are kept");
+    if (fs_cache_dir(dir, e) != 0)
+        return err_wrap(e, "the captions' features are kept there; --features names another place");
     snprintf(name, sizeof name, "features-%.16s-%.16s.h5", base, captions);
     return fs_join(out, dir, name, e);
 }

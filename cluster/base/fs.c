@@ -85,6 +85,16 @@ int fs_mkdirs(const char *path, err *e)
     return make_one(at, e);
 }
 
+int fs_cache_dir(char out[FS_PATH], err *e)
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (cache && cache[0])
+        return fs_join(out, cache, "conceptfarm", e);
+    if (home && home[0])
+        return fs_join(out, home, ".cache/conceptfarm", e);
+    return err_set(e, ERR_INPUT, "neither XDG_CACHE_HOME nor HOME is set, so there is no cache folder");
+}
+
 int fs_free_bytes(const char *path, uint64_t *out, err *e)
 {
     struct statvfs s;

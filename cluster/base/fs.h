@@ -18,6 +18,8 @@ bool fs_is_dir(const char *path);
 int fs_join(char out[FS_PATH], const char *dir, const char *name, err *e); /* an absolute name stays as it is */
 const char *fs_base(const char *path);                                     /* after the last '/' */
 int fs_mkdirs(const char *path, err *e);
+/* Where what can be made again is kept between runs: $XDG_CACHE_HOME/conceptfarm, else ~/.cache/conceptfarm. Not made here. */
+int fs_cache_dir(char out[FS_PATH], err *e);
 int fs_free_bytes(const char *path, uint64_t *out, err *e);
 
 /* Whole file into memory, terminated by a 0 beyond n; refuses what is not a regular file or larger than most. */

@@ -9,6 +9,7 @@ subjects=$(cd "$subjects" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
+export XDG_CACHE_HOME=$work/cache
 reg="regularisation: {generate: 12, steps: 10}"
 
 rows() { # name | settings

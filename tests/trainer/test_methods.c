@@ -11,7 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "cluster/base/fs.h"
 #include "cluster/base/mem.h"
 #include "cluster/base/rng.h"
 #include "cluster/base/str.h"
@@ -312,6 +314,50 @@ static void the_gradient_is_the_slope_along_itself(void **state)
     check_slope("svdiff", (train_cfg){.svdiff_norms = SVDIFF_SCALAR});
 }
 
+/* ---- singular values ---- */
+
+/* The first file of the cache, cut short. */
+static void damage_one(const char *dir)
+{
+    char **name, path[FS_PATH];
+    size_t n;
+    err e = {0};
+
+    if (!fs_is_dir(dir)) {
+        assert_int_equal(truncate(dir, 100), 0);
+        return;
+    }
+    assert_int_equal(fs_list(&name, &n, dir, &e), 0);
+    assert_true(n > 0);
+    assert_int_equal(fs_join(path, dir, name[0], &e), 0);
+    fs_list_free(name);
+    damage_one(path);
+}
+
+static void singular_values_are_kept_apart_from_the_model(void **state)
+{
+    char cache[FS_PATH], beside[FS_PATH];
+    const char *more = "method: svdiff, token: rare, steps: 2, lr: 1e-2";
+    train_summary sum;
+    err e = {0};
+
+    (void)state;
+    snprintf(cache, sizeof cache, "%s", kit_path("svd-cache"));
+    assert_int_equal(setenv("XDG_CACHE_HOME", cache, 1), 0);
+    kit_train((kit_run){.more = more, .out = "svd-made.h5"});
+    kit_train((kit_run){.more = more, .out = "svd-found.h5"});
+    damage_one(cache);
+    kit_train((kit_run){.more = more, .out = "svd-mended.h5"});
+    kit_assert_same("svd-made.h5", "svd-found.h5");
+    kit_assert_same("svd-made.h5", "svd-mended.h5");
+    snprintf(beside, sizeof beside, "%s.svd", kit_path("model"));
+    assert_false(fs_exists(beside));
+    assert_int_equal(setenv("XDG_CACHE_HOME", "/proc/nowhere", 1), 0); /* as no folder that can be written */
+    assert_int_equal(kit_try((kit_run){.more = more}, &sum, &e), ERR_IO);
+    assert_non_null(strstr(e.text, "XDG_CACHE_HOME"));
+    assert_int_equal(setenv("XDG_CACHE_HOME", kit_path("cache"), 1), 0);
+}
+
 typedef struct {
     const char *name;
     void (*test)(void **state);
@@ -328,7 +374,7 @@ enum { LAWS = sizeof laws / sizeof *laws };
 
 int main(void)
 {
-    struct CMUnitTest tests[ROWS * LAWS + 1];
+    struct CMUnitTest tests[ROWS * LAWS + 2];
     char names[ROWS * LAWS][128];
 
     for (int i = 0; i < ROWS * LAWS; i++) {
@@ -337,5 +383,6 @@ int main(void)
                                        .initial_state = (void *)(uintptr_t)&rows[i / LAWS]};
     }
     tests[ROWS * LAWS] = (struct CMUnitTest)cmocka_unit_test(the_gradient_is_the_slope_along_itself);
+    tests[ROWS * LAWS + 1] = (struct CMUnitTest)cmocka_unit_test(singular_values_are_kept_apart_from_the_model);
     return cmocka_run_group_tests(tests, kit_open, kit_close);
 }

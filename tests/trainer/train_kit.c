@@ -176,6 +176,7 @@ int kit_open(void **state)
     snprintf(scratch, sizeof scratch, "/tmp/cfarm-test-train-XXXXXX");
     if (!mkdtemp(scratch))
         return -1;
+    setenv("XDG_CACHE_HOME", kit_path("cache"), 1);
     char model[FS_PATH + 32];
     snprintf(model, sizeof model, "%s/data/toyworld/model", world);
     return symlink(model, kit_model());

@@ -1,6 +1,6 @@
 #ifndef TRAIN_KIT_H
 #define TRAIN_KIT_H
-/* Short trainings of the embedded model, alone or in a gang, into files of a scratch folder. */
+/* Short trainings of the embedded model, alone or in a gang, into files of a scratch folder, where the cache folder is, too. */
 #include "cluster/base/hash.h"
 #include "trainer/train.h"
 

@@ -2,12 +2,12 @@
 
 #include <lapacke.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cluster/base/fs.h"
 #include "cluster/base/mem.h"
-#include "cluster/base/str.h"
 #include "data/store.h"
 
 enum { VERSION = 1 };
@@ -86,7 +86,7 @@ static int write_file(const char *path, const spectrum *x, const char *of, err *
     return rc;
 }
 
-static int get(store *s, spectrum *x, const char *of, const char *path, err *e)
+static int get(store *s, spectrum *x, const char *of, err *e)
 {
     char *kept = NULL;
     int64_t version;
@@ -96,52 +96,62 @@ static int get(store *s, spectrum *x, const char *of, const char *path, err *e)
     bool ours = version == VERSION && strcmp(kept, of) == 0;
     free(kept);
     if (!ours)
-        return err_set(e, ERR_INPUT, "%s: singular values of another weight; remove it, and it is made anew", path);
+        return err_set(e, ERR_INPUT, "singular values of another weight");
     TRY(store_load(s, "/u", shape2(x->rows, x->n), (void **)&x->u, NULL, e));
     TRY(store_load(s, "/s", shape1(x->n), (void **)&x->s, NULL, e));
     return store_load(s, "/v", shape2(x->n, x->cols), (void **)&x->v, NULL, e);
 }
 
-static int read_file(const char *path, spectrum *x, const char *of, err *e)
+/* Whether it was there, whole: a damaged file counts as none, and is written anew. */
+static bool read_file(const char *path, spectrum *x, const char *of)
 {
     store *s;
 
-    TRY(store_open(&s, path, e));
-    int rc = get(s, x, of, path, e);
+    if (!fs_exists(path) || store_open(&s, path, NULL) != 0)
+        return false;
+    bool whole = get(s, x, of, NULL) == 0;
     store_close(s);
-    return rc;
+    if (!whole) {
+        free(x->u);
+        free(x->s);
+        free(x->v);
+        x->u = x->s = x->v = NULL;
+    }
+    return whole;
 }
 
-static int path_of(char path[FS_PATH], const sd *base, const char *weight, err *e)
+/* CACHE/svd/ab/abcdef…-320x768.h5, after the weight itself. */
+static int path_of(char path[FS_PATH], const spectrum *x, const char *of, err *e)
 {
-    size_t n = strlen(sd_dir(base));
-    str dir = {0}, name = {0};
+    char name[2 * HASH_HEX], cache[FS_PATH];
 
-    while (n > 1 && sd_dir(base)[n - 1] == '/')
-        n--;
-    str_add(&dir, "%.*s.svd", (int)n, sd_dir(base));
-    str_add(&name, "%s.h5", weight);
-    int rc = fs_mkdirs(dir.at, e);
-    if (rc != 0)
-        rc = err_wrap(e, "the base model's singular values are kept beside it");
-    else
-        rc = fs_join(path, dir.at, name.at, e);
-    str_free(&dir);
-    str_free(&name);
-    return rc;
+    TRY(fs_cache_dir(cache, e));
+    snprintf(name, sizeof name, "svd/%.2s/%s-%lldx%lld.h5", of, of, (long long)x->rows, (long long)x->cols);
+    return fs_join(path, cache, name, e);
 }
 
-static int of_matrix(spectrum *x, float *w, const sd *base, const char *weight, err *e)
+static int keep(const char *path, const spectrum *x, const char *of, err *e)
+{
+    char dir[FS_PATH];
+
+    snprintf(dir, sizeof dir, "%.*s", (int)(fs_base(path) - path - 1), path);
+    TRY(fs_mkdirs(dir, e));
+    return write_file(path, x, of, e);
+}
+
+static int of_matrix(spectrum *x, float *w, err *e)
 {
     char path[FS_PATH], of[HASH_HEX];
 
     x->n = x->rows < x->cols ? x->rows : x->cols;
-    TRY(path_of(path, base, weight, e));
     hash_bytes(w, (size_t)(x->rows * x->cols) * sizeof *w, of);
-    if (fs_exists(path))
-        return read_file(path, x, of, e);
+    if (path_of(path, x, of, e) != 0)
+        return err_wrap(e, "singular values are made once and kept");
+    if (read_file(path, x, of))
+        return 0;
     TRY(decompose(x, w, e));
-    return write_file(path, x, of, e);
+    int rc = keep(path, x, of, e);
+    return rc == 0 ? 0 : err_wrap(e, "singular values are made once and kept in the folder that XDG_CACHE_HOME names");
 }
 
 int spectrum_of(spectrum *out, const sd *base, const char *weight, bool single, err *e)
@@ -159,7 +169,7 @@ int spectrum_of(spectrum *out, const sd *base, const char *weight, bool single, 
     if (rc == 0 && shape.n == 1)
         of_vector(out, w, single);
     else if (rc == 0)
-        rc = of_matrix(out, w, base, weight, e);
+        rc = of_matrix(out, w, e);
     free(w);
     if (rc != 0)
         spectrum_free(out);
