@@ -38,6 +38,7 @@ static const nn_kernel *const *bf16_kernels(nn_op_id op)
     case NN_OP_matmul: return cpu_matmul_in_bf16;
     case NN_OP_conv2d: return cpu_conv2d_in_bf16;
     case NN_OP_conv2d_grad_x: return cpu_conv2d_grad_x_in_bf16;
+    case NN_OP_conv2d_grad_w: return cpu_conv2d_grad_w_in_bf16;
     case NN_OP_attention: return cpu_attention_in_bf16;
     case NN_OP_attention_grad: return cpu_attention_grad_in_bf16;
     default: return preferred[op];

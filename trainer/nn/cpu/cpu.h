@@ -16,6 +16,7 @@
 
 /* The lists of a backend that computes in bf16; cpu_NAME for all others. */
 extern const nn_kernel *const cpu_matmul_in_bf16[], *const cpu_conv2d_in_bf16[], *const cpu_conv2d_grad_x_in_bf16[],
+    *const cpu_conv2d_grad_w_in_bf16[],
     *const cpu_attention_in_bf16[], *const cpu_attention_grad_in_bf16[];
 bool cpu_has_bf16(void);
 

@@ -218,43 +218,73 @@ static void done(nn_call *c)
 
 /* ---- gradient of w ---- */
 
-static int prepare_w(nn_backend *on, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
+/* each: numbers of a word, 1 or (in bf16) 2: neighbouring pixels of a row. */
+static int prepare_w_as(nn_call *c, int each)
 {
     conv *m = NEW(conv);
     const conv_shape *v = &m->v;
 
-    (void)on, (void)frozen, (void)e;
     c->state = m;
     m->v = conv_shape_of(c->y);
-    m->t = (tiles){.simd = cpu_simd_best(), .out_next = SIMD_LANES};
+    m->t = (tiles){.simd = each == 2 ? cpu_simd_pairs() : cpu_simd_best(), .out_next = SIMD_LANES};
     look_forward(m);
     m->t.n = m->t.ld = v->o;
     m->t.m = v->kh * v->kw * v->c;
     m->t.taps = v->oh;
     m->t.tap_step = v->stride * m->f.W * v->c;
-    m->t.depth = v->ow;
-    m->t.step = v->stride * v->c;
+    m->t.depth = (v->ow + each - 1) / each;
+    m->t.step = each * v->stride * v->c;
     m->t.at = m->at = NEW_N(int64_t, m->t.m);
     for (int64_t i = 0; i < m->t.m; i++)
         m->at[i] = i / (v->kw * v->c) * m->f.W * v->c + i % (v->kw * v->c);
     c->scratch_bytes = conv_scratch(m, false) + (size_t)(m->t.m * m->t.n) * sizeof(float);
+    if (each == 2)
+        c->scratch_bytes += (size_t)(m->f.H * m->f.W * v->c) * sizeof(float);
     return 0;
+}
+
+static int prepare_w(nn_backend *on, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
+{
+    (void)on, (void)frozen, (void)e;
+    return prepare_w_as(c, 1);
+}
+
+static int prepare_w_pairs(nn_backend *on, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
+{
+    (void)on, (void)frozen, (void)e;
+    return prepare_w_as(c, 2);
+}
+
+/* A word of each pixel of a sample's frame x and the next that a kernel's weight meets. The word of a row's last pixel holds
+ * one of another row; dy has a zero there. */
+static const float *pair_pixels(const conv *m, const float *x, float *words)
+{
+    const int64_t next = m->v.stride * m->v.c, all = m->f.H * m->f.W * m->v.c, whole = all > next ? all - next : 0;
+
+    cpu_simd_pairs()->pair(words, x, x + next, whole);
+    cpu_simd_pairs()->pair(words + whole, x + whole, x + whole, all - whole);
+    return words;
 }
 
 static int run_w(nn_backend *on, const nn_call *c)
 {
     const conv *m = c->state;
     const conv_shape *v = &m->v;
+    const bool pairs = m->t.depth != v->ow || m->t.step != v->stride * v->c;
     tiles t = m->t;
-    float *turned = c->scratch, *panels = turned + t.m * t.n, *room = panels + tiles_floats(v->oh * v->ow, v->o);
-    const float *x = fill(&m->f, c->in[0], room);
+    float *turned = c->scratch, *panels = turned + t.m * t.n, *words = panels + tiles_floats(v->oh * m->t.depth, v->o);
+    const float *x = fill(&m->f, c->in[0], words + (pairs ? m->f.H * m->f.W * v->c : 0));
 
     (void)on;
     t.panels = panels;
     t.out = turned; /* [r,s,c][o] */
-    for (int64_t n = 0; n < v->n; n++) {
-        tiles_pack_all(panels, (const float *)c->in[1] + n * v->oh * v->ow * v->o, v->oh * v->ow, v->o, v->o, 1);
-        t.a = x + n * m->f.H * m->f.W * v->c;
+    for (int64_t n = 0; n < v->n; n++, x += m->f.H * m->f.W * v->c) {
+        const float *dy = (const float *)c->in[1] + n * v->oh * v->ow * v->o;
+        if (pairs)
+            tiles_pack_pairs_all(panels, dy, v->oh, v->ow, v->o);
+        else
+            tiles_pack_all(panels, dy, v->oh * v->ow, v->o, v->o, 1);
+        t.a = pairs ? pair_pixels(m, x, words) : x;
         t.add = n > 0;
         tiles_run_all(&t);
     }
@@ -286,6 +316,11 @@ static const char *takes_grad_x(const struct nn_node *y)
     return v.top >= v.kh || v.left >= v.kw ? "needs less padding than the kernel is wide" : takes(y);
 }
 
+static const char *takes_w_pairs(const struct nn_node *y)
+{
+    return cpu_simd_pairs() ? cpu_needs_f32(y) : "this processor, or the compiler this was built by, has no products of bf16";
+}
+
 static const nn_kernel by_tiles = {
     .name = "cpu.conv2d.tiles", .takes = takes, .prepare = prepare, .run = run, .done = done};
 static const nn_kernel grad_x_by_tiles = {
@@ -294,9 +329,13 @@ static const nn_kernel grad_x_by_tiles = {
 static const nn_kernel grad_w_by_tiles = {
     .name = "cpu.conv2d_grad_w.tiles", .takes = cpu_needs_f32, .prepare = prepare_w, .run = run_w, .done = done};
 
+static const nn_kernel grad_w_by_pairs = {
+    .name = "cpu.conv2d_grad_w.pairs", .takes = takes_w_pairs, .prepare = prepare_w_pairs, .run = run_w, .done = done};
+
 const nn_kernel *const cpu_conv2d[] = {&by_tiles, &cpu_dnnl_conv2d, &cpu_ref_conv2d, NULL};
 const nn_kernel *const cpu_conv2d_grad_x[] = {&grad_x_by_tiles, &cpu_dnnl_conv2d_grad_x, &cpu_ref_conv2d_grad_x, NULL};
 const nn_kernel *const cpu_conv2d_grad_w[] = {&grad_w_by_tiles, &cpu_ref_conv2d_grad_w, NULL};
 const nn_kernel *const cpu_conv2d_in_bf16[] = {&by_tiles, &cpu_dnnl_conv2d_bf16, &cpu_ref_conv2d, NULL};
 const nn_kernel *const cpu_conv2d_grad_x_in_bf16[] = {&grad_x_by_tiles, &cpu_dnnl_conv2d_grad_x_bf16, &cpu_dnnl_conv2d_grad_x,
                                                       &cpu_ref_conv2d_grad_x, NULL};
+const nn_kernel *const cpu_conv2d_grad_w_in_bf16[] = {&grad_w_by_pairs, &grad_w_by_tiles, &cpu_ref_conv2d_grad_w, NULL};

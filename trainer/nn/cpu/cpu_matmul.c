@@ -77,6 +77,52 @@ static void done(nn_call *c)
     free(m);
 }
 
+/* ---- the left factor turned, in pairs of bf16: gradients of weights ---- */
+
+static int prepare_pairs(nn_backend *on, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
+{
+    matmul *m = NEW(matmul);
+    const mat_shape s = mat_shape_of(c->y);
+
+    (void)on, (void)frozen, (void)e;
+    c->state = m;
+    m->s = s;
+    m->t = (tiles){.simd = cpu_simd_pairs(), .m = s.m, .n = s.n, .row = 1, .taps = 1, .depth = tiles_words(s.k), .step = s.m,
+                   .ld = s.n, .out_next = SIMD_LANES};
+    c->scratch_bytes = (size_t)(tiles_floats(tiles_words(s.k), s.n) + tiles_words(s.k) * s.m) * sizeof(float);
+    return 0;
+}
+
+static int run_pairs(nn_backend *on, const nn_call *c)
+{
+    const matmul *m = c->state;
+    const mat_shape *s = &m->s;
+    float *panels = c->scratch, *left = panels + tiles_floats(tiles_words(s->k), s->n);
+    tiles t = m->t;
+
+    (void)on;
+    t.panels = panels;
+    t.a = left;
+    for (int64_t i = 0; i < s->batch; i++) {
+        tiles_pair_all(left, (const float *)c->in[0] + i * s->m * s->k, s->k, s->m);
+        tiles_pack_pairs_all(panels, (const float *)c->in[1] + i * s->k * s->n, 1, s->k, s->n);
+        t.out = (float *)c->out + i * s->m * s->n;
+        tiles_run_all(&t);
+    }
+    return 0;
+}
+
+static const char *takes_pairs(const struct nn_node *y)
+{
+    if (!y->at.mat.ta || y->at.mat.tb || y->src[2])
+        return "takes a gradient of weights only";
+    if (!cpu_simd_pairs())
+        return "this processor, or the compiler this was built by, has no products of bf16";
+    return cpu_needs_f32(y);
+}
+
+/* ---- */
+
 static const char *takes(const struct nn_node *y)
 {
     const mat_shape s = mat_shape_of(y);
@@ -91,5 +137,8 @@ static const nn_kernel by_tiles = {
 static const nn_kernel by_tiles_at_any_size = {
     .name = "cpu.matmul.tiles", .takes = cpu_needs_f32, .prepare = prepare, .run = run, .done = done};
 
+static const nn_kernel turned_by_pairs = {
+    .name = "cpu.matmul.pairs", .takes = takes_pairs, .prepare = prepare_pairs, .run = run_pairs, .done = done};
+
 const nn_kernel *const cpu_matmul[] = {&by_tiles, &cpu_dnnl_matmul, &by_tiles_at_any_size, &cpu_ref_matmul, NULL};
-const nn_kernel *const cpu_matmul_in_bf16[] = {&by_tiles, &cpu_dnnl_matmul_bf16, &by_tiles_at_any_size, &cpu_ref_matmul, NULL};
+const nn_kernel *const cpu_matmul_in_bf16[] = {&turned_by_pairs, &by_tiles, &cpu_dnnl_matmul_bf16, &by_tiles_at_any_size, &cpu_ref_matmul, NULL};

@@ -156,3 +156,62 @@ void tiles_run_all(const tiles *t)
 
     cpu_for(blocks * groups, products / EASE, run_part, t);
 }
+
+/* ---- pairs ---- */
+
+typedef struct { float *to; const float *b; int64_t taps, depth, n; } pair_job;
+
+/* n words of two rows; high NULL: zeros. */
+static void pair_rows(float *to, const float *low, const float *high, int64_t n)
+{
+    static const float zeros[256];
+    const cpu_simd *s = cpu_simd_pairs();
+
+    for (int64_t i = 0, some; i < n; i += some) {
+        some = high ? n : least(n - i, (int64_t)(sizeof zeros / sizeof *zeros));
+        s->pair(to + i, low + i, high ? high : zeros, some);
+    }
+}
+
+static void pair_part(const void *arg, int64_t from, int64_t to)
+{
+    const pair_job *j = arg;
+
+    for (int64_t i = from; i < to; i++) {
+        const float *low = j->b + 2 * i * j->n;
+        pair_rows(j->to + i * j->n, low, 2 * i + 1 < j->depth ? low + j->n : NULL, j->n);
+    }
+}
+
+void tiles_pair_all(float *to, const float *b, int64_t k, int64_t n)
+{
+    const pair_job j = {to, b, 1, k, n};
+
+    cpu_for(tiles_words(k), n / 2, pair_part, &j);
+}
+
+/* Panels from..to-1. */
+static void pack_pairs_part(const void *arg, int64_t from, int64_t to)
+{
+    const pair_job *j = arg;
+    const int64_t words = tiles_words(j->depth), size = j->taps * words * SIMD_LANES;
+
+    for (int64_t p = from; p < to; p++) {
+        const int64_t columns = least(SIMD_LANES, j->n - p * SIMD_LANES);
+        float *word = j->to + p * size;
+        if (columns < SIMD_LANES)
+            memset(word, 0, (size_t)size * sizeof *word);
+        for (int64_t t = 0; t < j->taps; t++)
+            for (int64_t i = 0; i < words; i++, word += SIMD_LANES) {
+                const float *low = j->b + (t * j->depth + 2 * i) * j->n + p * SIMD_LANES;
+                pair_rows(word, low, 2 * i + 1 < j->depth ? low + j->n : NULL, columns);
+            }
+    }
+}
+
+void tiles_pack_pairs_all(float *panels, const float *b, int64_t taps, int64_t depth, int64_t n)
+{
+    const pair_job j = {panels, b, taps, depth, n};
+
+    cpu_for(tiles_panels(n), taps * depth * SIMD_LANES / 2, pack_pairs_part, &j);
+}

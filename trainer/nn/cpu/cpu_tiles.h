@@ -37,4 +37,11 @@ void tiles_run(const tiles *t, int64_t row, int64_t row_end, int64_t panel, int6
 /* Both, by as many threads as it is worth. */
 void tiles_pack_all(float *panels, const float *b, int64_t k, int64_t n, int64_t row, int64_t col);
 void tiles_run_all(const tiles *t);
+
+/* Words of two bf16 that stand side by side in k (cpu_simd_pairs); beside the last of an odd run lies a zero. */
+static inline int64_t tiles_words(int64_t k) { return (k + 1) / 2; }
+/* to [words of k][n] of b [k,n]. */
+void tiles_pair_all(float *to, const float *b, int64_t k, int64_t n);
+/* Panels of b [taps][depth][n], the words of each tap behind each other: k = taps * words of depth. */
+void tiles_pack_pairs_all(float *panels, const float *b, int64_t taps, int64_t depth, int64_t n);
 #endif
