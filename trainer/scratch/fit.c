@@ -141,9 +141,17 @@ int fit_forward(fit *f, float *result, err *e)
     return nn_read(f->forward, f->result, result, (size_t)nn_count(nn_shape_get(f->result)) * sizeof(float), e);
 }
 
+/* Up, level, down (Hu et al. 2024, MiniCPM): the level part can be gone on with for a longer `until`. */
+static double rate(const fit *f)
+{
+    const double t = (double)f->step, all = (double)f->how.until, up = fmin(1, t / fmax(1, f->how.warmup));
+
+    return f->how.lr * (f->how.until ? fmin(up, fmax(0, all - t) / (0.2 * all)) : up);
+}
+
 static int move(fit *f, double norm, err *e)
 {
-    const double t = (double)f->step, lr = f->how.lr * fmin(1, t / fmax(1, f->how.warmup));
+    const double t = (double)f->step, lr = rate(f);
     const double scale = f->how.clip > 0 && norm > f->how.clip ? f->how.clip / norm : 1;
     const float hyper[NN_ADAMW_HYPER] = {
         [ADAMW_LR] = (float)lr, [ADAMW_BETA1] = (float)BETA1, [ADAMW_BETA2] = (float)BETA2, [ADAMW_EPS] = (float)EPS,

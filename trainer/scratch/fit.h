@@ -8,6 +8,7 @@ typedef struct {
     double lr, weight_decay, clip;
     double mean;              /* of the running mean: what stays of it at each step, 0.999 say; less at the beginning */
     int warmup;               /* steps */
+    int64_t until;            /* steps in all, over whose last fifth the rate falls to zero; 0: it stays */
     const char *only;         /* what moves: names that begin so; NULL: everything the graph uses */
 } fit_opts;
 

@@ -77,7 +77,7 @@ static int steps(const scratch *s, const char *stage, const char *state, FILE *l
     const double from = clock_s();
     double sum = 0, saved = from;
 
-    while (clock_s() - from < 60 * s->minutes) {
+    while (clock_s() - from < 60 * s->minutes && (!s->until || fit_steps(f) < s->until)) {
         float loss = 0;
 
         TRY(step(arg, f, &loss, e));

@@ -14,6 +14,7 @@ enum { SCRATCH_SEED = 1, SCRATCH_HELD_OUT = 2 }; /* of the world's pictures: lea
 typedef struct {
     const char *model, *state;  /* folders: the model that is made; what a stage goes on from, and its log */
     double minutes;             /* of work, after what was there before */
+    int until;                  /* steps in all, the rate falling to zero toward them; 0: the minutes alone count */
     int pictures;               /* of the world, learnt from */
     int prompts, steps;         /* of an exam: captions, and steps of the sampler (DDIM) */
     double guidance;

@@ -199,7 +199,7 @@ static int open_all(stage *t, err *e)
 
 static int work(stage *t, nn_graph *g, err *e)
 {
-    const fit_opts how = {.lr = 5e-4, .weight_decay = 0.01, .clip = 1, .mean = 0.995, .warmup = 200};
+    const fit_opts how = {.lr = 5e-4, .weight_decay = 0.01, .clip = 1, .mean = 0.995, .warmup = 200, .until = t->how->until};
     fit *f;
 
     TRY(open_all(t, e));

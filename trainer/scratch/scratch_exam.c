@@ -154,7 +154,7 @@ static int write_model(void *arg, err *e)
 
 static int learn(stage *t, nn_graph *g, err *e)
 {
-    const fit_opts how = {.lr = 1e-3, .weight_decay = 0.01, .clip = 5, .mean = 0.99, .warmup = 100};
+    const fit_opts how = {.lr = 1e-3, .weight_decay = 0.01, .clip = 5, .mean = 0.99, .warmup = 100, .until = t->how->until};
     fit *f;
 
     TRY(add_weights(t->weights, e));

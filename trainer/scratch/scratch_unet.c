@@ -1,5 +1,6 @@
 /* The UNet: noise on latents, told apart (Ho, Jain, Abbeel 2020), the caption left out one time in ten for guidance (Ho,
  * Salimans 2022). Latents of all pictures are made once and kept in memory. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,14 +10,15 @@
 #include "trainer/scratch/scratch.h"
 
 enum { BATCH = 24, LATENT = 4, CELLS = WORLD_SIDE / 8, SAMPLE = CELLS * CELLS * LATENT, DROP_ONE_IN = 10 };
+static const float SNR_MOST = 5;
 
 typedef struct {
     const scratch *how;
     sd *model;
     tokenizer *words;
     float *latents;          /* [pictures, SAMPLE], scaled means */
-    nn_tensor x, noise, alpha, sigma, t, ids;
-    float x_of[BATCH * SAMPLE], noise_of[BATCH * SAMPLE], alpha_of[BATCH], sigma_of[BATCH], t_of[BATCH];
+    nn_tensor x, noise, alpha, sigma, weight, t, ids;
+    float x_of[BATCH * SAMPLE], noise_of[BATCH * SAMPLE], alpha_of[BATCH], sigma_of[BATCH], weight_of[BATCH], t_of[BATCH];
     int32_t ids_of[BATCH * TOKENS];
 } stage;
 
@@ -26,12 +28,21 @@ static nn_tensor write_loss(nn_graph *g, stage *t)
     t->noise = nn_input(g, "noise", F32, NN_SHAPE(BATCH, CELLS, CELLS, LATENT));
     t->alpha = nn_input(g, "alpha", F32, NN_SHAPE(BATCH, 1, 1, 1));
     t->sigma = nn_input(g, "sigma", F32, NN_SHAPE(BATCH, 1, 1, 1));
+    t->weight = nn_input(g, "weight", F32, NN_SHAPE(BATCH));
     t->t = nn_input(g, "timesteps", F32, NN_SHAPE(BATCH));
     t->ids = nn_input(g, "ids", I32, NN_SHAPE(BATCH, TOKENS));
     nn_tensor noisy = nn_add(g, nn_mul(g, t->x, t->alpha), nn_mul(g, t->noise, t->sigma));
     nn_tensor text = nn_detach(g, sd_text_write(g, t->model, t->ids, NULL));
     nn_tensor said = sd_unet_write(g, t->model, noisy, t->t, text, false);
-    return nn_scale(g, nn_sum_to(g, nn_squared_error(g, said, t->noise, NULL), NN_SHAPE(1)), 1.0F / (BATCH * SAMPLE));
+    return nn_sum_to(g, nn_mul(g, nn_squared_error(g, said, t->noise, NULL), t->weight), NN_SHAPE(1));
+}
+
+/* Where there is little noise its error says little of the picture (min-SNR: Hang et al. 2023, equation 7). */
+static float weight_of(float alpha, float sigma)
+{
+    const float ratio = alpha * alpha / (sigma * sigma);
+
+    return fminf(ratio, SNR_MOST) / ratio / (BATCH * SAMPLE);
 }
 
 static void fill(stage *t, uint32_t step, uint32_t i)
@@ -44,6 +55,7 @@ static void fill(stage *t, uint32_t step, uint32_t i)
     rng_normal_fill(rng_open(SCRATCH_SEED, "noise", step, i), t->noise_of + i * SAMPLE, SAMPLE);
     t->alpha_of[i] = schedule_alpha(sd_schedule(t->model), when);
     t->sigma_of[i] = schedule_sigma(sd_schedule(t->model), when);
+    t->weight_of[i] = weight_of(t->alpha_of[i], t->sigma_of[i]);
     t->t_of[i] = (float)when;
     if (rng_below(s, 2, DROP_ONE_IN) == 0)
         tokenizer_encode(t->words, "", t->ids_of + i * TOKENS);
@@ -61,6 +73,7 @@ static int one_step(void *arg, fit *f, float *loss, err *e)
     TRY(fit_write(f, t->noise, t->noise_of, e));
     TRY(fit_write(f, t->alpha, t->alpha_of, e));
     TRY(fit_write(f, t->sigma, t->sigma_of, e));
+    TRY(fit_write(f, t->weight, t->weight_of, e));
     TRY(fit_write(f, t->t, t->t_of, e));
     TRY(fit_write(f, t->ids, t->ids_of, e));
     return fit_step(f, loss, e);
@@ -99,7 +112,8 @@ static int write_model(void *arg, err *e)
 
 static int work(stage *t, nn_graph *g, err *e)
 {
-    const fit_opts how = {.lr = 4e-4, .weight_decay = 1e-3, .clip = 1, .mean = 0.9995, .warmup = 500, .only = "unet."};
+    const fit_opts how = {.lr = 4e-4, .weight_decay = 1e-3, .clip = 1, .mean = 0.9995, .warmup = 500, .until = t->how->until,
+                          .only = "unet."};
     fit *f;
 
     TRY(encode_all(t, e));

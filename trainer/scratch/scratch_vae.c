@@ -121,7 +121,7 @@ static int fix_spread(stage *t, err *e)
 
 static int work(stage *t, nn_graph *g, err *e)
 {
-    const fit_opts how = {.lr = 1e-3, .clip = 1, .mean = 0.999, .warmup = 200};
+    const fit_opts how = {.lr = 1e-3, .clip = 1, .mean = 0.999, .warmup = 200, .until = t->how->until};
     fit *f;
 
     TRY(fix_spread(t, e));
