@@ -13,7 +13,7 @@ typedef struct {
     /* settings: filled from the flags. file[n]: the arguments. */
     int (*run)(const void *settings, char *const file[], int n, logger *log, err *e);
 } command;
-extern const command command_merge, command_inspect, command_diff, command_export, command_import;
+extern const command command_merge, command_inspect, command_diff, command_export, command_import, command_report;
 
 /* A base model on the CPU. */
 typedef struct {

@@ -9,7 +9,8 @@
 #include "merge/command.h"
 
 enum { HEAP_MOST = 32 << 20 };
-static const command *const commands[] = {&command_merge, &command_export, &command_import, &command_inspect, &command_diff, NULL};
+static const command *const commands[] = {&command_merge, &command_export, &command_import, &command_inspect, &command_diff,
+                                          &command_report, NULL};
 
 static const command *find(const char *name)
 {

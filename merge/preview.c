@@ -1,47 +1,16 @@
 #include "merge/preview.h"
 
-#include <errno.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "cluster/base/fs.h"
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
 #include "data/image.h"
+#include "merge/pictures.h"
 
-extern char **environ;
-
-/* ---- the program beside this one ---- */
-
-static int find_sampler(char out[FS_PATH], err *e)
-{
-    char self[FS_PATH];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    char *slash;
-    if (n <= 0)
-        return err_set(e, ERR_IO, "cfarm-sample cannot be found: %s", fs_reason(errno));
-    self[n] = '\0';
-    slash = strrchr(self, '/');
-    *slash = '\0';
-    TRY(fs_join(out, self, "cfarm-sample", e));
-    return access(out, X_OK) == 0 ? 0 : err_set(e, ERR_INPUT, "%s is not there; --prompt needs it", out);
-}
-
-static int run(const char *program, char *const argv[], err *e)
-{
-    pid_t child;
-    int status, rc = posix_spawn(&child, program, NULL, NULL, argv, environ);
-    if (rc != 0)
-        return err_set(e, ERR_IO, "%s cannot be started: %s", program, fs_reason(rc));
-    while (waitpid(child, &status, 0) < 0)
-        if (errno != EINTR)
-            return err_set(e, ERR_IO, "%s cannot be waited for: %s", program, fs_reason(errno));
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : err_set(e, ERR_INPUT, "cfarm-sample made no pictures");
-}
+static const double GUIDANCE = 6;
 
 /* ---- one column ---- */
 
@@ -67,28 +36,18 @@ static char *in_words_of(const preview_job *j, int i, const char *prompt)
     return s.at ? s.at : mem_text("");
 }
 
-static int make_column(const preview_job *j, const char *sampler, const char *from, int i, const char *name, err *e)
+static int make_column(const preview_job *j, const char *from, int i, const char *name, err *e)
 {
-    enum { OTHERS = 12 };
-    char out[FS_PATH], steps[16], **argv = NEW_N(char *, 2 * j->prompts + OTHERS);
-    int n = 0, rc;
-    TRY(fs_join(out, j->dir, name, e));
-    snprintf(steps, sizeof steps, "%d", j->steps);
-    const char *fixed[] = {sampler, "--model", j->base, "--out", out, "--steps", steps, "--grid=false"};
-    for (size_t k = 0; k < sizeof fixed / sizeof *fixed; k++)
-        argv[n++] = mem_text(fixed[k]);
-    if (from) {
-        argv[n++] = mem_text("--from");
-        argv[n++] = mem_text(from);
-    }
-    for (int k = 0; k < j->prompts; k++) {
-        argv[n++] = mem_text("--prompt");
-        argv[n++] = in_words_of(j, i, j->prompt[k]);
-    }
-    rc = run(sampler, argv, e);
-    for (int k = 0; k < n; k++)
-        free(argv[k]);
-    free(argv);
+    char out[FS_PATH], **prompt = NEW_N(char *, j->prompts);
+    for (int k = 0; k < j->prompts; k++)
+        prompt[k] = in_words_of(j, i, j->prompt[k]);
+    int rc = fs_join(out, j->dir, name, e);
+    if (rc == 0)
+        rc = pictures_make(&(pictures_job){.model = j->base, .from = from, .prompt = (const char *const *)prompt, .prompts = j->prompts,
+                                           .count = 1, .steps = j->steps, .guidance = GUIDANCE, .seed = 1, .out = out}, e);
+    for (int k = 0; k < j->prompts; k++)
+        free(prompt[k]);
+    free(prompt);
     return rc;
 }
 
@@ -127,27 +86,26 @@ static int write_grid(const grid *g, const preview_job *j, err *e)
     return rc;
 }
 
-static int add_column(grid *g, const preview_job *j, const char *sampler, const char *from, int i, const char *name, err *e)
+static int add_column(grid *g, const preview_job *j, const char *from, int i, const char *name, err *e)
 {
     g->name = mem_grow(g->name, (size_t)g->columns + 1, sizeof *g->name);
     g->name[g->columns++] = mem_text(name);
-    return make_column(j, sampler, from, i, name, e);
+    return make_column(j, from, i, name, e);
 }
 
 static int make_all(grid *g, const preview_job *j, err *e)
 {
-    char sampler[FS_PATH], name[300];
-    TRY(find_sampler(sampler, e));
+    char name[300];
     TRY(fs_mkdirs(j->dir, e));
-    TRY(add_column(g, j, sampler, NULL, -1, "0-base", e));
+    TRY(add_column(g, j, NULL, -1, "0-base", e));
     for (int i = 0; i < j->n; i++) {
         if (!fs_exists(j->file[i]))
             continue;
         snprintf(name, sizeof name, "%d-%.250s", g->columns, fs_base(j->file[i]));
-        TRY(add_column(g, j, sampler, j->file[i], i, name, e));
+        TRY(add_column(g, j, j->file[i], i, name, e));
     }
     snprintf(name, sizeof name, "%d-merged", g->columns);
-    TRY(add_column(g, j, sampler, j->merged, -1, name, e));
+    TRY(add_column(g, j, j->merged, -1, name, e));
     TRY(read_pictures(g, j, e));
     return write_grid(g, j, e);
 }

@@ -47,6 +47,7 @@ static const command commands[] = {
     {"stop", command_drain, NULL, false, "stop what runs, to go on at the next start, and end the farm"},
     {"replay", command_replay, NULL, false, "train a quarantined concept here, from what was set aside of it"},
     {"submit", command_submit, NULL, false, "write a farm's Slurm script and queue it"},
+    {"report", command_report, NULL, false, "a farm as one page: curves, pictures, time, settings, certificates"},
     {"fsck", command_fsck, NULL, false, "hold a farm's results and orders to its journal"},
     {"gc", command_gc, NULL, false, "remove what no concept of a farm needs"},
     {"merge", NULL, "cfarm-merge", true, "several concept files become one"},

@@ -17,5 +17,6 @@ int command_order(int argc, char **argv); /* cancel, retry, hold, release, prior
 int command_drain(int argc, char **argv); /* drain, stop */
 int command_replay(int argc, char **argv);
 int command_submit(int argc, char **argv);
+int command_report(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 #endif

@@ -65,7 +65,7 @@ static resize_to thumbnail(const image *m, int side)
     return (resize_to){.high = h, .wide = w, .h = h, .w = w};
 }
 
-int page_image(str *to, const image *m, int side, const char *under, err *e)
+int page_data(str *to, int *h, int *w, const image *m, int side, err *e)
 {
     resize_to size = thumbnail(m, side);
     uint8_t *rgb = NEW_N(uint8_t, size.h * size.w * 3);
@@ -75,14 +75,29 @@ int page_image(str *to, const image *m, int side, const char *under, err *e)
     if (rc == 0)
         rc = image_encode_png(&png, rgb, size.h, size.w, e);
     if (rc == 0) {
-        str_add(to, "<figure><img width=\"%d\" height=\"%d\" alt=\"\" src=\"data:image/png;base64,", size.w, size.h);
+        str_add(to, "data:image/png;base64,");
         base64(to, (const unsigned char *)png.at, png.n);
+    }
+    *h = size.h;
+    *w = size.w;
+    str_free(&png);
+    free(rgb);
+    return rc;
+}
+
+int page_image(str *to, const image *m, int side, const char *under, err *e)
+{
+    str data = {0};
+    int h, w, rc = page_data(&data, &h, &w, m, side, e);
+
+    if (rc == 0) {
+        str_add(to, "<figure><img width=\"%d\" height=\"%d\" alt=\"\" src=\"", w, h);
+        str_put(to, data.at, data.n);
         str_add(to, "\"><figcaption>");
         page_text(to, under);
         str_add(to, "</figcaption></figure>\n");
     }
-    str_free(&png);
-    free(rgb);
+    str_free(&data);
     return rc;
 }
 
