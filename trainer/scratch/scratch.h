@@ -23,6 +23,7 @@ typedef struct {
 
 int scratch_begin(const scratch *s, err *e);  /* the model's folder with random weights */
 int scratch_vae(const scratch *s, err *e);
+int scratch_decoder(const scratch *s, err *e); /* of the autoencoder, alone: latents stay what a UNet has learnt */
 int scratch_clip(const scratch *s, err *e);
 int scratch_unet(const scratch *s, err *e);
 int scratch_examiner(const scratch *s, err *e); /* learns to tell what a picture shows; into the state folder */

@@ -9,6 +9,7 @@ typedef struct { const char *name; int (*run)(const scratch *s, err *e); const c
 static const stage STAGES[] = {
     {"begin", scratch_begin, "a folder with random weights"},
     {"vae", scratch_vae, "the autoencoder"},
+    {"decoder", scratch_decoder, "the autoencoder's decoder alone, while latents stay what they are"},
     {"clip", scratch_clip, "CLIP, and of it the text encoder"},
     {"unet", scratch_unet, "the UNet; wants the other two"},
     {"examiner", scratch_examiner, "a net that tells what a picture shows"},

@@ -15,6 +15,7 @@ static const float HOLD = 2e-4F;     /* weight of mean^2 beside a pixel's square
 
 typedef struct {
     const scratch *how;
+    const char *only;    /* what learns; NULL: all */
     sd *model;
     uint8_t *pictures;
     nn_tensor pixels, noise;
@@ -119,28 +120,28 @@ static int fix_spread(stage *t, err *e)
     return sd_override(t->model, bias, b, 2 * LATENT, e);
 }
 
-static int work(stage *t, nn_graph *g, err *e)
+static int work(stage *t, nn_graph *g, const char *name, err *e)
 {
-    const fit_opts how = {.lr = 1e-3, .clip = 1, .mean = 0.999, .warmup = 200, .until = t->how->until};
+    const fit_opts how = {.lr = 1e-3, .clip = 1, .mean = 0.999, .warmup = 200, .until = t->how->until, .only = t->only};
     fit *f;
 
     TRY(fix_spread(t, e));
     nn_tensor loss = write_loss(g, t);
     TRY(fit_new(&f, sd_params(t->model), g, loss, NULL, &how, e));
-    int rc = scratch_run(t->how, "vae", f, one_step, write_model, t, e);
+    int rc = scratch_run(t->how, name, f, one_step, write_model, t, e);
     fit_free(f);
     return rc;
 }
 
-int scratch_vae(const scratch *s, err *e)
+static int run(const scratch *s, const char *name, const char *only, err *e)
 {
-    stage t = {.how = s, .x = NEW_N(float, BATCH * CROP * CROP * 3), .n = NEW_N(float, BATCH * CELLS * CELLS * LATENT)};
+    stage t = {.how = s, .only = only, .x = NEW_N(float, BATCH * CROP * CROP * 3), .n = NEW_N(float, BATCH * CELLS * CELLS * LATENT)};
     nn_graph *g = nn_graph_new();
     int rc = sd_open(&t.model, s->model, s->on, e);
 
     if (rc == 0) {
         t.pictures = scratch_pictures(s);
-        rc = work(&t, g, e);
+        rc = work(&t, g, name, e);
         sd_close(t.model);
     }
     nn_graph_free(g);
@@ -148,4 +149,14 @@ int scratch_vae(const scratch *s, err *e)
     free(t.x);
     free(t.n);
     return rc;
+}
+
+int scratch_vae(const scratch *s, err *e)
+{
+    return run(s, "vae", NULL, e);
+}
+
+int scratch_decoder(const scratch *s, err *e)
+{
+    return run(s, "decoder", "vae.decoder.", e);
 }
