@@ -40,10 +40,12 @@ static const named_ink INKS[] = {
 };
 enum { OTHERS = 12, INKS_N = sizeof INKS / sizeof *INKS };
 
-static int write_picture(const canvas *c, const char *dir, const char *name, err *e)
+int toy_picture(const canvas *c, const char *dir, int number, err *e)
 {
     uint8_t *rgb = NEW_N(uint8_t, c->w * c->h * 3);
-    char path[FS_PATH];
+    char path[FS_PATH], name[16];
+
+    snprintf(name, sizeof name, "%02d.png", number);
     int rc = fs_join(path, dir, name, e);
 
     canvas_to_bytes(c, rgb);
@@ -64,16 +66,13 @@ static pose stand(const view *v)
 static int write_view(const char *dir, int number, const view *v, const mug *a, const creature *b, err *e)
 {
     canvas c = canvas_new(v->w, v->h);
-    char name[16];
-    int rc;
 
     scene_draw(&c, v->where);
     if (a)
         mug_draw(&c, stand(v), a);
     else
         creature_draw(&c, stand(v), b);
-    snprintf(name, sizeof name, "%02d.png", number);
-    rc = write_picture(&c, dir, name, e);
+    int rc = toy_picture(&c, dir, number, e);
     canvas_free(&c);
     return rc;
 }

@@ -19,6 +19,7 @@ void mug_draw(canvas *c, pose p, const mug *m);
 void creature_draw(canvas *c, pose p, const creature *m);
 
 int toy_pictures(const char *dir, err *e); /* subjects/, regularisation/ */
+int toy_picture(const canvas *c, const char *dir, int number, err *e); /* dir/NN.png */
 
 /* A small Stable Diffusion: channels and heads of its parts. picture 0: without CLIP's half for pictures. */
 enum { TOY_LEVELS = 4 };

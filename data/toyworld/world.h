@@ -51,4 +51,6 @@ int world_subject_class(int subject);
 world_scene world_subject(int subject, int i);
 /* Another thing of the subject's class, for regularisation. */
 world_scene world_other(int subject, int i);
+/* Below dir: subjects/NAME/, regularisation/NAME/ with so many others and captions.txt (0: none). */
+int world_pictures(const char *dir, int subject, int others, err *e);
 #endif
