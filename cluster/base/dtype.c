@@ -96,6 +96,31 @@ uint16_t f16_of_f32(float v)
     return (uint16_t)(sign | ((m + 0xfff + ((m >> 13) & 1) - (112u << 23)) >> 13));
 }
 
+#ifdef __x86_64__
+#include <immintrin.h>
+
+/* Eight at once: a model's weights are converted before its first step. Returns how many. */
+__attribute__((target("avx2,f16c"))) static size_t by_eight(float *to, const unsigned char *at, size_t n)
+{
+    size_t i = 0;
+
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(at + 2 * i))));
+    return i;
+}
+
+static size_t f16_at_once(float *to, const unsigned char *at, size_t n)
+{
+    return __builtin_cpu_supports("avx2") ? by_eight(to, at, n) : 0; /* every processor with AVX2 has F16C */
+}
+#else
+static size_t f16_at_once(float *to, const unsigned char *at, size_t n)
+{
+    (void)to, (void)at, (void)n;
+    return 0;
+}
+#endif
+
 void f32_from(float *to, const void *from, dtype t, size_t n)
 {
     CHECK(t == F32 || t == BF16 || t == F16 || t == F64);
@@ -111,7 +136,7 @@ void f32_from(float *to, const void *from, dtype t, size_t n)
             to[i] = f32_of_bf16(half);
         }
     } else if (t == F16) {
-        for (size_t i = 0; i < n; i++) {
+        for (size_t i = f16_at_once(to, at, n); i < n; i++) {
             memcpy(&half, at + 2 * i, 2);
             to[i] = of_f16(half);
         }
