@@ -150,6 +150,7 @@ static int check_concept(checking *c, const farm_concept *f, cfg_doc *d, concept
     TRY(data_check(&of->data, e));
     TRY(check_side(c, &of->data, e));
     TRY(check_steps(of, e));
+    TRY(train_check(&of->how, &of->data, e));
     TRY(check_made(&of->data, e));
     if (c->base_ok)
         TRY(check_words(c, &of->data, e));

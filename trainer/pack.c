@@ -15,7 +15,9 @@
 #include "trainer/training.h"
 
 #define MOMENTS_KEPT ((size_t)1 << 30)
-enum { AHEAD = 2 }; /* concepts that are loaded before there is a place for them */
+/* Concepts that are loaded before there is a place for them: always two, so that two places that fall free together both find
+ * one, and as many as there are places, up to a few, while nobody waits to be written. */
+enum { AHEAD = 2, AHEAD_MOST = 8 };
 
 typedef struct guest {
     pack *p;
@@ -179,10 +181,17 @@ static void say_goodbye(guest *g)
     free(g);
 }
 
+static int ahead(const pack *p)
+{
+    int places = desk_slot(p);
+
+    return places < AHEAD ? AHEAD : places < AHEAD_MOST ? places : AHEAD_MOST;
+}
+
 /* What is next here, under the lock: someone to load where places may soon want one, else someone to write. */
 static guest *next_at_desk(pack *p, bool *loads)
 {
-    *loads = p->waiting.first && (p->ready_n == 0 || (!p->done.first && p->ready_n < AHEAD));
+    *loads = p->waiting.first && p->ready_n < (p->done.first ? AHEAD : ahead(p));
     return *loads ? line_take(&p->waiting) : line_take(&p->done);
 }
 
@@ -362,7 +371,7 @@ static int words_of(const data_cfg *d)
     return n;
 }
 
-enum { TRAITS = 14 };
+enum { TRAITS = 15 };
 
 /* What the members of a pack have in common, beside the method. */
 static void traits_of(trait out[TRAITS], const train_cfg *how, const data_cfg *d, int leaves)
@@ -381,6 +390,7 @@ static void traits_of(trait out[TRAITS], const train_cfg *how, const data_cfg *d
         {"compute", how->compute},
         {"moments", how->moments},
         {"recompute", how->recompute},
+        {"unmix", how->unmix > 0},
         {"new words", words_of(d)},
     };
 

@@ -5,11 +5,13 @@
 #include <string.h>
 
 #include "cluster/base/mem.h"
+#include "cluster/base/rng.h"
 #include "trainer/model/block.h"
+#include "trainer/unmix.h"
 
 enum { MOST_LEVELS = 24 }; /* of the tree over leaves: 2^24 passes a step are enough */
 
-typedef struct { nn_tensor latents, noise, alpha, sigma, t, ids, mask, weight, table; } inputs;
+typedef struct { nn_tensor latents, noise, alpha, sigma, t, ids, mask, weight, table, words; } inputs;
 
 struct stepper {
     sd *model;
@@ -28,6 +30,7 @@ struct stepper {
     nn_tensor losses, judged, *norm2, hyper;
     float *latents, *noise, *mask, *alpha, *sigma, *t, *weight, *scale; /* [width, micro, ...] as the plans want them */
     int32_t *ids;
+    float *marks;                /* [width, micro, TOKENS, 2], where words of two subjects stand; NULL: nobody looks */
     float *said;                 /* [width, micro]: the losses of one pass */
     float *only;                 /* [width, batch]: the losses of a step that is one leaf */
     float *level[MOST_LEVELS];   /* partial sums of 2^k leaves: weights and losses [width, ...] each, then who would stop */
@@ -58,14 +61,19 @@ static nn_tensor write_losses(nn_graph *g, inputs *in, const stepper *s)
         .mask = nn_input(g, "mask", F32, NN_SHAPE(n, h, w)),
         .weight = nn_input(g, "weight", F32, NN_SHAPE(n)),
         .table = s->opts.table_decays ? nn_input(g, "table", F32, NN_SHAPE(n, 1, 1)) : NULL,
+        .words = s->opts.unmix ? nn_input(g, "words", F32, NN_SHAPE(n, TOKENS, 2)) : NULL,
     };
+    unmix apart;
     nn_tensor noisy = nn_add(g, nn_mul(g, in->latents, in->alpha), nn_mul(g, in->noise, in->sigma));
     nn_tensor text = sd_text_write(g, s->model, in->ids, in->table);
+    if (in->words)
+        unmix_watch(&apart, g, in->words);
     nn_tensor said = sd_unet_write(g, s->model, noisy, in->t, text, s->opts.detach_first);
     nn_tensor target = in->noise;
     if (sd_schedule(s->model)->prediction == PREDICT_V)
         target = nn_sub(g, nn_mul(g, in->noise, in->alpha), nn_mul(g, in->latents, in->sigma));
-    return nn_mul(g, nn_squared_error(g, said, target, in->mask), in->weight);
+    nn_tensor losses = nn_mul(g, nn_squared_error(g, said, target, in->mask), in->weight);
+    return in->words ? nn_add(g, losses, unmix_loss(&apart, g)) : losses;
 }
 
 static int plan_grad(stepper *s, err *e)
@@ -135,10 +143,11 @@ static int plan_update(stepper *s, err *e)
     int width = s->opts.width;
 
     s->hyper = nn_input(g, "hyper", F32, NN_SHAPE(width, NN_ADAMW_HYPER));
-    int64_t n = (int64_t)s->weights, moments = (int64_t)nn_params_moments_count(sd_params(s->model));
-    nn_adamw(g, part_of(g, s, "train.w", n, 0, width), part_of(g, s, "train.m", moments, 0, width),
+    nn_params *p = sd_params(s->model);
+    int64_t n = (int64_t)s->weights, w = (int64_t)nn_params_weights_count(p), moments = (int64_t)nn_params_moments_count(p);
+    nn_adamw(g, part_of(g, s, "train.w", w, 0, width), part_of(g, s, "train.m", moments, 0, width),
              part_of(g, s, "train.v", moments, 0, width), part_of(g, s, "train.g", n, 0, width), s->hyper, NULL);
-    return nn_plan_new(&s->update, g, sd_params(s->model), NULL, 0, e);
+    return nn_plan_new(&s->update, g, p, NULL, 0, e);
 }
 
 /* ---- making and freeing ---- */
@@ -167,6 +176,7 @@ static void make_buffers(stepper *s)
     s->weight = NEW_N(float, n);
     s->scale = NEW_N(float, n);
     s->ids = NEW_N(int32_t, n * TOKENS);
+    s->marks = s->opts.unmix ? NEW_N(float, n * TOKENS * 2) : NULL;
     s->said = NEW_N(float, n);
     s->only = NEW_N(float, s->opts.width * s->opts.batch);
     s->table = NEW_N(double, s->opts.width);
@@ -185,8 +195,10 @@ int step_new(stepper **out, sd *model, comm *gang, const step_opts *opts, err *e
     s->opts.adapter = &s->adapter;
     s->opts.width = opts->width > 0 ? opts->width : 1;
     make_buffers(s);
-    if (opts->width == 0 && nn_params_trained_count(sd_params(model)) == 0)
+    if (opts->width == 0 && nn_params_trained_count(sd_params(model)) == 0) {
         nn_params_moments(sd_params(model), opts->moments8);
+        nn_params_narrow(sd_params(model), opts->narrow);
+    }
     int rc = opts->width > 0 ? 0 : nn_params_train(sd_params(model), opts->moves, opts->n_moves, e);
     if (rc == 0) {
         s->weights = nn_params_trained_count(sd_params(model));
@@ -210,7 +222,7 @@ void step_free(stepper *s)
         return;
     nn_plan *plans[] = {s->grad, s->judge, s->norm, s->update};
     nn_graph *graphs[] = {s->grad_graph, s->judge_graph, s->norm_graph, s->update_graph};
-    void *memory[] = {s->latents, s->noise, s->mask, s->alpha, s->sigma, s->t, s->weight, s->scale, s->ids, s->said, s->only,
+    void *memory[] = {s->latents, s->noise, s->mask, s->alpha, s->sigma, s->t, s->weight, s->scale, s->ids, s->marks, s->said, s->only,
                       s->table, s->norm2};
     for (size_t i = 0; i < 4; i++)
         nn_plan_free(plans[i]);
@@ -244,8 +256,10 @@ static int fill_one(stepper *s, int place, size_t k, int i, const step_turn *of,
     const schedule *noise = sd_schedule(s->model);
     size_t map = (size_t)(s->opts.h * s->opts.w), sample = map * (size_t)s->channels;
     step_sample x = {.latents = s->latents + k * sample, .noise = s->noise + k * sample, .mask = s->mask + k * map,
-                     .ids = s->ids + k * TOKENS};
+                     .ids = s->ids + k * TOKENS, .words = s->marks ? s->marks + k * TOKENS * 2 : NULL};
 
+    if (x.words)
+        memset(x.words, 0, TOKENS * 2 * sizeof *x.words);
     TRY(of->fill(of->arg, i, &x, e));
     for (int token = 0; token < TOKENS; token++) /* its rows stand behind those of the concepts before it */
         if (x.ids[token] >= s->vocabulary)
@@ -267,6 +281,8 @@ static void fill_none(stepper *s, size_t k)
     memset(s->noise + k * sample, 0, sample * sizeof(float));
     memset(s->mask + k * map, 0, map * sizeof(float));
     memset(s->ids + k * TOKENS, 0, TOKENS * sizeof(int32_t));
+    if (s->marks)
+        memset(s->marks + k * TOKENS * 2, 0, TOKENS * 2 * sizeof(float));
     s->t[k] = s->weight[k] = s->sigma[k] = 0;
     s->alpha[k] = s->scale[k] = 1;
 }
@@ -298,6 +314,8 @@ static int run_pass(stepper *s, nn_plan *p, const inputs *in, nn_tensor losses, 
     TRY(nn_write(p, in->t, s->t, n * sizeof(float), e));
     TRY(nn_write(p, in->weight, s->weight, n * sizeof(float), e));
     TRY(nn_write(p, in->ids, s->ids, n * TOKENS * sizeof(int32_t), e));
+    if (in->words)
+        TRY(nn_write(p, in->words, s->marks, n * TOKENS * 2 * sizeof(float), e));
     if (in->table)
         TRY(nn_write(p, in->table, s->scale, n * sizeof(float), e));
     TRY(nn_run(p, e));
@@ -388,6 +406,8 @@ static void set_hyper(const step_turn *of, float h[NN_ADAMW_HYPER])
     h[ADAMW_DECAY] = (float)how->weight_decay;
     h[ADAMW_CORRECT1] = moves ? (float)(1 - pow(how->beta1, (double)of->t)) : 1;
     h[ADAMW_CORRECT2] = moves ? (float)(1 - pow(how->beta2, (double)of->t)) : 1;
+    const rng_stream chance = rng_open(how->seed, "round", (uint32_t)of->t, 0);
+    memcpy(h + ADAMW_ROUND, &chance, sizeof chance);
     h[ADAMW_GRAD_SCALE] = 1;
     if (how->clip > 0 && norm + 1e-6 > how->clip)
         h[ADAMW_GRAD_SCALE] = (float)(how->clip / (norm + 1e-6)); /* as torch's clip_grad_norm_ */
@@ -517,7 +537,7 @@ static size_t state_at(const stepper *s, int place) { return (size_t)(s->opts.fi
 int step_state_read(const stepper *s, int place, float *w, float *m, float *v, double *table, err *e)
 {
     *table = s->table[place];
-    TRY(nn_params_state_read_at(sd_params(s->model), "train.w", state_at(s, place), w, s->weights, e));
+    TRY(nn_params_weights_read(sd_params(s->model), state_at(s, place), w, s->weights, e));
     TRY(moments_read(s, "train.m", place, m, e));
     return moments_read(s, "train.v", place, v, e);
 }
@@ -525,7 +545,7 @@ int step_state_read(const stepper *s, int place, float *w, float *m, float *v, d
 int step_state_write(stepper *s, int place, const float *w, const float *m, const float *v, double table, err *e)
 {
     s->table[place] = table;
-    TRY(nn_params_state_write_at(sd_params(s->model), "train.w", state_at(s, place), w, s->weights, e));
+    TRY(nn_params_weights_write(sd_params(s->model), state_at(s, place), w, s->weights, e));
     TRY(moments_write(s, "train.m", place, m, e));
     return moments_write(s, "train.v", place, v, e);
 }

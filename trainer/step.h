@@ -23,7 +23,9 @@ typedef struct {
     const nn_adapter *adapter;  /* what a method writes beside the weights; NULL: nothing */
     bool recompute;             /* what stands inside blocks is computed again on the way back: less memory, more time */
     bool moments8;              /* AdamW's moments of 8 bits; of a pack, nn_params_moments says it before the block is made */
+    bool narrow;                /* what moves is kept in bf16, rounded by chance; never of a pack */
     bool detach_first;          /* Custom Diffusion: no gradient through K and V of the first token */
+    bool unmix;                 /* samples tell where words of two subjects stand (unmix.h) */
     bool table_decays;          /* the vocabulary's rows feel the weight decay of the modifier tokens' (diffusers' port) */
     int first, width;           /* slots of the pack; width 0: a concept alone. More than one: no gang */
 } step_opts;
@@ -34,6 +36,7 @@ typedef struct {
     float *noise;               /* [h,w,c] */
     float *mask;                /* [h,w] */
     int32_t *ids;               /* [TOKENS] */
+    float *words;               /* [TOKENS,2] zeros, for unmix_watch; NULL: nobody looks */
     int timestep;
     float weight;               /* the loss is the sum over samples of weight * sum(mask * (prediction - target)^2) */
 } step_sample;
@@ -42,6 +45,7 @@ typedef int step_fill(void *arg, int sample, step_sample *into, err *e);
 typedef struct {
     double lr, beta1, beta2, eps, weight_decay;
     double clip;                /* most the gradient's norm may be; 0: as it is */
+    uint64_t seed;              /* of the chance that rounds what is kept in bf16: stream "round" at step t */
 } step_adamw;
 
 typedef struct {

@@ -17,6 +17,8 @@
 #define LATENTS_KEPT ((size_t)1 << 30)
 enum { PROBE_STEP = 1 << 30 }; /* its draws come from steps that no training reaches */
 
+typedef int32_t word_ids[SUBJECT_WORDS_MOST];
+
 struct training {
     sd *model;
     const train_job *job;
@@ -28,6 +30,8 @@ struct training {
     tokenizer *words;
     subject_word word[SUBJECT_WORDS_MOST];
     int n_words;
+    word_ids *said;          /* ids of each subject's words, n_said of them; for unmix, else NULL */
+    int *n_said;
     batch_source *batches;
     latents_pool *pool, *own; /* own: to be freed; NULL: somebody else's is used */
     latents *latents;
@@ -95,6 +99,23 @@ static int open_words(training *t, err *e)
         rc = sd_text_rows_set(t->model, rows, t->n_words, e);
     free(rows);
     return rc;
+}
+
+/* The ids between the first and the end are a word's. */
+static void find_said(training *t)
+{
+    int subjects_n = data_subjects(&t->data);
+    char words[SUBJECT_WORDS_MOST][SUBJECT_WORD];
+    int32_t ids[TOKENS];
+
+    t->said = NEW_N(word_ids, subjects_n);
+    t->n_said = NEW_N(int, subjects_n);
+    for (int i = 0; i < subjects_n; i++)
+        for (int k = 0, n = subject_tokens(words, &t->data, i); k < n; k++) {
+            tokenizer_encode(t->words, words[k], ids);
+            for (int j = 1; ids[j] != tokenizer_eos(t->words) && t->n_said[i] < SUBJECT_WORDS_MOST; j++)
+                t->said[i][t->n_said[i]++] = ids[j];
+        }
 }
 
 /* Captions as vectors, for regularisation chosen from an index. */
@@ -185,7 +206,8 @@ int training_opts(training *t, step_opts *o, nn_adapter *adapter, err *e)
     adapter->arg = &t->job->cfg->how;
     *o = (step_opts){.moves = moves, .n_moves = n, .batch = all, .micro = all / leaves, .h = cells, .w = cells,
                      .adapter = adapter, .recompute = t->job->cfg->how.recompute,
-                     .moments8 = t->job->cfg->how.moments == MOMENTS_8BIT, .detach_first = t->how->detach_first,
+                     .moments8 = t->job->cfg->how.moments == MOMENTS_8BIT, .narrow = t->job->cfg->how.master == MASTER_BF16,
+                     .detach_first = t->how->detach_first, .unmix = t->job->cfg->how.unmix > 0,
                      .table_decays = t->how->port_decays_table && t->job->cfg->data.compat == COMPAT_DIFFUSERS};
     return 0;
 }
@@ -207,6 +229,27 @@ static int fill_from(training *t, const batch_sample *of, uint32_t step, uint32_
     return 0;
 }
 
+/* Whether this is one of subject i's words. */
+static bool is_word_of(const training *t, int i, int32_t id)
+{
+    for (int k = 0; k < t->n_said[i]; k++)
+        if (t->said[i][k] == id)
+            return true;
+    return false;
+}
+
+/* Where the words of the two subjects of a collage stand. */
+static void mark_words(const training *t, const batch_sample *of, float *words)
+{
+    const train_cfg *how = &t->job->cfg->how;
+    float by = (float)sqrt(how->unmix / (double)(batch_targets(t->batches) * how->accumulate));
+
+    for (int i = 0; i < TOKENS && of->other >= 0 && !of->prior; i++) {
+        words[2 * i] = is_word_of(t, of->subject, of->tokens[i]) ? by : 0;
+        words[2 * i + 1] = is_word_of(t, of->other, of->tokens[i]) ? by : 0;
+    }
+}
+
 static int fill(void *arg, int i, step_sample *x, err *e)
 {
     training *t = arg;
@@ -214,6 +257,8 @@ static int fill(void *arg, int i, step_sample *x, err *e)
     const batch_sample *of = &t->plan[i];
 
     x->weight = of->weight / (float)accumulate;
+    if (x->words)
+        mark_words(t, of, x->words);
     return fill_from(t, of, (uint32_t)(t->step * accumulate + i / batch), (uint32_t)(i % batch), x, e);
 }
 
@@ -372,6 +417,7 @@ void training_turn(training *t, step_turn *turn)
     turn->how = (step_adamw){
         .lr = lr_at((lr_kind)how->lr_schedule, how->lr, (int)how->warmup, (int)how->steps, t->step),
         .beta1 = how->beta1, .beta2 = how->beta2, .eps = how->eps, .weight_decay = how->weight_decay, .clip = how->clip,
+        .seed = (uint64_t)how->seed,
     };
 }
 
@@ -465,9 +511,12 @@ static int choose_compute(training *t, err *e)
 
 static int prepare(training *t, err *e)
 {
+    TRY(train_check(&t->job->cfg->how, &t->job->cfg->data, e));
     TRY(choose_compute(t, e));
     TRY(open_words(t, e));
     TRY(make_pictures(t, e));
+    if (t->job->cfg->how.unmix > 0)
+        find_said(t);
     return t->left ? 0 : open_data(t, e);
 }
 
@@ -531,6 +580,8 @@ void training_free(training *t)
     batch_close(t->batches);
     tokenizer_close(t->words);
     free(t->model_key);
+    free(t->said);
+    free(t->n_said);
     free(t->plan);
     free(t->history.loss);
     free(t->history.lr);

@@ -13,6 +13,7 @@
 typedef enum { FREEZE_KV, FREEZE_CROSSATTN } train_freeze; /* named after what is left free, as the authors do */
 
 typedef enum { MOMENTS_F32, MOMENTS_8BIT } train_moments;
+typedef enum { MASTER_F32, MASTER_BF16 } train_master;
 
 typedef enum { LORA_ATTENTION, LORA_CROSS } lora_layers; /* all attention of the UNet, or cross-attention alone */
 
@@ -36,6 +37,8 @@ typedef struct train_cfg {
     int lr_schedule;             /* index in lr_names */
     const char *kept;            /* folder for the moments of class pictures; "": beside generated ones */
     int moments;                 /* a train_moments */
+    int master;                  /* a train_master */
+    double unmix;                /* weight of unmix.h's loss; 0: none */
     bool recompute;              /* blocks' insides on the way back */
     bool scale_lr;               /* lr was given for one sample; train_recipe has multiplied it */
 } train_cfg;
@@ -43,6 +46,9 @@ extern const cfg_field train_fields[];
 /* Fills in what the method decides: its manner, and where auto was said its paper's numbers, or those of diffusers'
  * port (compat). */
 void train_recipe(train_cfg *how, data_cfg *data);
+
+/* Settings of the training that its method does not take. */
+int train_check(const train_cfg *how, const data_cfg *data, err *e);
 
 /* Passes a step is cut into, over the whole gang: as set, or the largest power of two that divides its samples. */
 int train_leaves(const train_cfg *how, const data_cfg *data);

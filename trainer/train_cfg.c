@@ -9,6 +9,7 @@ static const char *const lora_names[] = {"attention", "cross", NULL};
 static const char *const norm_names[] = {"elementwise", "scalar", "off", NULL};
 static const char *const computes[] = {"auto", "f32", "bf16", NULL};
 static const char *const moment_names[] = {"f32", "8bit", NULL};
+static const char *const master_names[] = {"f32", "bf16", NULL};
 static const char *const recipe[] = {"auto", NULL};
 
 const cfg_field train_fields[] = {
@@ -27,6 +28,9 @@ const cfg_field train_fields[] = {
      .help = "of svdiff: a shift for each channel of a norm's gain (the paper), one for all (the public program), or none"},
     {"steps", CFG_INT, CFG_AT(train_cfg, steps), "auto", 1, 1e7, .names = recipe,
      .help = "updates; auto: as the method's recipe has it; custom-diffusion takes 250 for one subject, 500 for two at once"},
+    {"unmix", CFG_REAL, CFG_AT(train_cfg, unmix), "0", 0, 1e6,
+     .help = "with cut_mix: weight of what a subject's word sees in the other's half, a further part of the loss (SVDiff's \"unmix\"; "
+             "its authors' weight is in none of their tables); 0: none"},
     {"accumulate", CFG_INT, CFG_AT(train_cfg, accumulate), "1", 1, 1024, .help = "batches added up for one update"},
     {"lr", CFG_REAL, CFG_AT(train_cfg, lr), "auto", 0, 1, .help = "learning rate; auto: the method's recipe (custom-diffusion: 8e-5, with compat: diffusers 1e-5)", .names = recipe},
     {"scale_lr", CFG_BOOL, CFG_AT(train_cfg, scale_lr), "false",
@@ -44,6 +48,9 @@ const cfg_field train_fields[] = {
      .unit = "draws"},
     {"moments", CFG_CHOICE, CFG_AT(train_cfg, moments), "f32", .names = moment_names,
      .help = "AdamW's two moments of each weight: f32, 8 bytes, or 8bit, 2 bytes, quantised block by block (Dettmers et al., ICLR 2022)"},
+    {"master", CFG_CHOICE, CFG_AT(train_cfg, master), "f32", .names = master_names,
+     .help = "of dreambooth and fine-tune-all: what the weights that move are kept in: f32, 4 bytes, or bf16, 2 bytes, rounded up or "
+             "down by chance so that small steps are kept in the mean"},
     {"recompute", CFG_BOOL, CFG_AT(train_cfg, recompute), "false",
      .help = "what stands inside the model's blocks is computed again on the way back: much less memory, the same bits, more time"},
     {"regularisation_cache", CFG_TEXT, CFG_AT(train_cfg, kept), "",
@@ -83,6 +90,28 @@ void train_recipe(train_cfg *how, data_cfg *data)
         data->batch = r->batch * (by->in_pairs && regularised(data) ? 2 : 1);
     if (given ? how->scale_lr : r->lr_each)
         how->lr *= (double)data_batch(data) * (double)how->accumulate;
+}
+
+static int check_unmix(const data_cfg *data, err *e)
+{
+    char words[SUBJECT_WORDS_MOST][SUBJECT_WORD];
+
+    if (data->cut_mix <= 0)
+        return err_set(e, ERR_INPUT, "unmix looks at pictures of two subjects side by side: it wants cut_mix");
+    for (int i = 0; i < data_subjects(data) && !data->manner.rare_words; i++)
+        if (subject_tokens(words, data, i) == 0)
+            return err_set(e, ERR_INPUT, "unmix looks where each subject's word does, and %s has token: none",
+                           data_subject(data, i)->class_word);
+    return 0;
+}
+
+int train_check(const train_cfg *how, const data_cfg *data, err *e)
+{
+    const char *who = method_names[how->method];
+
+    if (how->master == MASTER_BF16 && !method_find(who)->moves_weights)
+        return err_set(e, ERR_INPUT, "master: bf16 is for methods that move whole weights; what %s moves is small and kept in f32", who);
+    return how->unmix > 0 ? check_unmix(data, e) : 0;
 }
 
 int train_leaves(const train_cfg *how, const data_cfg *data)

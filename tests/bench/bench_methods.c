@@ -23,10 +23,13 @@ static const struct { const char *settings, *papers; } rows[] = {
     {"method: textual-inversion", "768, 3 KB"},
     {"method: lora, lora: {rank: 4}", "0.80 M, 3.1 MB"},
     {"method: svdiff", "0.32 M, 1.4 MB"},
+    {"method: svdiff, recompute: yes", "0.32 M, 1.4 MB"},
     {"method: dreambooth, moments: 8bit", "859.5 M, 3.44 GB"},
     {"method: dreambooth, recompute: yes, moments: 8bit", "859.5 M, 3.44 GB; 12 to 16 GB of a GPU"},
     {"method: dreambooth, recompute: yes", "859.5 M, 3.44 GB"},
+    {"method: dreambooth, recompute: yes, moments: 8bit, master: bf16", "859.5 M, 3.44 GB"},
     {"method: fine-tune-all, recompute: yes, moments: 8bit", "859.5 M, 3.4 GB"},
+    {"method: fine-tune-all, recompute: yes, moments: 8bit, master: bf16", "859.5 M, 3.4 GB"},
 };
 enum { ROWS = sizeof rows / sizeof *rows, SIDE = 32, WHOLE = 64 };
 
@@ -153,7 +156,8 @@ static int measure(int which, bool run, err *e)
     nn_adapter adapter = by->adapter;
     adapter.arg = &c.how;
     step_opts o = {.moves = moves, .n_moves = n, .batch = 1, .micro = 1, .h = SIDE, .w = SIDE, .adapter = &adapter,
-                   .detach_first = by->detach_first, .recompute = c.how.recompute, .moments8 = c.how.moments == MOMENTS_8BIT};
+                   .detach_first = by->detach_first, .recompute = c.how.recompute, .moments8 = c.how.moments == MOMENTS_8BIT,
+                   .narrow = c.how.master == MASTER_BF16};
     source src = {m, SIDE};
     TRY(step_new(&s, m, self, &o, e));
     small = step_bytes(s);
@@ -167,7 +171,8 @@ static int measure(int which, bool run, err *e)
     whole = step_bytes(s);
     printf("\"%s\",%.0f,%.0f,", rows[which].settings + strlen("method: "), trained, 4 * trained);
     printf(run ? "%.1f,%.2f," : ",,", cores, (double)used.ru_maxrss * 1024 / 1e9);
-    printf("%.2f,%.2f,%.2f,\"%s\"\n", trained * (c.how.moments == MOMENTS_8BIT ? 10 : 16) / 1e9, (double)small / 1e9, (double)whole / 1e9,
+    int each = (o.narrow ? 2 : 4) + 4 + (o.moments8 ? 2 : 8); /* weight, gradient, moments */
+    printf("%.2f,%.2f,%.2f,\"%s\"\n", trained * each / 1e9, (double)small / 1e9, (double)whole / 1e9,
            rows[which].papers);
     return 0;
 }

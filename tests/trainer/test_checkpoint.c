@@ -23,6 +23,7 @@ static const char *const ways[] = {
     "steps: 4, batch: 2, method: dreambooth, token: rare, train_text_encoder: yes",
     "steps: 4, batch: 2, method: fine-tune-all, initializer: a",
     "steps: 4, batch: 2, method: dreambooth, token: rare, moments: 8bit, recompute: yes",
+    "steps: 4, batch: 2, method: dreambooth, token: rare, master: bf16, moments: 8bit, recompute: yes",
     "steps: 4, method: lora, token: rare, lora: {rank: 2, alpha: 3}, train_text_encoder: yes",
     "steps: 4, method: svdiff, token: rare, train_text_encoder: yes",
     "steps: 4, method: textual-inversion, initializer: a, vectors: 2",

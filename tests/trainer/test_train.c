@@ -116,6 +116,28 @@ static void check_same_weights(const char *a, const char *b)
     concept_free(&y);
 }
 
+static const char pair[] = "steps: 3, class: null, token: null, images: null, cut_mix: 100%, subjects: ["
+                           "{class: mug, token: <mug>, images: subjects/mug}, {class: creature, token: <pet>, images: subjects/creature}]";
+
+/* A further part of the loss, the same bits however it is computed; and it is told what it cannot look at. */
+static void unmix_counts_where_two_subjects_are_shown(void **state)
+{
+    char more[512];
+    train_summary plain, apart, sum;
+    err e = {0};
+
+    (void)state;
+    plain = kit_train((kit_run){.more = pair, .out = "mixed.h5"});
+    snprintf(more, sizeof more, "%s, unmix: 10", pair);
+    apart = kit_train((kit_run){.more = more, .out = "unmixed.h5"});
+    assert_true(apart.first_loss > plain.first_loss);
+    snprintf(more, sizeof more, "%s, unmix: 10, recompute: yes, leaves: 4", pair);
+    kit_train((kit_run){.more = more, .out = "again.h5"});
+    check_same_weights("unmixed.h5", "again.h5");
+    assert_int_equal(kit_try((kit_run){.more = "unmix: 1"}, &sum, &e), ERR_INPUT);
+    assert_non_null(strstr(e.text, "cut_mix"));
+}
+
 /* Made once, found the second time; a picture is a function of the model, the prompt and its number. */
 static void missing_class_pictures_are_made_once(void **state)
 {
@@ -364,6 +386,7 @@ int main(void)
         cmocka_unit_test(a_stopped_training_leaves_no_file),
         cmocka_unit_test(only_what_shall_move_is_kept),
         cmocka_unit_test(several_subjects_are_trained_into_one),
+        cmocka_unit_test(unmix_counts_where_two_subjects_are_shown),
         cmocka_unit_test(missing_class_pictures_are_made_once),
         cmocka_unit_test(several_workers_make_one_set_together),
         cmocka_unit_test(made_pictures_are_of_one_type_of_numbers),

@@ -18,5 +18,6 @@ const method method_dreambooth = {
     .port = {.lr = 5e-6, .lr_text = 2e-6, .clip = 1, .steps = 800, .batch = 1},
     .in_pairs = true,
     .manner = {.show = DATA_CUT, .rare_words = true, .halves = true},
+    .moves_weights = true,
     .moves = moves,
 };

@@ -16,5 +16,6 @@ const method method_fine_tune_all = {
     .detach_first = true,
     .learns_words = true,
     .port_decays_table = true,
+    .moves_weights = true,
     .moves = moves,
 };

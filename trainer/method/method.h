@@ -38,6 +38,7 @@ typedef struct {
     bool learns_words;          /* modifier tokens' rows move ("text_encoder.modifier") */
     bool port_decays_table;     /* compat: diffusers lets the vocabulary's other rows feel the weight decay */
     method_merge merges;
+    bool moves_weights;         /* whole weights of the model: they may be kept in 16 bits (master) */
     bool packs;                 /* what moves is small and stands beside a shared base: several concepts may share a pass */
     /* Whether this parameter moves; names as in nn_params. NULL: none. */
     bool (*moves)(const char *param, const struct train_cfg *how);

@@ -137,6 +137,7 @@ typedef struct {
     const unet_shape *u;
     nn_tensor text, time;      /* time: embedded and through silu, as every resnet wants it */
     bool detach_first;
+    int64_t h, w;              /* of the map that is attended now */
     nn_tensor skip[1 + UNET_LEVELS * 65]; /* 64 layers and a downsampler a level at most */
     int skips;
 } walk;
@@ -167,6 +168,8 @@ static nn_tensor attention(walk *k, const char *name, nn_tensor x, nn_tensor fro
         key = nn_detach_rows(g, key, 1);
         value = nn_detach_rows(g, value, 1);
     }
+    if (from != x)
+        nn_cross(g, q, key, heads, k->h, k->w);
     nn_tensor y = block_linear(g, "to_out.0", nn_attention(g, q, key, value, heads, false), c, true);
     nn_leave(g);
     return y;
@@ -203,6 +206,8 @@ static nn_tensor transformer(walk *k, int j, nn_tensor x, int heads, int depth)
     bool linear = k->u->linear_projection;
     int64_t n = block_dim(x, 0), h = block_dim(x, 1), w = block_dim(x, 2), c = block_dim(x, 3);
 
+    k->h = h;
+    k->w = w;
     nn_enter(g, "attentions.%d", j);
     nn_tensor y = block_group_norm(g, "norm", x, k->u->groups, 1e-6F);
     if (!linear)

@@ -38,6 +38,37 @@ static bool is_leaf(nn_tensor y)
     return true;
 }
 
+/* A weight of 16 bits as f32. To widen it again costs a pass over it; kept from the way there, all weights together would be
+ * what 16 bits were to save. */
+static bool is_widened(nn_tensor x)
+{
+    return x && x->op == &nn_op_cast && x->src[0]->op == &nn_op_param;
+}
+
+static nn_tensor written_again(nn_graph *g, struct nn_node copy)
+{
+    const char *before = nn_scope_set(g, copy.scope);
+
+    copy.name = NULL;
+    nn_tensor y = nn_make(g, copy);
+    nn_scope_set(g, before);
+    return y;
+}
+
+/* y, or where it reads such weights a copy that reads fresh ones. */
+static nn_tensor with_weights_again(nn_graph *g, nn_tensor y)
+{
+    struct nn_node copy = *y;
+    bool any = false;
+
+    for (int i = 0; i < NN_MAX_SRC; i++)
+        if (is_widened(y->src[i])) {
+            copy.src[i] = written_again(g, *y->src[i]);
+            any = true;
+        }
+    return any ? written_again(g, copy) : y;
+}
+
 static bool in_unit(const nn_graph *g, nn_tensor x, const char *scope, size_t n)
 {
     return strncmp(x->scope, scope, n) == 0 && nn_unit_of(g, x->scope) == n;
@@ -55,9 +86,7 @@ static void copy_unit(nn_graph *g, const char *scope, size_t n, nn_tensor *again
         for (int i = 0; i < NN_MAX_SRC; i++)
             if (x->src[i] && again[x->src[i]->id] && in_unit(g, x->src[i], scope, n))
                 copy.src[i] = again[x->src[i]->id];
-        const char *before = nn_scope_set(g, x->scope);
-        again[id] = nn_make(g, copy);
-        nn_scope_set(g, before);
+        again[id] = written_again(g, copy);
     }
 }
 
@@ -67,7 +96,7 @@ static nn_tensor seen_again(nn_graph *g, nn_tensor y, nn_tensor *again, int node
     size_t n = nn_unit_of(g, y->scope);
 
     if (n == 0)
-        return y;
+        return with_weights_again(g, y);
     if (!again[y->id])
         copy_unit(g, y->scope, n, again, nodes);
     return again[y->id];

@@ -22,6 +22,7 @@ struct nn_graph {
     char **keys;     /* the keys of leaves */
     int key_n, key_room;
     nn_adapter adapter; /* all NULL: none */
+    nn_watcher watcher;
     nn_unit *unit;      /* NULL: everything is kept for the way back */
     nn_pack pack;       /* width 0: none */
     bool exact;
@@ -226,7 +227,7 @@ nn_tensor nn_node_at(const nn_graph *g, int i)
     return g->node[i];
 }
 
-/* ---- precision, packs and adapters ---- */
+/* ---- precision, packs, adapters and watchers ---- */
 
 void nn_exact(nn_graph *g)
 {
@@ -269,4 +270,15 @@ nn_tensor nn_weight(nn_graph *g, const char *name, nn_shape s)
 nn_tensor nn_beside(nn_graph *g, nn_tensor y, nn_tensor x)
 {
     return g->adapter.linear ? g->adapter.linear(g->adapter.arg, g, y, x, nn_scope(g)) : y;
+}
+
+void nn_watch(nn_graph *g, const nn_watcher *by)
+{
+    g->watcher = by ? *by : (nn_watcher){0};
+}
+
+void nn_cross(nn_graph *g, nn_tensor q, nn_tensor k, int heads, int64_t h, int64_t w)
+{
+    if (g->watcher.cross)
+        g->watcher.cross(g->watcher.arg, g, q, k, heads, h, w);
 }

@@ -59,6 +59,15 @@ void nn_adapt(nn_graph *g, const nn_adapter *by);        /* copied; NULL: none *
 nn_tensor nn_weight(nn_graph *g, const char *name, nn_shape s); /* nn_param of a weight, or what stands for it */
 nn_tensor nn_beside(nn_graph *g, nn_tensor y, nn_tensor x);     /* y = W x + b of the layer whose scope is open, or more */
 
+/* A loss that looks inside a model: while a watcher is set, it is told of each cross-attention when the model writes it. q
+ * [n,h*w,c] asks, k [n,tokens,c] answers. */
+typedef struct {
+    void *arg;
+    void (*cross)(void *arg, nn_graph *g, nn_tensor q, nn_tensor k, int heads, int64_t h, int64_t w);
+} nn_watcher;
+void nn_watch(nn_graph *g, const nn_watcher *by);        /* copied; NULL: none */
+void nn_cross(nn_graph *g, nn_tensor q, nn_tensor k, int heads, int64_t h, int64_t w); /* the model says it */
+
 /* Packs: `width` concepts go through one graph over shared frozen weights. Samples are theirs in order, as many each; what
  * is trained stands width times over. While this is set, nn_param of a name that `at` knows gives [width, ...] of it, cut
  * out of the slots first .. first + width - 1 of the state "train.w" [slots, count], and nn_linear multiplies each concept's
@@ -68,6 +77,7 @@ typedef struct {
     bool (*at)(const void *arg, const char *name, size_t *offset); /* where in a slot it lies; false: it is shared */
     int slots, first, width;
     int64_t count;                                       /* elements of a slot */
+    bool narrow;                                         /* of bf16 (width 1): nn_param widens it wherever it is read */
 } nn_pack;
 void nn_pack_set(nn_graph *g, const nn_pack *by);        /* copied; before anything is written */
 
@@ -135,12 +145,16 @@ enum {
     ADAMW_CORRECT1,   /* 1 - beta1^t, t counted from 1 */
     ADAMW_CORRECT2,   /* 1 - beta2^t */
     ADAMW_GRAD_SCALE, /* multiplies d first: a clipping coefficient, or 1 */
-    NN_ADAMW_HYPER
+    ADAMW_ROUND,      /* for w of 16 bits: the four words of an rng_stream, as they are */
+    NN_ADAMW_HYPER = ADAMW_ROUND + 4
 };
 /* m and v may be of 8 bits: states [p, nn_moments8(count)], count a multiple of 4, of codes packed four to an element and one
  * scale for each NN_MOMENT_BLOCK of them (Dettmers et al. 2022). Zeros are zeros in this form, too. */
 enum { NN_MOMENT_BLOCK = 2048 };
 int64_t nn_moments8(int64_t count);
+/* w may be of 16 bits: a state [p, count / 2], count even, of bf16, two to an element. Element i is then rounded up with the
+ * chance that its value says, by the 16 bits i of the stream (half i % 2 of its number i / 2), so that small updates are
+ * kept in the mean, and the same ones come again (Gupta, Agrawal, Gopalakrishnan, Narayanan 2015). */
 nn_tensor nn_adamw(nn_graph *g, nn_tensor w, nn_tensor m, nn_tensor v, nn_tensor d, nn_tensor hyper, nn_tensor base);
 
 nn_tensor nn_cast(nn_graph *g, nn_tensor x, dtype t);

@@ -188,31 +188,64 @@ size_t params_count_of(const weight *w)
     return (size_t)nn_count(w->shape);
 }
 
-static int write_turned(nn_params *p, void *mem, nn_shape shape, const float *from, err *e)
+bool params_is_narrow(const nn_params *p, const weight *w)
 {
-    size_t bytes = (size_t)nn_count(shape) * sizeof(float);
+    return p->narrow && w->trained_at != NOT_TRAINED;
+}
+
+int params_write(nn_params *p, void *mem, bool narrow, const float *from, size_t count, err *e)
+{
+    uint16_t half[NARROW_PART];
+
+    if (!narrow)
+        return p->on->write(p->on, mem, from, count * sizeof *from, e);
+    for (size_t at = 0; at < count; at += NARROW_PART) {
+        size_t n = count - at < NARROW_PART ? count - at : NARROW_PART;
+        f32_into(half, BF16, from + at, n);
+        TRY(p->on->write(p->on, (uint16_t *)mem + at, half, n * sizeof *half, e));
+    }
+    return 0;
+}
+
+int params_read_back(nn_params *p, float *to, const void *mem, bool narrow, size_t count, err *e)
+{
+    uint16_t half[NARROW_PART];
+
+    if (!narrow)
+        return p->on->read(p->on, to, mem, count * sizeof *to, e);
+    for (size_t at = 0; at < count; at += NARROW_PART) {
+        size_t n = count - at < NARROW_PART ? count - at : NARROW_PART;
+        TRY(p->on->read(p->on, half, (const uint16_t *)mem + at, n * sizeof *half, e));
+        f32_from(to + at, half, BF16, n);
+    }
+    return 0;
+}
+
+static int write_turned(nn_params *p, void *mem, const weight *w, const float *from, err *e)
+{
+    size_t count = params_count_of(w);
     float *turned = NULL;
 
-    if (!nn_layout_turns(shape))
-        return p->on->write(p->on, mem, from, bytes, e);
-    TRY(mem_big((void **)&turned, bytes, "a weight", e));
-    nn_layout_to_graph(turned, from, shape);
-    int rc = p->on->write(p->on, mem, turned, bytes, e);
+    if (!nn_layout_turns(w->shape))
+        return params_write(p, mem, params_is_narrow(p, w), from, count, e);
+    TRY(mem_big((void **)&turned, count * sizeof *turned, "a weight", e));
+    nn_layout_to_graph(turned, from, w->shape);
+    int rc = params_write(p, mem, params_is_narrow(p, w), turned, count, e);
     free(turned);
     return rc;
 }
 
-static int read_turned(nn_params *p, float *to, const void *mem, nn_shape shape, err *e)
+static int read_turned(nn_params *p, float *to, const void *mem, const weight *w, err *e)
 {
-    size_t bytes = (size_t)nn_count(shape) * sizeof(float);
+    size_t count = params_count_of(w);
     float *turned = NULL;
 
-    if (!nn_layout_turns(shape))
-        return p->on->read(p->on, to, mem, bytes, e);
-    TRY(mem_big((void **)&turned, bytes, "a weight", e));
-    int rc = p->on->read(p->on, turned, mem, bytes, e);
+    if (!nn_layout_turns(w->shape))
+        return params_read_back(p, to, mem, params_is_narrow(p, w), count, e);
+    TRY(mem_big((void **)&turned, count * sizeof *turned, "a weight", e));
+    int rc = params_read_back(p, turned, mem, params_is_narrow(p, w), count, e);
     if (rc == 0)
-        nn_layout_to_file(to, turned, shape);
+        nn_layout_to_file(to, turned, w->shape);
     free(turned);
     return rc;
 }
@@ -279,7 +312,7 @@ int params_load_into(nn_params *p, const weight *w, void *mem, err *e)
     TRY(mem_big((void **)&host, params_count_of(w) * sizeof(float), w->name, e));
     int rc = params_read(w, host, e);
     if (rc == 0)
-        rc = write_turned(p, mem, w->shape, host, e);
+        rc = write_turned(p, mem, w, host, e);
     free(host);
     return rc;
 }
@@ -299,7 +332,8 @@ static void *place_in(const nn_params *p, const weight *w, int slot)
 {
     if (w->trained_at == NOT_TRAINED)
         return w->mem;
-    return (float *)params_find_state(p, "train.w")->mem + (size_t)slot * p->trained + w->trained_at;
+    return (char *)params_find_state(p, "train.w")->mem +
+           ((size_t)slot * p->trained + (size_t)w->trained_at) * (p->narrow ? sizeof(uint16_t) : sizeof(float));
 }
 
 void *params_place_of(const nn_params *p, const weight *w)
@@ -321,7 +355,7 @@ int nn_params_set(nn_params *p, const char *name, nn_shape file_shape, const flo
         TRY(p->on->alloc(p->on, &w->mem, params_count_of(w) * sizeof(float), e));
     w->set = true;
     params_drop_forms(p, w);
-    return write_turned(p, params_place_of(p, w), w->shape, data, e);
+    return write_turned(p, params_place_of(p, w), w, data, e);
 }
 
 int nn_params_get(nn_params *p, const char *name, float *out, size_t count, err *e)
@@ -335,7 +369,7 @@ int nn_params_get(nn_params *p, const char *name, float *out, size_t count, err 
                        count);
     if (!params_place_of(p, w))
         return params_read(w, out, e);
-    return read_turned(p, out, params_place_of(p, w), w->shape, e);
+    return read_turned(p, out, params_place_of(p, w), w, e);
 }
 
 /* ---- binding ---- */
@@ -349,6 +383,8 @@ int nn_params_look(nn_params *p, nn_tensor leaf, bool *frozen, err *e)
     if (!nn_layout_fits(leaf->shape, w->shape))
         return err_set(e, ERR_SHAPE, "%s is %s in the file, the model asks for %s", leaf->name,
                        nn_shape_text(w->shape, a), nn_shape_text(leaf->shape, b));
+    if (leaf->type != (params_is_narrow(p, w) ? BF16 : F32))
+        return err_set(e, ERR_INPUT, "%s is asked for as %s and is not kept so", leaf->name, dtype_name(leaf->type));
     *frozen = w->trained_at == NOT_TRAINED;
     return 0;
 }
@@ -408,7 +444,7 @@ static int file_values(nn_params *p, const weight *w, const float **values, err 
         return 0;
     TRY(make_wide(p, w, e));
     *values = p->wide;
-    return w->mem ? read_turned(p, p->wide, w->mem, w->shape, e) : params_read(w, p->wide, e);
+    return w->mem ? read_turned(p, p->wide, w->mem, w, e) : params_read(w, p->wide, e);
 }
 
 static int add_form(nn_params *p, weight *w, const nn_form *form, const float *values, err *e)

@@ -38,6 +38,12 @@ int nn_params_train(nn_params *p, const char *const names[], int n, err *e);
 /* Whether "train.m" and "train.v" are of 8 bits (nn_moments8); to be said before there is a trained block, else 32. */
 void nn_params_moments(nn_params *p, bool eight);
 size_t nn_params_moments_count(const nn_params *p); /* elements each has for one slot */
+/* Whether "train.w" is of 16 bits, bf16, two to an element; to be said as early, else 32. A value is then rounded when it moves
+ * into the block; graphs read it through nn_pack, names and the functions below as floats. One slot only. */
+void nn_params_narrow(nn_params *p, bool narrow);
+size_t nn_params_weights_count(const nn_params *p); /* elements "train.w" has for one slot */
+int nn_params_weights_read(nn_params *p, size_t at, float *to, size_t count, err *e); /* numbers at .. of all slots */
+int nn_params_weights_write(nn_params *p, size_t at, const float *from, size_t count, err *e);
 size_t nn_params_trained_count(const nn_params *p);  /* of one concept */
 
 /* The same for a pack: `slots` blocks behind each other, one a concept, states [slots, count]; every slot begins with the

@@ -45,6 +45,7 @@ struct nn_params {
     state *states;
     int state_n;
     bool eight;     /* moments of the trained block are of 8 bits */
+    bool narrow;    /* its weights are of bf16 */
     size_t trained; /* elements of a slot of the trained block; 0: there is none */
     int slots, slot; /* concepts side by side, and the open one */
     pthread_mutex_t making; /* one plan at a time takes weights and gives them back */
@@ -55,12 +56,17 @@ struct nn_params {
 weight *params_find(const nn_params *p, const char *name); /* NULL: unknown */
 int params_find_or_say(const nn_params *p, const char *name, weight **out, err *e);
 size_t params_count_of(const weight *w);
+bool params_is_narrow(const nn_params *p, const weight *w); /* its value lies in train.w as bf16 */
 void params_unload(nn_params *p, weight *w);
 void params_drop_forms(nn_params *p, weight *w);
 /* Whether the value can be had again after params_unload. */
 bool params_comes_back(const weight *w);
 /* The value as the file has it, on the host. */
 int params_read(const weight *w, float *host, err *e);
+/* count numbers between the host and the backend, as f32 there or narrow: as bf16, to nearest. */
+enum { NARROW_PART = 1 << 12 };
+int params_write(nn_params *p, void *mem, bool narrow, const float *from, size_t count, err *e);
+int params_read_back(nn_params *p, float *to, const void *mem, bool narrow, size_t count, err *e);
 /* The value the file has, into backend memory. */
 int params_load_into(nn_params *p, const weight *w, void *mem, err *e);
 /* Where its value lies in the backend: memory of its own or a piece of train.w; NULL: in the file only. */

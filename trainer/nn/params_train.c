@@ -154,6 +154,21 @@ static int lay_out(nn_params *p, const char *const names[], int n, size_t *count
     return *count ? 0 : err_set(e, ERR_INPUT, "there is nothing to train");
 }
 
+static int narrow_into_block(nn_params *p, weight *w, void *piece, err *e)
+{
+    size_t count = params_count_of(w);
+    float *host = NULL;
+
+    TRY(mem_big((void **)&host, count * sizeof *host, w->name, e));
+    int rc = p->on->read(p->on, host, w->mem, count * sizeof *host, e);
+    if (rc == 0)
+        rc = params_write(p, piece, true, host, count, e);
+    if (rc == 0)
+        params_unload(p, w);
+    free(host);
+    return rc;
+}
+
 static int move_into_block(nn_params *p, weight *w, err *e)
 {
     void *piece = params_place_of(p, w);
@@ -162,6 +177,8 @@ static int move_into_block(nn_params *p, weight *w, err *e)
     if (!w->mem)
         return params_load_into(p, w, piece, e);
     TRY(p->on->wait(p->on, e));
+    if (p->narrow)
+        return narrow_into_block(p, w, piece, e);
     if (p->on->copy(p->on, piece, w->mem, params_count_of(w) * sizeof(float)) != 0)
         return err_set(e, ERR_DEVICE, "%s refused a copy", p->on->name);
     TRY(p->on->wait(p->on, e));
@@ -183,13 +200,43 @@ size_t nn_params_moments_count(const nn_params *p)
     return p->eight ? (size_t)nn_moments8((int64_t)p->trained) : p->trained;
 }
 
+void nn_params_narrow(nn_params *p, bool narrow)
+{
+    CHECK(!p->trained);
+    p->narrow = narrow;
+}
+
+size_t nn_params_weights_count(const nn_params *p)
+{
+    return p->narrow ? p->trained / 2 : p->trained;
+}
+
+static void *weights_at(const nn_params *p, size_t at)
+{
+    return (char *)params_find_state(p, "train.w")->mem + at * (p->narrow ? sizeof(uint16_t) : sizeof(float));
+}
+
+int nn_params_weights_read(nn_params *p, size_t at, float *to, size_t count, err *e)
+{
+    CHECK(at + count <= (size_t)p->slots * p->trained);
+    return params_read_back(p, to, weights_at(p, at), p->narrow, count, e);
+}
+
+int nn_params_weights_write(nn_params *p, size_t at, const float *from, size_t count, err *e)
+{
+    CHECK(at + count <= (size_t)p->slots * p->trained);
+    return params_write(p, weights_at(p, at), p->narrow, from, count, e);
+}
+
 static int make_block(nn_params *p, const char *const names[], int n, int slots, err *e)
 {
     size_t count;
 
     TRY(lay_out(p, names, n, &count, e));
+    int64_t all = (int64_t)count, moments = p->eight ? nn_moments8(all) : all;
+    const int64_t each[] = {p->narrow ? all / 2 : all, all, moments, moments};
     for (int i = 0; i < 4; i++)
-        TRY(nn_params_state(p, BLOCKS[i], NN_SHAPE(slots, i < MOMENTS || !p->eight ? (int64_t)count : nn_moments8((int64_t)count)), e));
+        TRY(nn_params_state(p, BLOCKS[i], NN_SHAPE(slots, each[i]), e));
     for (int i = 0; i < n; i++)
         TRY(move_into_block(p, params_find(p, names[i]), e));
     p->trained = count;
@@ -213,6 +260,8 @@ int nn_params_train_pack(nn_params *p, const char *const names[], int n, int slo
     CHECK(slots > 0);
     if (p->trained)
         return err_set(e, ERR_INPUT, "there is a trained block already");
+    if (p->narrow && slots > 1)
+        return err_set(e, ERR_INPUT, "a pack has weights of 32 bits");
     int rc = make_block(p, names, n, slots, e);
     if (rc == 0)
         rc = spread(p, e);
@@ -265,7 +314,7 @@ nn_pack nn_params_pack(const nn_params *p, int first, int width)
 {
     CHECK(width > 0 && first >= 0 && first + width <= p->slots);
     return (nn_pack){.arg = p, .at = trained_at, .slots = p->slots, .first = first, .width = width,
-                     .count = (int64_t)p->trained};
+                     .count = (int64_t)p->trained, .narrow = p->narrow};
 }
 
 size_t nn_params_trained_count(const nn_params *p)
@@ -292,7 +341,7 @@ void nn_params_reset(nn_params *p)
 
     untrain(p);
     params_free_states(p);
-    p->eight = false;
+    p->eight = p->narrow = false;
     nn_names_free(&p->index);
     for (int i = 0; i < p->n; i++) {
         weight w = p->weights[i];

@@ -222,6 +222,43 @@ static void what_is_trained_is_one_block(void **unused)
     nn_params_free(p);
 }
 
+/* Rounded once, on the way in; names and numbers of the block give the same floats, and graphs ask for bf16. */
+static void a_narrow_block_holds_bf16(void **unused)
+{
+    nn_params *p = opened();
+    const char *const names[] = {"unet.conv.weight", "new.row", "unet.to_k.weight"};
+    float block[64], got[CONV], exact[2] = {0.5f, -3};
+    bool frozen;
+    void *mem;
+    err e = {0};
+
+    (void)unused;
+    graph_value(p, "unet.to_k.weight", NN_SHAPE(2, 3), got); /* loaded before, moves all the same */
+    ok(nn_params_set(p, "new.row", NN_SHAPE(1, 5), (const float[]){1, 2, 3, 4, 1.00390625f}, &e), &e);
+    nn_params_narrow(p, true);
+    assert_int_equal(nn_params_train_pack(p, names, 3, 2, &e), ERR_INPUT);
+    nn_params_reset(p);
+    ok(nn_params_set(p, "new.row", NN_SHAPE(1, 5), (const float[]){1, 2, 3, 4, 1.001f}, &e), &e);
+    nn_params_narrow(p, true);
+    ok(nn_params_train(p, names, 3, &e), &e);
+    assert_true(nn_params_weights_count(p) == 32 && nn_params_trained_count(p) == 64);
+    ok(nn_params_weights_read(p, 0, block, 64, &e), &e);
+    assert_true(block[32] == 1 && block[36] == f32_of_bf16(bf16_of_f32(1.001f)));
+    for (int i = 0; i < 6; i++)
+        assert_true(block[48 + i] == f32_of_bf16(bf16_of_f32(linear[i])));
+    ok(nn_params_get(p, "unet.conv.weight", got, CONV, &e), &e);
+    for (int i = 0; i < CONV; i++)
+        assert_true(got[i] == f32_of_bf16(bf16_of_f32(conv[i])));
+    ok(nn_params_weights_write(p, 33, exact, 2, &e), &e);
+    ok(nn_params_get(p, "new.row", got, 5, &e), &e);
+    assert_true(got[0] == 1 && got[1] == 0.5f && got[2] == -3 && got[3] == 4);
+    nn_graph *g = nn_graph_new();
+    assert_int_equal(nn_params_bind(p, nn_param(g, "new.row", NN_SHAPE(1, 5)), &mem, &frozen, &e), ERR_INPUT);
+    assert_non_null(strstr(e.text, "F32"));
+    nn_graph_free(g);
+    nn_params_free(p);
+}
+
 static void a_reset_brings_the_files_weights_back(void **unused)
 {
     nn_params *p = opened();
@@ -264,6 +301,7 @@ int main(void)
         cmocka_unit_test(names_stand_in_the_order_of_adding),
         cmocka_unit_test(a_wrong_name_or_shape_is_told),
         cmocka_unit_test(what_is_trained_is_one_block),
+        cmocka_unit_test(a_narrow_block_holds_bf16),
         cmocka_unit_test(a_reset_brings_the_files_weights_back),
     };
 

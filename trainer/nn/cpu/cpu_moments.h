@@ -3,6 +3,10 @@
 /* Moments of 8 bits: a row of `count` codes and, behind them, the largest magnitude of each block (nn_moments8). */
 #include "trainer/nn/node.h"
 
+/* What an adamw stores in fewer bits: its moments, its weights. */
+static inline bool cpu_adamw_eight(const struct nn_node *y) { return !nn_same_shape(y->src[1]->shape, y->src[3]->shape); }
+static inline bool cpu_adamw_narrow(const struct nn_node *y) { return !nn_same_shape(y->src[0]->shape, y->src[3]->shape); }
+
 typedef struct {
     float value[256];            /* ascending; what a code stands for, as a share of its block's largest */
     float middle[255];           /* between neighbours: where the nearest changes */

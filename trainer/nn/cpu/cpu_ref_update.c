@@ -1,6 +1,8 @@
 /* The meaning of AdamW (Loshchilov, Hutter 2019, algorithm 2, in the order of torch.optim.AdamW). */
 #include <math.h>
+#include <string.h>
 
+#include "cluster/base/rng.h"
 #include "trainer/nn/cpu/cpu.h"
 #include "trainer/nn/cpu/cpu_moments.h"
 
@@ -19,50 +21,60 @@ static void update(float *w, float *m, float *v, const float *d, const float *h,
     }
 }
 
-/* Moments of 8 bits: block by block to floats, moved, and back. */
-static void update_packed(float *w, float *m, float *v, const float *d, const float *h, const float *base, int64_t count)
+/* Up with the chance of what lies between x and the bf16 below it. What is no finite number stays that. */
+static uint16_t rounded(float x, const float stream[4], uint64_t i)
 {
-    moment_map of_m, of_v;
-    float *m_scale = m + count / 4, *v_scale = v + count / 4;
+    rng_stream s;
+    uint32_t u;
 
-    moment_map_make(&of_m, true);
-    moment_map_make(&of_v, false);
-    for (int64_t at = 0, block = 0; at < count; at += NN_MOMENT_BLOCK, block++) {
-        float wide_m[NN_MOMENT_BLOCK], wide_v[NN_MOMENT_BLOCK];
-        int64_t n = count - at < NN_MOMENT_BLOCK ? count - at : NN_MOMENT_BLOCK;
-        moments_unpack(wide_m, (uint8_t *)m + at, m_scale[block], &of_m, n);
-        moments_unpack(wide_v, (uint8_t *)v + at, v_scale[block], &of_v, n);
-        update(w + at, wide_m, wide_v, d + at, h, base ? base + at : NULL, n);
-        m_scale[block] = moments_pack((uint8_t *)m + at, wide_m, &of_m, n);
-        v_scale[block] = moments_pack((uint8_t *)v + at, wide_v, &of_v, n);
-    }
+    memcpy(&s, stream, sizeof s);
+    memcpy(&u, &x, sizeof u);
+    if ((u & 0x7f800000) == 0x7f800000)
+        return bf16_of_f32(x);
+    return (uint16_t)((u + (rng_u32(s, i / 2) >> 16 * (i % 2) & 0xffff)) >> 16);
 }
 
-static int run_packed(const nn_call *c)
+/* What is stored in fewer bits: block by block to floats, moved, and back. */
+static void update_blocks(const nn_call *c, int64_t concept, int64_t count, const moment_map *of_m, const moment_map *of_v)
 {
-    int64_t concepts = c->y->shape.d[0], count = c->y->shape.d[1], row = nn_moments8(count);
+    bool eight = cpu_adamw_eight(c->y), narrow = cpu_adamw_narrow(c->y);
+    int64_t row = eight ? nn_moments8(count) : count;
+    float *m = (float *)(uintptr_t)c->in[1] + concept * row, *v = (float *)(uintptr_t)c->in[2] + concept * row;
+    const float *d = (const float *)c->in[3] + concept * count, *h = (const float *)c->in[4] + concept * NN_ADAMW_HYPER;
+    const float *base = c->in[5] ? (const float *)c->in[5] + concept * count : NULL;
+    float *w = (float *)c->out + concept * (narrow ? count / 2 : count);
 
-    for (int64_t p = 0; p < concepts; p++)
-        update_packed((float *)c->out + p * count, (float *)(uintptr_t)c->in[1] + p * row, (float *)(uintptr_t)c->in[2] + p * row,
-                      (const float *)c->in[3] + p * count, (const float *)c->in[4] + p * NN_ADAMW_HYPER,
-                      c->in[5] ? (const float *)c->in[5] + p * count : NULL, count);
-    return 0;
+    for (int64_t at = 0, block = 0; at < count; at += NN_MOMENT_BLOCK, block++) {
+        float wide_w[NN_MOMENT_BLOCK], wide_m[NN_MOMENT_BLOCK], wide_v[NN_MOMENT_BLOCK];
+        int64_t n = count - at < NN_MOMENT_BLOCK ? count - at : NN_MOMENT_BLOCK;
+        uint16_t *half = (uint16_t *)w + at;
+        if (narrow)
+            f32_from(wide_w, half, BF16, (size_t)n);
+        if (eight) {
+            moments_unpack(wide_m, (uint8_t *)m + at, m[count / 4 + block], of_m, n);
+            moments_unpack(wide_v, (uint8_t *)v + at, v[count / 4 + block], of_v, n);
+        }
+        update(narrow ? wide_w : w + at, eight ? wide_m : m + at, eight ? wide_v : v + at, d + at, h, base ? base + at : NULL, n);
+        for (int64_t i = 0; i < n && narrow; i++)
+            half[i] = rounded(wide_w[i], h + ADAMW_ROUND, (uint64_t)(at + i));
+        if (eight) {
+            m[count / 4 + block] = moments_pack((uint8_t *)m + at, wide_m, of_m, n);
+            v[count / 4 + block] = moments_pack((uint8_t *)v + at, wide_v, of_v, n);
+        }
+    }
 }
 
 /* The states are the kernel's to change: a graph gives no other way to write through a source. */
 static int run_adamw(nn_backend *b, const nn_call *c)
 {
-    int64_t concepts = c->y->shape.d[0], count = c->y->shape.d[1];
+    int64_t concepts = c->y->src[3]->shape.d[0], count = c->y->src[3]->shape.d[1];
+    moment_map of_m, of_v;
 
     (void)b;
-    if (!nn_same_shape(c->y->src[1]->shape, c->y->shape))
-        return run_packed(c);
-    for (int64_t p = 0; p < concepts; p++) {
-        int64_t at = p * count;
-        const float *base = c->in[5] ? (const float *)c->in[5] + at : NULL;
-        update((float *)c->out + at, (float *)(uintptr_t)c->in[1] + at, (float *)(uintptr_t)c->in[2] + at,
-               (const float *)c->in[3] + at, (const float *)c->in[4] + p * NN_ADAMW_HYPER, base, count);
-    }
+    moment_map_make(&of_m, true);
+    moment_map_make(&of_v, false);
+    for (int64_t p = 0; p < concepts; p++)
+        update_blocks(c, p, count, &of_m, &of_v);
     return 0;
 }
 

@@ -75,6 +75,9 @@ typedef struct {
     void (*pair)(float *to, const float *low, const float *high, int64_t n); /* words of two in bf16; of cpu_simd_pairs */
     float (*sum)(const float *x, int64_t n);
     float (*sum_squares)(const float *x, int64_t n);
+    /* To bf16, up with the chance of what lies between: element i of x by the 16 bits first + i of a stream (nn_adamw); first a
+     * multiple of 8. */
+    void (*round)(uint16_t *out, const float *x, const float stream[4], uint64_t first, int64_t n);
     void (*adamw)(float *w, float *m, float *v, const float *d, const float *h, const float *base, int64_t n);
 } cpu_simd;
 

@@ -48,5 +48,6 @@ const cpu_simd SIMD_NAME = {
     .narrow = narrow,
     .sum = sum,
     .sum_squares = sum_squares,
+    .round = round_up_or_down,
     .adamw = adamw,
 };

@@ -262,3 +262,52 @@ static void narrow(uint16_t *out, const float *x, int64_t n)
         out[i] = narrowed(u);
     }
 }
+
+/* ---- bf16 by chance: cpu_ref_update.c has the meaning ---- */
+
+enum { PHILOX_AT_ONCE = 16 }; /* counters: 8 halves of words each */
+
+/* rng_philox of neighbouring counters from `block` on; word w of counter j in out[4 j + w]. */
+static void philox(uint32_t out[4 * PHILOX_AT_ONCE], const uint32_t s[4], uint64_t block)
+{
+    uint32_t c[4][PHILOX_AT_ONCE], k0 = s[0], k1 = s[1];
+
+    for (int j = 0; j < PHILOX_AT_ONCE; j++) {
+        c[0][j] = (uint32_t)(block + (uint64_t)j);
+        c[1][j] = (uint32_t)((block + (uint64_t)j) >> 32);
+        c[2][j] = s[2];
+        c[3][j] = s[3];
+    }
+    for (int round = 0; round < 10; round++) {
+        for (int j = 0; j < PHILOX_AT_ONCE; j++) {
+            uint64_t p0 = (uint64_t)0xD2511F53 * c[0][j], p1 = (uint64_t)0xCD9E8D57 * c[2][j];
+            c[0][j] = (uint32_t)(p1 >> 32) ^ c[1][j] ^ k0;
+            c[1][j] = (uint32_t)p1;
+            c[2][j] = (uint32_t)(p0 >> 32) ^ c[3][j] ^ k1;
+            c[3][j] = (uint32_t)p0;
+        }
+        k0 += 0x9E3779B9;
+        k1 += 0xBB67AE85;
+    }
+    for (int j = 0; j < PHILOX_AT_ONCE; j++)
+        for (int w = 0; w < 4; w++)
+            out[4 * j + w] = c[w][j];
+}
+
+static void round_up_or_down(uint16_t *out, const float *x, const float stream[4], uint64_t first, int64_t n)
+{
+    enum { PART = 8 * PHILOX_AT_ONCE };
+    uint32_t s[4], words[PART / 2];
+
+    memcpy(s, stream, sizeof s);
+    for (int64_t at = 0; at < n; at += PART) {
+        int64_t most = n - at < PART ? n - at : PART;
+        philox(words, s, (first + (uint64_t)at) / 8);
+        for (int64_t i = 0; i < most; i++) {
+            uint32_t u;
+            memcpy(&u, x + at + i, sizeof u);
+            uint32_t by_chance = (u + (words[i / 2] >> 16 * (i % 2) & 0xffff)) >> 16;
+            out[at + i] = (u & 0x7f800000) == 0x7f800000 ? narrowed(u) : (uint16_t)by_chance;
+        }
+    }
+}

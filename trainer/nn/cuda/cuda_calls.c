@@ -167,7 +167,7 @@ CUDA_LIST(squared_error_grad, .takes = cuda_needs_f32, .over = 3, .run = run_squ
 
 /* cuda_update.cu cannot include nn.h and has this order of its own. */
 _Static_assert(ADAMW_LR == 0 && ADAMW_BETA1 == 1 && ADAMW_BETA2 == 2 && ADAMW_EPS == 3 && ADAMW_DECAY == 4
-                   && ADAMW_CORRECT1 == 5 && ADAMW_CORRECT2 == 6 && ADAMW_GRAD_SCALE == 7 && NN_ADAMW_HYPER == 8,
+                   && ADAMW_CORRECT1 == 5 && ADAMW_CORRECT2 == 6 && ADAMW_GRAD_SCALE == 7 && NN_ADAMW_HYPER == 12,
                "cuda_update.cu reads AdamW's numbers in another order");
 
 /* The states are the kernel's to change: a graph gives no other way to write through a source. */
@@ -179,9 +179,12 @@ static int run_adamw(nn_backend *b, const nn_call *c)
                             c->y->shape.d[1]));
 }
 
-static const char *needs_wide_moments(const struct nn_node *y)
+static const char *needs_32_bits(const struct nn_node *y)
 {
-    return nn_same_shape(y->src[1]->shape, y->shape) ? cuda_needs_f32(y) : "needs moments of 32 bits";
+    nn_shape s = y->src[3]->shape;
+
+    return nn_same_shape(y->src[0]->shape, s) && nn_same_shape(y->src[1]->shape, s) ? cuda_needs_f32(y)
+                                                                                     : "needs weights and moments of 32 bits";
 }
 
-CUDA_LIST(adamw, .takes = needs_wide_moments, .run = run_adamw);
+CUDA_LIST(adamw, .takes = needs_32_bits, .run = run_adamw);

@@ -3,7 +3,7 @@
 #include "trainer/nn/cuda/cuda_device.cuh"
 
 /* nn.h's ADAMW_*, which C++ cannot include; cuda_calls.c sees at compile time that the order is this one. */
-enum { LR, BETA1, BETA2, EPS, DECAY, CORRECT1, CORRECT2, GRAD_SCALE, HYPER };
+enum { LR, BETA1, BETA2, EPS, DECAY, CORRECT1, CORRECT2, GRAD_SCALE, ROUND, HYPER = ROUND + 4 };
 
 __global__ void adamw(float *w, float *m, float *v, const float *d, const float *hyper, const float *base, int64_t n,
                       int64_t count)

@@ -16,20 +16,21 @@ int64_t nn_moments8(int64_t count)
 static int adamw_shape(struct nn_node *y, err *e)
 {
     nn_tensor w = y->src[0], d = y->src[3], hyper = y->src[4], base = y->src[5];
-    nn_shape s = w->shape;
+    nn_shape s = w->shape, stored = s, moments;
     char a[64], b[64];
 
-    nn_shape moments = s;
-
+    if (s.n == 2 && d->shape.n == 2 && d->shape.d[1] == 2 * s.d[1])
+        s.d[1] *= 2;
+    moments = s;
     if (s.n == 2 && s.d[1] % 4 == 0 && !nn_same_shape(y->src[1]->shape, s))
         moments.d[1] = nn_moments8(s.d[1]);
-    if (s.n != 2 || !is_state_of(w, s) || !is_state_of(y->src[1], moments) || !is_state_of(y->src[2], moments))
+    if (s.n != 2 || !is_state_of(w, stored) || !is_state_of(y->src[1], moments) || !is_state_of(y->src[2], moments))
         return nn_shape_fail(y, e, "w, m and v must be states of one shape [concepts, count]");
     if (!nn_same_shape(d->shape, s) || (base && !nn_same_shape(base->shape, s)))
         return nn_shape_fail(y, e, "gradient %s of weights %s", nn_shape_text(d->shape, a), nn_shape_text(s, b));
     if (!nn_same_shape(hyper->shape, NN_SHAPE(s.d[0], NN_ADAMW_HYPER)))
         return nn_shape_fail(y, e, "settings %s of %lld concepts", nn_shape_text(hyper->shape, a), (long long)s.d[0]);
-    y->shape = s;
+    y->shape = stored;
     y->type = F32;
     return 0;
 }
