@@ -1,7 +1,5 @@
 #include "scheduler/door.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -29,33 +27,14 @@ static char *text_of(const door *d)
     return text;
 }
 
-/* Nobody else may read it at any moment. */
-static int write_private(const char *path, const char *text, err *e)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    size_t n = strlen(text);
-
-    if (fd < 0)
-        return err_set(e, ERR_IO, "%s: %s", path, fs_reason(errno));
-    ssize_t k = write(fd, text, n);
-    int reason = errno;
-    close(fd);
-    return k == (ssize_t)n ? 0 : err_set(e, ERR_IO, "%s: %s", path, k < 0 ? fs_reason(reason) : "only half was written");
-}
-
 int door_write(const door *d, const char *farm, err *e)
 {
-    char path[FS_PATH], aside[FS_PATH], *text;
+    char path[FS_PATH], *text;
     int rc;
 
     TRY(path_of(path, farm, e));
-    TRY(fs_aside(aside, path, e));
     text = text_of(d);
-    rc = write_private(aside, text, e);
-    if (rc == 0)
-        rc = fs_commit(aside, path, e);
-    else
-        fs_discard(aside);
+    rc = fs_write_private(path, text, strlen(text), e);
     free(text);
     return rc;
 }

@@ -25,6 +25,7 @@ int fs_free_bytes(const char *path, uint64_t *out, err *e);
 /* Whole file into memory, terminated by a 0 beyond n; refuses what is not a regular file or larger than most. */
 int fs_read(const char *path, char **out, size_t *n, size_t most, err *e);
 int fs_write(const char *path, const void *bytes, size_t n, err *e);       /* atomic, durable */
+int fs_write_private(const char *path, const void *bytes, size_t n, err *e); /* and nobody else may read it at any moment */
 
 /* For writers that need a path of their own (HDF5): aside -> write it -> fs_commit or fs_discard. */
 int fs_aside(char out[FS_PATH], const char *path, err *e);

@@ -93,11 +93,11 @@ static int put_all(int fd, const char *at, size_t n)
     return faulty("fs.write") ? -1 : 0;
 }
 
-int fs_write(const char *path, const void *bytes, size_t n, err *e)
+static int write_as(const char *path, mode_t mode, const void *bytes, size_t n, err *e)
 {
     char aside[FS_PATH];
     TRY(fs_aside(aside, path, e));
-    int fd = faulty("fs.open") ? -1 : open(aside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    int fd = faulty("fs.open") ? -1 : open(aside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
     if (fd < 0)
         return refuse(e, path, "create");
     int failed = put_all(fd, bytes, n) == 0 ? 0 : errno;
@@ -109,3 +109,6 @@ int fs_write(const char *path, const void *bytes, size_t n, err *e)
     }
     return fs_commit(aside, path, e);
 }
+
+int fs_write(const char *path, const void *bytes, size_t n, err *e) { return write_as(path, 0666, bytes, n, e); }
+int fs_write_private(const char *path, const void *bytes, size_t n, err *e) { return write_as(path, 0600, bytes, n, e); }

@@ -13,6 +13,10 @@ int comm_self(comm **out, err *e);
 /* Processes of one node through a shared-memory file (a path under /dev/shm or any mmap-able folder). The first to come
  * makes it; timeout_s without the others' arrival or progress is ERR_PEER. bytes: the largest payload of one call. */
 int comm_shm(comm **out, const char *path, int rank, int size, size_t bytes, double timeout_s, err *e);
+/* Processes of several nodes over TCP, each message under HMAC (wire.h). path: where files can be made that all of them see; the
+ * ranks that others connect to write one there, path.RANK, its owner's alone to read, with where they listen and a secret of
+ * this gang; it is gone when they have met. timeout_s as above. */
+int comm_tcp(comm **out, const char *path, int rank, int size, double timeout_s, err *e);
 void comm_free(comm *c);
 
 int comm_rank(const comm *c);

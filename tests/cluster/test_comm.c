@@ -1,15 +1,19 @@
-/* The laws of a gang's collectives over shared memory: every rank sees the same bits, those of the fixed tree;
+/* The laws of a gang's collectives, over shared memory and over TCP: every rank sees the same bits, those of the fixed tree;
  * a failure is everyone's; a dead member is noticed. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include <arpa/inet.h>
 #include <cmocka.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -86,9 +90,14 @@ static int notices_a_hang(comm *c)
     return comm_sum(c, &one, 1, &e) == ERR_PEER && strstr(e.text, "did not come") ? 0 : 1;
 }
 
-static void gang_of(int size, member *does, double timeout)
+static int join_over(bool tcp, comm **c, const char *path, int rank, int size, double timeout, err *e)
 {
-    char path[64];
+    return tcp ? comm_tcp(c, path, rank, size, timeout, e) : comm_shm(c, path, rank, size, SLOT, timeout, e);
+}
+
+static void gang_over(bool tcp, int size, member *does, double timeout)
+{
+    char path[64], left[200];
     int bad = 0;
 
     snprintf(path, sizeof path, "/dev/shm/cfarm-test-%d", (int)getpid());
@@ -97,8 +106,10 @@ static void gang_of(int size, member *does, double timeout)
             continue;
         err e = {0};
         comm *c;
-        if (comm_shm(&c, path, r, size, SLOT, timeout, &e) != 0)
+        if (join_over(tcp, &c, path, r, size, timeout, &e) != 0) {
+            fprintf(stderr, "rank %d: %s\n", r, e.text);
             _exit(99);
+        }
         int rc = does(c);
         comm_free(c);
         _exit(rc);
@@ -109,7 +120,14 @@ static void gang_of(int size, member *does, double timeout)
         bad |= !WIFEXITED(status) || WEXITSTATUS(status) != 0;
     }
     assert_int_equal(bad, 0);
-    assert_int_not_equal(access(path, F_OK), 0); /* nothing is left behind */
+    snprintf(left, sizeof left, "! ls %s %s.* 2>/dev/null | grep -q .", path, path);
+    assert_int_equal(system(left), 0); /* nothing is left behind */
+}
+
+static void gang_of(int size, member *does, double timeout)
+{
+    gang_over(false, size, does, timeout);
+    gang_over(true, size, does, timeout);
 }
 
 static void every_rank_holds_the_bits_of_the_tree(void **state)
@@ -117,12 +135,14 @@ static void every_rank_holds_the_bits_of_the_tree(void **state)
     (void)state;
     for (int size = 1; size <= 5; size++)
         gang_of(size, sums_in_the_tree, 20);
+    gang_over(true, 8, sums_in_the_tree, 20);
 }
 
 static void a_broadcast_reaches_everyone(void **state)
 {
     (void)state;
     gang_of(3, hears_root, 20);
+    gang_over(true, 7, hears_root, 20);
 }
 
 static void a_failure_is_everyones(void **state)
@@ -141,6 +161,55 @@ static void a_hung_member_is_noticed(void **state)
 {
     (void)state;
     gang_of(2, notices_a_hang, 0.4);
+}
+
+/* Whoever connects and does not know the gang's secret is sent away; so is a file of another gang at this place. */
+static void strangers_do_not_join_a_gang(void **state)
+{
+    char path[64], at[72], text[400];
+    int port = 0, bad = 0;
+    pid_t pid[2];
+
+    (void)state;
+    snprintf(path, sizeof path, "/dev/shm/cfarm-test-%d", (int)getpid());
+    snprintf(at, sizeof at, "%s.0", path);
+    FILE *f = fopen(at, "w");
+    assert_non_null(f);
+    fputs("{\"port\":1,\"secret\":\"of another\",\"addresses\":[\"127.0.0.1\"]}", f);
+    fclose(f);
+    for (int r = 1; r >= 0; r--) {
+        err e = {0};
+        comm *c;
+        if ((pid[r] = fork()) != 0)
+            continue;
+        usleep(r == 0 ? 200000 : 0); /* the other has read the wrong file by then, or reads the right one */
+        if (comm_tcp(&c, path, r, 2, 20, &e) != 0)
+            _exit(99);
+        int rc = sums_in_the_tree(c);
+        comm_free(c);
+        _exit(rc);
+    }
+    while (port <= 1) { /* rank 0 listens */
+        usleep(2000);
+        f = fopen(at, "r");
+        if (f && fgets(text, sizeof text, f) && strstr(text, "\"port\":"))
+            port = atoi(strstr(text, "\"port\":") + 7);
+        if (f)
+            fclose(f);
+        else if (waitpid(pid[0], NULL, WNOHANG) != 0)
+            break; /* they met before we looked */
+    }
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connect(fd, (struct sockaddr *)&to, sizeof to) == 0)
+        bad |= send(fd, "GET / HTTP/1.1\r\n\r\n", 18, MSG_NOSIGNAL) != 18;
+    for (int r = 0; r < 2; r++) {
+        int status = 0;
+        waitpid(pid[r], &status, 0);
+        bad |= !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    }
+    close(fd);
+    assert_int_equal(bad, 0);
 }
 
 static void a_gang_of_one_needs_no_wire(void **state)
@@ -190,6 +259,7 @@ int main(void)
         cmocka_unit_test(a_failure_is_everyones),
         cmocka_unit_test(a_dead_member_is_noticed),
         cmocka_unit_test(a_hung_member_is_noticed),
+        cmocka_unit_test(strangers_do_not_join_a_gang),
         cmocka_unit_test(a_gang_of_one_needs_no_wire),
         cmocka_unit_test(a_gang_of_another_size_is_refused),
     };
