@@ -29,6 +29,8 @@ const cfg_field farm_fields[] = {
      "concepts of one class that train together in one worker at most; auto: 1 on CPUs", .unit = "concepts", WORDS("auto")},
     {"limits.gang_max", CFG_INT, CFG_AT(farmfile, limits.gang_max), "8", 1, 64,
      "workers that train one concept together at most", .unit = "workers"},
+    {"limits.gang_nodes", CFG_INT, CFG_AT(farmfile, limits.gang_nodes), "1", 1, 8,
+     "machines that the workers of one concept may be spread over where no machine has room for them", .unit = "machines"},
     {"limits.memory", CFG_PERCENT, CFG_AT(farmfile, limits.memory), "90%", 0.01, 1,
      .help = "part of a GPU's, or the machine's, memory that may be used"},
     {"limits.retries", CFG_INT, CFG_AT(farmfile, limits.retries), "3", 0, 1000,

@@ -31,7 +31,7 @@ typedef struct {
 typedef struct {
     int64_t workers, pack_max;   /* CFG_WORD: auto */
     int64_t threads;             /* of one CPU worker; CFG_WORD: cores / workers */
-    int64_t gang_max, retries;
+    int64_t gang_max, gang_nodes, retries;
     double memory;               /* part of a device's or node's memory that may be used */
     double time_limit;           /* seconds; CFG_WORD: what the launcher allows; CFG_WORD - 1: none */
 } farm_limits;

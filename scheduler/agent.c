@@ -147,7 +147,8 @@ int agent_run(const agent_options *o, err *e)
 {
     static const int signals[] = {SIGCHLD, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGHUP, -1};
     agent a = {.how = o, .door = o->door, .l = loop_new(), .silence_s = seconds("CFARM_SILENCE_S", WORKER_SILENCE_S),
-               .still_s = seconds("CFARM_STILL_S", WORKER_STILL_S), .checkpoint_s = seconds("CFARM_CHECKPOINT_S", CHECKPOINT_S), .oom_kills = node_oom_kills()};
+               .still_s = seconds("CFARM_STILL_S", WORKER_STILL_S), .checkpoint_s = seconds("CFARM_CHECKPOINT_S", CHECKPOINT_S),
+               .oom_kills = node_oom_kills()};
 
     signal(SIGPIPE, SIG_IGN);
     task_sweep();

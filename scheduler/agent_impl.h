@@ -45,6 +45,7 @@ typedef struct {
 struct task {
     task *next;
     int job, attempt, size, answered, dones;
+    int first, all;           /* of a gang of `all` ranks the one on slot[0]; size == all: it is here alone */
     int gang;                 /* size, also when the slots are given back */
     char *name;
     int slot[GANG_MOST];
@@ -52,7 +53,7 @@ struct task {
     bool done[GANG_MOST];     /* this rank has answered */
     bool pack;                /* beside others on its slot */
     int64_t heard_ns;         /* of its last step, while another is due; 0: none is */
-    char aside[FS_PATH], path[FS_PATH];
+    char aside[FS_PATH], path[FS_PATH]; /* path: where its ranks meet */
     bool halting, keep;       /* keep: what was trained shall outlive this agent */
     int64_t halt_ns;          /* when patience ends */
     int64_t step;

@@ -62,10 +62,13 @@ static int take_over(peer *k, const json_t *running, err *e)
 {
     for (size_t i = 0; i < json_array_size(running); i++) {
         sched_event ev = {.type = EV_ADOPT, .node = k->node, .now_ms = coord_now_ms(), .name = k->of->s->node[k->node].name};
+        const json_t *o = json_array_get(running, i);
         int on[GANG_MOST];
         err late = {0};
-        TRY(read_running(json_array_get(running, i), &ev, on, e));
-        if (coord_try(k->of, &ev, &late) == 0)
+        TRY(read_running(o, &ev, on, e));
+        if (json_is_true(json_object_get(o, "part")))
+            err_set(&late, ERR_PEER, "a gang over several nodes is not taken over");
+        if (late.code == 0 && coord_try(k->of, &ev, &late) == 0)
             log_event(k->of->how->log, "goes-on", TEXT("concept", k->of->s->job[ev.job].spec.name), INT("attempt", ev.attempt));
         else
             coord_tell(k, LINK_HALT, json_pack("{s:i, s:i, s:s, s:b}", "job", ev.job, "attempt", ev.attempt, "why", late.text,
@@ -131,6 +134,22 @@ static int read_attempt(const json_t *o, sched_event *ev, err *e)
     return 0;
 }
 
+/* Where several nodes work at one concept, all but the first only say when their part is over. */
+static bool tells_of_part(const peer *k, const sched_event *ev)
+{
+    return sched_part(k->of->s, ev->job, ev->attempt, k->node);
+}
+
+static int part_over(peer *k, sched_event *ev)
+{
+    ev->failed = ev->type == EV_FAILED;
+    ev->stopped = ev->type == EV_STOPPED;
+    ev->type = EV_PART;
+    ev->node = k->node;
+    coord_step(k->of, ev);
+    return 0;
+}
+
 static int on_slot(peer *k, const json_t *o, err *e)
 {
     sched_event ev = {.type = EV_SLOT, .node = k->node, .now_ms = coord_now_ms()};
@@ -180,6 +199,8 @@ static int on_done(peer *k, const json_t *o, err *e)
     sched_event ev = {.type = EV_DONE, .now_ms = coord_now_ms()};
 
     TRY(read_attempt(o, &ev, e));
+    if (tells_of_part(k, &ev))
+        return part_over(k, &ev);
     TRY(json_get_text(o, "sha256", &ev.sha256, e));
     TRY(json_get_int(o, "bytes", 0, INT64_MAX, &ev.bytes, e));
     TRY(json_opt_real(o, "seconds", 0, &ev.seconds, e));
@@ -201,6 +222,8 @@ static int on_failed(peer *k, const json_t *o, err *e)
     TRY(json_opt_int(o, "step", 0, INT64_MAX, 0, &ev.step, e));
     who = job_blame_find(blame);
     ev.blame = who >= 0 ? (job_blame)who : BLAME_NODE;
+    if (tells_of_part(k, &ev))
+        return part_over(k, &ev);
     coord_step(k->of, &ev);
     return 0;
 }
@@ -210,6 +233,8 @@ static int on_stopped(peer *k, const json_t *o, err *e)
     sched_event ev = {.type = EV_STOPPED, .now_ms = coord_now_ms()};
 
     TRY(read_attempt(o, &ev, e));
+    if (tells_of_part(k, &ev))
+        return part_over(k, &ev);
     coord_step(k->of, &ev);
     return 0;
 }

@@ -226,7 +226,7 @@ static void put_job(const coordinator *c, str *to, const sched_job *j)
     if (sched_running(j)) {
         str_add(to, ",\"step\":%lld,\"loss\":%.9g,\"gang\":%d,\"step_seconds\":%.6g", (long long)j->step,
                 isfinite(j->loss) ? j->loss : 0, j->gang, j->step_seconds);
-        if (j->node >= 0)
+        if (j->node >= 0 && c->s->node[j->node].name)
             put_word(to, "node", c->s->node[j->node].name);
     }
     if (j->state == JOB_DONE)

@@ -16,6 +16,7 @@
 #include "scheduler/coord_impl.h"
 #include "scheduler/limit.h"
 #include "scheduler/link.h"
+#include "scheduler/publish.h"
 
 enum { TURN_MS = 100, BACKLOG = 1024 };
 static const int64_t SECOND = 1000000000, AGENTS_WAIT = 30 * SECOND, STRANGER_WAIT = 10 * SECOND, END_WAIT = 20 * SECOND,
@@ -60,17 +61,31 @@ peer *coord_peer_of(const coordinator *c, int node)
     return NULL;
 }
 
-static void order_run(coordinator *c, peer *k, const sched_effect *x)
+/* The n ranks from `first` on, which are one node's. */
+static void order_part(coordinator *c, peer *k, const sched_effect *x, int first, int n)
 {
     const sched_job *j = &c->s->job[x->job];
-    json_t *slots = json_array();
+    json_t *slots = json_array(), *o;
 
-    for (int r = 0; r < x->gang; r++)
+    for (int r = first; r < first + n; r++)
         json_array_append_new(slots, json_integer(x->slot[r]));
-    coord_tell(k, LINK_RUN,
-               json_pack("{s:i, s:i, s:s, s:o, s:i, s:o, s:b}", "job", x->job, "attempt", x->attempt, "name", j->spec.name,
-                         "settings", json_loads(j->spec.settings, 0, NULL), "leaves", j->spec.leaves, "slots", slots, "pack",
-                         x->pack));
+    o = json_pack("{s:i, s:i, s:s, s:o, s:i, s:o, s:b}", "job", x->job, "attempt", x->attempt, "name", j->spec.name,
+                  "settings", json_loads(j->spec.settings, 0, NULL), "leaves", j->spec.leaves, "slots", slots, "pack", x->pack);
+    if (n < x->gang)
+        json_object_update_new(o, json_pack("{s:i, s:i}", "first", first, "size", x->gang));
+    coord_tell(k, LINK_RUN, o);
+}
+
+/* To each of its nodes: ranks follow each other node by node. */
+static void order_run(coordinator *c, const sched_effect *x)
+{
+    for (int first = 0, n; first < x->gang; first += n) {
+        peer *k = coord_peer_of(c, x->on[first]);
+        for (n = 1; first + n < x->gang && x->on[first + n] == x->on[first]; n++)
+            ;
+        if (k)
+            order_part(c, k, x, first, n);
+    }
 }
 
 /* What is not cancelled will be gone on with. */
@@ -93,8 +108,8 @@ static void act(coordinator *c, const sched_effect *x)
         merge_halt(c, x->job, x->attempt);
     else if (x->type == DO_STOP && k)
         order_halt(c, k, x);
-    else if (x->type == DO_START && k)
-        order_run(c, k, x);
+    else if (x->type == DO_START)
+        order_run(c, x);
 }
 
 int coord_try(coordinator *c, const sched_event *ev, err *e)
@@ -280,6 +295,7 @@ static void say_end(coordinator *c)
         loop_turn(c->loop, TURN_MS);
     while (c->peers)
         peer_close(c->peers, NULL);
+    publish_sweep_gangs(c->l->dir);
 }
 
 /* So near the end that nothing new would be worth its loading; then so near that what runs must be kept. Every training

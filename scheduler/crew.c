@@ -235,7 +235,8 @@ static void gone(crew *c, int status)
         on_wire(c, true, false); /* its last words */
     hang_up(c);
     child_ending(status, ending, sizeof ending);
-    snprintf(text, sizeof text, memory ? "the kernel killed the worker for want of memory: %s" : "the worker ended with %s", ending);
+    snprintf(text, sizeof text, memory ? "the kernel killed the worker for want of memory: %s" : "the worker ended with %s",
+             ending);
     if (was == CREW_STARTING) {
         bad_start(c, text);
         return;

@@ -207,7 +207,7 @@ int job_check(const sched *s, const sched_event *ev, err *e)
 
     TRY(check_job(s, ev, e));
     j = &s->job[ev->job];
-    if (ev->attempt != j->attempt || (!sched_running(j) && j->gang == 0))
+    if (ev->attempt != j->attempt || (!sched_running(j) && j->gang == 0) || j->part.answered)
         return err_set(e, ERR_PEER, "%s attempt %d: late, it is %s", j->spec.name, ev->attempt,
                        job_state_name(j->state));
     return 0;
@@ -285,25 +285,29 @@ int job_adopt(sched *s, const sched_event *ev, err *e)
     return 0;
 }
 
-void sched_begin(sched *s, int job, int node, int gang, const int slot[], bool pack, sched_effects *todo)
+void sched_begin(sched *s, int job, int gang, const int on[], const int slot[], bool pack, sched_effects *todo)
 {
     sched_job *j = &s->job[job];
     sched_event ev = {.type = EV_START, .job = job, .attempt = j->attempt + 1, .gang = gang, .pack = pack,
-                      .name = node >= 0 ? s->node[node].name : "coordinator"};
+                      .name = on ? s->node[on[0]].name : "coordinator"};
     sched_effect *x;
 
     CHECK(job_start(s, &ev, NULL) == 0);
     sched_record(todo, &ev);
-    j->node = node;
+    j->node = on ? on[0] : -1;
     j->packed = pack;
     j->last_gang = gang;
     j->began_ms = s->now_ms;
     j->began_step = -1;
-    x = sched_do(todo, node >= 0 ? DO_START : DO_MERGE, job, j);
+    x = sched_do(todo, on ? DO_START : DO_MERGE, job, j);
     x->pack = pack;
-    for (int r = 0; node >= 0 && r < gang; r++) {
+    if (!on)
+        return;
+    parts_begin(j, gang, on);
+    for (int r = 0; r < gang; r++) {
         x->slot[r] = slot[r];
-        slot_take(s, node, slot[r], job);
+        x->on[r] = on[r];
+        slot_take(s, on[r], slot[r], job);
     }
 }
 
@@ -382,13 +386,15 @@ int job_failed(sched *s, const sched_event *ev, err *e)
 {
     sched_job *j;
     bool unwanted;
+    int where;
 
     TRY(job_check(s, ev, e));
     j = &s->job[ev->job];
     unwanted = !sched_running(j);
+    where = j->part.each > 0 ? j->part.culprit : j->node;
     remember_place(s, ev->job);
-    if (!unwanted && j->node >= 0 && ev->blame != BLAME_STORE && ev->blame != BLAME_SETTINGS && !nobodys_alone(ev))
-        node_struck(s, j->node, ev->job);
+    if (!unwanted && where >= 0 && ev->blame != BLAME_STORE && ev->blame != BLAME_SETTINGS && !nobodys_alone(ev))
+        node_struck(s, where, ev->job);
     job_let_go(s, ev->job);
     if (unwanted)
         return 0;
@@ -419,7 +425,7 @@ int job_cancel(sched *s, const sched_event *ev, sched_effects *todo, err *e)
     if (j->state == JOB_DONE || j->state == JOB_CANCELLED)
         return err_set(e, ERR_INPUT, "%s is %s", j->spec.name, job_state_name(j->state));
     if (sched_running(j))
-        sched_do(todo, DO_STOP, ev->job, j);
+        parts_stop(s, ev->job, todo);
     if (ev->ordered)
         j->ordered |= ORDERED_CANCEL;
     job_set(s, ev->job, JOB_CANCELLED);
@@ -436,7 +442,7 @@ int job_hold(sched *s, const sched_event *ev, sched_effects *todo, err *e)
     if (j->state >= JOB_DONE || (j->state == JOB_HOLD && j->spec.hold))
         return err_set(e, ERR_INPUT, "%s is %s", j->spec.name, job_state_name(j->state));
     if (sched_running(j))
-        sched_do(todo, DO_STOP, ev->job, j);
+        parts_stop(s, ev->job, todo);
     j->spec.hold = true;
     j->ordered |= ORDERED_HOLD;
     wait_until(s, ev->job, JOB_HOLD, INT64_MAX);

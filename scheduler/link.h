@@ -6,13 +6,14 @@
  * never sent: who does not know it is not understood, and what was altered or repeated ends the connection.
  *
  * agent -> coordinator
- *   HELLO    {protocol: 3, node, pid, slots, cores, memory, epoch, running: [{job, attempt, gang, pack?, slots: [...]}]}
+ *   HELLO    {protocol: 3, node, pid, slots, cores, memory, epoch, running: [{job, attempt, gang, pack?, part?, slots: [...]}]}
  *            first. epoch: the last one obeyed, 0: none yet. running: what it still works at, from before; slots empty:
- *            only its answer is still to be said
+ *            only its answer is still to be said; part: true, of a gang over several nodes, which is not taken over
  *   BEAT     {}                                                      each second
  *   SLOT     {slot, state: "warming"|"ready"|"down", pack?, text?}   at every change; pack: trainings at once
  *   PROGRESS {job, attempt, phase, step, steps, loss?, seconds}      first one: the order is accepted
- *   DONE     {job, attempt, sha256, bytes, seconds, summary}         published: out/NAME.h5 is there
+ *   DONE     {job, attempt, sha256, bytes, seconds, summary}         published: out/NAME.h5 is there; of a part that has not rank
+ *                                                                    0: it has ended, without the rest
  *   FAILED   {job, attempt, blame, retry, code, text, step}          also: the order is refused
  *   STOPPED  {job, attempt, step?}                                   step: of the checkpoint on the disk, with keep
  *   LOG      {slot, text}
@@ -22,8 +23,10 @@
  *   WELCOME  {farm, base, epoch, pack?}                              an epoch lower than obeyed before is left at once; pack:
  *                                                                    trainings that a worker may hold at once, 1 without it
  *   BEAT     {}                                                      for each BEAT
- *   RUN      {job, attempt, name, settings, leaves, slots: [...], pack?: bool}
- *                                                                    rank r on slots[r]; pack: beside others, on one slot
+ *   RUN      {job, attempt, name, settings, leaves, slots: [...], pack?: bool, first?, size?}
+ *                                                                    rank r on slots[r]; pack: beside others, on one slot;
+ *                                                                    first, size: a part, rank first + r of size, who meet at
+ *                                                                    FARM/gang/JOB-ATTEMPT
  *   HALT     {job, attempt, why, keep?: bool}                        keep: its checkpoint is on the disk before the answer
  *   LEAVE    {}                                                      for LEAVE: nothing of this node is under way any more, and
  *                                                                    no order is on its way to it

@@ -1,5 +1,6 @@
 /* Who starts where. One number decides: the share s = free slots per waiting training. Below 1 each gets one slot, or up to
- * 1/s of one class share one, as a pack; from 1 on a gang of the largest power of two within the share.
+ * 1/s of one class share one, as a pack; from 1 on a gang of the largest power of two within the share, on one node, or where no
+ * node has room for it on as few as have, with as many ranks on each.
  * Widening a gang that runs belongs here too, after the loop, once workers can be resized. */
 #include "scheduler/sched_impl.h"
 
@@ -55,6 +56,52 @@ static void choose_slots(const sched_node *n, int shun, int gang, int slot[])
                 slot[k++] = i;
 }
 
+/* Enough nodes with `each` slots, ready or at least soon; the one it failed on last comes last. */
+static int fitting(const sched *s, const sched_job *j, int each, int most, bool soon, int nodes[])
+{
+    int k = 0;
+
+    for (int pass = 0; pass < 2; pass++)
+        for (int n = 0; n < s->nodes && k < most; n++) {
+            int room = free_on(&s->node[n], SLOT_READY) + (soon ? free_on(&s->node[n], SLOT_WARMING) : 0);
+            if (node_takes(&s->node[n]) && room >= each && (n == j->last_node) == (pass == 1))
+                nodes[k++] = n;
+        }
+    return k;
+}
+
+/* Over as few nodes as have room for the whole gang; ranks follow each other node by node. */
+static bool spread_out(const sched *s, const sched_job *j, int gang, int on[], int slot[], bool *later)
+{
+    int nodes[GANG_NODES_MOST], most = s->how.gang_nodes < GANG_NODES_MOST ? s->how.gang_nodes : GANG_NODES_MOST;
+
+    for (int k = 2; k <= most && k <= gang; k *= 2) {
+        int each = gang / k;
+        *later |= fitting(s, j, each, k, true, nodes) == k;
+        if (fitting(s, j, each, k, false, nodes) < k)
+            continue;
+        for (int i = 0; i < k; i++) {
+            choose_slots(&s->node[nodes[i]], nodes[i] == j->last_node ? j->last_slot : -1, each, slot + i * each);
+            for (int r = 0; r < each; r++)
+                on[i * each + r] = nodes[i];
+        }
+        return true;
+    }
+    return false;
+}
+
+static bool on_one(const sched *s, const sched_job *j, int gang, int on[], int slot[], bool *later)
+{
+    int node = snuggest(s, j, gang, later);
+
+    if (node < 0)
+        return false;
+    choose_slots(&s->node[node], node == j->last_node ? j->last_slot : -1, gang, slot);
+    for (int r = 0; r < gang; r++)
+        on[r] = node;
+    return true;
+}
+
 /* How many share a slot, where the settings are of one class: no more than brings all that wait into the free slots. Who
  * comes when no slot is free takes a place in a pack that has one left. */
 static int place_pack(const sched *s, const sched_job *j, int waiting)
@@ -87,7 +134,7 @@ static bool join(sched *s, int job, int most, sched_effects *todo)
     if (node < 0)
         return false;
     queue_pop(s);
-    sched_begin(s, job, node, 1, &slot, true, todo);
+    sched_begin(s, job, 1, &node, &slot, true, todo);
     return true;
 }
 
@@ -95,8 +142,8 @@ static bool join(sched *s, int job, int most, sched_effects *todo)
 static bool start_training(sched *s, int job, sched_effects *todo)
 {
     sched_job *j = &s->job[job];
-    int waiting = 0, slot[GANG_MOST], node = -1, gang, pack;
-    bool later = false;
+    int waiting = 0, on[GANG_MOST], slot[GANG_MOST], gang, pack;
+    bool later = false, found = false;
 
     for (int p = 0; p <= (int)j->spec.priority; p++)
         waiting += s->waiting[p];
@@ -104,13 +151,13 @@ static bool start_training(sched *s, int job, sched_effects *todo)
     if (pack > 1 && join(s, job, pack, todo))
         return true;
     gang = place_gang(j, s->how.gang_max, s->ready + s->warming, waiting);
-    for (; gang > 0 && (node = snuggest(s, j, gang, &later)) < 0 && !later; gang /= 2)
-        ;
-    if (node < 0)
+    for (; gang > 0 && !later; gang /= 2)
+        if ((found = on_one(s, j, gang, on, slot, &later) || (!later && spread_out(s, j, gang, on, slot, &later))))
+            break;
+    if (!found)
         return false;
-    choose_slots(&s->node[node], node == j->last_node ? j->last_slot : -1, gang, slot);
     queue_pop(s);
-    sched_begin(s, job, node, gang, slot, pack > 1 && gang == 1 && s->node[node].slot[slot[0]].room > 1, todo);
+    sched_begin(s, job, gang, on, slot, pack > 1 && gang == 1 && s->node[on[0]].slot[slot[0]].room > 1, todo);
     return true;
 }
 
@@ -120,7 +167,7 @@ static void start_merge(sched *s, sched_effects *todo)
     for (int m = 0; m < s->merges && !s->merging; m++) {
         const sched_job *j = &s->job[s->merge[m]];
         if (j->state == JOB_QUEUED && !j->blocked)
-            sched_begin(s, s->merge[m], -1, 1, NULL, false, todo);
+            sched_begin(s, s->merge[m], 1, NULL, NULL, false, todo);
     }
 }
 

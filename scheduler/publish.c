@@ -146,5 +146,14 @@ int publish_sweep(const char *farm, err *e)
         TRY(fs_join(folder, farm, folders[i], e));
         TRY(sweep_folder(folder, e));
     }
+    publish_sweep_gangs(farm);
     return 0;
+}
+
+void publish_sweep_gangs(const char *farm)
+{
+    char folder[FS_PATH];
+
+    if (fs_join(folder, farm, "gang", NULL) == 0 && fs_is_dir(folder))
+        fs_remove_tree(folder, NULL);
 }

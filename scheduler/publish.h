@@ -15,4 +15,6 @@ int publish(const char *farm, const char *aside, const char *sha256, const char 
 int publish_find(const char *farm, const char *name, char sha256[HASH_HEX], err *e);
 /* Removes what dead attempts left aside. Nobody may be writing. */
 int publish_sweep(const char *farm, err *e);
+/* The part of it that is about where gangs over several nodes meet: whoever was killed on his way there. */
+void publish_sweep_gangs(const char *farm);
 #endif

@@ -3,7 +3,8 @@
 /* The farm as a value. sched_step() alone changes it: no clock, no network, no disk. What an event makes necessary
  * comes back in two lists: records, to be made durable first, and effects, to be carried out after that.
  *
- * Promises. A refused event changes nothing. A gang is whole or absent, and on one node. A slot has one master, or
+ * Promises. A refused event changes nothing. A gang is whole or absent, and on one node where it may not be spread over more. A
+ * slot has one master, or
  * a pack: several trainings whose settings are of one class, none of them urgent, none of them a gang. The
  * records of a farm, replayed, give the same farm. Every accepted job ends: done, quarantined, rejected or cancelled,
  * as long as slots are up. (job, attempt) names one try; what carries an older attempt is refused as late. A try that
@@ -22,12 +23,14 @@
 #include "cluster/base/hash.h"
 #include "cluster/base/json.h"
 
-enum { GANG_MOST = 64, PACK_MOST = 64, MISHAPS_MOST = 20, SLOTS_MOST = 1024 };
+enum { GANG_MOST = 64, GANG_NODES_MOST = 8, PACK_MOST = 64, MISHAPS_MOST = 20, SLOTS_MOST = 1024 };
 
 /* Codes of failures that are nobody's alone: a worker died of one of several, it is not known of which; or it did not take
  * one beside the others. Who failed so is tried again alone. */
 #define FAILED_PACK "pack"
 #define FAILED_BUSY "busy"
+/* Another member of its gang failed: who it was says why (worker.h, rule 5). */
+#define FAILED_GANG "gang"
 
 typedef enum {
     JOB_QUEUED, JOB_ASSIGNED, JOB_LOADING, JOB_TRAINING, JOB_PUBLISHING, JOB_RETRY_WAIT, JOB_HOLD,
@@ -58,6 +61,19 @@ typedef struct {
 /* What a command has decided about a job stands until another command; the farm file decides the rest. */
 enum { ORDERED_CANCEL = 1, ORDERED_PRIORITY = 2, ORDERED_HOLD = 4 };
 
+/* Of a gang over several nodes: the nodes beside its first one, and what was said until all have spoken. */
+typedef struct {
+    int each;                  /* ranks on every node; 0: it is on one */
+    int node[GANG_NODES_MOST - 1], n; /* those that have not answered yet */
+    bool stopping, answered;   /* all were told to stop; the first node has answered */
+    bool failed;               /* this is why: */
+    int culprit;               /* a node */
+    job_blame blame;
+    bool retry;
+    int64_t step;
+    char code[16], text[200];
+} sched_parts;
+
 typedef struct {
     job_spec spec;
     char hash[HASH_HEX];       /* of the settings */
@@ -77,6 +93,7 @@ typedef struct {
     int64_t wake_ms;           /* in RETRY_WAIT and HOLD */
     int node, gang;            /* where it holds slots; -1, 0: nowhere */
     bool packed;               /* it shares its slot, or would */
+    sched_parts part;
     bool slotless;             /* taken over when it had given them back: only its answer is still to come */
     int last_node, last_slot;  /* where it failed last: another place is tried first */
     int64_t step;
@@ -118,7 +135,7 @@ typedef enum {
     EV_EPOCH = 1, EV_SUBMIT, EV_START, EV_DONE, EV_FAILED, EV_CANCEL, EV_RELEASE, EV_SNAPSHOT, EV_HOLD,
     EV_PRIORITY, EV_ADOPT, EV_DURABLE_END,
     /* of the moment */
-    EV_OPEN = 32, EV_DRAIN, EV_HALT, EV_NODE_UP, EV_NODE_LOST, EV_SLOT, EV_PROGRESS, EV_STOPPED, EV_TICK, EV_END
+    EV_OPEN = 32, EV_DRAIN, EV_HALT, EV_NODE_UP, EV_NODE_LOST, EV_SLOT, EV_PROGRESS, EV_STOPPED, EV_TICK, EV_PART, EV_END
 } sched_event_type;
 
 typedef struct {
@@ -126,7 +143,7 @@ typedef struct {
     int64_t now_ms;            /* of the coordinator's monotonic clock */
     bool more;                 /* another one follows at once: nothing starts before it has come */
     int job, attempt;
-    int node, slot;            /* NODE_LOST, SLOT; NODE_UP answers in sched_effects.node */
+    int node, slot;            /* NODE_LOST, SLOT, PART; NODE_UP answers in sched_effects.node */
     slot_state becomes;        /* SLOT */
     int room;                  /* SLOT: trainings at once; 0 and 1: one */
     int slots;                 /* NODE_UP */
@@ -142,6 +159,7 @@ typedef struct {
     const char *sha256;        /* DONE */
     int64_t bytes;
     double seconds;
+    bool failed, stopped;      /* PART: as FAILED says; as STOPPED; neither: its ranks have done all */
     job_blame blame;           /* FAILED */
     bool retry;
     job_verdict verdict;       /* NONE: decide; else as the journal has it */
@@ -157,7 +175,7 @@ typedef struct {
     sched_effect_type type;
     int job, attempt, node, gang;
     bool pack;                 /* START: beside others */
-    int slot[GANG_MOST];       /* START: rank r on slot[r] */
+    int slot[GANG_MOST], on[GANG_MOST]; /* START: rank r on slot[r] of node on[r] */
 } sched_effect;
 
 /* Text in records points into the event or the farm: use it before the next step. */
@@ -173,6 +191,7 @@ void sched_effects_free(sched_effects *todo);
 typedef struct { const char *owner; double weight; } sched_share;
 typedef struct {
     int gang_max, pack_max;      /* 0 and 1: no packs */
+    int gang_nodes;              /* that a gang may be spread over; 0 and 1: one */
     const sched_share *share;    /* borrowed; owners not named weigh 1 */
     int shares;
     int64_t backoff_ms, hold_ms; /* first wait after a failure, doubled each time up to 5 min; wait for a full disk */
@@ -214,6 +233,7 @@ int sched_replay(sched *s, const sched_event *ev, err *e);
 int sched_find(const sched *s, const char *name); /* -1: none */
 int sched_ahead(const sched *s, int job);         /* trainings in the line that would start before it */
 bool sched_running(const sched_job *j);           /* ASSIGNED to PUBLISHING */
+bool sched_part(const sched *s, int job, int attempt, int node); /* has this node, not its first one, a part in it? */
 bool node_busy(const sched *s, int node);         /* something is under way there, or not yet answered */
 /* Nothing runs and nothing can ever start without a new event from outside. */
 bool sched_over(const sched *s);

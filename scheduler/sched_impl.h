@@ -34,8 +34,16 @@ int job_hold(sched *s, const sched_event *ev, sched_effects *todo, err *e);
 int job_priority_set(sched *s, const sched_event *ev, err *e);
 int job_stopped(sched *s, const sched_event *ev, err *e);
 int job_progress(sched *s, const sched_event *ev, err *e);
-/* For place.c: START is an event that the farm itself makes. node -1: a merge. */
-void sched_begin(sched *s, int job, int node, int gang, const int slot[], bool pack, sched_effects *todo);
+/* For place.c: START is an event that the farm itself makes. on: rank r on slot[r] of node on[r]; NULL: a merge. */
+void sched_begin(sched *s, int job, int gang, const int on[], const int slot[], bool pack, sched_effects *todo);
+
+/* parts.c -- a gang over several nodes */
+void parts_begin(sched_job *j, int gang, const int on[]);
+void parts_forget(sched *s, int job);
+void parts_stop(sched *s, int job, sched_effects *todo);                    /* STOP for each of its nodes that works at it */
+int parts_lead(sched *s, const sched_event *ev, sched_effects *todo, err *e); /* FAILED or STOPPED of the first node */
+int parts_answer(sched *s, const sched_event *ev, sched_effects *todo, err *e); /* PART */
+void parts_lost(sched *s, int job, const sched_event *lost, sched_effects *todo); /* of the node that is gone, as FAILED or PART */
 
 /* slots.c */
 void slot_set(sched *s, int node, int i, slot_state state, int job);        /* job -1: free */

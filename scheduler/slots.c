@@ -215,6 +215,12 @@ static void lose_jobs(sched *s, const sched_event *ev, sched_effects *todo)
         if (job < 0)
             continue;
         lost.attempt = s->job[job].attempt;
+        lost.node = ev->node;
+        lost.failed = true;
+        if (s->job[job].part.each > 0) {
+            parts_lost(s, job, &lost, todo);
+            continue;
+        }
         lost.verdict = job_judge(&s->job[job], &lost);
         lost.step = s->job[job].step;
         CHECK(job_failed(s, &lost, NULL) == 0);

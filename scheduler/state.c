@@ -58,6 +58,7 @@ static int epoch(sched *s, const sched_event *ev, err *e)
     s->epoch = ev->epoch;
     for (int i = 0; i < s->jobs; i++) {
         sched_job *j = &s->job[i];
+        parts_forget(s, i);
         job_let_go(s, i);
         if (sched_running(j) || j->state == JOB_RETRY_WAIT || (j->state == JOB_HOLD && !j->spec.hold))
             job_set(s, i, JOB_QUEUED);
@@ -73,7 +74,7 @@ static int halt(sched *s, sched_effects *todo)
     s->halting = true;
     for (int i = 0; i < s->jobs; i++)
         if (sched_running(&s->job[i]))
-            sched_do(todo, DO_STOP, i, &s->job[i]);
+            parts_stop(s, i, todo);
     return 0;
 }
 
@@ -99,6 +100,7 @@ static int apply(sched *s, const sched_event *ev, sched_effects *todo, err *e)
     case EV_SLOT:      return slot_becomes(s, ev, e);
     case EV_PROGRESS:  return job_progress(s, ev, e);
     case EV_STOPPED:   return job_stopped(s, ev, e);
+    case EV_PART:      return parts_answer(s, ev, todo, e);
     case EV_TICK:      return tick(s, ev);
     case EV_DURABLE_END:
     case EV_END:       break;
@@ -119,6 +121,12 @@ static void look_at_clock(sched *s, int64_t now_ms)
         s->now_ms = now_ms;
 }
 
+/* A gang over several nodes that is under way: what its first node says waits for the others. */
+static bool spread(const sched *s, const sched_event *ev)
+{
+    return ev->job >= 0 && ev->job < s->jobs && s->job[ev->job].part.each > 0 && s->job[ev->job].gang > 0;
+}
+
 int sched_step(sched *s, const sched_event *ev, sched_effects *todo, err *e)
 {
     sched_event now = *ev;
@@ -130,13 +138,17 @@ int sched_step(sched *s, const sched_event *ev, sched_effects *todo, err *e)
         return err_set(e, ERR_INPUT, "event %d comes from the farm itself, not to it", (int)ev->type);
     if (ev->type == EV_ADOPT && (ev->node < 0 || ev->node >= s->nodes || !s->node[ev->node].name))
         return err_set(e, ERR_INPUT, "node %d is not up", ev->node);
-    if (ev->type == EV_FAILED && ev->verdict == VERDICT_NONE) {
-        TRY(job_check(s, ev, e));
-        now.verdict = job_judge(&s->job[ev->job], ev);
+    if ((ev->type == EV_FAILED || ev->type == EV_STOPPED) && spread(s, ev)) {
+        TRY(parts_lead(s, ev, todo, e));
+    } else {
+        if (ev->type == EV_FAILED && ev->verdict == VERDICT_NONE) {
+            TRY(job_check(s, ev, e));
+            now.verdict = job_judge(&s->job[ev->job], ev);
+        }
+        TRY(apply(s, &now, todo, e));
+        if (now.type < EV_DURABLE_END)
+            sched_record(todo, &now);
     }
-    TRY(apply(s, &now, todo, e));
-    if (now.type < EV_DURABLE_END)
-        sched_record(todo, &now);
     if (!ev->more)
         sched_place(s, todo);
     return 0;

@@ -52,6 +52,23 @@ static json_t *failure(json_t *o, const char *blame, bool retry, const char *cod
     return o;
 }
 
+static bool is_part(const task *t) { return t->all > t->gang; }
+
+/* A gang of this node meets in memory, one of several where all nodes see it: what a rank that was killed left there. */
+static void clear_meeting(const task *t)
+{
+    char path[FS_PATH + 16];
+
+    if (!t->path[0])
+        return;
+    if (!is_part(t))
+        unlink(t->path);
+    for (int r = 0; is_part(t) && r < t->gang; r++) {
+        snprintf(path, sizeof path, "%s.%d", t->path, t->first + r);
+        unlink(path);
+    }
+}
+
 /* Ranks that have not answered are killed: in a collective they would wait for one who does not come. */
 static void let_go(agent *a, task *t)
 {
@@ -65,9 +82,9 @@ static void let_go(agent *a, task *t)
         else if (c->state == CREW_BUSY && c->tasks == 0)
             c->state = CREW_IDLE;
     }
-    fs_discard(t->aside);
-    if (t->path[0])
-        unlink(t->path);
+    if (t->aside[0])
+        fs_discard(t->aside);
+    clear_meeting(t);
     t->size = 0;
 }
 
@@ -124,6 +141,13 @@ static void task_stopped(agent *a, task *t)
         t->shelf = NULL;
     }
     task_answer(a, t, LINK_STOPPED, o);
+}
+
+/* Stopped by this node's order, or as another's was: then it will be gone on with. */
+static void task_ended(agent *a, task *t)
+{
+    t->keep |= !t->halting;
+    task_stopped(a, t);
 }
 
 /* ---- results -------------------------------------------------------------------------------------------------- */
@@ -184,6 +208,26 @@ static int read_slots(agent *a, task *t, const json_t *order, err *e)
     return 0;
 }
 
+/* Which ranks of a gang over several nodes are here, and where all of it meets. */
+static int read_part(agent *a, task *t, const json_t *order, err *e)
+{
+    int64_t first, all;
+    char dir[FS_PATH];
+
+    TRY(json_opt_int(order, "first", 0, GANG_MOST - 1, 0, &first, e));
+    TRY(json_opt_int(order, "size", 1, GANG_MOST, t->size, &all, e));
+    if (first + t->size > all)
+        return err_set(e, ERR_PEER, "ranks %lld to %lld of %lld", (long long)first, (long long)first + t->size - 1, (long long)all);
+    t->first = (int)first;
+    t->all = (int)all;
+    if (!is_part(t))
+        return 0;
+    if (snprintf(dir, sizeof dir, "%s/gang", a->farm) >= FS_PATH ||
+        snprintf(t->path, sizeof t->path, "%s/gang/%d-%d", a->farm, t->job, t->attempt) >= FS_PATH)
+        return err_set(e, ERR_IO, "%s: a path too long", a->farm);
+    return fs_mkdirs(dir, e);
+}
+
 static int prepare(agent *a, task *t, const json_t *order, err *e)
 {
     const char *name;
@@ -192,9 +236,12 @@ static int prepare(agent *a, task *t, const json_t *order, err *e)
     t->name = mem_text(name);
     t->pack = json_is_true(json_object_get(order, "pack"));
     TRY(read_slots(a, t, order, e));
+    TRY(read_part(a, t, order, e));
+    if (t->first > 0)
+        return 0; /* result and checkpoints are rank 0's */
     TRY(publish_aside(t->aside, a->farm, name, t->attempt, e));
     t->shelf = shelf_take(a, name);
-    if (t->size > 1)
+    if (t->size > 1 && !is_part(t))
         snprintf(t->path, sizeof t->path, "%s/" MEETING "%ld-%d-%d", SHARED, (long)getpid(), t->job, t->attempt);
     return 0;
 }
@@ -204,13 +251,13 @@ static void start_rank(agent *a, task *t, int rank, const json_t *order)
     crew *c = &a->slot[t->slot[rank]];
     json_t *o = about(t), *gang;
 
-    gang = json_pack("{s:i, s:i, s:O}", "rank", rank, "size", t->size, "leaves", json_object_get(order, "leaves"));
+    gang = json_pack("{s:i, s:i, s:O}", "rank", t->first + rank, "size", t->all, "leaves", json_object_get(order, "leaves"));
     if (t->path[0])
-        json_object_set_new(gang, "path", json_string(t->path));
+        json_object_set_new(gang, is_part(t) ? "meet" : "path", json_string(t->path));
     json_object_set_new(o, "gang", gang);
     json_object_set_new(o, "name", json_string(t->name));
     json_object_set(o, "settings", json_object_get(order, "settings"));
-    if (rank == 0) {
+    if (t->first + rank == 0) {
         json_object_set_new(o, "out", json_string(t->aside));
         shelf_describe(a, t->shelf, o);
     }
@@ -309,6 +356,8 @@ json_t *task_list(const agent *a)
         for (int r = 0; r < t->size; r++)
             json_array_append_new(slots, json_integer(t->slot[r]));
         json_object_set_new(o, "gang", json_integer(t->gang));
+        if (is_part(t))
+            json_object_set_new(o, "part", json_true());
         if (t->pack)
             json_object_set_new(o, "pack", json_true());
         json_object_set_new(o, "slots", slots); /* none: its answer waits to be said */
@@ -366,6 +415,8 @@ static void on_progress(crew *c, task *t, const json_t *body)
         return;
     t->step = step;
     t->heard_ns = due ? clock_ns() : 0;
+    if (t->first > 0)
+        return; /* the first node tells */
     o = json_deep_copy(body);
     agent_tell(c->of, LINK_PROGRESS, o);
 }
@@ -396,10 +447,12 @@ static void on_answer(crew *c, task *t, int type, const json_t *body)
         t->result = json_deep_copy(body);
     if (t->answered < t->size)
         return;
-    if (t->dones == t->size)
+    if (t->dones == t->size && t->first > 0)
+        task_answer(c->of, t, LINK_DONE, about(t));
+    else if (t->dones == t->size)
         task_publish(c->of, t);
-    else if (t->halting)
-        task_stopped(c->of, t);
+    else if (t->halting || is_part(t)) /* in a gang nobody leaves alone: another node was told */
+        task_ended(c->of, t);
     else
         task_fail(c->of, t, "node", true, "protocol", "a worker stopped by nobody's order");
 }

@@ -365,6 +365,10 @@ static int join_gang(comm **out, const json_t *gang, err *e)
     TRY(json_opt_int(gang, "size", 1, 64, 1, &size, e));
     if (size == 1)
         return comm_self(out, e);
+    if (json_object_get(gang, "meet")) {
+        TRY(json_get_text(gang, "meet", &path, e));
+        return comm_tcp(out, path, (int)rank, (int)size, GANG_TIMEOUT, e);
+    }
     TRY(json_get_text(gang, "path", &path, e));
     return comm_shm(out, path, (int)rank, (int)size, GANG_SLOT, GANG_TIMEOUT, e);
 }

@@ -13,7 +13,7 @@
  * agent -> worker                                                                answered by
  *   LOAD  {protocol: 2, farm: DIR, base: PATH, epoch, slot, threads, pack?}      READY, or FAILED without job, exit 1
  *   START {job, attempt, name, settings: {...},
- *          gang: {rank, size, leaves, path?}, out?, pack?: bool,
+ *          gang: {rank, size, leaves, path?, meet?}, out?, pack?: bool,
  *          keep?: [PATH, PATH], every?, from?: [PATH, ...]}                      STARTED or FAILED
  *   STOP  {job, attempt, why, keep?: bool}                                       STOPPED
  *   QUIT  {}                                                                     end of stream, exit 0
@@ -44,8 +44,9 @@
  *   synced before DONE. Only rank 0 of a gang has `out` and only it sends file (= out), sha256 (64 hexadecimal
  *   digits over the file) and bytes; the other ranks' DONE has none. Publishing (the content address, the public
  *   name, the journal) is the agent's and the coordinator's affair.
- * 5 Gang. size workers of one node get a START that differs only in gang.rank and out. `path` names the
- *   shared-memory file they meet at (absent when size is 1); the agent removes it afterwards. Each rank answers for
+ * 5 Gang. size workers get a START that differs only in gang.rank and out. `path` names the shared-memory file they meet at
+ *   when they are on one node, `meet` the place where files can be made that all of them see when they are on several
+ *   (comm.h, comm_tcp; both absent when size is 1); the agent removes what is left there. Each rank answers for
  *   itself. When one fails or dies the agent kills the others: a worker need not, and must not, wait for more than
  *   its own timeout for a peer; it then fails with blame "node", code "gang".
  * 6 Numeric shape. The batch is cut into `leaves` equal parts, a power of two and a multiple of size, the same for a

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# One mpirun over several hosts (network namespaces): the concepts are spread over them, a host that dies costs its own work
-# and nothing else, and the results are those of one machine. Skipped, with its reason, where namespaces are not allowed.
+# One mpirun over several hosts (network namespaces): the concepts are spread over them, or one concept is, a host that dies or
+# whose cable is pulled costs its own work and nothing else, and the results are those of one machine. Skipped, with its reason, where namespaces are not allowed.
 #   tests/hosts/hosts_test.sh BIN_DIR SOURCE_DIR
 set -uo pipefail
 bin=$(cd "$1" && pwd)
@@ -21,7 +21,7 @@ fail() { echo "FAIL $1"; bad=1; }
 farm() { # NAME CONCEPTS STEPS [MORE-OF-EACH-CONCEPT]
     {
         printf 'farm: %s\nbase: %s/data/toyworld/model\n' "$1" "$src"
-        printf 'defaults: {steps: %d, batch: 4, class: mug, images: %s/data/toyworld/subjects/mug}\nlimits: {threads: 1, workers: 1}\n' "$3" "$src"
+        printf 'defaults: {steps: %d, batch: 4, class: mug, images: %s/data/toyworld/subjects/mug}\nlimits: {threads: 1, workers: %s}\n' "$3" "$src" "${workers:-1}"
         printf 'concepts:\n'
         for i in $(seq "$2"); do printf '  - {name: c%d, token: <c%d>, seed: %d%s}\n' "$i" "$i" "$i" "${4:-}"; done
     } >"$work/$1.yaml"
@@ -61,4 +61,50 @@ wait $launcher || fail "a host was lost: status $?: $(tail -n 5 "$work/lost.log"
 grep -q '"event":"agent-lost".*"node":"h2"' "$work/lost/logs/events.jsonl" || fail 'nobody noticed that a host was lost'
 same "a host was lost: $(places lost)" lost long
 [ "$(grep -c '"event":"done"' "$work/lost/logs/events.jsonl")" = 6 ] || fail 'a concept was done twice'
+
+# One concept over two hosts, and what it does when one of them dies.
+farm one 1 120
+workers=2 farm pair 1 120
+workers='1, gang_nodes: 2' farm wide 1 120
+workers='1, gang_nodes: 2' farm torn 1 120
+gang() { sed -n 's/.*"event":"started".*"gang":\([0-9]*\).*/\1/p' "$work/$1/logs/events.jsonl" | tr '\n' ' '; }
+for name in one pair; do
+    hosts_exec h0 cfarm train "$work/$name.yaml" >"$work/$name.log" 2>&1 </dev/null || fail "$name on one host"
+done
+over 'h0 h1' cfarm train "$work/wide.yaml" >"$work/wide.log" 2>&1 || fail "a gang over two hosts: status $?: $(tail -n 3 "$work/wide.log")"
+[ "$(gang one)$(gang pair)$(gang wide)" = '1 2 2 ' ] || fail "gangs of $(gang one), $(gang pair) and $(gang wide), not of 1, 2 and 2"
+same 'a gang of two on one host' pair one
+same 'a gang of two over two hosts' wide one
+
+hosts_exec h0 timeout -k 5 180 "$src/cluster/launch/again" mpirun --host h0,h1 -N 1 "$bin/cfarm" train "$work/torn.yaml" </dev/null >"$work/torn.log" 2>&1 &
+launcher=$!
+for _ in $(seq 600); do grep -q '"step":[1-9]' "$work/torn/jobs.jsonl" 2>/dev/null && break; sleep 0.1; done
+[ "$(gang torn)" = '2 ' ] || fail "a gang of $(gang torn) that was to be torn"
+hosts_pids h1 | xargs -r kill -KILL
+wait $launcher || fail "a host of a gang was lost: status $?: $(tail -n 5 "$work/torn.log")"
+same "a gang that lost a host, and went on alone ($(gang torn))" torn one
+[ ! -e "$work/wide/gang" ] && [ ! -e "$work/torn/gang" ] || fail 'a meeting place of a gang was left'
+
+# A cable is pulled for longer than a lease: the host's concept goes on at the other, and the host comes back when it is plugged in.
+farm cut 2 400
+farm uncut 2 400
+hosts_exec h0 cfarm train "$work/uncut.yaml" >"$work/uncut.log" 2>&1 </dev/null || fail 'two long ones on one host'
+hosts_exec h0 timeout -k 5 180 cfarm train "$work/cut.yaml" --open --serve >"$work/cut.log" 2>&1 </dev/null &
+home=$!
+for _ in $(seq 300); do [ -f "$work/cut/door" ] && break; sleep 0.1; done
+hosts_exec h1 timeout -k 5 180 cfarm agent --join "$work/cut" --workers 1 >"$work/cut-agent.log" 2>&1 </dev/null &
+away=$!
+said() { for _ in $(seq 600); do grep -Eq "$1" "$work/cut/logs/events.jsonl" 2>/dev/null && return; sleep 0.1; done; fail "nobody said $1"; }
+said '"event":"started".*"node":"h1"'
+hosts_cut h1
+said '"event":"suspect".*"node":"h1"'
+said '"event":"agent-lost".*"node":"h1".*its lease ran out'
+hosts_join h1
+for _ in $(seq 600); do [ "$(grep -c '"event":"agent","node":"h1"' "$work/cut/logs/events.jsonl")" = 2 ] && break; sleep 0.1; done
+[ "$(grep -c '"event":"agent","node":"h1"' "$work/cut/logs/events.jsonl")" = 2 ] || fail 'the host did not come back'
+for _ in $(seq 600); do [ "$(grep -c '"event":"done"' "$work/cut/logs/events.jsonl")" = 2 ] && break; sleep 0.1; done
+hosts_exec h0 cfarm drain "$work/cut.yaml" >/dev/null
+wait $home || fail "the farm of the pulled cable: status $?: $(tail -n 5 "$work/cut.log")"
+wait $away || fail "the agent of the pulled cable: status $?: $(tail -n 5 "$work/cut-agent.log")"
+same "a cable was pulled: $(places cut)" cut uncut
 exit $bad

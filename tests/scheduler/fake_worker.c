@@ -341,12 +341,14 @@ static void join_pack(const training *t, const json_t *order)
 static void on_start(wire *w, const json_t *order)
 {
     const json_t *gang = json_object_get(order, "gang");
-    const char *path = json_string_value(json_object_get(gang, "path"));
+    const char *path = json_string_value(json_object_get(gang, "path")), *meet = json_string_value(json_object_get(gang, "meet"));
+    char file[FS_PATH];
     training t = {.w = w, .job = number(order, "job", 0), .attempt = number(order, "attempt", 0),
                   .rank = number(gang, "rank", 0), .size = number(gang, "size", 1)};
 
-    if (path)
-        t.meet = map_meet(path);
+    snprintf(file, sizeof file, "%s.0", meet ? meet : "");
+    if (path || meet)
+        t.meet = map_meet(path ? path : file);
     say(w, WORKER_STARTED, about(&t));
     if (json_is_true(json_object_get(order, "pack"))) {
         join_pack(&t, order);

@@ -319,6 +319,119 @@ static void a_farm_started_again_finds_its_other_nodes_at_work(void **unused)
     nothing_is_left(&f);
 }
 
+/* ---- a gang over several nodes (here: agents) ------------------------------------------------------------------ */
+
+static const char WIDE[] = " - {name: a, steps: 60, hold: true, fake: {step_ms: 20, says: 5%s}}";
+
+/* So many workers are ready and free, by the farm's own status. */
+static void wait_for_slots(const farm *f, int n)
+{
+    char path[256], want[40], *text;
+    bool there = false;
+    size_t size;
+
+    snprintf(path, sizeof path, "%s/pets/status.json", f->dir);
+    snprintf(want, sizeof want, "\"free_slots\":%d,", n);
+    for (int i = 0; i < 1500 && !there; i++, usleep(10000)) {
+        if (fs_read(path, &text, &size, 1 << 20, NULL) != 0)
+            continue;
+        there = strstr(text, want) != NULL;
+        free(text);
+    }
+    assert_true(there);
+}
+
+static void order(const farm *f, const char *verb, const char *name)
+{
+    const char *argv[] = {cfarm, verb, f->file, name, NULL};
+
+    expect_end(f, launch(f, argv), 0);
+}
+
+/* Begun when both agents' workers are ready; *late: the second one's. */
+static farm begin_wide(const char *fake, pid_t *pid, pid_t *late)
+{
+    char concepts[300];
+    farm f;
+
+    snprintf(concepts, sizeof concepts, WIDE, fake);
+    f = farm_new(concepts, "serve: true\nlimits: {gang_nodes: 2}");
+    *pid = train_begin(&f, "1");
+    wait_for_slots(&f, 1);
+    *late = join_begin(&f, "1");
+    wait_for_slots(&f, 2);
+    order(&f, "release", "a");
+    wait_for_words(&f, "a is at step 5");
+    assert_int_equal(journal_of(&f).widest, 2);
+    return f;
+}
+
+static void end_wide(const farm *f, pid_t pid, pid_t late)
+{
+    wait_for_words(f, "done concept a");
+    order(f, "drain", NULL);
+    expect_end(f, pid, 0);
+    if (late)
+        expect_end(f, late, 0);
+    assert_int_equal(files_in(f, "gang"), -1);
+    nothing_is_left(f);
+}
+
+static void a_gang_over_two_nodes_ends_as_one(void **unused)
+{
+    pid_t pid, late;
+    farm f = begin_wide("", &pid, &late);
+    (void)unused;
+    end_wide(&f, pid, late);
+    assert_int_equal(journal_of(&f).starts, 1);
+    assert_int_equal(journal_of(&f).fails, 0);
+}
+
+static void a_crash_in_either_part_is_the_concepts_and_is_tried_again(void **unused)
+{
+    (void)unused;
+    for (int rank = 0; rank < 2; rank++) {
+        char fake[80];
+        pid_t pid, late;
+        farm f;
+        snprintf(fake, sizeof fake, ", at: 8, does: crash, times: 1, rank: %d", rank);
+        f = begin_wide(fake, &pid, &late);
+        end_wide(&f, pid, late);
+        assert_int_equal(journal_of(&f).starts, 2);
+        assert_int_equal(journal_of(&f).fails, 1);
+        assert_true(farm_said(&f, "blame job"));
+    }
+}
+
+static void an_agent_that_leaves_or_dies_gives_its_part_to_others(void **unused)
+{
+    static const int by[] = {SIGTERM, SIGKILL};
+    (void)unused;
+    for (int i = 0; i < 2; i++) {
+        pid_t pid, late;
+        farm f = begin_wide("", &pid, &late);
+        kill(late, by[i]);
+        waitpid(late, NULL, 0);
+        end_wide(&f, pid, 0);
+        assert_int_equal(journal_of(&f).starts, 2);
+        assert_int_equal(journal_of(&f).fails, i);
+        assert_true(farm_said(&f, "a goes on from step"));
+    }
+}
+
+static void a_gang_over_two_nodes_begins_again_under_the_next_coordinator(void **unused)
+{
+    pid_t pid, late, coordinator;
+    farm f = begin_wide("", &pid, &late);
+    (void)unused;
+    while ((coordinator = coordinator_of(pid)) == 0)
+        usleep(1000);
+    kill(coordinator, SIGKILL);
+    end_wide(&f, pid, late);
+    assert_true(farm_said(&f, "a goes on from step"));
+    assert_int_equal(journal_of(&f).dones, 1);
+}
+
 /* ---- limits --------------------------------------------------------------------------------------------------- */
 
 static void workers_have_limits(void **unused)
@@ -354,6 +467,10 @@ int main(void)
         cmocka_unit_test(a_late_agent_that_is_told_to_go_leaves_its_training_to_others),
         cmocka_unit_test(a_late_agent_that_is_killed_costs_its_node_only),
         cmocka_unit_test(a_farm_started_again_finds_its_other_nodes_at_work),
+        cmocka_unit_test(a_gang_over_two_nodes_ends_as_one),
+        cmocka_unit_test(a_crash_in_either_part_is_the_concepts_and_is_tried_again),
+        cmocka_unit_test(an_agent_that_leaves_or_dies_gives_its_part_to_others),
+        cmocka_unit_test(a_gang_over_two_nodes_begins_again_under_the_next_coordinator),
         cmocka_unit_test(workers_have_limits),
     };
 

@@ -163,6 +163,159 @@ static void a_gang_stays_on_one_node(void **unused)
     farm_free(&f);
 }
 
+/* ---- a gang over several nodes --------------------------------------------------------------------------------- */
+
+/* One training of 8 leaves; nodes with so many warm slots each. */
+static farm spread_of(int gang_nodes, const int slots[], int n)
+{
+    farm f = farm_new();
+
+    f.s->how.gang_nodes = gang_nodes;
+    submit(&f, "a", PRIORITY_NORMAL, 10, 8);
+    for (int i = 0; i < n; i++) {
+        node(&f, "n", slots[i]);
+        for (int k = 0; k < slots[i]; k++)
+            warm(&f, i, k);
+    }
+    step(&f, (sched_event){.type = EV_OPEN});
+    return f;
+}
+
+static int part(farm *f, int n, bool has_failed, job_blame blame, const char *code)
+{
+    return step(f, (sched_event){.type = EV_PART, .job = 0, .attempt = 1, .node = n, .failed = has_failed, .blame = blame, .retry = true,
+                                 .code = code, .text = code});
+}
+
+static int lead_failed(farm *f, job_blame blame, const char *code)
+{
+    return step(f, (sched_event){.type = EV_FAILED, .job = 0, .attempt = 1, .blame = blame, .retry = true, .code = code, .text = code});
+}
+
+static int stops(const farm *f, int n)
+{
+    int k = 0;
+
+    for (size_t i = 0; i < f->todo.n; i++)
+        k += f->todo.at[i].type == DO_STOP && f->todo.at[i].node == n;
+    return k;
+}
+
+static const int PAIR[] = {1, 1};
+
+static void a_gang_is_spread_only_where_it_may_and_must(void **unused)
+{
+    static const struct { int gang_nodes, n, slots[4], gang, on[8]; } row[] = {
+        {1, 2, {2, 2}, 2, {0, 0}},                {2, 2, {1, 1}, 2, {0, 1}},
+        {2, 3, {1, 2, 1}, 4, {-1}},               {2, 2, {2, 2}, 4, {0, 0, 1, 1}},
+        {4, 4, {1, 1, 1, 1}, 4, {0, 1, 2, 3}},    {2, 4, {1, 1, 1, 1}, 2, {0, 1}},
+        {2, 3, {4, 4, 8}, 8, {2, 2, 2, 2, 2, 2, 2, 2}}, {2, 2, {4, 4}, 8, {0, 0, 0, 0, 1, 1, 1, 1}},
+    };
+    (void)unused;
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
+        farm f = spread_of(row[i].gang_nodes, row[i].slots, row[i].n);
+        if (row[i].on[0] >= 0) { /* else: 4 have no room with as many on each node; 2 have, on one */
+            assert_int_equal(f.todo.at[0].gang, row[i].gang);
+            assert_memory_equal(f.todo.at[0].on, row[i].on, (size_t)row[i].gang * sizeof(int));
+        } else {
+            assert_int_equal(f.todo.at[0].gang, 2);
+            assert_true(f.todo.at[0].on[0] == 1 && f.todo.at[0].on[1] == 1);
+        }
+        farm_free(&f);
+    }
+}
+
+/* The others' "somebody fell" comes first and is not believed. */
+static void nothing_is_judged_before_all_parts_have_spoken(void **unused)
+{
+    farm f = spread_of(2, PAIR, 2);
+    (void)unused;
+    assert_int_equal(lead_failed(&f, BLAME_NODE, FAILED_GANG), 0);
+    assert_int_equal(f.todo.records, 0);
+    assert_int_equal(stops(&f, 1), 1);
+    assert_int_equal(stops(&f, 0), 0);
+    assert_int_equal(state(&f, 0), JOB_ASSIGNED);
+    assert_int_equal(lead_failed(&f, BLAME_NODE, FAILED_GANG), ERR_PEER); /* it has spoken */
+    assert_int_equal(part(&f, 1, true, BLAME_JOB, "signal"), 0);
+    assert_int_equal(f.s->job[0].failures, 1);
+    assert_int_equal(f.s->job[0].mishaps, 0);
+    assert_string_equal(f.s->job[0].why, "signal");
+    assert_int_equal(state(&f, 0), JOB_RETRY_WAIT);
+    assert_int_equal(part(&f, 1, true, BLAME_JOB, "signal"), ERR_PEER);
+    assert_int_equal(f.s->ready, 2);
+    farm_free(&f);
+}
+
+static void a_part_that_fails_stops_the_others_and_says_why(void **unused)
+{
+    farm f = spread_of(2, PAIR, 2);
+    (void)unused;
+    assert_int_equal(part(&f, 1, true, BLAME_JOB, "signal"), 0);
+    assert_int_equal(stops(&f, 0), 1);
+    assert_int_equal(step(&f, (sched_event){.type = EV_STOPPED, .job = 0, .attempt = 1}), 0);
+    assert_int_equal(f.s->job[0].failures, 1);
+    assert_int_equal(f.s->ready, 2);
+    farm_free(&f);
+}
+
+static void a_part_that_leaves_blames_nobody(void **unused)
+{
+    farm f = spread_of(2, PAIR, 2);
+    (void)unused;
+    assert_int_equal(step(&f, (sched_event){.type = EV_PART, .job = 0, .attempt = 1, .node = 1, .stopped = true}), 0);
+    assert_int_equal(stops(&f, 0), 1);
+    assert_int_equal(step(&f, (sched_event){.type = EV_STOPPED, .job = 0, .attempt = 1}), 0);
+    assert_int_equal(f.s->job[0].failures + f.s->job[0].mishaps, 0);
+    assert_int_equal(f.s->job[0].attempt, 2);
+    farm_free(&f);
+}
+
+static void a_lost_node_ends_its_gang_on_the_others(void **unused)
+{
+    (void)unused;
+    for (int lost = 0; lost < 2; lost++) {
+        farm f = spread_of(2, PAIR, 2);
+        assert_int_equal(step(&f, (sched_event){.type = EV_NODE_LOST, .node = lost}), 0);
+        assert_int_equal(stops(&f, 1 - lost), 1);
+        assert_int_equal(state(&f, 0), JOB_ASSIGNED);
+        if (lost == 1)
+            assert_int_equal(step(&f, (sched_event){.type = EV_STOPPED, .job = 0, .attempt = 1}), 0);
+        else
+            assert_int_equal(part(&f, 1, false, BLAME_NODE, ""), 0);
+        assert_int_equal(f.s->job[0].mishaps, 1);
+        assert_int_equal(f.s->job[0].attempt, 2); /* on the node that is left */
+        assert_int_equal(f.s->job[0].gang, 1);
+        farm_free(&f);
+    }
+}
+
+static void a_result_of_several_nodes_needs_nobodys_leave(void **unused)
+{
+    farm f = spread_of(2, PAIR, 2);
+    (void)unused;
+    submit(&f, "b", PRIORITY_NORMAL, 10, 8);
+    assert_int_equal(done(&f, 0), 0);
+    assert_int_equal(state(&f, 0), JOB_DONE);
+    assert_int_equal(f.s->job[1].gang, 1); /* the second node's slot is not free yet */
+    assert_int_equal(part(&f, 1, false, BLAME_NODE, ""), 0);
+    assert_int_equal(f.s->ready, 1);
+    farm_free(&f);
+}
+
+static void what_is_cancelled_stops_on_all_its_nodes(void **unused)
+{
+    farm f = spread_of(2, PAIR, 2);
+    (void)unused;
+    assert_int_equal(step(&f, (sched_event){.type = EV_CANCEL, .job = 0}), 0);
+    assert_true(stops(&f, 0) == 1 && stops(&f, 1) == 1);
+    assert_int_equal(step(&f, (sched_event){.type = EV_STOPPED, .job = 0, .attempt = 1}), 0);
+    assert_int_equal(f.s->ready, 0);
+    assert_int_equal(part(&f, 1, false, BLAME_NODE, ""), 0);
+    assert_int_equal(f.s->ready, 2);
+    assert_int_equal(state(&f, 0), JOB_CANCELLED);
+    farm_free(&f);
+}
+
 static void urgent_first_then_the_shortest(void **unused)
 {
     farm f = farm_new();
@@ -883,7 +1036,7 @@ static const char *broken_law(const sched *s)
             int j = s->node[n].slot[i].job;
             if (j >= 0 && !s->node[n].name)
                 return "a lost node has work";
-            if (j >= 0 && s->job[j].node != n)
+            if (j >= 0 && s->job[j].node != n && !sched_part(s, j, s->job[j].attempt, n))
                 return "a slot has a master that does not know it";
             if (j >= 0)
                 held[j]++;
@@ -905,8 +1058,8 @@ static const char *broken_law(const sched *s)
         return "free slots are miscounted";
     for (int j = 0; j < s->jobs; j++) {
         const sched_job *x = &s->job[j];
-        int want = x->node >= 0 && !x->slotless ? x->gang : 0;
-        if (held[j] != want)
+        int here = x->node >= 0 && !x->slotless && (x->spec.kind == JOB_MERGE || s->node[x->node].name);
+        if (held[j] != here * (x->part.each > 0 ? x->part.each : x->gang) + x->part.n * x->part.each)
             return "a gang is not whole";
         if (sched_running(x) && x->spec.kind == JOB_TRAIN && x->node < 0)
             return "a training runs nowhere";
@@ -932,7 +1085,7 @@ static sched_event any_event(const sched *s, uint64_t seed, uint32_t at, char na
                                             EV_RELEASE, EV_EPOCH, EV_OPEN, EV_DRAIN, EV_NODE_UP, EV_NODE_LOST, EV_SLOT,
                                             EV_SLOT, EV_SLOT, EV_SLOT, EV_PROGRESS, EV_PROGRESS, EV_STOPPED, EV_TICK,
                                             EV_OPEN, EV_START, EV_SNAPSHOT, EV_END, EV_HOLD, EV_PRIORITY,
-                                            EV_HALT, EV_ADOPT};
+                                            EV_HALT, EV_ADOPT, EV_PART, EV_PART};
     static int on[2];
     sched_event ev = {.type = type[lot(seed, at, 0, sizeof type / sizeof type[0])]};
 
@@ -973,6 +1126,8 @@ static sched_event any_event(const sched *s, uint64_t seed, uint32_t at, char na
     ev.gang = 1 + (int)lot(seed, at, 27, 3);
     ev.on_n = (int)lot(seed, at, 28, 3);
     ev.text = "a random failure";
+    ev.failed = lot(seed, at, 34, 3) == 0;
+    ev.stopped = lot(seed, at, 34, 3) == 1;
     ev.phase = (job_state)lot(seed, at, 16, JOB_STATES);
     ev.step = lot(seed, at, 17, 5);
     return ev;
@@ -986,8 +1141,9 @@ static char *whole(const sched *s)
 
     for (int i = 0; i < s->jobs; i++) {
         const sched_job *j = &s->job[i];
-        snprintf(extra, sizeof extra, "%d %d %d %d %lld %lld", j->node, j->gang, j->last_node, j->last_slot,
-                 (long long)j->wake_ms, (long long)j->step);
+        snprintf(extra, sizeof extra, "%d %d %d %d %lld %lld %d %d %d %d %d %s", j->node, j->gang, j->last_node, j->last_slot,
+                 (long long)j->wake_ms, (long long)j->step, j->part.each, j->part.n, j->part.stopping, j->part.answered, j->part.failed,
+                 j->part.code);
         json_object_set_new(json_array_get(json_object_get(o, "jobs"), (size_t)i), "moment", json_string(extra));
     }
     snprintf(extra, sizeof extra, "%d %d %d %d %d %d %d", s->nodes, s->ready, s->warming, s->open, s->merging,
@@ -1062,6 +1218,7 @@ static void random_events_break_no_law_and_replay_to_the_same_farm(void **unused
         json_t *snapshot;
         char *a, *b, *c;
         f.s->how.pack_max = seed % 2 ? 4 : 0;
+        f.s->how.gang_nodes = (int)(seed % 3);
         live(&f, seed, &accepted);
         replay(again, f.log);
         ev.snapshot = snapshot = sched_snapshot(f.s);
@@ -1128,6 +1285,13 @@ int main(void)
         cmocka_unit_test(a_gang_is_no_wider_than_its_leaves),
         cmocka_unit_test(a_gang_waits_for_workers_that_are_warming_up),
         cmocka_unit_test(a_gang_stays_on_one_node),
+        cmocka_unit_test(a_gang_is_spread_only_where_it_may_and_must),
+        cmocka_unit_test(nothing_is_judged_before_all_parts_have_spoken),
+        cmocka_unit_test(a_part_that_fails_stops_the_others_and_says_why),
+        cmocka_unit_test(a_part_that_leaves_blames_nobody),
+        cmocka_unit_test(a_lost_node_ends_its_gang_on_the_others),
+        cmocka_unit_test(a_result_of_several_nodes_needs_nobodys_leave),
+        cmocka_unit_test(what_is_cancelled_stops_on_all_its_nodes),
         cmocka_unit_test(urgent_first_then_the_shortest),
         cmocka_unit_test(poison_is_quarantined_after_exactly_its_retries),
         cmocka_unit_test(what_can_never_work_is_not_tried_again),
