@@ -35,6 +35,8 @@ const cfg_field farm_fields[] = {
      .help = "part of a GPU's, or the machine's, memory that may be used"},
     {"limits.retries", CFG_INT, CFG_AT(farmfile, limits.retries), "3", 0, 1000,
      "times a concept is tried again before it is set aside", .unit = "times"},
+    {"limits.checkpoint", CFG_SECONDS, CFG_AT(farmfile, limits.checkpoint), "5m", 1, 1e9,
+     "how often a training's checkpoint is also written to the farm's folder: a lost machine costs no more", WORDS("never")},
     {"limits.time_limit", CFG_SECONDS, CFG_AT(farmfile, limits.time_limit), "from-launcher", 1, 1e9,
      "when to stop and leave the rest for a later start", WORDS("from-launcher", "none")},
     {"limits.shares", CFG_TREE, CFG_AT(farmfile, share_map), "",

@@ -32,6 +32,7 @@ typedef struct {
     int64_t workers, pack_max;   /* CFG_WORD: auto */
     int64_t threads;             /* of one CPU worker; CFG_WORD: cores / workers */
     int64_t gang_max, gang_nodes, retries;
+    double checkpoint;           /* seconds between two on the disk; CFG_WORD: none of a healthy training */
     double memory;               /* part of a device's or node's memory that may be used */
     double time_limit;           /* seconds; CFG_WORD: what the launcher allows; CFG_WORD - 1: none */
 } farm_limits;

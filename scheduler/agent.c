@@ -23,6 +23,7 @@ static int on_welcome(agent *a, const json_t *o, err *e)
 {
     const char *farm, *base;
     int64_t epoch, pack;
+    double checkpoint;
 
     if (a->tie != TIE_HELLO)
         return err_set(e, ERR_PEER, "the coordinator welcomes twice");
@@ -30,11 +31,13 @@ static int on_welcome(agent *a, const json_t *o, err *e)
     TRY(json_get_text(o, "base", &base, e));
     TRY(json_get_int(o, "epoch", 1, INT64_MAX, &epoch, e));
     TRY(json_opt_int(o, "pack", 0, PACK_MOST, 1, &pack, e));
+    TRY(json_opt_real(o, "checkpoint", 0, &checkpoint, e));
     if (epoch < a->epoch)
         return err_set(e, ERR_PEER, "a coordinator of epoch %lld, which was replaced by one of epoch %lld", (long long)epoch,
                        (long long)a->epoch);
     a->epoch = epoch;
     a->pack = pack > 1 ? (int)pack : 1;
+    a->disk_s = checkpoint;
     tie_up(a);
     if (a->welcome) {
         crew_tell(a);

@@ -22,6 +22,7 @@ typedef struct shelf {
     bool used;                /* by a task */
     pid_t saver;              /* the child that writes it to the disk; 0: none */
     int64_t saving, saved;    /* steps that are on their way there; that went */
+    int64_t saved_ns;         /* when one last set out, or the task began */
 } shelf;
 
 /* One slot and the worker in it. */
@@ -89,6 +90,7 @@ struct agent {
     int64_t leave_ns;         /* at the latest */
     bool farewell, parted;    /* it was said; and answered, or there is nobody who could */
     double silence_s, still_s, checkpoint_s;
+    double disk_s;            /* between two checkpoints of a training on the disk; 0 or less: none until it must go */
     int64_t watched_ns;       /* when workers were last looked at */
     err why;                  /* of over, when it is no END */
 };

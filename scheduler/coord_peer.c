@@ -116,8 +116,8 @@ static int on_hello(peer *k, const json_t *o, err *e)
     c->agents_seen++;
     log_event(c->how->log, "agent", TEXT("node", ev.name), INT("workers", slots));
     coord_tell(k, LINK_WELCOME,
-               json_pack("{s:s, s:s, s:I, s:i}", "farm", c->l->dir, "base", c->how->base, "epoch",
-                         (json_int_t)c->s->epoch, "pack", c->s->how.pack_max));
+               json_pack("{s:s, s:s, s:I, s:i, s:f}", "farm", c->l->dir, "base", c->how->base, "epoch",
+                         (json_int_t)c->s->epoch, "pack", c->s->how.pack_max, "checkpoint", c->how->checkpoint));
     return take_over(k, json_object_get(o, "running"), e);
 }
 

@@ -25,6 +25,7 @@ typedef struct {
     int agents;           /* that will come; starts wait for them, a while */
     bool serve;           /* stay when nothing is left to do */
     double time_left;     /* seconds; -1: no limit */
+    double checkpoint;    /* seconds between two of a training on the disk; 0 or less: none until it must go */
     const char *hook;     /* absolute; NULL: none */
     cfg_texts hook_on;    /* events it is run for */
     logger *log;          /* borrowed */

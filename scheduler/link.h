@@ -20,8 +20,10 @@
  *   LEAVE    {}                                                      it goes: all its slots are down, and it has answered all
  *                                                                    it was ordered
  * coordinator -> agent
- *   WELCOME  {farm, base, epoch, pack?}                              an epoch lower than obeyed before is left at once; pack:
- *                                                                    trainings that a worker may hold at once, 1 without it
+ *   WELCOME  {farm, base, epoch, pack?, checkpoint?}                 an epoch lower than obeyed before is left at once; pack:
+ *                                                                    trainings that a worker may hold at once, 1 without it;
+ *                                                                    checkpoint: seconds between two of a training on the disk,
+ *                                                                    0 or less: none until it must go
  *   BEAT     {}                                                      for each BEAT
  *   RUN      {job, attempt, name, settings, leaves, slots: [...], pack?: bool, first?, size?}
  *                                                                    rank r on slots[r]; pack: beside others, on one slot;

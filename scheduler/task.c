@@ -241,6 +241,7 @@ static int prepare(agent *a, task *t, const json_t *order, err *e)
         return 0; /* result and checkpoints are rank 0's */
     TRY(publish_aside(t->aside, a->farm, name, t->attempt, e));
     t->shelf = shelf_take(a, name);
+    t->shelf->saved_ns = clock_ns();
     if (t->size > 1 && !is_part(t))
         snprintf(t->path, sizeof t->path, "%s/" MEETING "%ld-%d-%d", SHARED, (long)getpid(), t->job, t->attempt);
     return 0;
@@ -382,6 +383,15 @@ static bool has_company(const agent *a, const task *t)
     return false;
 }
 
+/* A lost machine shall cost no more than that. Whoever could not be written is tried again at the next turn of it. */
+static void save_now_and_then(agent *a, task *t)
+{
+    if (a->disk_s <= 0 || !t->shelf || t->halting || clock_ns() - t->shelf->saved_ns < (int64_t)(a->disk_s * 1e9))
+        return;
+    t->shelf->saved_ns = clock_ns();
+    shelf_save(a, t->shelf);
+}
+
 void task_tick(agent *a)
 {
     for (task *t = a->tasks, *next; t; t = next) {
@@ -390,6 +400,8 @@ void task_tick(agent *a)
             task_settle(a, t);
         else if (t->halting && clock_ns() > t->halt_ns && !has_company(a, t))
             task_stopped(a, t);
+        else
+            save_now_and_then(a, t);
     }
 }
 

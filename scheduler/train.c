@@ -207,6 +207,7 @@ static int coordinate(host *h)
     coordinator_options o = {.l = h->p.l, .name = h->p.f->name, .base = h->p.f->base, .listen = h->listen,
                              .token = h->notice.door.token, .agents = h->place->nodes, .serve = h->serve,
                              .hook = h->hook[0] ? h->hook : NULL, .hook_on = h->p.f->notify.on,
+                             .checkpoint = h->p.f->limits.checkpoint,
                              .time_left = h->end_ns ? (double)(h->end_ns - clock_ns()) * 1e-9 : -1};
     char path[FS_PATH];
     err e = {0};

@@ -132,6 +132,29 @@ static void a_checkpoint_that_cannot_be_written_is_said(void **unused)
     nothing_is_left(&f);
 }
 
+static const char EACH_SECOND[] = " - {name: a, steps: 150, fake: {step_ms: 20, says: 5}}";
+
+/* Without any notice: what was in memory is gone with its machine, the disk has one that is not older than the limit says. */
+static void a_lost_machine_costs_no_more_than_the_time_between_two_checkpoints_on_the_disk(void **unused)
+{
+    farm f = farm_new(EACH_SECOND, "limits: {checkpoint: 1s}"), never = farm_new(EACH_SECOND, "limits: {checkpoint: never}");
+    pid_t pid = train_begin(&f, "1"), other = train_begin(&never, "1");
+    char path[256];
+    (void)unused;
+    snprintf(path, sizeof path, "%s/pets/ckpt/a/0", f.dir);
+    for (int i = 0; i < 1500 && !fs_exists(path); i++)
+        usleep(10000);
+    assert_true(fs_exists(path));
+    wait_for_words(&never, "a is at step 5");
+    kill_everything(pid);
+    kill_everything(other);
+    assert_int_equal(files_in(&never, "ckpt/a"), -1);
+    train(&f, "1", 0);
+    assert_true(farm_said(&f, "a goes on from step"));
+    train(&never, "1", 0);
+    assert_false(farm_said(&never, "a goes on from step"));
+}
+
 static void changed_settings_begin_anew(void **unused)
 {
     farm f = farm_new(ALONE, "");
@@ -458,6 +481,7 @@ int main(void)
         cmocka_unit_test(a_stopped_farm_goes_on_in_its_steps),
         cmocka_unit_test(a_damaged_checkpoint_is_passed_over_and_said),
         cmocka_unit_test(a_checkpoint_that_cannot_be_written_is_said),
+        cmocka_unit_test(a_lost_machine_costs_no_more_than_the_time_between_two_checkpoints_on_the_disk),
         cmocka_unit_test(changed_settings_begin_anew),
         cmocka_unit_test(a_killed_coordinator_is_replaced_and_what_runs_goes_on),
         cmocka_unit_test(a_gang_outlives_its_coordinator),
