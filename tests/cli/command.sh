@@ -5,25 +5,12 @@
 set -u
 bin=$(cd "$1" && pwd)
 fake=$(cd "$2" && pwd)
+rows=$(cd "$(dirname "$0")" && pwd)/rows.sh
 work=$(mktemp -d /tmp/cfarm-command-XXXXXX)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 export CFARM_PROGRAMS=$fake CFARM_BACKOFF_MS=20
-passed=0 failed=0
-
-# row STATUS REGEX COMMAND...
-row() {
-    local status=$1 regex=$2 text got
-    shift 2
-    text=$(timeout -k 1 60 "$@" 2>&1 </dev/null)
-    got=$?
-    if [ "$got" = "$status" ] && grep -qE -- "$regex" <<<"$text"; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        printf 'FAIL %s: status %s (wanted %s)\n  wanted: %s\n  got:    %s\n' "$*" "$got" "$status" "$regex" "$(head -n 5 <<<"$text")"
-    fi
-}
+. "$rows"
 
 cfarm=$bin/cfarm
 head='farm: pets\nbase: base\ndefaults: {images: x, class: dog, steps: 3}\nconcepts:\n'
@@ -111,5 +98,4 @@ row 3 '"verdict": "bad"' env PATH=/nowhere alone/cfarm doctor --json
 row 3 'disk +.*nowhere' env PATH=/nowhere alone/cfarm doctor nowhere
 row 2 'usage: cfarm doctor' "$cfarm" doctor --fast
 
-printf '%d rows right, %d wrong\n' "$passed" "$failed"
-[ "$failed" = 0 ]
+rows_end command

@@ -5,26 +5,13 @@
 set -u
 bin=$(cd "$1" && pwd)
 fake=$(cd "$2" && pwd)
+rows=$(cd "$(dirname "$0")" && pwd)/rows.sh
 work=$(mktemp -d /tmp/cfarm-feed-XXXXXX)
 trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$work"' EXIT
 cd "$work" || exit 1
 export CFARM_PROGRAMS=$fake CFARM_BACKOFF_MS=20
 cfarm=$bin/cfarm
-passed=0 failed=0
-
-# row STATUS REGEX COMMAND...
-row() {
-    local status=$1 regex=$2 text got
-    shift 2
-    text=$(timeout -k 1 60 "$@" 2>&1 </dev/null)
-    got=$?
-    if [ "$got" = "$status" ] && grep -qE -- "$regex" <<<"$text"; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        printf 'FAIL %s: status %s (wanted %s)\n  wanted: %s\n  got:    %s\n' "$*" "$got" "$status" "$regex" "$(head -n 5 <<<"$text")"
-    fi
-}
+. "$rows"
 
 # said REGEX: until the farm's log says so.
 said() {
@@ -82,6 +69,7 @@ row 0 '^farm pets: done' "$cfarm" top pets
 # ---- running ----
 printf 'name\tsteps\tfake.step_ms\nslow\t4000\t20\nlate\t3\t\n' >work.tsv
 printf 'name\tsteps\nr1\t3\nr2\t3\nheld\t2\n' >run.tsv
+: >log
 "$cfarm" train pets --serve --workers 1 2>log &
 farm=$!
 said 'agent node'
@@ -109,6 +97,7 @@ printf 'concepts: [{name: f2}]\n' >f2.yaml
 row 0 'accepted 1: f2' "$cfarm" add pets f2.yaml
 row 0 'slow: cancelled' "$cfarm" cancel pets slow
 row 0 'done concept f2' "$cfarm" train pets --workers 1
+: >log
 "$cfarm" train pets --serve --workers 1 2>log &
 farm=$!
 said 'agent node'
@@ -158,5 +147,4 @@ printf "${head}concepts: [{name: long, steps: 500, fake: {step_ms: 20}}]\nlimits
 row 20 'time-limit.*' "$cfarm" train short.yaml --workers 1
 row 0 '^20$' cat short/exit
 
-printf '%d rows right, %d wrong\n' "$passed" "$failed"
-[ "$failed" = 0 ]
+rows_end feed
