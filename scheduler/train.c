@@ -167,7 +167,7 @@ static int prepare_rest(host *h, const train_options *o, json_t **checked, err *
     TRY(prepare_accept(&h->p, *checked, e));
     if (!prepare_needed(&h->p) && !h->p.f->serve) { /* the orders left nothing to do */
         h->notice.status = tell_nothing_to_do(h->p.l->s, h->p.f->name);
-        return 0;
+        return keep_status(h->p.l->dir, h->notice.status, e);
     }
     return open_house(h, o, e);
 }

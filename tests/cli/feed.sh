@@ -147,4 +147,12 @@ printf "${head}concepts: [{name: long, steps: 500, fake: {step_ms: 20}}]\nlimits
 row 20 'time-limit.*' "$cfarm" train short.yaml --workers 1
 row 0 '^20$' cat short/exit
 
+
+# ---- a start that only carries out orders says how it ended ----
+printf "${head}concepts: [{name: a}, {name: z, hold: yes}]\n" | sed 's/farm: pets/farm: left/' >left.yaml
+row 0 'end done' "$cfarm" train left.yaml --workers 1
+row 0 'z: cancelled' "$cfarm" cancel left z
+rm left/exit
+row 0 'nothing to do' "$cfarm" train left
+row 0 '^0$' cat left/exit
 rows_end feed

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Farms under a real Slurm, brought up for this test on this machine: one job, preemption, the warning before the end of the time
-# (given by hand), a node that dies, an agent that dies under mpirun, a job that is cancelled. After each: every concept was published exactly once, with
+# Farms under a real Slurm, brought up for this test on this machine: one job, preemption, the end of the time, a node that dies,
+# an agent that dies under mpirun, a job that is cancelled, an array of agents that join a farm and are preempted. After each: every concept was published exactly once, with
 # the bytes of a farm that nothing disturbed. Without Slurm, or not as root, the test is skipped (status 77).
 #   tests/slurm/slurm_test.sh BIN_DIR SOURCE_DIR
 set -uo pipefail
@@ -138,11 +138,12 @@ agent_killed() { # the loop inside the job starts mpirun again
     whole 'mpirun, its agent killed' mpi long
 }
 
-out_of_time() { # Slurm's warning comes anywhere within a minute, when a quick machine has long been done: it is given by hand
+out_of_time() { # one concept can never end: so the time does, whenever within a minute Slurm's warning comes
     local job
-    job=$(submit limit --partition time --time 5)
-    until_file "$work/limit/out/*.h5" 60 || return
-    scancel --batch --signal=USR1 "$job"
+    echo '  - {name: huge, token: <huge>, seed: 9, steps: 1000000}' >>"$work/limit.yaml"
+    job=$(submit limit --partition time --time 4)
+    for _ in $(seq 1500); do [ "$(restarts "$job")" -lt 1 ] || break; sleep 0.1; done
+    cfarm cancel "$work/limit.yaml" huge >/dev/null
     until_done "$job" 150 || return
     grep -q 'the time is nearly over' "$work"/limit/logs/slurm-*.log || fail 'no warning came before the end of the time'
     [ "$(restarts "$job")" -ge 1 ] || fail 'the time was never over'
@@ -165,15 +166,41 @@ node_lost() { # the daemon, and all that ran under it
     whole "node $node lost" node long
 }
 
-# ---- all of it, three at a time ---------------------------------------------------------------------------------------
+came() { grep -c '"event":"agent",' "$work/array/logs/events.jsonl" 2>/dev/null; }
+until_came() { # N SECONDS: so many agents in all
+    for _ in $(seq $(($2 * 10))); do [ "$(came)" -lt "$1" ] || return 0; sleep 0.1; done
+    fail "$(came) agents came within $2 s, not $1"
+}
+
+array_of_agents() { # a farm elsewhere; what one of the array trained goes on, and so does it when its node is free again
+    local job home high
+    timeout -k 5 300 cfarm train "$work/array.yaml" --serve --open >"$work/array.log" 2>&1 </dev/null &
+    home=$!
+    until_file "$work/array/door" 60 || return
+    job=$(submit array --partition scavenger --array 0-1)
+    until_came 3 60 || return
+    high=$(sbatch --parsable -p urgent -w n4 -n 2 -o /dev/null --wrap 'sleep 1')
+    until_state "$high" RUNNING 30 || return
+    until_came 4 60 || return
+    for _ in $(seq 900); do [ "$(ls "$work/array/out" | wc -l)" -lt 8 ] || break; sleep 0.1; done
+    cfarm drain "$work/array.yaml" >/dev/null
+    wait $home || fail "the farm that the array joined: status $?: $(tail -n 3 "$work/array.log")"
+    until_done "$job" 30 || return
+    [ "$(scontrol -o show job "$job" | grep -c 'Restarts=[1-9]')" -ge 1 ] || fail 'no agent of the array was preempted'
+    whole 'an array of agents, one of them preempted' array long
+}
+
+# ---- all of it, four at a time ---------------------------------------------------------------------------------------
 
 slurm_up "$cluster" 'PartitionName=low Nodes=n0 Default=YES PriorityTier=1 PreemptMode=REQUEUE
 PartitionName=high Nodes=n0 PriorityTier=10 PreemptMode=OFF
 PartitionName=time Nodes=n1 PreemptMode=OFF
-PartitionName=pair Nodes=n2,n3 PreemptMode=OFF' 4 2 2 || { fail 'Slurm did not come up'; finish; }
+PartitionName=pair Nodes=n2,n3 PreemptMode=OFF
+PartitionName=scavenger Nodes=n4,n5 PriorityTier=1 PreemptMode=REQUEUE
+PartitionName=urgent Nodes=n4,n5 PriorityTier=10 PreemptMode=OFF' 6 2 2 || { fail 'Slurm did not come up'; finish; }
 ok "Slurm is up, with $SLURM_GPUS GPUs a node"
 for f in calm one; do farm $f 4 30; done
-for f in long cancel preempt mpi limit node; do farm $f 8 150; done
+for f in long cancel preempt mpi limit node array; do farm $f 8 150; done
 for f in calm long; do cfarm train "$work/$f.yaml" >/dev/null 2>&1 </dev/null || fail "the undisturbed farm $f"; done
 ok 'the undisturbed farms'
 
@@ -183,8 +210,9 @@ part() { # several at once, each with words and a verdict of its own
 }
 part out_of_time &
 part node_lost &
+part array_of_agents &
 for f in one_job cancelled preempted agent_killed; do part $f; done
-wait %1 %2
+wait %1 %2 %3
 cat "$work"/said.*
 grep -q 1 "$work"/bad.* && bad=1
 finish
