@@ -292,8 +292,8 @@ static void put_summary(const coordinator *c, str *to, const char *state)
             str_add(to, "%s\"%s\":%d", first ? "" : ",", job_state_name((job_state)k), c->s->count[k]);
             first = false;
         }
-    str_add(to, "},\n\"free_slots\":%d,\"warming_slots\":%d,\"samples_per_second\":%.6g", c->s->ready, c->s->warming,
-            rate(c));
+    str_add(to, "},\n\"free_slots\":%d,\"warming_slots\":%d,\"samples_per_second\":%.6g,\"sample_seconds\":%.6g", c->s->ready,
+            c->s->warming, rate(c), c->s->ms_per_sample / 1000);
     if (left >= 0)
         str_add(to, ",\"seconds_left\":%.1f", left);
     if (time_left_between(c, &a))

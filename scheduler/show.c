@@ -87,12 +87,14 @@ static void show_plan(const prepared *p)
 
 /* ---- what will finish ----------------------------------------------------------------------------------------- */
 
+enum { STATUS_MOST = 64 << 20 };
 static const double ASSUMED = 2; /* seconds of a slot for a sample, while nothing was done: Stable Diffusion 1.5 on a few cores */
 
 typedef struct {
     double left, usable;         /* seconds; left negative: no limit */
     double sample;
-    int slots, learned;          /* from so many concepts; 0: assumed */
+    int slots, learned;          /* from so many concepts */
+    bool seen;                   /* else from the steps that were made last; else assumed */
     forecast_work *work;
     size_t n, fit;
 } outlook;
@@ -112,8 +114,27 @@ static int slots_of(const farmfile *f)
     return n * join_slots(&node);
 }
 
-static void learn(outlook *o, const ledger *l)
+/* Seconds that a slot needs for a sample, by the farm's own status; 0: no step was seen yet. */
+static double seen_last(const char *dir)
 {
+    char path[FS_PATH], *text;
+    json_t *o = NULL;
+    double seconds = 0;
+    size_t n;
+
+    if (fs_join(path, dir, "status.json", NULL) != 0 || fs_read(path, &text, &n, STATUS_MOST, NULL) != 0)
+        return 0;
+    if (json_parse(&o, text, n, path, NULL) == 0)
+        seconds = json_number_value(json_object_get(o, "sample_seconds"));
+    json_decref(o);
+    free(text);
+    return seconds;
+}
+
+/* Whole concepts tell most, with their loading and their results; while none is done, its steps. */
+static void learn(outlook *o, const ledger *l, const char *dir)
+{
+    double seconds;
     eta known = {0};
 
     for (int i = 0; l && i < l->s->jobs; i++) {
@@ -122,7 +143,9 @@ static void learn(outlook *o, const ledger *l)
             eta_learn(&known, j->seconds, (double)j->spec.steps * (double)j->spec.batch);
     }
     o->learned = (int)known.n;
-    o->sample = known.n > 0 ? eta_sample(&known) : ASSUMED;
+    seconds = known.n > 0 ? eta_sample(&known) : seen_last(dir);
+    o->seen = known.n == 0 && seconds > 0;
+    o->sample = seconds > 0 ? seconds : ASSUMED;
 }
 
 /* What of the farm file is still to be trained and may start. */
@@ -151,7 +174,7 @@ static int look_ahead(outlook *o, const prepared *p, const json_t *checked, err 
         return 0;
     o->usable = o->left - 2 * limit_margin(o->left);
     o->slots = slots_of(p->f);
-    learn(o, p->l);
+    learn(o, p->l, p->f->dir);
     list_work(o, p, checked);
     o->fit = forecast(o->work, o->n, o->slots, o->usable, o->sample);
     return 0;
@@ -166,6 +189,8 @@ static void show_outlook(const outlook *o)
     printf("%.0f s left, %.0f s of them to train in, %d slots, %.3g s for a sample (", o->left, o->usable, o->slots, o->sample);
     if (o->learned)
         printf("as %d concepts took)\n", o->learned);
+    else if (o->seen)
+        printf("as the last steps took)\n");
     else
         printf("an assumption: nothing was done here yet)\n");
     printf("%zu will finish, %zu will not and go on at the next start\n", o->fit, o->n - o->fit);
@@ -182,9 +207,9 @@ static void add_outlook(json_t *to, const outlook *o)
         if (!o->work[i].fits)
             json_array_append_new(out, json_string(o->work[i].name));
     if (o->left >= 0)
-        json_object_set_new(to, "time", json_pack("{s:f, s:f, s:i, s:f, s:i, s:I}", "left", o->left, "usable", o->usable, "slots",
+        json_object_set_new(to, "time", json_pack("{s:f, s:f, s:i, s:f, s:i, s:I, s:b}", "left", o->left, "usable", o->usable, "slots",
                                                   o->slots, "sample", o->sample, "learned_from", o->learned, "will_finish",
-                                                  (json_int_t)o->fit));
+                                                  (json_int_t)o->fit, "by_steps", o->seen));
     json_object_set_new(to, "will_not_finish", out);
 }
 
@@ -218,8 +243,8 @@ static int plan(const char *path, bool json, err *e)
 
     if (rc == 0 && !json)
         rc = run_check(path, e);
-    if (rc == 0 && fs_is_dir(p.f->dir) && !ledger_busy(p.f->dir)) /* a past to compare with, that stands still */
-        rc = prepare_compare(&p, false, e);
+    if (rc == 0 && fs_is_dir(p.f->dir)) /* a past to compare with, if it stands still; else one to learn from */
+        rc = ledger_busy(p.f->dir) ? look_open(&p.l, p.f->dir, e) : prepare_compare(&p, false, e);
     if (rc == 0 && !json)
         show_plan(&p);
     if (rc == 0)

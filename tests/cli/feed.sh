@@ -155,4 +155,18 @@ row 0 'z: cancelled' "$cfarm" cancel left z
 rm left/exit
 row 0 'nothing to do' "$cfarm" train left
 row 0 '^0$' cat left/exit
+
+# ---- a plan learns from the steps of a farm that runs ----
+printf "${head}concepts: [{name: a, steps: 9000, fake: {step_ms: 20}}, {name: b, steps: 100}]\nlimits: {time_limit: 1h, workers: 1}\n" |
+    sed 's/farm: pets/farm: brisk/' >brisk.yaml
+row 0 '2 s for a sample .an assumption' "$cfarm" plan brisk.yaml
+sed -i 's/steps: 100/steps: 10000/' brisk.yaml # behind a
+"$cfarm" train brisk.yaml 2>log &
+farm=$!
+for _ in $(seq 1500); do grep -q '"sample_seconds":0.00' brisk/status.json 2>/dev/null && break; sleep 0.01; done
+row 0 '1 slots, 0.00125 s for a sample .as the last steps took' "$cfarm" plan brisk.yaml
+row 0 '^2 will finish, 0 will not' "$cfarm" plan brisk.yaml
+row 0 '"by_steps":true' "$cfarm" plan brisk.yaml --json
+kill -9 $farm
+wait $farm 2>/dev/null
 rows_end feed
