@@ -1,7 +1,7 @@
 #ifndef H5_H
 #define H5_H
 /* An HDF5 file read without HDF5, whose library falls over files that are meant ill: the part of the format that the
- * store writes through it (superblock 2 and 3, object headers 2, links and attributes in them or in a fractal heap,
+ * store writes and has written (superblock 2 and 3, object headers 2, links and attributes in them or in a fractal heap,
  * chunks by themselves or in a fixed array), over a mapping. Every offset and length is checked before it is used, work and memory are bounded by the
  * file's size, and whatever else the format allows is refused. Checksums are not looked at: the store's sha256 covers
  * all that leaves here. Source: "HDF5 File Format Specification Version 3.0". */
@@ -10,7 +10,7 @@
 
 typedef struct {
     fs_map map;
-    uint64_t root;
+    uint64_t root, end; /* the root's header; where the file ends, whatever lies behind that */
 } h5_file;
 
 typedef enum { H5_TEXT, H5_INT, H5_REAL } h5_kind;

@@ -69,7 +69,8 @@ static const char *read_superblock(h5_file *f)
     if (h5_get(&b, 8) != 0)
         return "an HDF5 file that does not begin at its beginning";
     h5_skip(&b, 8);
-    if (h5_get(&b, 8) > f->map.n)
+    f->end = h5_get(&b, 8);
+    if (f->end > f->map.n)
         return "cut short";
     f->root = h5_get(&b, 8);
     return NULL;

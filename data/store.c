@@ -1,72 +1,23 @@
-/* Opening, creating and committing a store; how HDF5's types and errors become ours. */
-#include "data/store_impl.h"
-
+/* Opening, creating, renewing and committing a store. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cluster/base/fault.h"
 #include "cluster/base/mem.h"
-
-/* HDF5 keeps its errors in a stack, innermost first when walked upward. */
-static herr_t innermost(unsigned n, const H5E_error2_t *at, void *text)
-{
-    (void)n;
-    if (at->desc && at->desc[0])
-        *(const char **)text = at->desc;
-    return 1;
-}
-
-int store_fail(const store *s, const char *path, const char *what, err *e)
-{
-    const char *said = "HDF5 gave no reason";
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, innermost, &said);
-    return err_set(e, s->writing ? ERR_IO : ERR_INPUT, "%s: %s: %s (HDF5: %s)", s->path, path, what, said);
-}
+#include "data/h5_write.h"
+#include "data/store_impl.h"
 
 int store_damage(const store *s, const char *path, const char *what, err *e)
 {
-    return err_set(e, ERR_INPUT, "%s: %s: %s", s->path, path, what);
-}
-
-/* Sign, exponent, mantissa of the two 16-bit floats; h5py reads the first as float16. */
-static hid_t half_type(size_t exponent_bits, size_t mantissa_bits)
-{
-    hid_t t = H5Tcopy(H5T_IEEE_F32LE);
-    if (t < 0)
-        return t;
-    if (H5Tset_fields(t, 15, mantissa_bits, exponent_bits, 0, mantissa_bits) < 0 || H5Tset_size(t, 2) < 0 ||
-        H5Tset_ebias(t, ((size_t)1 << (exponent_bits - 1)) - 1) < 0) {
-        H5Tclose(t);
-        return -1;
-    }
-    return t;
-}
-
-hid_t store_h5_type(dtype t)
-{
-    switch (t) {
-    case F32: return H5Tcopy(H5T_IEEE_F32LE);
-    case F64: return H5Tcopy(H5T_IEEE_F64LE);
-    case F16: return half_type(5, 10);
-    case BF16: return half_type(8, 7);
-    case I32: return H5Tcopy(H5T_STD_I32LE);
-    case I64: return H5Tcopy(H5T_STD_I64LE);
-    case U8: return H5Tcopy(H5T_STD_U8LE);
-    default: return -1;
-    }
-}
-
-hid_t store_h5_text(size_t bytes)
-{
-    hid_t t = H5Tcopy(H5T_C_S1);
-    if (t >= 0 && (H5Tset_size(t, bytes) < 0 || H5Tset_cset(t, H5T_CSET_UTF8) < 0)) {
-        H5Tclose(t);
-        return -1;
-    }
-    return t;
+    return err_set(e, s->writing ? ERR_IO : ERR_INPUT, "%s: %s: %s", s->path, path, what);
 }
 
 size_t store_count(store_shape shape)
@@ -77,82 +28,49 @@ size_t store_count(store_shape shape)
     return n;
 }
 
-/* No lock: network file systems without locks are common where farms run, and nobody else knows the name. Everything is
- * closed with the file, so an error on the way leaks nothing. */
-hid_t store_access(void)
-{
-    hid_t p = H5Pcreate(H5P_FILE_ACCESS);
-    if (p < 0)
-        return p;
-    if (H5Pset_libver_bounds(p, H5F_LIBVER_V110, H5F_LIBVER_V110) < 0 ||
-        H5Pset_fclose_degree(p, H5F_CLOSE_STRONG) < 0 || H5Pset_file_locking(p, 0, 1) < 0) {
-        H5Pclose(p);
-        return -1;
-    }
-    return p;
-}
-
 static store *new_store(const char *path, bool writing)
 {
     store *s = NEW(store);
-    if (writing) {
-        H5dont_atexit(); /* what a full disk kept H5Fclose from closing would be closed again at exit, and crash there */
-        H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* errors are told by us, once */
-    }
-    s->file = -1;
+    s->fd = -1;
     s->writing = writing;
     snprintf(s->path, sizeof s->path, "%s", path);
+    if (writing)
+        s->tree = store_node_new("");
     return s;
 }
 
 static void free_store(store *s)
 {
+    if (s->fd >= 0)
+        close(s->fd); /* and with it goes the lock */
+    store_node_free(s->tree);
     store_forget_groups(s);
     h5_close(&s->h5);
     free(s);
 }
 
-static hid_t create_file(const char *path)
-{
-    hid_t access = store_access(), how = H5Pcreate(H5P_FILE_CREATE), file = -1;
-    if (access >= 0 && how >= 0 && H5Pset_obj_track_times(how, 0) >= 0) /* no clock in the bytes */
-        file = H5Fcreate(path, H5F_ACC_TRUNC, how, access);
-    if (access >= 0)
-        H5Pclose(access);
-    if (how >= 0)
-        H5Pclose(how);
-    return file;
-}
+/* ---- a new file ---- */
 
-/* The file is made here first, because HDF5 does not say why it could not. */
-static int reserve(const store *s, err *e)
+static int create_aside(store *s, const char *path, err *e)
 {
-    int fd = open(s->aside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return err_set(e, ERR_IO, "%s: cannot be created: %s", s->path, strerror(errno));
-    close(fd);
-    return 0;
+    TRY(fs_aside(s->aside, path, e));
+    s->fd = open(s->aside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    return s->fd >= 0 ? 0 : err_set(e, ERR_IO, "%s: cannot be created: %s", s->path, strerror(errno));
 }
 
 int store_create(store **out, const char *path, err *e)
 {
     store *s = new_store(path, true);
-    int rc = fs_aside(s->aside, path, e);
-    if (rc == 0)
-        rc = reserve(s, e);
-    if (rc == 0) {
-        s->file = create_file(s->aside);
-        if (s->file < 0) {
-            rc = store_fail(s, "/", "cannot be written", e);
-            fs_discard(s->aside);
-        }
-    }
+    int rc = create_aside(s, path, e);
+    s->end = H5_SUPERBLOCK;
     if (rc != 0)
         free_store(s);
     else
         *out = s;
     return rc;
 }
+
+/* ---- reading ---- */
 
 static int open_file(store *s, const char *path, err *e)
 {
@@ -181,32 +99,105 @@ void store_close(store *s)
         free_store(s);
 }
 
-/* A full disk can pass H5Fflush and H5Fclose unnoticed (their writes of metadata come late), so what was written is
- * opened again and every group's digest checked before the file gets its name. */
-static int look_again(const store *s, err *e)
+/* ---- another generation ---- */
+
+/* The same file, under this name alone: who else has it would see it change. */
+static bool is_in_place(const char *from, const char *path)
 {
-    store *back = new_store(s->path, false);
-    int rc = open_file(back, s->aside, e);
-    if (rc == 0)
-        rc = store_check_groups(back, e);
-    store_close(back);
-    return rc == 0 ? 0 : err_set(e, ERR_IO, "%s: what was written cannot be read back; the disk may be full", s->path);
+    struct stat a, b;
+    return stat(from, &a) == 0 && stat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino && b.st_nlink == 1;
+}
+
+/* Held until the end, and still the file of that name: one that was replaced meanwhile is nobody's any more. */
+static int lock_in_place(store *s, err *e)
+{
+    struct stat mine, there;
+    s->fd = open(s->path, O_RDWR | O_CLOEXEC);
+    if (s->fd < 0)
+        return err_set(e, ERR_IO, "%s: cannot be changed: %s", s->path, fs_reason(errno));
+    if (flock(s->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) /* a file system without locks: the digest is looked at */
+        return err_set(e, ERR_IO, "%s: another program is changing it", s->path);
+    if (fstat(s->fd, &mine) != 0 || stat(s->path, &there) != 0 || mine.st_ino != there.st_ino || mine.st_dev != there.st_dev)
+        return err_set(e, ERR_IO, "%s: changed while it was read", s->path);
+    return 0;
+}
+
+/* What was there, aside: shared where the file system can, else copied. */
+static int copy_aside(store *s, const char *from, err *e)
+{
+    int fd, rc;
+    TRY(create_aside(s, s->path, e));
+    fd = open(from, O_RDONLY | O_CLOEXEC);
+    rc = fd >= 0 && ioctl(s->fd, FICLONE, fd) == 0 ? 0 : store_append(s, "/", s->h5.map.at, s->h5.end, e);
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
+static int begin(store *s, const char *from, const char *digest, err *e)
+{
+    bool in_place = is_in_place(from, s->path);
+    if (in_place)
+        TRY(lock_in_place(s, e));
+    TRY(h5_open(&s->h5, from, e));
+    TRY(store_enter(s, "/", NULL, e));
+    if (strcmp(s->root, digest) != 0)
+        return err_set(e, ERR_INPUT, "%s: changed while it was read", from);
+    if (!in_place)
+        TRY(copy_aside(s, from, e));
+    s->end = s->begun = s->h5.end;
+    return 0;
+}
+
+int store_renew(store **out, const char *from, const char *digest, const char *path, err *e)
+{
+    store *s = new_store(path, true);
+    int rc = begin(s, from, digest, e);
+    if (rc != 0)
+        store_drop(s);
+    else
+        *out = s;
+    return rc;
+}
+
+/* ---- the end ---- */
+
+static int put_superblock(store *s, err *e)
+{
+    unsigned char head[H5_SUPERBLOCK];
+    h5_put_superblock(head, s->tree->at, s->end);
+    if (fault_here("store.head") ? (errno = EIO, true) : pwrite(s->fd, head, sizeof head, 0) != (ssize_t)sizeof head)
+        return err_set(e, ERR_IO, "%s: cannot be written: %s", s->path, fs_reason(errno));
+    return 0;
+}
+
+static int sync_values(const store *s, err *e)
+{
+    if (fault_here("store.sync") ? (errno = EIO, true) : fdatasync(s->fd) != 0)
+        return err_set(e, ERR_IO, "%s: cannot sync: %s", s->path, fs_reason(errno));
+    return 0;
+}
+
+/* The superblock lies within one sector and comes last, when all it leads to is on the disk: before that the file is the
+ * old one, with something behind its end that nobody looks at. */
+static int turn_over(store *s, err *e)
+{
+    TRY(sync_values(s, e));
+    TRY(put_superblock(s, e));
+    return sync_values(s, e);
 }
 
 int store_commit(store *s, err *e)
 {
-    int rc = store_seal(s, e);
-    if (rc == 0 && H5Fflush(s->file, H5F_SCOPE_GLOBAL) < 0)
-        rc = store_fail(s, "/", "cannot be flushed", e);
-    if (H5Fclose(s->file) < 0 && rc == 0)
-        rc = store_fail(s, "/", "cannot be closed", e);
-    s->file = -1;
+    int rc = store_write_headers(s, e);
     if (rc == 0)
-        rc = look_again(s, e);
-    if (rc == 0)
+        rc = s->aside[0] ? put_superblock(s, e) : turn_over(s, e);
+    if (rc != 0) {
+        store_drop(s);
+        return rc;
+    }
+    if (s->aside[0])
         rc = fs_commit(s->aside, s->path, e);
-    else
-        fs_discard(s->aside);
     free_store(s);
     return rc;
 }
@@ -215,13 +206,17 @@ void store_drop(store *s)
 {
     if (!s)
         return;
-    if (s->file >= 0)
-        H5Fclose(s->file);
-    fs_discard(s->aside);
+    if (s->aside[0])
+        fs_discard(s->aside);
     free_store(s);
 }
 
 const char *store_digest(const store *s)
 {
     return s->root;
+}
+
+uint64_t store_bytes(const store *s)
+{
+    return s->h5.map.n;
 }

@@ -1,8 +1,6 @@
 #ifndef STORE_IMPL_H
 #define STORE_IMPL_H
 /* Between the files of the store; nobody else includes it. */
-#include <hdf5.h>
-
 #include "cluster/base/fs.h"
 #include "data/h5.h"
 #include "data/store.h"
@@ -15,26 +13,33 @@ typedef struct {
     h5_object o;
 } store_group;
 
+/* What will be in the file. Values are written as they come, headers at commit. */
+typedef struct store_node {
+    char *name;
+    h5_object o;     /* attributes are the node's own, but for a kept one's */
+    uint64_t *chunk; /* of a chunked dataset: where each begins */
+    uint64_t chunks;
+    bool kept;   /* its header and all it says are of the file that is renewed */
+    uint64_t at; /* of its header, once it stands */
+    struct store_node **child;
+    size_t n;
+} store_node;
+
 struct store {
     bool writing;
     char path[FS_PATH];
-    hid_t file; /* writing */
-    char aside[FS_PATH];
-    h5_file h5; /* reading */
+    char aside[FS_PATH]; /* writing: "" where path itself gets a new generation */
+    int fd;
+    uint64_t end;   /* where the next byte goes */
+    uint64_t begun; /* up to where the disk was told to begin */
+    store_node *tree;
+    h5_file h5; /* reading; in an update, what was there */
     char root[HASH_HEX];
     store_group **entered; /* groups read and checked */
     size_t n_entered;
 };
 
-/* ERR_IO or ERR_INPUT with HDF5's innermost message: "FILE: PATH: <what>: <what HDF5 said>". Call it before any other
- * HDF5 call clears the stack. */
-int store_fail(const store *s, const char *path, const char *what, err *e);
-int store_damage(const store *s, const char *path, const char *what, err *e); /* ERR_INPUT, HDF5 has no part in it */
-
-/* Our element types as HDF5 has them; < 0 when HDF5 refuses. Close with H5Tclose. */
-hid_t store_h5_type(dtype t);
-hid_t store_h5_text(size_t bytes); /* fixed length, zero-terminated, UTF-8 */
-hid_t store_access(void); /* file access properties */
+int store_damage(const store *s, const char *path, const char *what, err *e);
 
 /* The digest tree (store_digest.c). A dataset's attribute sha256 covers type, shape and values; a group's covers its
  * attributes and, child by child in order of name, either the child group's sha256 or all the child dataset's
@@ -43,17 +48,20 @@ void store_values_digest(char hex[HASH_HEX], store_shape shape, size_t text_byte
 /* The same in two steps, for values that come piece by piece: what is hashed before them; hash_add them, hash_end. */
 hash *store_digest_of(store_shape shape, size_t text_bytes, size_t bytes);
 bool store_same_digest(const char *a, const char *b);
-int store_seal(store *s, err *e);         /* writes every group's digest, leaves first */
+void store_node_digest(const store_node *group, char hex[HASH_HEX]); /* its children have theirs */
 int store_check_groups(store *s, err *e); /* every group, entered or not */
 int store_check_group(store *s, const h5_object *o, const char *path, err *e);
 /* Checks every group on the way to the one at path and itself, each only once. out may be NULL. */
 int store_enter(store *s, const char *path, const h5_object **out, err *e);
+/* What stands at path, its group checked; h5_object_free it, also after an error. *address: of its header; may be NULL. */
+int store_object(store *s, const char *path, h5_object *out, uint64_t *address, err *e);
 void store_forget_groups(store *s);
 int store_attr_of(const store *s, const h5_object *o, const char *path, const char *name, char **out, err *e);
 
-/* Writing chunks of `rows` whole rows of elements of `size` bytes (store_chunks.c). */
-bool store_in_rows(const hsize_t chunk[STORE_DIMS], store_shape shape);
-int store_write_chunks(const store *s, const char *path, hid_t set, hsize_t rows, store_shape shape, size_t size,
-                       const void *data, err *e);
-int store_write_attr_text(const store *s, hid_t object, const char *path, const char *name, const char *v, err *e);
+/* The tree of what is written (store_write.c). */
+store_node *store_node_new(const char *name);
+void store_node_free(store_node *n);
+void store_node_attr(store_node *n, const char *name, h5_kind kind, const void *value, size_t bytes);
+int store_append(store *s, const char *path, const void *data, size_t n, err *e); /* path: for people */
+int store_write_headers(store *s, err *e); /* all of them, with every group's digest */
 #endif

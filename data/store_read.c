@@ -1,4 +1,5 @@
 /* Reading from a store, by our own reader of HDF5 (h5.h): whatever leaves here has been checked against its sha256. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,8 +24,7 @@ static const store_group *entered(const store *s, const char *path)
     return NULL;
 }
 
-/* Also where the object is not what is looked for: *out is then to be freed all the same. */
-static int read_at(store *s, const char *path, h5_object *out, err *e)
+int store_object(store *s, const char *path, h5_object *out, uint64_t *place, err *e)
 {
     char parent[FS_PATH];
     const char *name, *wrong;
@@ -40,6 +40,8 @@ static int read_at(store *s, const char *path, h5_object *out, err *e)
             return store_damage(s, path, "is not in the file", e);
         address = link->address;
     }
+    if (place)
+        *place = address;
     wrong = h5_read_object(out, &s->h5, address);
     return wrong ? store_damage(s, path, wrong, e) : 0;
 }
@@ -54,7 +56,7 @@ int store_enter(store *s, const char *path, const h5_object **out, err *e)
     if (!known) {
         g = NEW(store_group);
         g->path = mem_text(path);
-        rc = read_at(s, path, &g->o, e);
+        rc = store_object(s, path, &g->o, NULL, e);
         if (rc == 0)
             rc = store_check_group(s, &g->o, path, e);
         s->entered = mem_grow(s->entered, s->n_entered + 1, sizeof(store_group *));
@@ -85,7 +87,7 @@ void store_forget_groups(store *s)
 static int open_dataset(store *s, const char *path, h5_object *o, err *e)
 {
     CHECK(!s->writing);
-    TRY(read_at(s, path, o, e));
+    TRY(store_object(s, path, o, NULL, e));
     if (o->is_dataset)
         return 0;
     h5_object_free(o);
@@ -264,7 +266,7 @@ int store_attr_of(const store *s, const h5_object *o, const char *path, const ch
 /* A group's attributes are checked with it, a dataset's with the group it stands in. */
 static int object_at(store *s, const char *path, h5_object *o, err *e)
 {
-    TRY(read_at(s, path, o, e));
+    TRY(store_object(s, path, o, NULL, e));
     if (o->is_dataset || store_enter(s, path, NULL, e) == 0)
         return 0;
     h5_object_free(o);
@@ -367,7 +369,7 @@ static int check_child(store *s, const char *group, const char *name, int depth,
         return store_damage(s, group, "holds itself", e);
     if (snprintf(path, sizeof path, "%s%s%s", group, strcmp(group, "/") ? "/" : "", name) >= FS_PATH)
         return store_damage(s, group, "a child's name is too long", e);
-    TRY(read_at(s, path, &o, e));
+    TRY(store_object(s, path, &o, NULL, e));
     if (!o.is_dataset)
         rc = check_tree(s, path, depth + 1, v, e);
     else if (v->values)
