@@ -54,6 +54,24 @@ void concept_share_path(char path[CONCEPT_PATH], const char *what, int i)
     snprintf(path, CONCEPT_PATH, "/bank/%s/%05d", what, i);
 }
 
+void concept_block_path(char path[CONCEPT_PATH], int block)
+{
+    snprintf(path, CONCEPT_PATH, "/factors/left/%05d", block);
+}
+
+int concept_rows_of(const concept_factors *f, int s, int *first)
+{
+    int n = 0;
+    *first = 0;
+    if (!f->source) /* which is whose is not kept: all stand together */
+        return s == 0 ? f->rank : 0;
+    for (int r = 0; r < f->rank; r++) {
+        *first += f->source[r] < s;
+        n += f->source[r] == s;
+    }
+    return n;
+}
+
 int concept_name_of(char name[CONCEPT_PATH], const char *layer, const char *dataset, err *e)
 {
     bool is_short = false;
@@ -116,16 +134,16 @@ const concept_tensor *concept_find(const concept *c, const char *name)
 
 /* ---- weights ---- */
 
-/* out = w0 + left right, in double: left [rows, rank] f32, right [rank, width] f64. */
+/* out = w0 + left' right, in double: left [rank, outs] f32 from column `first` on, right [rank, width] f64. */
 static void add_factors(const concept_factors *f, int64_t first, const float *w0, int64_t rows, float *out)
 {
     double *sum = NEW_N(double, f->width);
     for (int64_t i = 0; i < rows; i++) {
-        const float *left = f->left + (first + i) * f->rank;
+        const float *left = f->left + first + i;
         memset(sum, 0, (size_t)f->width * sizeof *sum);
         for (int r = 0; r < f->rank; r++)
             for (int j = 0; j < f->width; j++)
-                sum[j] += (double)left[r] * f->right[(size_t)r * (size_t)f->width + (size_t)j];
+                sum[j] += (double)left[r * f->outs] * f->right[(size_t)r * (size_t)f->width + (size_t)j];
         for (int j = 0; j < f->width; j++)
             out[i * f->width + j] = (float)((double)w0[i * f->width + j] + sum[j]);
     }
@@ -228,6 +246,9 @@ static void free_factors(concept_factors *f)
     free(f->k);
     free(f->bos);
     free(f->moved);
+    free(f->seen);
+    free(f->size);
+    free(f->block);
     free(f->left);
     free(f->right);
 }

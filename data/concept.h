@@ -12,7 +12,8 @@
  *   /card          the merge card: what a merge needs to know of this concept (below)
  *   /history       loss, lr, grad_norm (before clipping), one value a step; no times: they differ between equal runs
  *   /samples/NAME  PNG bytes
- *   /factors       merged only: the update as left [out, rank] per matrix and one right factor [rank, width]
+ *   /factors       merged only: the update as left' right: left/N [rows, outs] the images of one source's rows, all matrices
+ *                  behind each other, and one right factor [rank, width]
  *   /bank          merged only: concepts beside a base that stays as it is, instead of /factors (below)
  *   /sources       merged only: the files it was made of;  /certificate: what the merge promises
  * Files of every past version stay readable. */
@@ -75,22 +76,28 @@ typedef struct {
     size_t bytes;
 } concept_sample;
 
-/* W = W0 + left right: W0 [rows, width], left the matrix's rows of `left`. */
+/* W = W0 + left' right: W0 [rows, width], left' the matrix's columns of `left`, turned. */
 typedef struct {
     int rank, width, matrices;
     int64_t outs;
     concept_matrix *matrix; /* [matrices] */
     char **label;           /* [rank]: which target row each factor answers for */
-    float *left;            /* [outs, rank] */
+    float *left;            /* [rank, outs]; NULL where only CONCEPT_ROWS were read */
     double *right;          /* [rank, width] */
     /* What another merge needs to know of this one, so that a source can be added, taken out or weighed without the
      * files of the others; NULL in files that do not keep it. */
-    int *source;    /* [rank] which of the sources asks for the row */
+    int *source;    /* [rank] which of the sources asks for the row; those of a source stand together, in the sources' order */
     char **key;     /* [rank] as concept_row.key, with the merged file's words */
     double *wanted; /* [rank] as concept_row.wanted */
     float *k;       /* [rank, width] */
     float *bos;     /* [width] */
     double *moved;  /* [matrices + 1] |(W - W0) R'|^2 of each matrix on the captions; last: of all on those held out */
+    /* And what it needs of the images, so that it need not read them (merge/probes.h); NULL in older files. */
+    int probes;     /* numbers a row */
+    float *seen;    /* [rank, probes] */
+    double *size;   /* [rank] |image|^2 */
+    double doubt;   /* of the sum of moved: its variance, for images seen through probes tell them only about */
+    int *block;     /* [sources] the number its images go by in the file; NULL: 0, 1, 2, .. */
 } concept_factors;
 
 /* One concept of a bank: dW = left' right on the positions of a prompt that its words address. Which those are:
@@ -150,7 +157,8 @@ enum {
     CONCEPT_HISTORY = 4,
     CONCEPT_SAMPLES = 8,
     CONCEPT_FACTORS = 16, /* with sources, certificate, and who is in a bank */
-    CONCEPT_ALL = 31
+    CONCEPT_ALL = 31,
+    CONCEPT_ROWS = 32 /* the same without images: concept_read_left */
 };
 
 /* *out is overwritten; concept_free it after success. Whatever is read is checked against its sha256. Texts the file
@@ -158,8 +166,12 @@ enum {
 int concept_read(concept *out, const char *path, unsigned parts, err *e);
 /* What a bank that was read keeps for share i where wanted[i]; wanted NULL: for all. */
 int concept_read_shares(concept *c, const char *path, const bool wanted[], err *e);
+int concept_read_left(concept *c, const char *path, err *e); /* the images, where they were not read */
 /* Atomic; the same struct gives the same bytes. NULL texts are written as "". */
 int concept_write(const char *path, const concept *c, err *e);
+/* The same into what is left of the file c came of by a few changes (store_renew): images of sources with kept[s] stay where
+ * they lie, unread, under their numbers; c->factors.left has the rows of the others alone, in their order. */
+int concept_renew(const char *path, const concept *c, const bool kept[], const char *from, const char *digest, err *e);
 void concept_free(concept *c); /* everything it points to, and zeroes it; {0} is fine */
 
 const concept_tensor *concept_find(const concept *c, const char *name); /* NULL: none */
@@ -167,7 +179,7 @@ const concept_tensor *concept_find(const concept *c, const char *name); /* NULL:
 concept_tensor *concept_add_tensor(concept *c, const char *name, int64_t rows, int64_t cols, const float *data);
 concept_token *concept_add_token(concept *c, const char *word, const char *class_word, int32_t initial_id,
                                  const float *row);
-/* W of one matrix as this file has it, from the base's w0 [rows, cols]: the tensor itself, or w0 + left right where
+/* W of one matrix as this file has it, from the base's w0 [rows, cols]: the tensor itself, or w0 + left' right where
  * only factors are there. *changed tells whether the file speaks of it; if not, out = w0. Needs the parts
  * TENSORS and FACTORS read. */
 int concept_weight(const concept *c, const char *name, const float *w0, int64_t rows, int64_t cols, float *out,

@@ -7,7 +7,7 @@
 #include "cluster/base/str.h"
 #include "data/concept_impl.h"
 
-enum { MOST_MATRICES = 1 << 20, MOST_WIDTH = 1 << 20 };
+enum { MOST_MATRICES = 1 << 20, MOST_WIDTH = 1 << 20, MOST_BLOCKS = 99999 };
 
 static store_shape shape1(dtype t, int64_t a)
 {
@@ -239,6 +239,18 @@ static int get_samples(store *s, concept *c, err *e)
     return rc;
 }
 
+static int get_seen(store *s, concept_factors *f, err *e)
+{
+    store_shape shape;
+    TRY(store_shape_of(s, "/factors/seen", &shape, e));
+    if (shape.n != 2 || shape.d[1] < 1 || shape.d[1] > MOST_MATRICES)
+        return err_set(e, ERR_INPUT, "/factors/seen: not some numbers for each row");
+    f->probes = (int)shape.d[1];
+    TRY(store_load(s, "/factors/seen", shape2(F32, f->rank, f->probes), (void **)&f->seen, NULL, e));
+    TRY(store_load(s, "/factors/size", shape1(F64, f->rank), (void **)&f->size, NULL, e));
+    return store_get(s, "/factors/doubt", (store_shape){F64, 0, {0}}, &f->doubt, e);
+}
+
 static int get_factor_rows(store *s, concept_factors *f, err *e)
 {
     int64_t *source = NULL, n = 0;
@@ -249,7 +261,7 @@ static int get_factor_rows(store *s, concept_factors *f, err *e)
     f->source = NEW_N(int, f->rank);
     rc = store_load_texts(s, "/factors/keys", &f->key, &n, e);
     for (int i = 0; rc == 0 && i < f->rank; i++) {
-        if (n != f->rank || source[i] < 0 || source[i] > INT32_MAX)
+        if (n != f->rank || source[i] < (i > 0 ? source[i - 1] : 0) || source[i] > INT32_MAX)
             rc = err_set(e, ERR_INPUT, "/factors: keys and sources are not those of %d rows", f->rank);
         f->source[i] = (int)source[i];
     }
@@ -263,10 +275,71 @@ static int get_factor_rows(store *s, concept_factors *f, err *e)
     TRY(store_load(s, "/factors/bos", shape1(F32, f->width), (void **)&f->bos, NULL, e));
     if (store_has(s, "/factors/moved"))
         TRY(store_load(s, "/factors/moved", shape1(F64, f->matrices + 1), (void **)&f->moved, NULL, e));
-    return store_load(s, "/factors/k", shape2(F32, f->rank, f->width), (void **)&f->k, NULL, e);
+    TRY(store_load(s, "/factors/k", shape2(F32, f->rank, f->width), (void **)&f->k, NULL, e));
+    return store_has(s, "/factors/seen") ? get_seen(s, f, e) : 0;
 }
 
-static int get_factors(store *s, concept *c, err *e)
+/* Files of versions 1 and 2 have all images as one [outs, rank]. */
+static int get_turned(store *s, concept_factors *f, err *e)
+{
+    enum { BLOCK = 64 }; /* columns at a time: their places in left stay in the cache */
+    float *turned = NULL;
+    int64_t outs = f->outs, rank = f->rank;
+    TRY(store_load(s, "/factors/left", shape2(F32, outs, rank), (void **)&turned, NULL, e));
+    f->left = NEW_N(float, outs *rank);
+    for (int64_t o = 0; o < outs; o += BLOCK)
+        for (int64_t r = 0; r < rank; r++)
+            for (int64_t i = o; i < outs && i < o + BLOCK; i++)
+                f->left[r * outs + i] = turned[i * rank + r];
+    free(turned);
+    return 0;
+}
+
+static int get_blocks(store *s, concept_factors *f, err *e)
+{
+    store_shape shape;
+    int64_t *block = NULL;
+    int rc = 0;
+    TRY(store_load(s, "/factors/blocks", shape1(I64, -1), (void **)&block, &shape, e));
+    if (shape.d[0] < 1 || shape.d[0] > INT32_MAX || (f->source && f->source[f->rank - 1] >= shape.d[0]))
+        rc = err_set(e, ERR_INPUT, "/factors/blocks: not as many as there are sources");
+    if (rc == 0)
+        f->block = NEW_N(int, shape.d[0]);
+    for (int64_t i = 0; rc == 0 && i < shape.d[0]; i++) {
+        if (block[i] < 0 || block[i] > MOST_BLOCKS)
+            rc = err_set(e, ERR_INPUT, "/factors/blocks: a %lld", (long long)block[i]);
+        f->block[i] = (int)block[i];
+    }
+    free(block);
+    return rc;
+}
+
+static int get_block(store *s, concept_factors *f, int i, err *e)
+{
+    char path[CONCEPT_PATH];
+    int first, rows = concept_rows_of(f, i, &first);
+    concept_block_path(path, f->block[i]);
+    return rows > 0 ? store_get(s, path, shape2(F32, rows, f->outs), f->left + first * f->outs, e) : 0;
+}
+
+/* Its size is the file's word, so it is asked for politely. */
+static int get_left(store *s, concept_factors *f, err *e)
+{
+    void *left;
+    int n = f->source ? f->source[f->rank - 1] + 1 : 1;
+    if (!f->block)
+        return get_turned(s, f, e);
+    if ((uint64_t)f->rank > store_bytes(s) / sizeof(float) / (uint64_t)f->outs)
+        return err_set(e, ERR_INPUT, "/factors: images larger than the file");
+    TRY(mem_big(&left, (size_t)f->outs * (size_t)f->rank * sizeof(float), "/factors/left", e));
+    f->left = left;
+    mem_whole(f->left, (size_t)f->outs * (size_t)f->rank * sizeof(float));
+    for (int i = 0; i < n; i++)
+        TRY(get_block(s, f, i, e));
+    return 0;
+}
+
+static int get_factors(store *s, concept *c, bool left, err *e)
 {
     concept_factors *f = &c->factors;
     int64_t rank = 0;
@@ -279,7 +352,10 @@ static int get_factors(store *s, concept *c, err *e)
     if (rank < 1 || rank > INT32_MAX)
         return err_set(e, ERR_INPUT, "/factors: a rank of %lld", (long long)rank);
     TRY(get_factor_rows(s, f, e));
-    TRY(store_load(s, "/factors/left", shape2(F32, f->outs, rank), (void **)&f->left, NULL, e));
+    if (store_has(s, "/factors/blocks"))
+        TRY(get_blocks(s, f, e));
+    if (left)
+        TRY(get_left(s, f, e));
     return store_load(s, "/factors/right", shape2(F64, rank, c->width), (void **)&f->right, NULL, e);
 }
 
@@ -352,6 +428,20 @@ int concept_read_shares(concept *c, const char *path, const bool wanted[], err *
     return rc;
 }
 
+int concept_read_left(concept *c, const char *path, err *e)
+{
+    store *s;
+    int rc;
+    if (c->factors.rank == 0 || c->factors.left)
+        return 0;
+    TRY(store_open(&s, path, e));
+    rc = strcmp(store_digest(s), c->digest) == 0 ? 0 : err_set(e, ERR_INPUT, "%s: changed while it was read", path);
+    if (rc == 0)
+        rc = get_left(s, &c->factors, e);
+    store_close(s);
+    return rc;
+}
+
 static int get_weights(store *s, concept *c, err *e)
 {
     double *weight = NULL;
@@ -399,9 +489,9 @@ static int get_parts(store *s, concept *c, unsigned parts, err *e)
         TRY(get_history(s, &c->history, e));
     if (parts & CONCEPT_SAMPLES)
         TRY(get_samples(s, c, e));
-    if (!(parts & CONCEPT_FACTORS))
+    if (!(parts & (CONCEPT_FACTORS | CONCEPT_ROWS)))
         return 0;
-    TRY(get_factors(s, c, e));
+    TRY(get_factors(s, c, parts & CONCEPT_FACTORS, e));
     TRY(get_bank(s, c, e));
     TRY(get_sources(s, c, e));
     return store_has(s, "/certificate") ? store_load_text(s, "/certificate", &c->certificate, e) : 0;

@@ -25,7 +25,7 @@ static store_shape shape2(dtype t, int64_t a, int64_t b)
 static int put_attributes(store *s, const concept *c, err *e)
 {
     TRY(store_attr_text(s, "/", "format", CONCEPT_FORMAT, e));
-    TRY(store_attr_int(s, "/", "version", c->bank.n > 0 ? CONCEPT_VERSION : 1, e));
+    TRY(store_attr_int(s, "/", "version", c->factors.rank > 0 ? CONCEPT_BLOCKS : c->bank.n > 0 ? CONCEPT_BANK : 1, e));
     TRY(store_attr_text(s, "/", "kind", c->kind == CONCEPT_MERGED ? "merged" : "concept", e));
     TRY(store_attr_int(s, "/", "seed", (int64_t)c->seed, e));
     TRY(store_attr_int(s, "/", "width", c->width, e));
@@ -148,17 +148,49 @@ static int put_factor_rows(store *s, const concept_factors *f, err *e)
     TRY(store_put(s, "/factors/bos", shape1(F32, f->width), f->bos, e));
     if (f->moved)
         TRY(store_put(s, "/factors/moved", shape1(F64, f->matrices + 1), f->moved, e));
+    if (f->seen) {
+        TRY(store_put(s, "/factors/seen", shape2(F32, f->rank, f->probes), f->seen, e));
+        TRY(store_put(s, "/factors/size", shape1(F64, f->rank), f->size, e));
+        TRY(store_put(s, "/factors/doubt", (store_shape){F64, 0, {0}}, &f->doubt, e));
+    }
     return store_put(s, "/factors/k", shape2(F32, f->rank, f->width), f->k, e);
 }
 
-static int put_factors(store *s, const concept_factors *f, err *e)
+/* Images source by source, so that those of one can come and go. kept may be NULL: none. */
+static int put_blocks(store *s, const concept *c, const bool kept[], err *e)
 {
+    const concept_factors *f = &c->factors;
+    int n = f->source ? c->n_sources : 1;
+    const float *left = f->left;
+    int64_t *block = NEW_N(int64_t, n);
+    char path[CONCEPT_PATH];
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < n; i++) {
+        int first, rows = concept_rows_of(f, i, &first);
+        block[i] = f->block ? f->block[i] : i;
+        concept_block_path(path, (int)block[i]);
+        if (rows > 0 && kept && kept[i]) {
+            rc = store_keep(s, path, e);
+        } else if (rows > 0) {
+            rc = store_put(s, path, shape2(F32, rows, f->outs), left, e);
+            left += rows * f->outs;
+        }
+    }
+    if (rc == 0)
+        rc = store_put(s, "/factors/blocks", shape1(I64, n), block, e);
+    free(block);
+    return rc;
+}
+
+static int put_factors(store *s, const concept *c, const bool kept[], err *e)
+{
+    const concept_factors *f = &c->factors;
     if (f->rank == 0)
         return 0;
     TRY(put_matrices(s, "/factors", f->matrix, f->matrices, e));
     TRY(store_put_texts(s, "/factors/labels", (const char *const *)f->label, f->rank, e));
     TRY(put_factor_rows(s, f, e));
-    TRY(store_put(s, "/factors/left", shape2(F32, f->outs, f->rank), f->left, e));
+    TRY(put_blocks(s, c, kept, e));
     return store_put(s, "/factors/right", shape2(F64, f->rank, f->width), f->right, e);
 }
 
@@ -228,7 +260,7 @@ static int put_weights(store *s, const concept *c, err *e)
     return rc;
 }
 
-static int put_all(store *s, const concept *c, err *e)
+static int put_all(store *s, const concept *c, const bool kept[], err *e)
 {
     TRY(put_attributes(s, c, e));
     TRY(put_tensors(s, c, e));
@@ -237,21 +269,32 @@ static int put_all(store *s, const concept *c, err *e)
     TRY(put_card(s, &c->card, e));
     TRY(put_history(s, &c->history, e));
     TRY(put_samples(s, c, e));
-    TRY(put_factors(s, &c->factors, e));
+    TRY(put_factors(s, c, kept, e));
     TRY(put_bank(s, &c->bank, e));
     TRY(put_sources(s, c, e));
     TRY(put_weights(s, c, e));
     return c->certificate ? store_put_text(s, "/certificate", c->certificate, e) : 0;
 }
 
-int concept_write(const char *path, const concept *c, err *e)
+static int fill(store *s, const concept *c, const bool kept[], err *e)
 {
-    store *s;
-    int rc;
-    TRY(store_create(&s, path, e));
-    rc = put_all(s, c, e);
+    int rc = put_all(s, c, kept, e);
     if (rc == 0)
         return store_commit(s, e);
     store_drop(s);
     return rc;
+}
+
+int concept_write(const char *path, const concept *c, err *e)
+{
+    store *s;
+    TRY(store_create(&s, path, e));
+    return fill(s, c, NULL, e);
+}
+
+int concept_renew(const char *path, const concept *c, const bool kept[], const char *from, const char *digest, err *e)
+{
+    store *s;
+    TRY(store_renew(&s, from, digest, path, e));
+    return fill(s, c, kept, e);
 }

@@ -76,10 +76,36 @@ void again_images(concept *part, const concept *merged, int s)
     for (int r = 0; r < f->rank; r++) {
         if (f->source[r] != s)
             continue;
-        for (size_t o = 0; o < outs; o++)
-            part->card.image[n * outs + o] = f->left[o * (size_t)f->rank + (size_t)r];
-        n++;
+        memcpy(part->card.image + n++ * outs, f->left + (size_t)r * outs, outs * sizeof *f->left);
     }
+}
+
+static int rows_of(const concept_factors *f, int s, int *first)
+{
+    int n = 0;
+    *first = 0;
+    for (int r = 0; r < f->rank; r++) {
+        *first += f->source[r] < s;
+        n += f->source[r] == s;
+    }
+    return n;
+}
+
+void again_whole(concept *out, const concept *merged, const int source[])
+{
+    concept_factors *f = &out->factors;
+    size_t outs = (size_t)f->outs, row = outs * sizeof(float);
+    float *left = NEW_N(float, (size_t)f->rank *outs), *to = left;
+    const float *own = f->left;
+    mem_whole(left, (size_t)f->rank * row);
+    for (int i = 0; i < out->n_sources; i++) {
+        int first, n = source[i] >= 0 ? rows_of(&merged->factors, source[i], &first) : rows_of(f, i, &first);
+        memcpy(to, source[i] >= 0 ? merged->factors.left + (size_t)first * outs : own, (size_t)n * row);
+        own += source[i] >= 0 ? 0 : (size_t)n * outs;
+        to += (size_t)n * outs;
+    }
+    free(f->left);
+    f->left = left;
 }
 
 bool again_is_shared(const concept *merged)

@@ -108,12 +108,13 @@ char *certificate_json(const certificate *c)
     char *text;
     for (int i = 0; i < c->n; i++)
         json_array_append_new(list, json_of_concept(&c->concept[i]));
-    o = json_pack("{s:s s:o s:s s:s s:i s:i s:o s:o s:o s:o s:o s:o s:o s:o s:s s:i s:i}", "verdict", c->verdict,
+    o = json_pack("{s:s s:o s:s s:s s:i s:i s:o s:o s:o s:o s:o s:o s:o s:o s:o s:s s:i s:i}", "verdict", c->verdict,
                   "concepts", list, "solve", c->bank ? "bank" : c->reason == LSQ_RIDGED ? "ridge" : "exact", "bos",
                   c->bos_fixed ? "fixed" : "free", "rank_used", c->used, "rank_available", c->available, "condition",
                   real(c->condition), "caption_condition", real(c->caption_condition), "miss", real(c->miss),
                   "kkt_residual", c->reason == LSQ_SOLVED ? real(c->kkt) : json_null(), "ridge", real(c->ridge),
-                  "drift", real(c->drift), "drift_held_out", c->drift_held < 0 ? json_null() : real(c->drift_held),
+                  "drift", real(c->drift), "drift_doubt", real(c->drift_doubt), "drift_held_out",
+                  c->drift_held < 0 ? json_null() : real(c->drift_held),
                   "drift_worst", real(c->drift_worst), "drift_worst_matrix", c->worst ? c->worst : "", "captions",
                   c->captions, "captions_held_out", c->held);
     CHECK(o);
@@ -151,6 +152,7 @@ void certificate_show(FILE *to, const json_t *c)
     fprintf(to, "  %-34s %d of %d\n", "rank used", (int)json_integer_value(json_object_get(c, "rank_used")),
             (int)json_integer_value(json_object_get(c, "rank_available")));
     show_number(to, "drift on the captions", c, "drift", " %", 100);
+    show_number(to, "give or take", c, "drift_doubt", " %", 100);
     show_number(to, "drift on held-out captions", c, "drift_held_out", " %", 100);
     show_number(to, "drift of the worst matrix", c, "drift_worst", " %", 100);
     show_number(to, "condition of the target rows", c, "condition", "", 1);

@@ -24,6 +24,7 @@ typedef struct {
     double miss, kkt, ridge;
     double drift, drift_held; /* |(W - W0) R'| / |W0 R'| over all matrices; held: < 0 where nothing was held out */
     double drift_worst;
+    double drift_doubt; /* what may be wrong of drift, a standard deviation; 0: nothing */
     double *moved; /* [matrices + 1] as concept_factors.moved; NULL of a bank */
     char *worst; /* the matrix with the largest drift */
     int captions, held;

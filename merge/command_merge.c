@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cluster/base/clock.h"
 #include "cluster/base/fs.h"
@@ -85,7 +86,9 @@ typedef struct {
     logger *log;
     concept *in;
     int *source;   /* [n] which source of `start` each is; -1: a file of its own, or another merged one's, with images */
-    concept start; /* the first merged file that is given, while its concepts need it */
+    concept start; /* the first merged file that is given, while its concepts need it, and its name */
+    const char *start_file;
+    bool renewed; /* merged is start with a few changes: images of start are not in it */
     base_model base;
     features f;
     char **captions;
@@ -208,26 +211,32 @@ static int read_given(job *j, const char *path, err *e)
     bool first = j->start.n_sources == 0;
     concept c;
     int rc;
-    TRY(concept_read(&c, path, CONCEPT_CARD | CONCEPT_FACTORS, e));
+    TRY(concept_read(&c, path, CONCEPT_CARD | CONCEPT_ROWS, e));
     if (c.kind != CONCEPT_MERGED || (c.factors.rank == 0 && c.bank.n == 0)) {
         *push(j, path, 1) = c;
         return 0;
     }
-    rc = take_apart(j, &c, first, e);
-    if (rc == 0 && first)
+    rc = first ? 0 : concept_read_left(&c, path, e);
+    if (rc == 0)
+        rc = take_apart(j, &c, first, e);
+    if (rc == 0 && first) {
         j->start = c;
-    else
+        j->start_file = path;
+    } else {
         concept_free(&c);
+    }
     return rc == 0 ? 0 : err_wrap(e, "%s", path);
 }
 
 /* From here on nobody needs the merged file. */
-static void take_images(job *j)
+static int take_images(job *j, err *e)
 {
+    TRY(concept_read_left(&j->start, j->start_file, e));
     for (int i = 0; i < j->n; i++)
         if (j->source[i] >= 0)
             again_images(&j->in[i], &j->start, j->source[i]);
     concept_free(&j->start);
+    return 0;
 }
 
 /* By its file's name, with or without folders and ".h5"; -1: none, or several. */
@@ -433,12 +442,37 @@ static int fuse_checked(job *j, err *e)
     return c.rc != 0 ? c.rc : rc;
 }
 
+/* What changes lie behind each other in the file, until they are more than the images. */
+static bool is_worth_renewing(const job *j)
+{
+    const concept_factors *f = &j->merged.factors;
+    struct stat st;
+    return j->renewed && j->set->factors_only && stat(j->start_file, &st) == 0 &&
+           (double)st.st_size < 2.0 * f->rank * (double)(f->outs + 4 * f->width) * sizeof(float);
+}
+
+static int renew(job *j, err *e)
+{
+    bool *kept = NEW_N(bool, j->n);
+    int rc;
+    for (int i = 0; i < j->n; i++)
+        kept[i] = j->source[i] >= 0;
+    rc = concept_renew(j->set->out, &j->merged, kept, j->start_file, j->start.digest, e);
+    free(kept);
+    return rc;
+}
+
 static int write_merged(job *j, err *e)
 {
-    if (!j->set->factors_only && j->merged.bank.n == 0) {
-        take_images(j);
-        TRY(fuse_checked(j, e));
+    if (is_worth_renewing(j))
+        return renew(j, e);
+    if (j->renewed) {
+        TRY(concept_read_left(&j->start, j->start_file, e));
+        again_whole(&j->merged, &j->start, j->source);
+        concept_free(&j->start);
     }
+    if (!j->set->factors_only && j->merged.bank.n == 0)
+        TRY(fuse_checked(j, e));
     return concept_write(j->set->out, &j->merged, e);
 }
 
@@ -462,16 +496,17 @@ static int compose_any(job *j, const compose_opts *o, err *e)
     const char *const *file = (const char *const *)j->file, *why = NULL;
     compose_start start = {&j->start, j->source};
     if (j->set->relax == RELAX_BANK) {
-        take_images(j);
+        TRY(take_images(j, e));
         return compose_bank(&j->merged, &j->told, j->in, file, j->n, &j->f, o, e);
     }
     if (j->start.n_sources > 0)
         TRY(compose_again(&j->merged, &j->told, &why, &start, j->in, file, j->n, &j->f, o, e));
-    if (j->start.n_sources > 0 && !why)
+    j->renewed = j->start.n_sources > 0 && !why;
+    if (j->renewed)
         return 0;
     if (j->start.n_sources > 0)
         log_event(j->log, "anew", TEXT("text", "all rows are solved anew"), TEXT("why", why));
-    take_images(j);
+    TRY(take_images(j, e));
     return compose(&j->merged, &j->told, j->in, file, j->n, &j->f, o, e);
 }
 

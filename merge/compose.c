@@ -10,27 +10,36 @@
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
 #include "merge/compose_impl.h"
+#include "merge/probes.h"
 
 enum { FEW_ROWS = 100 };
 
 /* ---- moments: inner products of the images, the only thing figures need of them ---- */
 
-/* one [n, n] += E_m E_m' of one matrix: images of all rows, columns at .. at + width. Both triangles. */
-static void add_moment(double *moment, const rows *r, const concept in[], int64_t at, int64_t width)
+/* Images of all rows behind each other, [n, outs]: f32 as the cards have them, so nothing is lost. */
+static float *gather_images(const rows *r, const concept in[], const features *f)
 {
-    size_t n = (size_t)r->n, w = (size_t)width;
-    double *e = NEW_N(double, n *w);
-    for (size_t i = 0; i < n; i++) {
-        const concept_card *card = &in[r->from[i]].card;
-        const float *image = card->image + r->at[i] * card->outs + at;
-        for (size_t j = 0; j < w; j++)
-            e[i * w + j] = image[j];
-    }
-    cblas_dsyrk(CblasRowMajor, CblasUpper, CblasNoTrans, r->n, (int)width, 1.0, e, (int)width, 1.0, moment, r->n);
-    for (size_t i = 0; i < n; i++)
+    int64_t outs = 0;
+    float *left;
+    for (int m = 0; m < f->matrices; m++)
+        outs += f->matrix[m].rows;
+    left = NEW_N(float, r->n *outs);
+    mem_whole(left, sizeof *left * (size_t)r->n * (size_t)outs);
+    for (int i = 0; i < r->n; i++)
+        memcpy(left + i * outs, in[r->from[i]].card.image + r->at[i] * outs, sizeof *left * (size_t)outs);
+    return left;
+}
+
+/* E_m E_m' [n, n] of one matrix, columns at .. at + width of the images. Both triangles. Figures are made of it, and f32 has
+ * more digits than they tell. */
+static float *moment_of(const float *left, int n, int64_t outs, int64_t at, int64_t width)
+{
+    float *moment = NEW_N(float, (size_t)n *(size_t)n);
+    cblas_ssyrk(CblasRowMajor, CblasUpper, CblasNoTrans, n, (int)width, 1, left + at, (int)outs, 0, moment, n);
+    for (size_t i = 0; i < (size_t)n; i++)
         for (size_t j = 0; j < i; j++)
-            moment[i * n + j] = moment[j * n + i];
-    free(e);
+            moment[i * (size_t)n + j] = moment[j * (size_t)n + i];
+    return moment;
 }
 
 /* x' M y */
@@ -53,7 +62,8 @@ typedef struct {
     const compose_opts *o;
     words w;
     rows r;
-    double **moment; /* [matrices] each [n, n] */
+    float *left;     /* [n, outs] images */
+    float **moment;  /* [matrices] each [n, n] */
     double *whole;   /* their sum */
     double *p;       /* [rows, width] */
     lsq_report report;
@@ -65,6 +75,7 @@ static void close_job(job *j)
     for (int m = 0; j->moment && m < j->f->matrices; m++)
         free(j->moment[m]);
     free(j->moment);
+    free(j->left);
     free(j->whole);
     free(j->p);
     words_free(&j->w, j->in);
@@ -75,14 +86,14 @@ static void close_job(job *j)
 static void find_moments(job *j)
 {
     size_t nn = (size_t)j->r.n * (size_t)j->r.n;
-    int64_t at = 0;
-    j->moment = NEW_N(double *, j->f->matrices);
+    int64_t at = 0, outs = j->in[0].card.outs;
+    j->left = gather_images(&j->r, j->in, j->f);
+    j->moment = NEW_N(float *, j->f->matrices);
     j->whole = NEW_N(double, nn);
     for (int m = 0; m < j->f->matrices; m++) {
-        j->moment[m] = NEW_N(double, nn);
-        add_moment(j->moment[m], &j->r, j->in, at, j->f->matrix[m].rows);
+        j->moment[m] = moment_of(j->left, j->r.n, outs, at, j->f->matrix[m].rows);
         for (size_t i = 0; i < nn; i++)
-            j->whole[i] += j->moment[m][i];
+            j->whole[i] += (double)j->moment[m][i];
         at += j->f->matrix[m].rows;
     }
 }
@@ -128,18 +139,23 @@ static double *spread(const job *j, const lsq_factor *factor)
     return h;
 }
 
-static double moved(const double *moment, const double *h, int n)
+static double moved(const float *moment, const double *h, int n)
 {
     double sum = 0;
     for (size_t i = 0; i < (size_t)n * (size_t)n; i++)
-        sum += moment[i] * h[i];
+        sum += (double)moment[i] * h[i];
     return fmax(sum, 0);
+}
+
+static double moved_all(const double *moment, const double *h, int n)
+{
+    return fmax(cblas_ddot(n * n, moment, 1, h, 1), 0);
 }
 
 /* |(W - W0) R'| over all matrices */
 static double whole_drift(const job *j, const lsq_factor *factor)
 {
-    double *h = spread(j, factor), drift = sqrt(moved(j->whole, h, j->r.n));
+    double *h = spread(j, factor), drift = sqrt(moved_all(j->whole, h, j->r.n));
     free(h);
     return drift;
 }
@@ -211,7 +227,7 @@ static void find_drift(const job *j, certificate *c)
     free(h);
     if (f->n_held > 0) {
         h = spread(j, &f->held);
-        all[f->matrices] = moved(j->whole, h, j->r.n);
+        all[f->matrices] = moved_all(j->whole, h, j->r.n);
         free(h);
     }
     compose_drift(c, f, all);
@@ -316,18 +332,20 @@ void compose_factors(concept_factors *out, const concept in[], const rows *r, co
     }
 }
 
-/* left [outs, rank]: the images, turned; f32 as the cards have them, so nothing is lost. */
-static void fill_factors(const job *j, concept_factors *f, const double *all_moved)
+/* Takes the images over. */
+static void fill_factors(job *j, concept_factors *f, const double *all_moved)
 {
     size_t n = (size_t)j->r.n;
     compose_factors(f, j->in, &j->r, j->f, j->p);
     f->moved = mem_copy(all_moved, sizeof(double) * ((size_t)f->matrices + 1));
-    f->left = NEW_N(float, (size_t)f->outs *n);
-    for (size_t i = 0; i < n; i++) {
-        const concept_card *card = &j->in[j->r.from[i]].card;
-        for (size_t o = 0; o < (size_t)f->outs; o++)
-            f->left[o * n + i] = card->image[(size_t)j->r.at[i] * (size_t)card->outs + o];
-    }
+    f->left = j->left;
+    j->left = NULL;
+    f->probes = probes_count(f->matrix, f->matrices);
+    f->seen = NEW_N(float, n *(size_t)f->probes);
+    f->size = NEW_N(double, n);
+    probes_see(f->seen, f->left, f->rank, f->matrix, f->matrices);
+    for (size_t i = 0; i < n; i++)
+        f->size[i] = j->whole[i * n + i];
 }
 
 char *compose_recipe(const rows *r, const features *f, bool relaxed, double ridge)

@@ -30,10 +30,11 @@ int compose(concept *out, certificate *told, const concept in[], const char *con
             const compose_opts *o, err *e);
 
 /* The same from a merged file that stands for some of them, by as many rows as come and go instead of a solve anew
- * (lsq_update); to the eye of the certificate the same, right factors to 1e-10. Those of the merged file need no images
- * (again_open). *why: NULL, or a sentence about why compose() must be asked; then out and told are empty. */
+ * (lsq_update): right factors to 1e-10, drifts about (certificate.drift_doubt). No image of the merged file is read, and out's
+ * factors.left has only those of its rows that come of elsewhere (concept_renew; again_whole). *why: NULL, or a sentence about why
+ * compose() must be asked; then out and told are empty. */
 typedef struct {
-    const concept *merged; /* read with CONCEPT_FACTORS */
+    const concept *merged; /* read with CONCEPT_ROWS at least */
     const int *source;     /* [n] which of its sources in[i] is; -1: none, in[i].card has its images */
 } compose_start;
 int compose_again(concept *out, certificate *told, const char **why, const compose_start *start, const concept in[],

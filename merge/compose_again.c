@@ -1,7 +1,7 @@
 /* From a merged file to one with some concepts more, less or weighed otherwise. With N rows the change of the update is
  *     X_new = X + E C R,   E [outs, N] the images of all rows, C [N, r], R [r, d]   (lsq_update; r: rows that change)
  * so |X_new F'|^2 = |X F'|^2 + 2 <E A, E C> + |E C S|^2, where X = E P, A = P F'F R', S S' = R F'F R': the drift of every
- * matrix by one look at the images and no moments. */
+ * matrix by its images under a few probes (probes.h), which tell the change about and leave the images where they lie. */
 #include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
@@ -10,8 +10,9 @@
 #include "cluster/base/json.h"
 #include "cluster/base/mem.h"
 #include "merge/compose_impl.h"
+#include "merge/probes.h"
 
-enum { BLOCK = 64 }; /* rows of images at a time: they stay in the cache between being turned to doubles and used */
+static const double DOUBT_MOST = 0.05; /* of the drift: beyond it all images are looked at again */
 
 typedef struct {
     const concept *in, *merged;
@@ -30,8 +31,10 @@ typedef struct {
     double *p;       /* [r.n, width] the new ones, without weights until the end */
     lsq_report report;
     lsq_change change; /* with weights, after weigh_change */
-    double *length;    /* [known + come] |e_i|^2 */
-    double *moved;
+    float *left;       /* [come, outs] images of the rows that come */
+    float *seen;       /* [known + come, probes] */
+    double *size;      /* [known + come] |e_i|^2 */
+    double *moved, doubt;
 } job;
 
 static void close_job(job *j)
@@ -45,7 +48,9 @@ static void close_job(job *j)
     free(j->before);
     free(j->old_p);
     free(j->p);
-    free(j->length);
+    free(j->left);
+    free(j->seen);
+    free(j->size);
     free(j->moved);
 }
 
@@ -58,8 +63,9 @@ static const char *not_alike(const job *j)
     const char *why = NULL;
     if (j->o->relax || json_number_value(json_object_get(o, "ridge")) != 0)
         why = "a ridge weighs all rows against each other";
-    else if (!j->merged->factors.moved)
-        why = "the merged file does not keep how far its matrices moved";
+    else if (!j->merged->factors.moved || !j->merged->factors.seen ||
+             j->merged->factors.probes != probes_count(j->merged->factors.matrix, j->merged->factors.matrices))
+        why = "the merged file does not keep how far its matrices moved, and what of its images tells how far they will";
     else if (!captions || strcmp(captions, j->f->captions) != 0)
         why = "the merged file was made with other captions";
     else if (!bos || (strcmp(bos, "free") == 0) != j->o->bos_free)
@@ -160,7 +166,26 @@ static void weigh_change(job *j)
     j->change = all;
 }
 
-/* ---- one look at the images ---- */
+/* ---- a look at the images, through probes ---- */
+
+static void take_new_images(job *j)
+{
+    const concept_factors *f = &j->merged->factors;
+    size_t outs = (size_t)f->outs, known = (size_t)j->known, probes = (size_t)f->probes, n = 0;
+    j->left = NEW_N(float, (size_t)j->come *outs + 1);
+    for (int i = 0; i < j->r.n; i++)
+        if (j->was[i] >= j->known)
+            memcpy(j->left + n++ * outs, j->in[j->r.from[i]].card.image + (size_t)j->r.at[i] * outs, outs * sizeof(float));
+    j->seen = NEW_N(float, (known + n) * probes);
+    memcpy(j->seen, f->seen, known * probes * sizeof *j->seen);
+    if (n > 0)
+        probes_see(j->seen + known * probes, j->left, (int)n, f->matrix, f->matrices);
+    j->size = NEW_N(double, known + n);
+    memcpy(j->size, f->size, known * sizeof *j->size);
+    for (size_t i = 0; i < n; i++)
+        for (size_t o = 0; o < outs; o++)
+            j->size[known + i] += (double)j->left[i * outs + o] * (double)j->left[i * outs + o];
+}
 
 /* Of one list of captions: columns of A go into `to` [N, ld]; returns R F'F R' [r, r]. */
 static double *see_factor(const job *j, const lsq_factor *f, double *to, int ld)
@@ -177,107 +202,93 @@ static double *see_factor(const job *j, const lsq_factor *f, double *to, int ld)
     return s;
 }
 
-/* Images of all rows at outputs at .. at + n: [n, N] as doubles. */
-static void take_images(const job *j, int64_t at, int n, double *to)
+/* x [n, ld] has A and C as columns from a and c on: 2 <a, c> + |c S|^2 with S S' = s, and its variance where the n rows are as many
+ * independent draws of it. */
+static double gain(double *variance, const double *x, int ld, int a, int c, int n, int rank, const double *s)
 {
-    size_t all = (size_t)(j->known + j->come);
-    const float *left = j->merged->factors.left + at * j->known;
-    for (size_t o = 0; o < (size_t)n; o++)
-        for (size_t i = 0; i < (size_t)j->known; i++)
-            to[o * all + i] = left[o * (size_t)j->known + i];
-    for (int i = 0; i < j->r.n; i++) {
-        const concept_card *card = &j->in[j->r.from[i]].card;
-        if (j->was[i] < j->known)
-            continue;
-        for (int o = 0; o < n; o++)
-            to[(size_t)o * all + (size_t)j->was[i]] = card->image[j->r.at[i] * card->outs + at + o];
-    }
-}
-
-/* 2 <a, c> + |c S|^2 with S S' = s; a, c: rank columns of x [n, ld] */
-static double gain(const double *x, int ld, int a, int c, int n, int rank, const double *s)
-{
-    double sum = 0;
+    double sum = 0, squares = 0;
     for (int o = 0; o < n; o++) {
         const double *xa = x + o * ld + a, *xc = x + o * ld + c;
+        double one = 0;
         for (int k = 0; k < rank; k++) {
             double row = 2 * xa[k];
             for (int l = 0; l < rank; l++)
                 row += s[k * rank + l] * xc[l];
-            sum += row * xc[k];
+            one += row * xc[k];
         }
+        sum += one;
+        squares += one * one;
     }
+    *variance = n > 1 ? fmax(squares - sum * sum / n, 0) * n / (n - 1) : 0;
     return sum;
 }
 
-typedef struct {
-    int ld;         /* columns: A of the captions, A of those held out, C */
-    double *g;      /* [N, ld] */
-    double *s[2];   /* of both */
-    double *e, *x;  /* [BLOCK, N], [BLOCK, ld] */
-} look;
-
-static void see_block(job *j, look *l, int m, int64_t at, int n)
+/* g [N, 3 rank]: A of the captions, A of those held out, C; x [probes, 3 rank] what the probes see of the images times that. */
+static void add_gains(job *j, const double *x, const double *const s[2])
 {
-    int all = j->known + j->come, rank = j->change.rank;
-    take_images(j, at, n, l->e);
-    for (int o = 0; o < n; o++)
-        for (int i = 0; i < all; i++)
-            j->length[i] += l->e[(size_t)o * (size_t)all + (size_t)i] * l->e[(size_t)o * (size_t)all + (size_t)i];
-    if (rank == 0)
-        return;
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, l->ld, all, 1.0, l->e, all, l->g, l->ld, 0.0, l->x, l->ld);
-    j->moved[m] += gain(l->x, l->ld, 0, 2 * rank, n, rank, l->s[0]);
-    if (l->s[1])
-        j->moved[j->f->matrices] += gain(l->x, l->ld, rank, 2 * rank, n, rank, l->s[1]);
+    int rank = j->change.rank, at = 0;
+    for (int m = 0; m < j->f->matrices; m++) {
+        const concept_matrix *of = &j->f->matrix[m];
+        int n = probes_of(of), ld = 3 * rank;
+        double variance;
+        j->moved[m] = fmax(j->moved[m] + gain(&variance, x + at * ld, ld, 0, 2 * rank, n, rank, s[0]), 0);
+        j->doubt += of->rows > PROBES ? variance : 0; /* else every output was seen */
+        if (s[1])
+            j->moved[j->f->matrices] += gain(&variance, x + at * ld, ld, rank, 2 * rank, n, rank, s[1]);
+        at += n;
+    }
+    j->moved[j->f->matrices] = fmax(j->moved[j->f->matrices], 0);
 }
 
-static void see_images(job *j)
+static void see_change(job *j)
 {
-    int rank = j->change.rank;
-    size_t all = (size_t)(j->known + j->come);
-    look l = {.ld = 3 * rank, .g = NEW_N(double, all * 3 * (size_t)rank + 1), .e = NEW_N(double, BLOCK *all), .x = NULL};
-    int64_t at = 0;
-    l.x = NEW_N(double, BLOCK * (size_t)l.ld + 1);
-    l.s[0] = see_factor(j, &j->f->keep, l.g, l.ld);
-    l.s[1] = j->f->n_held > 0 ? see_factor(j, &j->f->held, l.g + rank, l.ld) : NULL;
-    for (size_t i = 0; i < all; i++)
-        for (int k = 0; k < rank; k++)
-            l.g[i * (size_t)l.ld + (size_t)(2 * rank + k)] = j->change.c[i * (size_t)rank + (size_t)k];
-    j->length = NEW_N(double, all);
+    int rank = j->change.rank, all = j->known + j->come, ld = 3 * rank, probes = j->merged->factors.probes;
+    double *g = NEW_N(double, (size_t)all *(size_t)ld + 1), *x = NEW_N(double, (size_t)probes *(size_t)ld + 1), *seen, *s[2];
     j->moved = mem_copy(j->merged->factors.moved, sizeof(double) * ((size_t)j->f->matrices + 1));
-    for (int m = 0; m < j->f->matrices; at += j->f->matrix[m++].rows)
-        for (int64_t b = 0; b < j->f->matrix[m].rows; b += BLOCK) {
-            int64_t left = j->f->matrix[m].rows - b;
-            see_block(j, &l, m, at + b, left < BLOCK ? (int)left : BLOCK);
-        }
-    for (int m = 0; m <= j->f->matrices; m++)
-        j->moved[m] = fmax(j->moved[m], 0);
-    free(l.g);
-    free(l.s[0]);
-    free(l.s[1]);
-    free(l.e);
-    free(l.x);
+    j->doubt = j->merged->factors.doubt;
+    s[0] = see_factor(j, &j->f->keep, g, ld);
+    s[1] = j->f->n_held > 0 ? see_factor(j, &j->f->held, g + rank, ld) : NULL;
+    for (int i = 0; i < all; i++)
+        for (int k = 0; k < rank; k++)
+            g[i * ld + 2 * rank + k] = j->change.c[i * rank + k];
+    seen = NEW_N(double, (size_t)all *(size_t)probes);
+    for (size_t i = 0; i < (size_t)all * (size_t)probes; i++)
+        seen[i] = j->seen[i];
+    if (rank > 0) {
+        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, probes, ld, all, 1.0, seen, probes, g, ld, 0.0, x, ld);
+        add_gains(j, x, (const double *const *)s);
+    }
+    free(seen);
+    free(g);
+    free(x);
+    free(s[0]);
+    free(s[1]);
+}
+
+/* The share of the drift that may be wrong: sqrt(a + da) - sqrt(a) is da / (2 sqrt(a)). */
+static double doubt_of(const job *j)
+{
+    double sum = 0;
+    for (int m = 0; m < j->f->matrices; m++)
+        sum += j->moved[m];
+    return sum > 0 ? sqrt(j->doubt) / (2 * sum) : 0;
 }
 
 /* ---- what is told and written ---- */
 
-/* |E t| is at most the sum of |t_i| |e_i|: rounding, told from above, for the inner products of all images cost more than
- * the merge. Lengths of the rows are those of the new order here. */
+/* |E t| is at most the sum of |t_i| |e_i|, and no |t_i| is above the largest: rounding, told from above, for the inner products
+ * of all images cost more than the merge. */
 static void find_residuals(const job *j, certificate *c)
 {
-    int n = j->r.n, d = j->r.width;
-    double *miss = NEW_N(double, (size_t)n *(size_t)n), *wanted = NEW_N(double, c->n);
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, d, 1.0, j->r.k + (size_t)j->r.fixed * (size_t)d, d, j->p, d, 0.0,
-                miss, n);
-    for (int i = 0; i < n; i++) {
+    double *wanted = NEW_N(double, c->n), sum = 0;
+    for (int i = 0; i < j->r.n; i++)
+        sum += weight_of(j, i) * sqrt(j->size[j->was[i]]);
+    for (int i = 0; i < j->r.n; i++) {
         certificate_concept *p = &c->concept[j->r.from[i]];
-        double want = j->in[j->r.from[i]].card.row[j->r.at[i]].wanted, sum = 0;
-        for (int k = 0; k < n; k++)
-            sum += weight_of(j, k) * fabs(miss[(size_t)i * (size_t)n + (size_t)k] - (i == k)) * sqrt(j->length[j->was[k]]);
+        double want = j->in[j->r.from[i]].card.row[j->r.at[i]].wanted, off = j->report.miss * sum;
         p->rows++;
-        p->before += j->length[j->was[i]];
-        p->after += sum * sum;
+        p->before += j->size[j->was[i]];
+        p->after += off * off;
         wanted[j->r.from[i]] += want * want;
     }
     for (int i = 0; i < c->n; i++) {
@@ -285,46 +296,63 @@ static void find_residuals(const job *j, certificate *c)
         c->concept[i].before = sqrt(c->concept[i].before / wanted[i]);
         c->concept[i].after = sqrt(c->concept[i].after / wanted[i]);
     }
-    free(miss);
     free(wanted);
 }
 
-/* Runs of rows that lie together in the merged file are copied together. */
-static void fill_left(const job *j, concept_factors *f)
+/* Images that are in the merged file keep their numbers; those that come get the least that are free. */
+static int *number_blocks(const job *j)
 {
-    size_t n = (size_t)j->r.n, known = (size_t)j->known;
-    const float *old = j->merged->factors.left;
-    f->left = NEW_N(float, (size_t)f->outs *n);
-    mem_whole(f->left, sizeof *f->left * (size_t)f->outs * n);
-    for (size_t i = 0, run; i < n; i += run) {
-        const concept_card *card = &j->in[j->r.from[i]].card;
-        size_t was = (size_t)j->was[i];
-        for (run = 1; was < known && i + run < n && (size_t)j->was[i + run] == was + run && was + run < known;)
-            run++;
-        for (size_t o = 0; o < (size_t)f->outs; o++)
-            if (was < known)
-                memcpy(f->left + o * n + i, old + o * known + was, run * sizeof *old);
-            else
-                f->left[o * n + i] = card->image[(size_t)j->r.at[i] * (size_t)card->outs + o];
+    int *block = NEW_N(int, j->n), next = 0;
+    bool *used = NEW_N(bool, j->n + 1); /* a number beyond is used by nobody's next */
+    for (int i = 0; i < j->n; i++)
+        if (j->source[i] >= 0) {
+            block[i] = j->merged->factors.block ? j->merged->factors.block[j->source[i]] : j->source[i];
+            if (block[i] <= j->n)
+                used[block[i]] = true;
+        }
+    for (int i = 0; i < j->n; i++) {
+        if (j->source[i] >= 0)
+            continue;
+        while (used[next])
+            next++;
+        block[i] = next++;
     }
+    free(used);
+    return block;
+}
+
+/* Takes the new images over. */
+static void fill_factors(job *j, concept_factors *f)
+{
+    size_t n = (size_t)j->r.n;
+    compose_factors(f, j->in, &j->r, j->f, j->p);
+    f->moved = mem_copy(j->moved, sizeof(double) * ((size_t)j->f->matrices + 1));
+    f->doubt = j->doubt;
+    f->probes = j->merged->factors.probes;
+    f->seen = NEW_N(float, n *(size_t)f->probes);
+    f->size = NEW_N(double, n);
+    for (size_t i = 0; i < n; i++) {
+        memcpy(f->seen + i * (size_t)f->probes, j->seen + (size_t)j->was[i] * (size_t)f->probes, sizeof(float) * (size_t)f->probes);
+        f->size[i] = j->size[j->was[i]];
+    }
+    f->block = number_blocks(j);
+    f->left = j->left;
+    j->left = NULL;
 }
 
 static int finish(job *j, concept *out, certificate *told, err *e)
 {
     const features *f = j->f;
     size_t d = (size_t)j->r.width;
-    weigh_change(j);
-    see_images(j);
     compose_told(told, j->in, j->file, j->n, &j->w, &j->r, f, &j->report);
     find_residuals(j, told);
     compose_drift(told, f, mem_copy(j->moved, sizeof(double) * ((size_t)f->matrices + 1)));
+    told->drift_doubt = told->drift * doubt_of(j);
     TRY(certificate_judge(told, j->o->accept_drift, e));
     for (int i = 0; i < j->r.n; i++)
         cblas_dscal((int)d, weight_of(j, i), j->p + (size_t)i * d, 1);
     compose_fill(out, j->in, j->file, j->n, &j->w, f, compose_recipe(&j->r, f, false, 0));
-    compose_factors(&out->factors, j->in, &j->r, f, j->p);
-    out->factors.moved = mem_copy(j->moved, sizeof(double) * ((size_t)f->matrices + 1));
-    fill_left(j, &out->factors);
+    fill_factors(j, &out->factors);
     for (int i = 0; i < j->n; i++)
         out->sources[i].weight = j->o->weight ? j->o->weight[i] : 1;
     out->certificate = certificate_json(told);
@@ -350,6 +378,13 @@ int compose_again(concept *out, certificate *told, const char **why, const compo
     }
     if (rc == 0 && !*why)
         rc = update(&j, why, e);
+    if (rc == 0 && !*why) {
+        weigh_change(&j);
+        take_new_images(&j);
+        see_change(&j);
+        if (doubt_of(&j) > DOUBT_MOST)
+            *why = "after so many changes its drift is known too little";
+    }
     if (rc == 0 && !*why)
         rc = finish(&j, out, told, e);
     close_job(&j);

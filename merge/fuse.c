@@ -13,7 +13,7 @@ static const double ROUNDED = 1e-4; /* what rounding to f32 may add to a row's m
 typedef struct {
     int n;
     double *k;            /* [n, width] */
-    double *at;           /* [n, rank]: K right', so that left at' is what a row gets */
+    double *at;           /* [n, rank]: K right', so that left' at' is what a row gets */
     double *wanted, *off; /* [n]: |W k| of the card; |.|^2 of the difference so far */
 } watch;
 
@@ -46,18 +46,19 @@ static void close_watch(watch *w)
 
 /* Rows are done some at a time, so that the doubles stay in the cache. */
 typedef struct {
-    double *left; /* [BLOCK, rank] */
+    double *left; /* [rank, BLOCK] */
     double *w;    /* [BLOCK, width] the update, then what of it f32 kept */
     double *gap;  /* [BLOCK, n] */
 } block;
 
-/* w = left right; fused = (float)(w0 + w); w = fused - w0 */
+/* w = left' right; fused = (float)(w0 + w); w = fused - w0 */
 static void fuse_rows(block *b, float *fused, const float *w0, const concept_factors *f, int64_t first, int rows)
 {
-    size_t count = (size_t)rows * (size_t)f->width, n = (size_t)rows * (size_t)f->rank;
-    for (size_t i = 0; i < n; i++)
-        b->left[i] = f->left[(size_t)first * (size_t)f->rank + i];
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, f->width, f->rank, 1.0, b->left, f->rank, f->right,
+    size_t count = (size_t)rows * (size_t)f->width;
+    for (int64_t r = 0; r < f->rank; r++)
+        for (int64_t i = 0; i < rows; i++)
+            b->left[r * BLOCK + i] = f->left[r * f->outs + first + i];
+    cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, rows, f->width, f->rank, 1.0, b->left, BLOCK, f->right,
                 f->width, 0.0, b->w, f->width);
     for (size_t i = 0; i < count; i++) {
         fused[i] = (float)((double)w0[i] + b->w[i]);
@@ -65,10 +66,10 @@ static void fuse_rows(block *b, float *fused, const float *w0, const concept_fac
     }
 }
 
-/* off_i += |w k_i - left at_i|^2 */
+/* off_i += |w k_i - left' at_i|^2 */
 static void look(watch *w, const block *b, const concept_factors *f, int rows)
 {
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, w->n, f->rank, -1.0, b->left, f->rank, w->at, f->rank,
+    cblas_dgemm(CblasRowMajor, CblasTrans, CblasTrans, rows, w->n, f->rank, -1.0, b->left, BLOCK, w->at, f->rank,
                 0.0, b->gap, w->n);
     cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, w->n, f->width, 1.0, b->w, f->width, w->k, f->width, 1.0,
                 b->gap, w->n);
