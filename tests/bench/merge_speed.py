@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """Whole merges timed from the start of the process to the synced file, beside the published arithmetic.
 
-Usage: merge_speed.py BUILD [--model MODEL] [CONCEPTS ...]      prints CSV; BUILD: a build folder of this project
+Usage: merge_speed.py BUILD [--model MODEL] [--ridge] [CONCEPTS ...]      prints CSV; BUILD: a build folder of this project
 Cards and features are those of bench_merge --files (the sizes of Stable Diffusion 1.5), in the page cache. The rows "full" (and
 the fingerprint that goes with them) need MODEL, a folder made by `bench_model sd15 MODEL TOKENIZER f16`. From 128 concepts
-on there is no exact merge: "relaxed" is by a ridge. "disk" is what writing and syncing the last merged file's bytes takes alone.
+on there is no exact merge: "relaxed" is by a ridge (asked for by --ridge). "add one" and its like change a merged file in place, "elsewhere" write another
+beside it; the file is copied and synced anew before each, untimed. "disk" is what writing and syncing the last merged file's bytes takes alone.
 The published program's arithmetic is re-made where NumPy and SciPy are: per matrix R'R anew in f32, LU, one solve a target
 row, an explicit inverse (facts of the algorithm: merge/README.md); without its model's loading, which takes longer.
 Times are medians of 9 runs, of 3 from 1,000 concepts on; `times` is the published arithmetic's over the factors file's.
@@ -19,7 +20,9 @@ import time
 
 build = os.path.abspath(sys.argv[1])
 model = os.path.abspath(sys.argv[3]) if sys.argv[2:3] == ["--model"] else None
-counts = [int(n) for n in sys.argv[4 if model else 2:]] or [2]
+rest = sys.argv[4 if model else 2:]
+ridge = "--ridge" in rest
+counts = [int(n) for n in rest if n != "--ridge"] or [2]
 LIMIT = 127  # of concepts of 6 rows in 768 dimensions
 LAYERS = [320, 320, 640, 640, 1280, 1280, 1280, 1280, 1280, 1280, 640, 640, 640, 320, 320, 320]
 work = tempfile.mkdtemp(prefix="cf-speed-")
@@ -37,6 +40,17 @@ def run(*args):
 def timed(*args):
     run(*args)
     return statistics.median(run(*args) for _ in range(3 if n >= 1000 else 9))
+
+
+def changed(start, to, *args):
+    """Of a merged file that lies there synced, as `m.h5`."""
+    times = []
+    for _ in range(10):
+        shutil.copy(f"{work}/{start}", f"{work}/m.h5")
+        with open(f"{work}/m.h5", "rb") as f:
+            os.fsync(f.fileno())
+        times.append(run("m.h5", *args, "-o", to))
+    return statistics.median(times[1:])
 
 
 def disk():
@@ -86,9 +100,13 @@ try:
         only = [*common, "--factors-only"]
         exact = n <= LIMIT
         theirs = published(n) if n <= 100 else None
-        kinds = [("factors", only) if exact else ("relaxed", [*only, "--relax", "ridge"]), ("bank", [*common, "--relax", "bank"])]
+        kinds = [("bank", [*common, "--relax", "bank"])]
         if model and exact:
-            kinds.insert(1, ("full", [*common, "--base", model]))
+            kinds.insert(0, ("full", [*common, "--base", model]))
+        if exact:
+            kinds.insert(0, ("factors", only))
+        elif ridge:
+            kinds.insert(0, ("relaxed", [*only, "--relax", "ridge"]))
         for name, flags in kinds:
             spent = timed(*cards, *flags)
             beside = f"{1e3 * theirs:.0f},{theirs / spent:.1f}" if theirs and name == "factors" else ","
@@ -98,9 +116,11 @@ try:
             shutil.copy(f"{work}/m.h5", f"{work}/fewer.h5")
             run(*cards, *only)
             shutil.copy(f"{work}/m.h5", f"{work}/many.h5")
-            print(f"{n},add one,{1e3 * timed('fewer.h5', cards[-1], *only):.1f},,", flush=True)
-            print(f"{n},remove one,{1e3 * timed('many.h5', '--remove', '5', *only):.1f},,", flush=True)
-            print(f"{n},weigh one,{1e3 * timed('many.h5', '--weight', '5=0.5', *only):.1f},,", flush=True)
+            bare = only[2:]
+            for name, to in ("", "m.h5"), (" elsewhere", "other.h5"):
+                print(f"{n},add one{name},{1e3 * changed('fewer.h5', to, cards[-1], *bare):.1f},,", flush=True)
+                print(f"{n},remove one{name},{1e3 * changed('many.h5', to, '--remove', '5', *bare):.1f},,", flush=True)
+            print(f"{n},weigh one,{1e3 * changed('many.h5', 'm.h5', '--weight', '5=0.5', *bare):.1f},,", flush=True)
             print(f"{n},disk,{1e3 * disk():.1f},,", flush=True)
 finally:
     shutil.rmtree(work)

@@ -135,7 +135,7 @@ wrong 'a command there is not' 2 'trian.*train' cfarm trian farm.yaml
 
 # ---- the disk ----
 if [ "$(id -u)" = 0 ] && mkdir "$work/small" && mount -t tmpfs -o size=32k cfarm-test "$work/small" 2>/dev/null; then
-    wrong 'a disk that is full' 1 'No space left' cfarm-worker --train farm.yaml mug small/out.h5
+    wrong 'a disk that is full' 1 'no space left' cfarm-worker --train farm.yaml mug small/out.h5
     [ -z "$(ls -A "$work/small")" ] || { echo "FAIL a full disk was left with $(ls "$work/small")"; failed=$((failed + 1)); }
 fi
 (ulimit -f 16; trap '' XFSZ; wrong 'a file that may not grow' 1 'File too large|small.h5' cfarm-worker --train farm.yaml mug small.h5; exit $failed) || failed=$((failed + 1))

@@ -73,16 +73,17 @@ assert same(new[table], numpy.vstack([old[table], row[None]])) and all(same(new[
 assert json.load(open("x-model/text_encoder/config.json"))["vocab_size"] == len(new[table])
 assert json.load(open("x-model/tokenizer/added_tokens.json")) == {"<new1>": len(old[table])}
 
-# Any HDF5 reader has the merged model: W = W0 + left right.
+# Any HDF5 reader has the merged model: W = W0 + left' right.
 with h5py.File("m.h5") as f, h5py.File("f.h5") as g:
     assert f.attrs["format"] == b"conceptfarm" and f.attrs["kind"] == b"merged"
     assert json.loads(f["certificate"][()])["verdict"].startswith("clean")
     assert sorted(f["tokens"]) == ["<keep>", "<new1>"] and "kv" not in g
-    left, right, at = g["factors/left"][:].astype(float), g["factors/right"][:], 0
+    left = numpy.vstack([g[f"factors/left/{block:05d}"][:] for block in g["factors/blocks"][:]]).astype(float)
+    right, at = g["factors/right"][:], 0
     for name, rows in zip(g["factors/matrices"][:], g["factors/matrix_rows"][:]):
         name = name.decode()
         layer, what = name[:-len(".weight")].rsplit(".", 1)
-        want = base[name] + left[at:at + rows] @ right
+        want = base[name] + left[:, at:at + rows].T @ right
         assert numpy.abs(f[f"kv/{layer}/{what}"][:] - want).max() <= 1e-6 * numpy.abs(want).max()
         at += rows
 
