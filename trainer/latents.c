@@ -3,17 +3,24 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
 #include "trainer/moments.h"
 
 enum { WAYS = 4, MOST_SETS = 1 << 16 };
+#define TEXTS_KEPT ((size_t)128 << 20)
 
 typedef struct {
     uint64_t key, used;  /* used: 0 for an empty place */
-    float *moments;      /* mean [count], logvar [count] */
+    float *values;
 } place;
+
+typedef struct {
+    place *at;           /* [sets][WAYS] */
+    size_t sets, count;  /* numbers of one */
+} shelf;
 
 typedef struct {
     uint64_t id;         /* of a picture's path */
@@ -23,22 +30,40 @@ typedef struct {
 struct latents_pool {
     sd *model;
     int side;
-    size_t count, sets;
-    place *at;
+    size_t count;        /* of a latent */
+    shelf pictures;      /* mean [count], logvar [count] */
+    shelf texts;         /* states [TOKENS, width] */
     uint64_t asked;
     float *pixels;       /* [side, side, 3] */
-    pthread_mutex_t lock; /* over all of it, and over the model's encoder */
+    pthread_mutex_t lock; /* over all of it, and over the model's encoders */
 };
 
 struct latents {
     latents_pool *pool;
     batch_source *from;
     const char *kept;    /* where class pictures' moments are; "": nowhere */
-    uint64_t encoded, found, refused;
+    uint64_t encoded, found, refused, said, read; /* pictures encoded and found on disk, texts; not kept */
     err refusal;         /* the first of these */
     known *picture;      /* whose contents were read for their digest */
     size_t pictures;
 };
+
+static shelf shelf_new(size_t count, size_t bytes)
+{
+    shelf s = {.count = count, .sets = bytes / (WAYS * count * sizeof(float)) + 1};
+
+    if (s.sets > MOST_SETS)
+        s.sets = MOST_SETS;
+    s.at = NEW_N(place, s.sets * WAYS);
+    return s;
+}
+
+static void shelf_free(shelf *s)
+{
+    for (size_t i = 0; i < s->sets * WAYS; i++)
+        free(s->at[i].values);
+    free(s->at);
+}
 
 latents_pool *latents_pool_new(sd *model, int side, size_t bytes)
 {
@@ -47,10 +72,8 @@ latents_pool *latents_pool_new(sd *model, int side, size_t bytes)
 
     *p = (latents_pool){.model = model, .side = side};
     p->count = (size_t)cells * (size_t)cells * (size_t)sd_latent_channels(model);
-    p->sets = bytes / (WAYS * 2 * p->count * sizeof(float)) + 1;
-    if (p->sets > MOST_SETS)
-        p->sets = MOST_SETS;
-    p->at = NEW_N(place, p->sets * WAYS);
+    p->pictures = shelf_new(2 * p->count, bytes);
+    p->texts = shelf_new((size_t)TOKENS * (size_t)sd_text_shape(model)->width, TEXTS_KEPT);
     p->pixels = NEW_N(float, side * side * 3);
     CHECK(pthread_mutex_init(&p->lock, NULL) == 0);
     return p;
@@ -60,9 +83,8 @@ void latents_pool_free(latents_pool *p)
 {
     if (!p)
         return;
-    for (size_t i = 0; i < p->sets * WAYS; i++)
-        free(p->at[i].moments);
-    free(p->at);
+    shelf_free(&p->pictures);
+    shelf_free(&p->texts);
     free(p->pixels);
     pthread_mutex_destroy(&p->lock);
     free(p);
@@ -86,9 +108,9 @@ void latents_free(latents *l)
 }
 
 /* Its place, or the one to fill. */
-static place *look_up(latents_pool *pool, uint64_t key)
+static place *look_up(const shelf *s, uint64_t key)
 {
-    place *set = pool->at + key % pool->sets * WAYS, *oldest = set;
+    place *set = s->at + key % s->sets * WAYS, *oldest = set;
 
     for (int i = 0; i < WAYS; i++) {
         if (set[i].used && set[i].key == key)
@@ -171,25 +193,31 @@ static int find_or_compute(latents *l, const batch_sample *of, float *moments, e
     return 0;
 }
 
-static int encode(latents *l, const batch_sample *of, place *to, err *e)
+/* What is known of this key, or what make says. A place that could not be filled is empty. */
+static int values_of(float **out, latents *l, const shelf *s, uint64_t key, const batch_sample *of,
+                     int (*make)(latents *l, const batch_sample *of, float *values, err *e), err *e)
 {
-    to->used = 0;
-    if (!to->moments)
-        TRY(mem_big((void **)&to->moments, 2 * l->pool->count * sizeof(float), "moments of one picture", e));
-    TRY(find_or_compute(l, of, to->moments, e));
-    to->key = of->key;
+    place *p = look_up(s, key);
+
+    if (!p->used || p->key != key) {
+        p->used = 0;
+        if (!p->values)
+            TRY(mem_big((void **)&p->values, s->count * sizeof(float), "what is encoded once", e));
+        TRY(make(l, of, p->values, e));
+        p->key = key;
+    }
+    p->used = ++l->pool->asked;
+    *out = p->values;
     return 0;
 }
 
 static int sample(latents *l, const batch_sample *of, float *out, err *e)
 {
     latents_pool *pool = l->pool;
-    place *p = look_up(pool, of->key);
+    float *moments;
 
-    if (!p->used || p->key != of->key)
-        TRY(encode(l, of, p, e));
-    p->used = ++pool->asked;
-    vae_sample(sd_vae_shape(pool->model), p->moments, p->moments + pool->count, out, out, pool->count);
+    TRY(values_of(&moments, l, &pool->pictures, of->key, of, find_or_compute, e));
+    vae_sample(sd_vae_shape(pool->model), moments, moments + pool->count, out, out, pool->count);
     return 0;
 }
 
@@ -202,9 +230,75 @@ int latents_draw(latents *l, const batch_sample *of, rng_stream noise, float *ou
     return rc;
 }
 
+/* ---- texts ---- */
+
+/* All that decides the bits: the ids, the weights, and who computes; that it is f32 holds for every training. */
+static int text_on_disk(char out[FS_PATH], latents *l, const int32_t *ids, err *e)
+{
+    char encoder[HASH_HEX], key[HASH_HEX];
+    str all = {0};
+
+    TRY(sd_digest(l->pool->model, "text_encoder", encoder, e));
+    str_add(&all, "conceptfarm " CFARM_VERSION " text\nencoder %s\nby %s %s\nids", encoder,
+            nn_params_backend(sd_params(l->pool->model))->name, nn_cpu_kind());
+    for (int i = 0; i < TOKENS; i++)
+        str_add(&all, " %d", (int)ids[i]);
+    hash_bytes(all.at, all.n, key);
+    str_free(&all);
+    return moments_path(out, l->kept, key, e);
+}
+
+static int say(latents *l, const int32_t *ids, float *states, err *e)
+{
+    l->said++;
+    return sd_text_encode(l->pool->model, ids, 1, TOKENS, states, e);
+}
+
+/* Captions of class pictures come again in every concept that uses these; a subject's own never do. */
+static int read_or_say(latents *l, const batch_sample *of, float *states, err *e)
+{
+    size_t count = l->pool->texts.count;
+    char path[FS_PATH];
+
+    if (!l->kept[0] || !of->prior || of->other >= 0)
+        return say(l, of->tokens, states, e);
+    TRY(text_on_disk(path, l, of->tokens, e));
+    if (moments_read(path, states, count)) {
+        l->read++;
+        return 0;
+    }
+    TRY(say(l, of->tokens, states, e));
+    if (moments_write(path, states, count, l->refusal.code ? NULL : &l->refusal) != 0)
+        l->refused++;
+    return 0;
+}
+
+static uint64_t text_key(const int32_t ids[TOKENS])
+{
+    uint64_t h = 0xcbf29ce484222325; /* FNV-1a, 64 bits, by whole ids */
+
+    for (int i = 0; i < TOKENS; i++)
+        h = (h ^ (uint64_t)ids[i]) * 0x100000001b3;
+    return h ^ h >> 29;
+}
+
+int latents_text(latents *l, const batch_sample *of, float *out, err *e)
+{
+    float *states;
+
+    pthread_mutex_lock(&l->pool->lock);
+    int rc = values_of(&states, l, &l->pool->texts, text_key(of->tokens), of, read_or_say, e);
+    if (rc == 0)
+        memcpy(out, states, l->pool->texts.count * sizeof *out);
+    pthread_mutex_unlock(&l->pool->lock);
+    return rc;
+}
+
 void latents_tell(const latents *l, str *line)
 {
     str_add(line, "%llu pictures encoded, %llu found encoded", (unsigned long long)l->encoded, (unsigned long long)l->found);
+    if (l->said + l->read > 0)
+        str_add(line, ", %llu texts encoded, %llu found encoded", (unsigned long long)l->said, (unsigned long long)l->read);
     if (l->kept[0])
         str_add(line, " in %s", l->kept);
     if (l->refused)

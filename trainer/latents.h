@@ -1,7 +1,8 @@
 #ifndef LATENTS_H
 #define LATENTS_H
 /* The VAE's moments of every picture as it was shown, encoded once and kept while there is room: class pictures come
- * again and again, and so do pictures that no draw resized. What a training step needs of them is a fresh sample. */
+ * again and again, and so do pictures that no draw resized. What a training step needs of them is a fresh sample. The same for
+ * captions, where neither the text encoder nor a word of its moves. */
 #include "cluster/base/rng.h"
 #include "cluster/base/str.h"
 #include "data/batch.h"
@@ -15,12 +16,14 @@ void latents_pool_free(latents_pool *p);
 
 /* One training's. */
 typedef struct latents latents;
-/* kept: a folder where moments of class pictures shown whole are found, and left for other
+/* kept: a folder where moments of class pictures shown whole, and their captions, are found, and left for other
  * concepts (moments.h); "": none. The pool, the source and the text are borrowed. The bytes of a result are the same
  * with and without. */
 latents *latents_new(latents_pool *pool, batch_source *from, const char *kept);
 void latents_free(latents *l);
 /* out [h,w,c]: (mean + std * noise) * scaling with the noise of this stream; h = w = side / factor. */
 int latents_draw(latents *l, const batch_sample *of, rng_stream noise, float *out, err *e);
+/* out [TOKENS, width of the text]: what the text encoder says of the sample's caption, in f32 (sd_text_encode). */
+int latents_text(latents *l, const batch_sample *of, float *out, err *e);
 void latents_tell(const latents *l, str *line); /* how many were encoded, found on disk, and could not be kept there, and why */
 #endif

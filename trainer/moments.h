@@ -1,7 +1,7 @@
 #ifndef MOMENTS_H
 #define MOMENTS_H
-/* VAE moments of class pictures on disk, one small file each under a name of all that decides its numbers, so that the
- * second concept that learns beside the same pictures encodes none of them. Several processes may use a folder at once:
+/* VAE moments of class pictures, and encodings of their captions, on disk, one small file each under a name of all that decides
+ * its numbers, so that the second concept that learns beside the same pictures encodes none of them. Several processes may use a folder at once:
  * a file appears whole, and two that make the same one write the same bytes. A damaged file counts as none. */
 #include "cluster/base/fs.h"
 #include "cluster/base/hash.h"

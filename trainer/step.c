@@ -11,7 +11,7 @@
 
 enum { MOST_LEVELS = 24 }; /* of the tree over leaves: 2^24 passes a step are enough */
 
-typedef struct { nn_tensor latents, noise, alpha, sigma, t, ids, mask, weight, table, words; } inputs;
+typedef struct { nn_tensor latents, noise, alpha, sigma, t, ids, text, mask, weight, table, words; } inputs;
 
 struct stepper {
     sd *model;
@@ -30,6 +30,7 @@ struct stepper {
     nn_tensor losses, judged, *norm2, hyper;
     float *latents, *noise, *mask, *alpha, *sigma, *t, *weight, *scale; /* [width, micro, ...] as the plans want them */
     int32_t *ids;
+    float *text;                 /* [width, micro, TOKENS, width of the text], where it is given */
     float *marks;                /* [width, micro, TOKENS, 2], where words of two subjects stand; NULL: nobody looks */
     float *said;                 /* [width, micro]: the losses of one pass */
     float *only;                 /* [width, batch]: the losses of a step that is one leaf */
@@ -39,6 +40,10 @@ struct stepper {
 
 /* Of one pass. */
 static int samples(const stepper *s) { return s->opts.width * s->opts.micro; }
+
+static int64_t text_width(const stepper *s) { return sd_text_shape(s->model)->width; }
+/* Numbers of one sample's text. */
+static size_t text_count(const stepper *s) { return (size_t)TOKENS * (size_t)text_width(s); }
 
 /* ---- the graphs ---- */
 
@@ -57,7 +62,8 @@ static nn_tensor write_losses(nn_graph *g, inputs *in, const stepper *s)
         .alpha = nn_input(g, "alpha", F32, NN_SHAPE(n, 1, 1, 1)),
         .sigma = nn_input(g, "sigma", F32, NN_SHAPE(n, 1, 1, 1)),
         .t = nn_input(g, "timesteps", F32, NN_SHAPE(n)),
-        .ids = nn_input(g, "ids", I32, NN_SHAPE(n, TOKENS)),
+        .ids = s->opts.text_given ? NULL : nn_input(g, "ids", I32, NN_SHAPE(n, TOKENS)),
+        .text = s->opts.text_given ? nn_input(g, "text", F32, NN_SHAPE(n, TOKENS, text_width(s))) : NULL,
         .mask = nn_input(g, "mask", F32, NN_SHAPE(n, h, w)),
         .weight = nn_input(g, "weight", F32, NN_SHAPE(n)),
         .table = s->opts.table_decays ? nn_input(g, "table", F32, NN_SHAPE(n, 1, 1)) : NULL,
@@ -65,7 +71,7 @@ static nn_tensor write_losses(nn_graph *g, inputs *in, const stepper *s)
     };
     unmix apart;
     nn_tensor noisy = nn_add(g, nn_mul(g, in->latents, in->alpha), nn_mul(g, in->noise, in->sigma));
-    nn_tensor text = sd_text_write(g, s->model, in->ids, in->table);
+    nn_tensor text = in->text ? in->text : sd_text_write(g, s->model, in->ids, in->table);
     if (in->words)
         unmix_watch(&apart, g, in->words);
     nn_tensor said = sd_unet_write(g, s->model, noisy, in->t, text, s->opts.detach_first);
@@ -176,6 +182,7 @@ static void make_buffers(stepper *s)
     s->weight = NEW_N(float, n);
     s->scale = NEW_N(float, n);
     s->ids = NEW_N(int32_t, n * TOKENS);
+    s->text = s->opts.text_given ? NEW_N(float, n * text_count(s)) : NULL;
     s->marks = s->opts.unmix ? NEW_N(float, n * TOKENS * 2) : NULL;
     s->said = NEW_N(float, n);
     s->only = NEW_N(float, s->opts.width * s->opts.batch);
@@ -222,7 +229,7 @@ void step_free(stepper *s)
         return;
     nn_plan *plans[] = {s->grad, s->judge, s->norm, s->update};
     nn_graph *graphs[] = {s->grad_graph, s->judge_graph, s->norm_graph, s->update_graph};
-    void *memory[] = {s->latents, s->noise, s->mask, s->alpha, s->sigma, s->t, s->weight, s->scale, s->ids, s->marks, s->said, s->only,
+    void *memory[] = {s->latents, s->noise, s->mask, s->alpha, s->sigma, s->t, s->weight, s->scale, s->ids, s->text, s->marks, s->said, s->only,
                       s->table, s->norm2};
     for (size_t i = 0; i < 4; i++)
         nn_plan_free(plans[i]);
@@ -256,7 +263,8 @@ static int fill_one(stepper *s, int place, size_t k, int i, const step_turn *of,
     const schedule *noise = sd_schedule(s->model);
     size_t map = (size_t)(s->opts.h * s->opts.w), sample = map * (size_t)s->channels;
     step_sample x = {.latents = s->latents + k * sample, .noise = s->noise + k * sample, .mask = s->mask + k * map,
-                     .ids = s->ids + k * TOKENS, .words = s->marks ? s->marks + k * TOKENS * 2 : NULL};
+                     .ids = s->ids + k * TOKENS, .text = s->text ? s->text + k * text_count(s) : NULL,
+                     .words = s->marks ? s->marks + k * TOKENS * 2 : NULL};
 
     if (x.words)
         memset(x.words, 0, TOKENS * 2 * sizeof *x.words);
@@ -281,6 +289,8 @@ static void fill_none(stepper *s, size_t k)
     memset(s->noise + k * sample, 0, sample * sizeof(float));
     memset(s->mask + k * map, 0, map * sizeof(float));
     memset(s->ids + k * TOKENS, 0, TOKENS * sizeof(int32_t));
+    if (s->text)
+        memset(s->text + k * text_count(s), 0, text_count(s) * sizeof(float));
     if (s->marks)
         memset(s->marks + k * TOKENS * 2, 0, TOKENS * 2 * sizeof(float));
     s->t[k] = s->weight[k] = s->sigma[k] = 0;
@@ -313,7 +323,10 @@ static int run_pass(stepper *s, nn_plan *p, const inputs *in, nn_tensor losses, 
     TRY(nn_write(p, in->sigma, s->sigma, n * sizeof(float), e));
     TRY(nn_write(p, in->t, s->t, n * sizeof(float), e));
     TRY(nn_write(p, in->weight, s->weight, n * sizeof(float), e));
-    TRY(nn_write(p, in->ids, s->ids, n * TOKENS * sizeof(int32_t), e));
+    if (in->ids)
+        TRY(nn_write(p, in->ids, s->ids, n * TOKENS * sizeof(int32_t), e));
+    if (in->text)
+        TRY(nn_write(p, in->text, s->text, n * text_count(s) * sizeof(float), e));
     if (in->words)
         TRY(nn_write(p, in->words, s->marks, n * TOKENS * 2 * sizeof(float), e));
     if (in->table)

@@ -25,6 +25,7 @@ typedef struct {
     bool moments8;              /* AdamW's moments of 8 bits; of a pack, nn_params_moments says it before the block is made */
     bool narrow;                /* what moves is kept in bf16, rounded by chance; never of a pack */
     bool detach_first;          /* Custom Diffusion: no gradient through K and V of the first token */
+    bool text_given;            /* samples bring their text encoded: nothing that it depends on moves */
     bool unmix;                 /* samples tell where words of two subjects stand (unmix.h) */
     bool table_decays;          /* the vocabulary's rows feel the weight decay of the modifier tokens' (diffusers' port) */
     int first, width;           /* slots of the pack; width 0: a concept alone. More than one: no gang */
@@ -36,6 +37,7 @@ typedef struct {
     float *noise;               /* [h,w,c] */
     float *mask;                /* [h,w] */
     int32_t *ids;               /* [TOKENS] */
+    float *text;                /* [TOKENS, width], instead of ids; NULL: the step encodes */
     float *words;               /* [TOKENS,2] zeros, for unmix_watch; NULL: nobody looks */
     int timestep;
     float weight;               /* the loss is the sum over samples of weight * sum(mask * (prediction - target)^2) */

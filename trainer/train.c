@@ -192,6 +192,15 @@ static int leaves_of(const train_job *job)
     return job->leaves > 0 ? job->leaves : train_leaves(&job->cfg->how, &job->cfg->data);
 }
 
+/* Whether captions say the same in every step. */
+static bool text_stands_still(training *t, const char *const moves[], int n)
+{
+    for (int i = 0; i < n; i++)
+        if (str_starts(moves[i], "text_encoder."))
+            return false;
+    return sd_text_rows(t->model) == 0;
+}
+
 int training_opts(training *t, step_opts *o, nn_adapter *adapter, err *e)
 {
     int all = batch_size(t->batches) * (int)t->job->cfg->how.accumulate, leaves = leaves_of(t->job), n;
@@ -208,6 +217,7 @@ int training_opts(training *t, step_opts *o, nn_adapter *adapter, err *e)
                      .adapter = adapter, .recompute = t->job->cfg->how.recompute,
                      .moments8 = t->job->cfg->how.moments == MOMENTS_8BIT, .narrow = t->job->cfg->how.master == MASTER_BF16,
                      .detach_first = t->how->detach_first, .unmix = t->job->cfg->how.unmix > 0,
+                     .text_given = text_stands_still(t, moves, n),
                      .table_decays = t->how->port_decays_table && t->job->cfg->data.compat == COMPAT_DIFFUSERS};
     return 0;
 }
@@ -225,6 +235,8 @@ static int fill_from(training *t, const batch_sample *of, uint32_t step, uint32_
                     (uint64_t)cells * (uint64_t)cells * (uint64_t)sd_latent_channels(t->model));
     batch_mask(t->batches, of, x->mask);
     memcpy(x->ids, of->tokens, sizeof of->tokens);
+    if (x->text)
+        TRY(latents_text(t->latents, of, x->text, e));
     x->timestep = (int)rng_below(rng_open(seed, "timestep", step, sample), 0, (uint32_t)sd_schedule(t->model)->steps);
     return 0;
 }

@@ -316,6 +316,29 @@ static void class_pictures_are_encoded_once_for_all_concepts(void **state)
     check_same_weights("without.h5", "mended.h5");
 }
 
+/* Where nothing that a text depends on moves, the captions of class pictures are kept beside them: found by the second concept. */
+static void so_are_their_captions_where_words_stand_still(void **state)
+{
+    static const char common[] = "method: dreambooth, token: rare, steps: 3, batch: 4, "
+                                 "regularisation: {images: regularisation/mug, captions: regularisation/mug/captions.txt}";
+    char more[FS_PATH + 256], dir[FS_PATH];
+
+    (void)state;
+    snprintf(dir, sizeof dir, "%s", kit_path("texts"));
+    snprintf(more, sizeof more, "%s, train_text_encoder: yes, regularisation_cache: %s", common, dir);
+    kit_train((kit_run){.more = more});
+    assert_false(fs_exists(dir)); /* squares cut at random never come again, and these texts move */
+    snprintf(more, sizeof more, "%s, regularisation_cache: %s", common, dir);
+    kit_train((kit_run){.more = common, .out = "unkept.h5"});
+    kit_train((kit_run){.more = more, .out = "kept.h5"});
+    int kept = count_files(dir);
+    assert_int_equal(kept, 6);    /* two class pictures a step, each with a caption of its own */
+    kit_train((kit_run){.more = more, .out = "found-texts.h5"});
+    assert_int_equal(count_files(dir), kept);
+    check_same_weights("unkept.h5", "kept.h5");
+    check_same_weights("unkept.h5", "found-texts.h5");
+}
+
 /* From a captioned collection those most like the class's own caption; too few is an error with the choices. */
 static void an_index_too_small_is_refused_with_the_choices(void **state)
 {
@@ -392,6 +415,7 @@ int main(void)
         cmocka_unit_test(made_pictures_are_of_one_type_of_numbers),
         cmocka_unit_test(words_have_the_same_features_in_bf16),
         cmocka_unit_test(class_pictures_are_encoded_once_for_all_concepts),
+        cmocka_unit_test(so_are_their_captions_where_words_stand_still),
         cmocka_unit_test(an_index_too_small_is_refused_with_the_choices),
         cmocka_unit_test(accumulation_is_a_larger_batch),
         cmocka_unit_test(a_loss_that_is_no_number_is_an_error),

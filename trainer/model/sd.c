@@ -56,6 +56,8 @@ static void list_kv(sd *m)
 int sd_open(sd **out, const char *dir, nn_backend *b, err *e)
 {
     sd *m = NEW(sd);
+
+    CHECK(pthread_mutex_init(&m->text, NULL) == 0);
     int rc = sd_files_open(&m->files, dir, e);
 
     if (rc == 0) {
@@ -92,6 +94,8 @@ int sd_open_named(sd **out, const char *shape, nn_backend *b, err *e)
     if (!shape_config(shape, "unet"))
         return err_set(e, ERR_INPUT, "%s is neither a model's folder nor a shape", shape);
     sd *m = NEW(sd);
+
+    CHECK(pthread_mutex_init(&m->text, NULL) == 0);
     int rc = sd_files_named(&m->files, shape, e);
 
     if (rc == 0) {
@@ -117,6 +121,7 @@ void sd_close(sd *m)
         free(m->kv[i]);
     free(m->kv);
     sd_files_close(&m->files);
+    pthread_mutex_destroy(&m->text);
     free(m);
 }
 

@@ -67,6 +67,7 @@ nn_tensor sd_text_write(nn_graph *g, const sd *m, nn_tensor ids, nn_tensor scale
 nn_tensor sd_unet_write(nn_graph *g, const sd *m, nn_tensor x, nn_tensor t, nn_tensor text, bool detach_first);
 
 /* On host arrays. Samples run one after another, so a sample's numbers do not depend on what runs beside it. */
+/* sd_text_encode from several threads at once; the others from one at a time. */
 int sd_text_encode(sd *m, const int32_t *ids, int n, int tokens, float *out, err *e);   /* -> [n,tokens,width] */
 /* What captions are compared by: text_projection of the state at the first end token, or that state where the model
  * has no projection; not normalised. out [n, sd_text_embed_width()]. */

@@ -1,6 +1,8 @@
 #ifndef SD_IMPL_H
 #define SD_IMPL_H
 /* What sd_read.c, sd.c and sd_run.c share. */
+#include <pthread.h>
+
 #include "data/safetensors.h"
 #include "trainer/model/sd.h"
 #include "trainer/nn/plan.h"
@@ -42,5 +44,6 @@ struct sd {
     char **kv;                 /* names, ended by NULL */
     char digest[SD_PARTS][HASH_HEX]; /* "": not read yet */
     sd_ready ready[SD_RUNS];
+    pthread_mutex_t text;      /* over ready[RUN_TEXT]: of a pack several threads ask for texts */
 };
 #endif

@@ -149,8 +149,12 @@ int sd_text_encode(sd *m, const int32_t *ids, int n, int tokens, float *out, err
     sd_ready *r;
 
     TRY(check_ids(m, ids, (size_t)n * (size_t)tokens, e));
-    TRY(ready(&r, m, RUN_TEXT, tokens, 0, 0, e));
-    return run_each(r, ids, n, out, e);
+    pthread_mutex_lock(&m->text);
+    int rc = ready(&r, m, RUN_TEXT, tokens, 0, 0, e);
+    if (rc == 0)
+        rc = run_each(r, ids, n, out, e);
+    pthread_mutex_unlock(&m->text);
+    return rc;
 }
 
 int sd_text_embed_width(const sd *m)
