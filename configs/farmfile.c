@@ -26,7 +26,8 @@ const cfg_field farm_fields[] = {
     {"limits.threads", CFG_INT, CFG_AT(farmfile, limits.threads), "auto", 1, 4096,
      "threads of a worker; auto: the cores shared out", .unit = "threads", WORDS("auto")},
     {"limits.pack_max", CFG_INT, CFG_AT(farmfile, limits.pack_max), "auto", 1, 64,
-     "concepts of one class that train together in one worker at most; auto: 1 on CPUs", .unit = "concepts", WORDS("auto")},
+     "concepts of one class that train together in one worker at most; auto: as many as cfarm bench --packs found to pay, "
+     "else 1", .unit = "concepts", WORDS("auto")},
     {"limits.gang_max", CFG_INT, CFG_AT(farmfile, limits.gang_max), "8", 1, 64,
      "workers that train one concept together at most", .unit = "workers"},
     {"limits.gang_nodes", CFG_INT, CFG_AT(farmfile, limits.gang_nodes), "1", 1, 8,

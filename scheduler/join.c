@@ -13,10 +13,7 @@
  * model (8 GiB hold Stable Diffusion 1.5 in f32 with its activations). */
 int join_slots(const node_facts *node)
 {
-    int by_cores = node->cores / 2, by_memory = (int)(node->memory_free >> 33);
-    int n = by_cores < by_memory ? by_cores : by_memory;
-
-    return n > 1 ? n : 1;
+    return node_workers(node);
 }
 
 static int auto_slots(const meet_place *place, const node_facts *node)

@@ -12,6 +12,7 @@
 #include "cluster/base/str.h"
 #include "cluster/node/node.h"
 #include "configs/cfg_yaml.h"
+#include "configs/farm_packs.h"
 #include "scheduler/child.h"
 #include "scheduler/spool.h"
 
@@ -67,8 +68,10 @@ static int pow2_floor(int64_t n)
     return p;
 }
 
-/* On CPUs, which are all that workers train on, threads of their own gain as much (tests/bench/pack.csv). */
-int prepare_pack_max(const farmfile *f) { return f->limits.pack_max == CFG_WORD ? 1 : (int)f->limits.pack_max; }
+int prepare_pack_max(const farmfile *f)
+{
+    return f->limits.pack_max == CFG_WORD ? farm_packs(f, NULL, NULL) : (int)f->limits.pack_max;
+}
 
 /* In the document, which lives as long as the farm. */
 static const sched_share *shares_of(const farmfile *f)

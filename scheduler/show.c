@@ -12,6 +12,7 @@
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
 #include "cluster/node/node.h"
+#include "configs/farm_packs.h"
 #include "scheduler/child.h"
 #include "scheduler/commands.h"
 #include "scheduler/coordinator.h"
@@ -56,15 +57,20 @@ static const char *state_in(const ledger *l, const char *name)
 /* How many share a worker, and why. */
 static void show_packs(const farmfile *f)
 {
+    bool own = f->limits.pack_max == CFG_WORD;
     int most = prepare_pack_max(f);
+    str why = {0};
 
-    if (most > 1)
-        printf("packs: while more concepts wait than workers are free, up to %d of one class share a worker (pack_max: %d)\n",
-               most, most);
-    else if (f->limits.pack_max == CFG_WORD)
-        printf("packs: none (pack_max: auto; on CPUs a worker of one thread for each core gains as much)\n");
+    if (own)
+        farm_packs(f, NULL, &why);
     else
-        printf("packs: none (pack_max: 1)\n");
+        str_add(&why, "pack_max: %d", most);
+    if (most > 1)
+        printf("packs: while more concepts wait than workers are free, up to %d of one class share a worker (%s%s)\n", most,
+               own ? "pack_max: auto; " : "", why.at);
+    else
+        printf("packs: none (%s%s)\n", own ? "pack_max: auto; " : "", why.at);
+    str_free(&why);
 }
 
 static void show_plan(const prepared *p)

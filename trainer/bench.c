@@ -16,6 +16,7 @@
 #include "configs/cfg.h"
 #include "configs/cfg_yaml.h"
 #include "trainer/method/method.h"
+#include "trainer/pack_bench.h"
 #include "trainer/model/shapes.h"
 #include "trainer/step.h"
 #include "trainer/train.h"
@@ -23,7 +24,7 @@
 /* ---- settings ---- */
 
 typedef struct {
-    const char *model;
+    const char *model, *packs;
     cfg_texts parts;
     int side, batch, rounds, threads, compute;
     bool ops, json;
@@ -38,6 +39,8 @@ static const cfg_field ROWS[] = {
      .help = "a model's folder, or a shape with random weights: sd15, sd21, small, tiny"},
     {"parts", CFG_TEXTS, CFG_AT(settings, parts), "", .names = parts_known,
      .help = "what to measure; empty: step, forward, text, vae; step (forward, backward, AdamW of Custom Diffusion), forward (the UNet's), text, vae (encoding), decode"},
+    {"packs", CFG_TEXT, CFG_AT(settings, packs), "",
+     .help = "a farm file: instead of parts, what its concepts gain by sharing a worker; its plan reads it where pack_max is auto"},
     {"side", CFG_INT, CFG_AT(settings, side), "auto", 8, 1 << 14, .names = own, .unit = "pixels",
      .help = "of the square pictures; auto: the model's"},
     {"batch", CFG_INT, CFG_AT(settings, batch), "1", 1, 1024, .help = "samples of one pass"},
@@ -476,6 +479,22 @@ static int help(void)
     return 0;
 }
 
+/* With as many threads as a worker of that farm has here, unless told otherwise. */
+static int run_packs(const settings *s, cfg_doc *d, err *e)
+{
+    farmfile *farm;
+    node_facts node;
+    int threads = s->threads;
+
+    TRY(farm_read(&farm, d, s->packs, NULL, e));
+    node_look(&node);
+    if (threads == 0)
+        threads = (int)farm->limits.threads;
+    if (threads <= 0)
+        threads = node.cores / (farm->limits.workers > 0 ? (int)farm->limits.workers : node_workers(&node));
+    return pack_bench(farm, threads > 0 ? threads : 1, stdout, e);
+}
+
 int bench_main(int argc, char **argv)
 {
     cfg_doc *d = cfg_doc_new();
@@ -487,7 +506,7 @@ int bench_main(int argc, char **argv)
         return help();
     }
     bool understood = read_settings(&b.set, d, argc, argv, &e) == 0;
-    bool done = understood && run(&b, &e) == 0;
+    bool done = understood && (b.set.packs[0] ? run_packs(&b.set, d, &e) : run(&b, &e)) == 0;
     if (!done)
         fprintf(stderr, "cfarm bench: %s\n", e.text);
     sd_close(b.model);

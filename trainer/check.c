@@ -7,6 +7,7 @@
 #include "cluster/base/json.h"
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
+#include "configs/farm_packs.h"
 #include "trainer/pack.h"
 #include "trainer/regset_make.h"
 #include "trainer/train.h"
@@ -101,7 +102,7 @@ static void show(checking *c, const farm_concept *f, const concept_cfg *of, cons
                               data_batch(&of->data), "leaves", train_leaves(&of->how, &of->data), "lr", of->how.lr,
                               "identifiers", chosen.at);
         pack_class(alike, of, 0);
-        if (alike[0])
+        if (alike[0] && (c->farm->limits.pack_max != CFG_WORD || farm_packs(c->farm, alike, NULL) > 1))
             json_object_set_new(o, "alike", json_string(alike));
         json_array_append_new(c->list, o);
         str_free(&chosen);

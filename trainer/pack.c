@@ -361,7 +361,7 @@ static void *lane_run(void *arg)
 
 typedef struct { const char *name; double value; } trait;
 
-static int words_of(const data_cfg *d)
+int pack_words(const data_cfg *d)
 {
     char words[SUBJECT_WORDS_MOST][SUBJECT_WORD];
     int n = 0;
@@ -391,7 +391,7 @@ static void traits_of(trait out[TRAITS], const train_cfg *how, const data_cfg *d
         {"moments", how->moments},
         {"recompute", how->recompute},
         {"unmix", how->unmix > 0},
-        {"new words", words_of(d)},
+        {"new words", pack_words(d)},
     };
 
     memcpy(out, all, sizeof all);

@@ -26,6 +26,8 @@ int pack_takes(const pack *p, const train_job *job, err *e);
 enum { PACK_CLASS = 17 };
 void pack_class(char out[PACK_CLASS], const concept_cfg *c, int leaves);
 
+int pack_words(const data_cfg *d);                        /* new words of a concept, of all its subjects */
+
 /* What became of a job: as train_concept returns it. Called, as the job's progress, say and shelf are, from threads of the
  * pack, one call at a time. Nothing may be put from there. */
 typedef void pack_ended(void *arg, int rc, const train_summary *sum, const err *e);

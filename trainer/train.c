@@ -46,6 +46,14 @@ struct training {
     train_summary sum;
 };
 
+bool train_text_still(const sd *model, const char *const moves[], int n)
+{
+    for (int i = 0; i < n; i++)
+        if (str_starts(moves[i], "text_encoder."))
+            return false;
+    return sd_text_rows(model) == 0;
+}
+
 /* ---- preparing ---- */
 
 int train_moves(sd *model, const method *by, const train_cfg *how, const char ***names, int *n, err *e)
@@ -192,15 +200,6 @@ static int leaves_of(const train_job *job)
     return job->leaves > 0 ? job->leaves : train_leaves(&job->cfg->how, &job->cfg->data);
 }
 
-/* Whether captions say the same in every step. */
-static bool text_stands_still(training *t, const char *const moves[], int n)
-{
-    for (int i = 0; i < n; i++)
-        if (str_starts(moves[i], "text_encoder."))
-            return false;
-    return sd_text_rows(t->model) == 0;
-}
-
 int training_opts(training *t, step_opts *o, nn_adapter *adapter, err *e)
 {
     int all = batch_size(t->batches) * (int)t->job->cfg->how.accumulate, leaves = leaves_of(t->job), n;
@@ -217,7 +216,7 @@ int training_opts(training *t, step_opts *o, nn_adapter *adapter, err *e)
                      .adapter = adapter, .recompute = t->job->cfg->how.recompute,
                      .moments8 = t->job->cfg->how.moments == MOMENTS_8BIT, .narrow = t->job->cfg->how.master == MASTER_BF16,
                      .detach_first = t->how->detach_first, .unmix = t->job->cfg->how.unmix > 0,
-                     .text_given = text_stands_still(t, moves, n),
+                     .text_given = train_text_still(t->model, moves, n),
                      .table_decays = t->how->port_decays_table && t->job->cfg->data.compat == COMPAT_DIFFUSERS};
     return 0;
 }

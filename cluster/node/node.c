@@ -229,3 +229,11 @@ int64_t node_oom_kills(void)
         return kills;
     return 0;
 }
+
+int node_workers(const node_facts *node)
+{
+    int by_cores = node->cores / 2, by_memory = (int)(node->memory_free >> 33);
+    int n = by_cores < by_memory ? by_cores : by_memory;
+
+    return n > 1 ? n : 1;
+}

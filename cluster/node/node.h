@@ -18,6 +18,7 @@ typedef struct {
     int gpus;                  /* NVIDIA device files this process can see */
 } node_facts;
 void node_look(node_facts *out);
+int node_workers(const node_facts *node); /* CPU workers that fit, where nobody says how many: one per two cores and 8 GiB */
 
 /* The cores this process may run on, as a set that can be sent, joined with others' and applied. */
 typedef struct { uint64_t bits[NODE_CORES / 64]; } node_cores;

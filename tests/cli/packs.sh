@@ -38,10 +38,22 @@ run solo
 
 farm four 4
 cfarm plan "$work/four.yaml" | grep -q 'up to 4 of one class share a worker' || wrong 'the plan does not tell of packs'
-cfarm plan "$work/solo.yaml" | grep -q 'packs: none (pack_max: auto; on CPUs' || wrong 'the plan does not tell why there are none'
+cfarm plan "$work/solo.yaml" | grep -q 'packs: none (pack_max: auto; nothing is measured' || wrong 'the plan does not tell why there are none'
 run four
 [ "$(packed four)" -ge 4 ] || wrong "only $(packed four) were packed"
 same 'a pack of four' four
+
+farm told auto # what is measured decides, whichever way; the bytes are the same
+cfarm bench --packs "$work/told.yaml" >"$work/told.txt" || wrong 'nothing was measured'
+grep -q '2 at once: .* steps a second' "$work/told.txt" || wrong 'the measurement tells no steps a second'
+cfarm plan "$work/told.yaml" | grep -q 'pack_max: auto; measured on .*: 1 at once .* 2 at once' || wrong 'the plan does not tell what was measured'
+sed -i 's/"most": *[0-9]*/"most": 2/; s/"gain": *[0-9.]*/"gain": 1.02/' "$work/told/packs.json"
+cfarm plan "$work/told.yaml" | grep -q 'packs: none' || wrong 'a gain of 2 % is packed for'
+sed -i 's/"gain": *[0-9.]*/"gain": 1.5/' "$work/told/packs.json"
+cfarm plan "$work/told.yaml" | grep -q 'up to 2 of one class' || wrong 'a gain of half is not packed for'
+run told
+[ "$(packed told)" -ge 2 ] || wrong "only $(packed told) were packed where it was measured to pay"
+same 'packs that were measured to pay' told
 
 farm dies 4
 CFARM_FAULT=worker.step:20:kill run dies & # each worker in its twentieth step, until nobody is left to be packed
