@@ -573,8 +573,11 @@ int serve(int fd)
     signal(SIGINT, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
     lock_open(&w.lock);
-    while (rc == 0 && !told_to_quit(&w, next_order(&w, &f, &e) != 0)) /* at the end of the stream the agent is gone */
+    while (rc == 0 && !told_to_quit(&w, false)) {
+        if (next_order(&w, &f, &e) != 0) /* the agent is gone */
+            break;
         rc = on_order(&w, &f, &e);
+    }
     if (rc != 0)
         say_failed(&w, json_object(), "node", true, err_name(e.code), e.text);
     told_to_quit(&w, true);
