@@ -15,9 +15,11 @@ static const cfg_field ROWS[] = {
     {"story", CFG_TEXT, CFG_AT(report_cfg, story), NULL, 1, 4000, .help = "the farm's history as JSON; cfarm report gives it"},
     {"out", CFG_TEXT, CFG_AT(report_cfg, out), "", .help = "the page; left out: FARM/report.html; also -o"},
     {"pictures", CFG_BOOL, CFG_AT(report_cfg, pictures), "true", .help = "picture grids and the blind test; they take the model"},
-    {"model", CFG_TEXT, CFG_AT(report_cfg, model), "", .help = "the base model's folder; left out: where the concepts say it was"},
+    {"model", CFG_TEXT, CFG_AT(report_cfg, model), "",
+     .help = "the base model's folder; left out: where the concepts say it was"},
     {"prompt", CFG_TEXTS, CFG_AT(report_cfg, prompt), "",
-     .help = "what to show, in a merge's words or with {0}, {1} for its subjects; may be given again. Shown where it names a subject"},
+     .help = "what to show, in a merge's words or with {0}, {1} for its subjects; may be given again. Shown where it names a "
+             "subject"},
     {"prompts", CFG_TEXT, CFG_AT(report_cfg, prompts), "", .help = "a text file with a prompt a line"},
     {"steps", CFG_INT, CFG_AT(report_cfg, steps), "25", 1, 1000, .unit = "steps", .help = "calls of the model for a picture"},
     {"count", CFG_INT, CFG_AT(report_cfg, count), "2", 1, 100, .unit = "pictures", .help = "pictures of each prompt"},
@@ -25,7 +27,8 @@ static const cfg_field ROWS[] = {
     {"seed", CFG_INT, CFG_AT(report_cfg, seed), "1", 0, 9e15, .help = "of the pictures, and of the blind test's order"},
     {"pairs", CFG_INT, CFG_AT(report_cfg, pairs), "60", 0, 10000, .help = "questions of the blind test at most"},
     {"most", CFG_INT, CFG_AT(report_cfg, most), "24", 1, 100000, .help = "results shown; the rest is counted"},
-    {"cache", CFG_TEXT, CFG_AT(report_cfg, cache), "", .help = "where pictures are kept for the next report; left out: FARM/report"},
+    {"cache", CFG_TEXT, CFG_AT(report_cfg, cache), "",
+     .help = "where pictures are kept for the next report; left out: FARM/report"},
     CFG_END,
 };
 
@@ -82,8 +85,9 @@ typedef struct { const char *place; str text; } part;
 
 static int write_parts(part at[PARTS], const report *r, err *e)
 {
-    static const char *const places[PARTS] = {"{{title}}", "{{lede}}", "{{facts}}", "{{pictures}}", "{{curves}}", "{{timeline}}",
-                                              "{{certificates}}", "{{failures}}", "{{settings}}", "{{pairs}}", "{{style}}", "{{script}}"};
+    static const char *const places[PARTS] = {"{{title}}",    "{{lede}}",     "{{facts}}",        "{{pictures}}",
+                                              "{{curves}}",   "{{timeline}}", "{{certificates}}", "{{failures}}",
+                                              "{{settings}}", "{{pairs}}",    "{{style}}",        "{{script}}"};
     for (int i = 0; i < PARTS; i++) {
         at[i].place = places[i];
         str_put(&at[i].text, "", 0);

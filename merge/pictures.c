@@ -48,8 +48,8 @@ int pictures_make(const pictures_job *j, err *e)
     snprintf(count, sizeof count, "%d", j->count);
     snprintf(guidance, sizeof guidance, "%.17g", j->guidance);
     snprintf(seed, sizeof seed, "%lld", (long long)j->seed);
-    const char *fixed[] = {program, "--model", j->model, "--out", j->out, "--steps", steps, "--count", count, "--guidance", guidance,
-                           "--seed", seed, "--grid=false"};
+    const char *fixed[] = {program,   "--model", j->model,     "--out",  j->out,   "--steps", steps,
+                           "--count", count,     "--guidance", guidance, "--seed", seed,      "--grid=false"};
     for (size_t k = 0; k < sizeof fixed / sizeof *fixed; k++)
         argv[n++] = mem_text(fixed[k]);
     if (j->from) {

@@ -79,10 +79,10 @@ static void line(str *to, const curve *c, const char *class, int half)
 static void axes(str *to, const curve *c)
 {
     str_add(to, "<path class=\"axis\" d=\"M%d %dV%dH%d\"/>", LEFT, TOP, HIGH - BOTTOM, WIDE - RIGHT);
-    str_add(to, "<text x=\"%d\" y=\"%d\" class=\"end\">%.3g</text><text x=\"%d\" y=\"%d\" class=\"end\">%.3g</text>", LEFT - 5, TOP + 8,
-            c->high, LEFT - 5, HIGH - BOTTOM, c->low);
-    str_add(to, "<text x=\"%d\" y=\"%d\">1</text><text x=\"%d\" y=\"%d\" class=\"end\">step %d</text>", LEFT, HIGH - 4, WIDE - RIGHT, HIGH - 4,
-            c->n);
+    str_add(to, "<text x=\"%d\" y=\"%d\" class=\"end\">%.3g</text><text x=\"%d\" y=\"%d\" class=\"end\">%.3g</text>", LEFT - 5,
+            TOP + 8, c->high, LEFT - 5, HIGH - BOTTOM, c->low);
+    str_add(to, "<text x=\"%d\" y=\"%d\">1</text><text x=\"%d\" y=\"%d\" class=\"end\">step %d</text>", LEFT, HIGH - 4,
+            WIDE - RIGHT, HIGH - 4, c->n);
 }
 
 static void figure(str *to, const report_result *x)

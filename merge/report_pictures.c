@@ -1,7 +1,7 @@
 /* Picture grids: a section for each merge (base, its concepts, a joint training of the same subjects where the farm has one, the
  * merged model) and for each subject that no merge shows (base, and every concept trained on the same pictures). All columns of a
- * section are asked the same prompts under the same seed; a column that was not taught a subject is asked its class. Of the pictures
- * the blind test's pairs are made.
+ * section are asked the same prompts under the same seed; a column that was not taught a subject is asked its class. The blind
+ * test's pairs are made of these pictures.
  *
  * Pictures are kept under a name that is a digest of all that decides them, so a second report makes none. */
 #include <stdio.h>
@@ -335,8 +335,8 @@ static void digest_of(char hex[HASH_HEX], const album *a, const column *c, int p
     const report_cfg *set = a->r->set;
     str all = {0};
 
-    str_add(&all, "%s %s %s %d %d %.17g %lld\n", CFARM_VERSION, a->base_digest, c->x ? c->x->c.digest : "", set->steps, set->count,
-            set->guidance, (long long)set->seed);
+    str_add(&all, "%s %s %s %d %d %.17g %lld\n", CFARM_VERSION, a->base_digest, c->x ? c->x->c.digest : "", set->steps,
+            set->count, set->guidance, (long long)set->seed);
     for (int p = 0; p < prompts; p++)
         str_add(&all, "%s\n", c->prompt[p]);
     hash_bytes(all.at, all.n, hex);
@@ -355,9 +355,16 @@ static int make_column(const album *a, const section *s, column *c, err *e)
         return 0;
     TRY(fs_mkdirs(cache, e));
     TRY(fs_aside(aside, c->dir, e));
-    int rc = pictures_make(&(pictures_job){.model = a->base, .from = c->x ? c->x->path : NULL, .prompt = (const char *const *)c->prompt,
-                                           .prompts = s->prompts, .count = set->count, .steps = set->steps, .guidance = set->guidance,
-                                           .seed = set->seed, .out = aside}, e);
+    int rc = pictures_make(&(pictures_job){.model = a->base,
+                                           .from = c->x ? c->x->path : NULL,
+                                           .prompt = (const char *const *)c->prompt,
+                                           .prompts = s->prompts,
+                                           .count = set->count,
+                                           .steps = set->steps,
+                                           .guidance = set->guidance,
+                                           .seed = set->seed,
+                                           .out = aside},
+                           e);
     if (rc == 0 && rename(aside, c->dir) != 0)
         rc = err_set(e, ERR_IO, "%s: it cannot be given its name", aside);
     if (rc != 0)
@@ -530,8 +537,8 @@ static void ask(questions *q, int number, int p, int n, int one, int other, int 
     snprintf(ids[0], sizeof ids[0], "p%d-%d-%d", number, left, n);
     snprintf(ids[1], sizeof ids[1], "p%d-%d-%d", number, right, n);
     json_t *o = json_pack("{s:s s:s s:s s:i s:s s:s s:s s:s}", "asks", k < 0 ? "text" : "image", "say",
-                          k < 0 ? meant : s->words->meant[k], "prompt", s->at[s->columns - 1].prompt[p], "picture", n, "left", ids[0],
-                          "right", ids[1], "a", s->at[left].label, "b", s->at[right].label);
+                          k < 0 ? meant : s->words->meant[k], "prompt", s->at[s->columns - 1].prompt[p], "picture", n, "left",
+                          ids[0], "right", ids[1], "a", s->at[left].label, "b", s->at[right].label);
     if (!o) /* a prompt that is not UTF-8: no browser could show it */
         return;
     if (k >= 0)
@@ -653,7 +660,8 @@ int report_pictures(str *to, str *pairs, const report *r, err *e)
     }
     int rc = fill_album(to, pairs, &a, e);
     if (rc == 0 && to->n == before)
-        str_add(to, "<p>%s</p>\n", a.n ? "No prompt names a subject of this farm." : "Nothing that pictures could be made of is done yet.");
+        str_add(to, "<p>%s</p>\n",
+                a.n ? "No prompt names a subject of this farm." : "Nothing that pictures could be made of is done yet.");
     free_album(&a);
     return rc;
 }

@@ -205,8 +205,8 @@ static void certificate_concepts(str *to, const json_t *c)
         report_add(to, report_text(p, "name"));
         str_add(to, "</td><td>");
         report_add(to, report_text(p, "words"));
-        str_add(to, "</td><td class=\"n\">%d</td><td class=\"n\">%.2e</td><td class=\"n\">%.2e</td></tr>\n", (int)report_number(p, "rows"),
-                report_number(p, "residual_before"), report_number(p, "residual_after"));
+        str_add(to, "</td><td class=\"n\">%d</td><td class=\"n\">%.2e</td><td class=\"n\">%.2e</td></tr>\n",
+                (int)report_number(p, "rows"), report_number(p, "residual_before"), report_number(p, "residual_after"));
     }
     str_add(to, "</table>\n");
 }
@@ -265,7 +265,8 @@ static void failed_tries(str *to, const report *r)
 
     if (first > 0)
         str_add(to, "<p class=\"note\">The last %d of %zu failed tries.</p>\n", WORST, n);
-    str_add(to, "<div class=\"scroll\" tabindex=\"0\"><table><tr><th>what</th><th class=\"n\">try</th><th class=\"n\">step</th><th>blamed</th><th>reason</th>"
+    str_add(to, "<div class=\"scroll\" tabindex=\"0\"><table><tr><th>what</th><th class=\"n\">try</th><th "
+                "class=\"n\">step</th><th>blamed</th><th>reason</th>"
                 "<th>then</th></tr>\n");
     for (size_t i = first; i < n; i++) {
         const json_t *f = json_array_get(list, i);

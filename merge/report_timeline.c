@@ -59,7 +59,8 @@ static double across(const timeline *t, double ms)
 /* The smallest of the steps people count time in that gives few enough ticks. */
 static double tick_of(double seconds)
 {
-    static const double steps[] = {0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400};
+    static const double steps[] = {0.01, 0.05, 0.1, 0.5, 1,    2,    5,    10,    15,    30,   60,
+                                   120,  300,  600, 900, 1800, 3600, 7200, 14400, 43200, 86400};
     const size_t n = sizeof steps / sizeof *steps;
 
     for (size_t i = 0; i < n; i++)
@@ -136,8 +137,11 @@ static void table(str *to, const timeline *t)
     char began[32];
 
     clock_iso(began, (int64_t)t->from);
-    str_add(to, "<details><summary>The same as a list (it began at %s)</summary><div class=\"scroll\" tabindex=\"0\"><table><tr><th>what</th><th>try</th><th>where</th>"
-                "<th class=\"n\">from</th><th class=\"n\">took</th><th>end</th></tr>\n", began);
+    str_add(to,
+            "<details><summary>The same as a list (it began at %s)</summary><div class=\"scroll\" "
+            "tabindex=\"0\"><table><tr><th>what</th><th>try</th><th>where</th>"
+            "<th class=\"n\">from</th><th class=\"n\">took</th><th>end</th></tr>\n",
+            began);
     for (size_t i = t->first; i < json_array_size(t->runs); i++) {
         const json_t *run = json_array_get(t->runs, i);
         str_add(to, "<tr><td>");
@@ -159,7 +163,8 @@ static void draw(str *to, const timeline *t)
 {
     int high = t->rows * ROW + BOTTOM;
 
-    str_add(to, "<figure class=\"timeline\"><svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"what ran where and when\">", WIDE, high);
+    str_add(to, "<figure class=\"timeline\"><svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"what ran where and when\">",
+            WIDE, high);
     axis(to, t, high);
     node_names(to, t);
     for (size_t i = t->first; i < json_array_size(t->runs); i++)

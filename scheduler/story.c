@@ -262,8 +262,8 @@ static json_t *assemble(const story *s, const sched *farm, const char *dir)
     for (int i = 0; i < s->nodes; i++)
         json_array_append_new(nodes, json_string(s->node[i]));
     json_decref(said);
-    json_t *o = json_pack("{s:s s:s s:s s:b s:b s:I s:I s:o s:o s:o s:o s:O}", "version", CFARM_VERSION, "farm", fs_base(dir), "dir",
-                          dir, "running", running, "restated", s->restated, "began", (json_int_t)s->began, "ended",
+    json_t *o = json_pack("{s:s s:s s:s s:b s:b s:I s:I s:o s:o s:o s:o s:O}", "version", CFARM_VERSION, "farm", fs_base(dir),
+                          "dir", dir, "running", running, "restated", s->restated, "began", (json_int_t)s->began, "ended",
                           (json_int_t)s->last, "nodes", nodes, "machine", machine_told(), "jobs", jobs, "runs",
                           runs_told(s, running), "failures", s->failures);
     CHECK(o);
@@ -277,7 +277,8 @@ static int tell(json_t **out, const char *dir, err *e)
     ledger *l = NULL;
     journal *j = NULL;
     json_t *name = json_string(dir);
-    int rc = name ? look_open(&l, dir, e) : err_set(e, ERR_INPUT, "%s: a page cannot show a name that is not UTF-8; rename the folder", dir);
+    int rc = name ? look_open(&l, dir, e)
+                  : err_set(e, ERR_INPUT, "%s: a page cannot show a name that is not UTF-8; rename the folder", dir);
 
     if (rc == 0)
         rc = fs_join(path, dir, "journal", e);
@@ -360,7 +361,8 @@ int command_report(int argc, char **argv)
         return look_complain(&e);
     }
     if (argc < 2 || argv[1][0] == '-') {
-        fputs("usage: cfarm report FARM [--out FILE.html] [--prompts FILE] ...      cfarm report --help tells its flags\n", stderr);
+        fputs("usage: cfarm report FARM [--out FILE.html] [--prompts FILE] ...      cfarm report --help tells its flags\n",
+              stderr);
         return FARM_BAD_INPUT;
     }
     report(argc, argv, &e);

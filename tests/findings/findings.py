@@ -4,8 +4,8 @@
     findings.py WORK --bin BUILD/bin --model MODEL [--subjects 8] [--pairs 4] [--seeds 3] [--steps 100] ... [--out findings.csv]
 
 MODEL is a folder of the world's model with its CLIP in MODEL/clip (trainer/scratch makes one). Every training is a concept of a
-farm, every measurement a folder in WORK: a run that was killed goes on with what is missing, and one with other settings is refused
-there. README.md says what is compared, and how to read the table.
+farm, every measurement a folder in WORK: a run that was killed goes on with what is missing, and one with other settings is
+refused there. README.md says what is compared, and how to read the table.
 """
 import argparse
 import concurrent.futures
@@ -210,10 +210,10 @@ def measure(r, name, prompts, real, seed, model, source=None, said=None):
     out = f"{r.work}/seen/{name}"
     if os.path.exists(f"{out}/found.json"):
         return
-    ask = [x for p in prompts for x in ("--prompt", p)]
+    ask = [x for p in prompts for x in ("--prompt", p)] + [x for d in real for x in ("--real", d)]
     of = ["--from", source] if source else []
-    r.program("cfarm", "eval", "--model", model, *of, *ask, *[x for d in real for x in ("--real", d)], "--clip", r.clip, "--out", out,
-              *(said or []), "--count", r.a.count, "--steps", r.a.sampling_steps, "--guidance", r.a.guidance, "--seed", seed, "--shown", 0)
+    how = ["--count", r.a.count, "--steps", r.a.sampling_steps, "--guidance", r.a.guidance, "--seed", seed, "--shown", 0]
+    r.program("cfarm", "eval", "--model", model, *of, *ask, "--clip", r.clip, "--out", out, *(said or []), *how)
     pictures = sorted(f"{out}/pictures/{f}" for f in os.listdir(f"{out}/pictures") if f.endswith(".png"))
     found = [json.loads(line) for line in r.program("findings_toy", "find", f"{r.work}/finder.safetensors", *pictures,
                                                     output=True).splitlines()]
@@ -407,8 +407,9 @@ def write_table(r, t, exam):
     head = ["finding", "what", "measure", "mean", "deviation", "of", "wanted", "holds"]
     path = r.a.out
     with open(path + ".new", "w", newline="") as f:
-        f.write(f"# {len(r.subjects)} subjects, {len(r.pairs)} pairs, {len(r.seeds)} seeds, {r.a.steps} steps of batch {r.a.batch}, lr {r.a.lr:g} "
-                f"(fine-tune-all {r.a.lr_all:g}), {r.a.count} pictures a prompt, {r.a.sampling_steps} steps, guidance {r.a.guidance:g}\n")
+        f.write(f"# {len(r.subjects)} subjects, {len(r.pairs)} pairs, {len(r.seeds)} seeds, {r.a.steps} steps of {r.a.batch}, "
+                f"lr {r.a.lr:g} (fine-tune-all {r.a.lr_all:g}), {r.a.count} pictures a prompt, "
+                f"{r.a.sampling_steps} sampling steps, guidance {r.a.guidance:g}\n")
         f.write(f"# the finder on {exam['pictures']} pictures it never saw: " +
                 ", ".join(f"{k} {v:g}" for k, v in exam.items() if k != "pictures") + "\n")
         w = csv.writer(f, lineterminator="\n")
@@ -439,7 +440,8 @@ def main():
     write_table(r, t, exam)
     for row in t.rows:
         if row[7]:
-            print(f"{row[7]:3}  {row[0]}  {row[1]}, {row[2]}: {row[3]}" + (f" +- {row[4]}" if row[4] else "") + f"  wanted {row[6]}")
+            spread = f" +- {row[4]}" if row[4] else ""
+            print(f"{row[7]:3}  {row[0]}  {row[1]}, {row[2]}: {row[3]}{spread}  wanted {row[6]}")
     print(f"written: {r.a.out}")
 
 

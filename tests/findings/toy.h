@@ -1,10 +1,11 @@
 #ifndef FINDINGS_TOY_H
 #define FINDINGS_TOY_H
-/* What the findings need of the captioned world (data/toyworld/world.h): its subjects as folders of pictures, a net that finds them
- * in pictures, and two concepts laid over each other the naive way. */
+/* What the findings need of the captioned world (data/toyworld/world.h): its subjects as folders of pictures, a net that
+ * finds them in pictures, and two concepts laid over each other the naive way. */
 #include "cluster/base/err.h"
 
-/* DIR/NAME/{subject,class}/: a subject's own pictures; others of its class, with captions.txt beside them; names.tsv tells the rest. */
+/* DIR/NAME/{subject,class}/: a subject's own pictures; others of its class, with captions.txt beside them; names.tsv tells
+ * the rest. */
 int findings_world(const char *dir, err *e);
 
 /* The finder: for each subject, whether it is in the picture; for each class, whether a thing of it is. It learns from the

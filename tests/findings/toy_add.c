@@ -34,7 +34,8 @@ static int add_all(concept *sum, const concept *other, const sd *base, const cha
     for (int i = 0; i < sum->n_tensors; i++)
         TRY(add_matrix(&sum->tensors[i], other, base, e));
     for (int i = 0; i < other->n_tokens; i++)
-        concept_add_token(sum, other->tokens[i].word, other->tokens[i].class_word, other->tokens[i].initial_id, other->tokens[i].row);
+        concept_add_token(sum, other->tokens[i].word, other->tokens[i].class_word, other->tokens[i].initial_id,
+                          other->tokens[i].row);
     return concept_write(out, sum, e);
 }
 

@@ -1,5 +1,5 @@
-/* A small convolutional net with a yes or no for each subject and each class of the world. Trained here because nothing public knows
- * these things; the learning is trainer/scratch/fit.h, the loss's gradient is worked out on the host. */
+/* A small convolutional net with a yes or no for each subject and each class of the world. Trained here because nothing public
+ * knows these things; the learning is trainer/scratch/fit.h, the loss's gradient is worked out on the host. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -132,8 +132,10 @@ static nn_tensor write_net(nn_graph *g, nn_tensor x, int n)
         x = nn_silu(g, nn_group_norm(g, x, w, nn_param(g, name, NN_SHAPE(in)), GROUPS, 1e-5F));
     }
     x = nn_reshape(g, x, NN_SHAPE(n, FLATTENED));
-    x = nn_silu(g, nn_linear(g, x, nn_param(g, "inner.weight", NN_SHAPE(INNER, FLATTENED)), nn_param(g, "inner.bias", NN_SHAPE(INNER))));
-    return nn_linear(g, x, nn_param(g, "answers.weight", NN_SHAPE(ANSWERS, INNER)), nn_param(g, "answers.bias", NN_SHAPE(ANSWERS)));
+    x = nn_silu(
+        g, nn_linear(g, x, nn_param(g, "inner.weight", NN_SHAPE(INNER, FLATTENED)), nn_param(g, "inner.bias", NN_SHAPE(INNER))));
+    return nn_linear(g, x, nn_param(g, "answers.weight", NN_SHAPE(ANSWERS, INNER)),
+                     nn_param(g, "answers.bias", NN_SHAPE(ANSWERS)));
 }
 
 /* ---- learning ---- */
@@ -279,7 +281,8 @@ static int find_in(finder *x, const char *path, err *e)
     int rc = image_load(&m, path, e);
 
     if (rc == 0 && (m.h != WORLD_SIDE || m.w != WORLD_SIDE))
-        rc = err_set(e, ERR_INPUT, "%s: %d by %d pixels, and the finder knows pictures of %d by %d", path, m.w, m.h, WORLD_SIDE, WORLD_SIDE);
+        rc = err_set(e, ERR_INPUT, "%s: %d by %d pixels, and the finder knows pictures of %d by %d", path, m.w, m.h, WORLD_SIDE,
+                     WORLD_SIDE);
     for (size_t k = 0; k < PIXELS && rc == 0; k++)
         pixels[k] = (float)m.rgb[k] / 127.5F - 1;
     if (rc == 0)
@@ -353,7 +356,8 @@ int findings_exam(const char *file, int pictures, err *e)
     finder_close(&x);
     free(pixels);
     if (rc == 0)
-        printf("{\"pictures\": %d, \"subject found\": %.4f, \"subject found wrongly\": %.5f, \"both found\": %.4f, \"class found\": %.4f}\n",
+        printf("{\"pictures\": %d, \"subject found\": %.4f, \"subject found wrongly\": %.5f, \"both found\": %.4f, \"class "
+               "found\": %.4f}\n",
                pictures, share(m.found, m.there), share(m.wrongly, m.absent), share(m.both_found, m.both),
                share(m.class_found, m.class_there));
     return rc;
