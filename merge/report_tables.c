@@ -99,34 +99,51 @@ static void fact(str *to, const char *what, const char *value)
     str_add(to, "</dd>\n");
 }
 
-/* A setting's value where all concepts have the same, "various" where not; "" where none has it. */
+/* One value, or "various". */
+typedef struct {
+    char *is; /* NULL: none yet */
+    bool various;
+} shared;
+
+static void share(shared *s, const char *value)
+{
+    if (!s->is)
+        s->is = mem_text(value);
+    s->various = s->various || strcmp(s->is, value) != 0;
+}
+
+/* "" stands for a concept that does not say it. */
+static void tell_shared(str *to, const char *what, shared *s)
+{
+    if (s->is && (s->various || *s->is))
+        fact(to, what, s->various ? "various" : s->is);
+    free(s->is);
+}
+
 static void common(str *to, const report *r, const char *what, const char *key)
 {
-    char *value = NULL;
+    shared s = {0};
 
     for (size_t i = 0; i < json_array_size(r->jobs); i++) {
         const json_t *job = json_array_get(r->jobs, i), *one = json_object_get(json_object_get(job, "settings"), key);
-        char *is = one ? json_dumps(one, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
-        if (report_is_merge(job) || !is) {
-            free(is);
-            continue;
-        }
-        if (value && strcmp(value, is) != 0) {
-            free(is);
-            free(value);
-            fact(to, what, "various");
-            return;
-        }
-        free(value);
-        value = is;
+        const char *text = json_string_value(one);
+        char *is = text ? mem_text(text) : one ? json_dumps(one, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+        if (!report_is_merge(job))
+            share(&s, is ? is : "");
+        free(is);
     }
-    size_t n = value ? strlen(value) : 0;
-    bool quoted = n > 1 && *value == '"';
-    if (quoted)
-        value[n - 1] = '\0';
-    if (value)
-        fact(to, what, value + quoted);
-    free(value);
+    tell_shared(to, what, &s);
+}
+
+/* As the results have it: a setting may leave it to the default. */
+static void methods(str *to, const report *r)
+{
+    shared s = {0};
+
+    for (int i = 0; i < r->n; i++)
+        if (r->at[i].c.kind == CONCEPT_SINGLE)
+            share(&s, r->at[i].c.method);
+    tell_shared(to, "Method", &s);
 }
 
 static void machine(str *to, const report *r)
@@ -170,7 +187,7 @@ void report_facts(str *to, const report *r)
 {
     str_add(to, "<dl class=\"facts\">\n");
     common(to, r, "Base model", "base");
-    common(to, r, "Method", "method");
+    methods(to, r);
     common(to, r, "Steps", "steps");
     common(to, r, "Batch", "batch");
     common(to, r, "Learning rate", "lr");
