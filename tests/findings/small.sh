@@ -10,16 +10,15 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 bad=0
 wrong() { echo "FAIL $1"; bad=1; }
-run() {
-    python3 "$src/tests/findings/findings.py" runs --bin "$bin" --model model --subjects 2 --pairs 1 --seeds 1 --steps 2 --batch 2 --count 1 \
-        --sampling-steps 1 --generate 2 --finder-steps 4 --out table.csv "$@" </dev/null
-}
+program=(python3 "$src/tests/findings/findings.py" runs --bin "$bin" --model model --subjects 2 --pairs 1 --seeds 1 --steps 2 --batch 2
+    --count 1 --sampling-steps 1 --generate 2 --finder-steps 4 --out table.csv)
+run() { "${program[@]}" "$@" </dev/null; }
 made() { find runs -name '*.png' -newer "$1" -path '*/seen/*' | wc -l; }
 
 "$bin/scratch" model state begin
 
 # Killed when the first few measurements are there; what it started dies with its pipe or ends by itself.
-run >first 2>&1 &
+"${program[@]}" >first 2>&1 </dev/null &
 pid=$!
 for _ in $(seq 3000); do [ "$(find runs/seen -name found.json 2>/dev/null | wc -l)" -ge 3 ] && break; sleep 0.1; done
 kill -9 "$pid" 2>/dev/null || wrong "it had ended: $(tail -n 3 first)"
