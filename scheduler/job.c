@@ -35,10 +35,20 @@ static void look_again(sched *s, int job)
     }
 }
 
+/* It was to be moved: it has begun again, or went another way. */
+static void job_settled(sched *s, int job)
+{
+    s->moving -= s->job[job].moving;
+    s->job[job].moving = false;
+    s->job[job].want = 0;
+}
+
 void job_set(sched *s, int job, job_state next)
 {
     sched_job *j = &s->job[job];
 
+    if (next >= JOB_RETRY_WAIT)
+        job_settled(s, job);
     s->waiting[j->spec.priority] -= job_in_line(j);
     s->count[j->state]--;
     j->state = next;
@@ -227,6 +237,7 @@ int job_start(sched *s, const sched_event *ev, err *e)
     j->gang = ev->gang;
     j->step = 0;
     s->merging |= j->spec.kind == JOB_MERGE;
+    job_settled(s, ev->job);
     job_set(s, ev->job, JOB_ASSIGNED);
     return 0;
 }
@@ -497,6 +508,31 @@ int job_stopped(sched *s, const sched_event *ev, err *e)
     return 0;
 }
 
+static void mix(double *known, double seen)
+{
+    *known = *known > 0 ? PACE_KEEPS * *known + (1 - PACE_KEEPS) * seen : seen;
+}
+
+static void learn(sched *s, sched_job *j, const sched_event *ev)
+{
+    double ms = 1000 * ev->step_seconds * j->gang / (double)(j->spec.batch > 0 ? j->spec.batch : 1);
+    int k = 0;
+
+    if (j->state < JOB_TRAINING && ev->phase == JOB_TRAINING && ev->now_ms > j->began_ms)
+        mix(&s->load_ms, (double)(ev->now_ms - j->began_ms));
+    if (!(ev->step_seconds > 0))
+        return;
+    while (2 << k <= j->gang)
+        k++;
+    mix(&s->ms_per_sample, ms);
+    if (!j->packed) {
+        mix(&s->pace[k].ms, ms);
+        s->pace[k].seen++;
+    }
+    j->step_seconds = ev->step_seconds;
+    j->told_ms = ev->now_ms;
+}
+
 int job_progress(sched *s, const sched_event *ev, err *e)
 {
     sched_job *j;
@@ -509,11 +545,7 @@ int job_progress(sched *s, const sched_event *ev, err *e)
         j->began_step = ev->step > 0 ? ev->step - 1 : 0;
     j->step = ev->step;
     j->loss = ev->loss;
-    if (ev->step_seconds > 0) {
-        double ms = 1000 * ev->step_seconds * j->gang / (double)(j->spec.batch > 0 ? j->spec.batch : 1);
-        s->ms_per_sample = s->ms_per_sample > 0 ? PACE_KEEPS * s->ms_per_sample + (1 - PACE_KEEPS) * ms : ms;
-        j->step_seconds = ev->step_seconds;
-    }
+    learn(s, j, ev);
     job_set(s, ev->job, ev->phase);
     return 0;
 }

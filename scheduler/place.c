@@ -1,7 +1,7 @@
 /* Who starts where. One number decides: the share s = free slots per waiting training. Below 1 each gets one slot, or up to
  * 1/s of one class share one, as a pack; from 1 on a gang of the largest power of two within the share, on one node, or where no
  * node has room for it on as few as have, with as many ranks on each.
- * Widening a gang that runs belongs here too, after the loop, once workers can be resized. */
+ * What runs is given more room when nothing waits (moves.c). */
 #include "scheduler/sched_impl.h"
 
 int place_gang(const sched_job *j, int gang_max, int slots, int waiting)
@@ -13,15 +13,6 @@ int place_gang(const sched_job *j, int gang_max, int slots, int waiting)
     return g;
 }
 
-static int free_on(const sched_node *n, slot_state state)
-{
-    int k = 0;
-
-    for (int i = 0; i < n->n; i++)
-        k += n->slot[i].job < 0 && n->slot[i].state == state;
-    return k;
-}
-
 /* The fullest node that can hold the whole gang keeps big holes for big gangs; the one it failed on comes last. *later:
  * some node will have room once its workers are warm. */
 static int snuggest(const sched *s, const sched_job *j, int gang, bool *later)
@@ -30,10 +21,10 @@ static int snuggest(const sched *s, const sched_job *j, int gang, bool *later)
 
     *later = false;
     for (int n = 0; n < s->nodes; n++) {
-        int ready = free_on(&s->node[n], SLOT_READY), cost;
-        if (!node_takes(&s->node[n]))
+        int ready = s->node[n].ready, cost;
+        if (ready + s->node[n].warming < gang || !node_takes(&s->node[n]))
             continue;
-        *later |= ready + free_on(&s->node[n], SLOT_WARMING) >= gang;
+        *later = true;
         if (ready < gang)
             continue;
         cost = ready + (n == j->last_node ? SLOTS_MOST : 0);
@@ -63,8 +54,8 @@ static int fitting(const sched *s, const sched_job *j, int each, int most, bool 
 
     for (int pass = 0; pass < 2; pass++)
         for (int n = 0; n < s->nodes && k < most; n++) {
-            int room = free_on(&s->node[n], SLOT_READY) + (soon ? free_on(&s->node[n], SLOT_WARMING) : 0);
-            if (node_takes(&s->node[n]) && room >= each && (n == j->last_node) == (pass == 1))
+            int room = s->node[n].ready + (soon ? s->node[n].warming : 0);
+            if (room >= each && node_takes(&s->node[n]) && (n == j->last_node) == (pass == 1))
                 nodes[k++] = n;
         }
     return k;
@@ -123,7 +114,7 @@ static bool join(sched *s, int job, int most, sched_effects *todo)
     int node = -1, slot = 0;
 
     for (int n = 0; n < s->nodes; n++)
-        for (int i = 0; node_takes(&s->node[n]) && i < s->node[n].n; i++) {
+        for (int i = 0; s->node[n].places > 0 && i < s->node[n].n && node_takes(&s->node[n]); i++) {
             const sched_node *at = &s->node[n];
             if (at->slot[i].state == SLOT_READY && slot_takes(s, n, i, &s->job[job]) && members(at, i) < most &&
                 members(at, i) < at->slot[i].room && (node < 0 || members(at, i) < members(&s->node[node], slot))) {
@@ -147,10 +138,10 @@ static bool start_training(sched *s, int job, sched_effects *todo)
 
     for (int p = 0; p <= (int)j->spec.priority; p++)
         waiting += s->waiting[p];
-    pack = place_pack(s, j, waiting);
+    pack = j->want > 0 ? 1 : place_pack(s, j, waiting);
     if (pack > 1 && join(s, job, pack, todo))
         return true;
-    gang = place_gang(j, s->how.gang_max, s->ready + s->warming, waiting);
+    gang = j->want > 0 ? j->want : place_gang(j, s->how.gang_max, s->ready + s->warming, waiting);
     for (; gang > 0 && !later; gang /= 2)
         if ((found = on_one(s, j, gang, on, slot, &later) || (!later && spread_out(s, j, gang, on, slot, &later))))
             break;
@@ -171,6 +162,11 @@ static void start_merge(sched *s, sched_effects *todo)
     }
 }
 
+static bool job_waits(const sched *s)
+{
+    return s->waiting[PRIORITY_URGENT] + s->waiting[PRIORITY_NORMAL] + s->waiting[PRIORITY_BACKGROUND] > 0;
+}
+
 void sched_place(sched *s, sched_effects *todo)
 {
     int job;
@@ -178,6 +174,8 @@ void sched_place(sched *s, sched_effects *todo)
     if (!s->open)
         return;
     start_merge(s, todo);
-    while ((s->ready > 0 || s->how.pack_max > 1) && (job = queue_top(s)) >= 0 && start_training(s, job, todo))
+    while ((s->ready > 0 || s->places > 0) && (job = queue_top(s)) >= 0 && start_training(s, job, todo))
         ;
+    if (!job_waits(s))
+        sched_move(s, todo);
 }

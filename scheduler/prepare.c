@@ -86,7 +86,7 @@ static const sched_share *shares_of(const farmfile *f)
 static int open_ledger(prepared *p, err *e)
 {
     sched_options how = {.gang_max = pow2_floor(p->f->limits.gang_max), .pack_max = prepare_pack_max(p->f),
-                         .gang_nodes = (int)p->f->limits.gang_nodes,
+                         .gang_nodes = (int)p->f->limits.gang_nodes, .moves = true,
                          .backoff_ms = backoff(), .share = shares_of(p->f), .shares = (int)p->f->share_count};
 
     how.hold_ms = 2 * how.backoff_ms;

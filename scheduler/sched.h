@@ -98,6 +98,9 @@ typedef struct {
     int last_node, last_slot;  /* where it failed last: another place is tried first */
     int64_t step;
     double loss, step_seconds;
+    int64_t told_ms;           /* when it last told of a step */
+    bool moving;               /* it is stopped to go on with more room: */
+    int want;                  /* with a gang of so many; 0: with its share */
     int64_t began_ms, began_step; /* of the last attempt: its start, and the first step it told of */
     int last_gang;
     bool in_queue;
@@ -115,6 +118,7 @@ typedef struct {
     node_trouble trouble;
     int strike[3], strikes;    /* the concepts */
     char *name;                /* NULL: gone */
+    int ready, warming, places; /* free slots; packs with a place for one more */
     int n;
     struct {
         slot_state state;
@@ -194,6 +198,7 @@ typedef struct {
     int gang_nodes;              /* that a gang may be spread over; 0 and 1: one */
     const sched_share *share;    /* borrowed; owners not named weigh 1 */
     int shares;
+    bool moves;                  /* what runs is given more room when slots are free (moves.c) */
     int64_t backoff_ms, hold_ms; /* first wait after a failure, doubled each time up to 5 min; wait for a full disk */
 } sched_options;
 
@@ -212,11 +217,16 @@ typedef struct {
     bool queue_stale;          /* keys have changed */
     int64_t now_ms;            /* of the latest event that had a time */
     double ms_per_sample;      /* of one slot, as seen lately; 0: not yet */
+    struct { double ms; int seen; } pace[7]; /* the same by the logarithm of the gang, of trainings that share no slot */
+    double load_ms;            /* from a start to its first step, as seen lately */
+    int moving;                /* trainings that were stopped to be moved and have not begun again */
+    int64_t plan_ms;           /* the next moves are looked for then */
     int *merge;                /* the merges among the jobs */
     int merges;
     int count[JOB_STATES];
     int waiting[PRIORITIES];   /* runnable trainings */
     int ready, warming;        /* free slots */
+    int places;                /* packs with a place for one more */
     bool open, merging;
     bool halting;              /* what runs is being stopped, to go on at the next start */
     int64_t next_wake_ms;      /* INT64_MAX: nobody waits for the clock */

@@ -8,6 +8,9 @@ void sched_place(sched *s, sched_effects *todo);
 /* The gang a training gets that shares `slots` with `waiting` others of its rank or better. */
 int place_gang(const sched_job *j, int gang_max, int slots, int waiting);
 
+/* moves.c -- more room for what runs, when nothing waits. */
+void sched_move(sched *s, sched_effects *todo);
+
 /* queue.c -- runnable trainings, the one to start next on top. */
 int queue_owner(sched *s, const char *name);
 void queue_free(sched *s);

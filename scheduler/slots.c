@@ -5,14 +5,28 @@
 #include "cluster/base/mem.h"
 #include "scheduler/sched_impl.h"
 
-static void tally(sched *s, const sched_node *n, int i, int by)
+/* A pack with a place for one more. */
+static bool has_place(const sched *s, const sched_node *n, int i)
 {
+    int most = s->how.pack_max < n->slot[i].room ? s->how.pack_max : n->slot[i].room;
+
+    return n->slot[i].job >= 0 && n->slot[i].state == SLOT_READY && s->job[n->slot[i].job].packed && n->slot[i].mates + 1 < most;
+}
+
+/* Every change of a slot stands between two of these, -1 and 1: so the counts are those of the slots. */
+static void tally(sched *s, sched_node *n, int i, int by)
+{
+    bool free = n->slot[i].job < 0, ready = free && n->slot[i].state == SLOT_READY,
+         warming = free && n->slot[i].state == SLOT_WARMING, place = has_place(s, n, i);
+
+    n->ready += ready ? by : 0;
+    n->warming += warming ? by : 0;
+    n->places += place ? by : 0;
     if (n->trouble == NODE_DRAINED)
         return;
-    if (n->slot[i].job < 0 && n->slot[i].state == SLOT_READY)
-        s->ready += by;
-    if (n->slot[i].job < 0 && n->slot[i].state == SLOT_WARMING)
-        s->warming += by;
+    s->ready += ready ? by : 0;
+    s->warming += warming ? by : 0;
+    s->places += place ? by : 0;
 }
 
 void slot_set(sched *s, int node, int i, slot_state state, int job)
@@ -40,10 +54,14 @@ void slot_take(sched *s, int node, int i, int job)
 {
     sched_node *n = &s->node[node];
 
-    if (n->slot[i].job < 0)
-        slot_set(s, node, i, SLOT_READY, job);
-    else
+    tally(s, n, i, -1);
+    if (n->slot[i].job < 0) {
+        n->slot[i].job = job;
+        n->slot[i].state = SLOT_READY; /* what is taken over is at work there, whatever was told of the slot */
+    } else {
         n->slot[i].mate[n->slot[i].mates++] = job;
+    }
+    tally(s, n, i, 1);
 }
 
 /* Which of its mates it is; its first one: -1; not there: -2. */
@@ -64,12 +82,16 @@ void slot_leave(sched *s, int node, int i, int job)
     sched_node *n = &s->node[node];
     int at = seat(n, i, job), last = n->slot[i].mates - 1;
 
+    if (at == -2)
+        return;
+    tally(s, n, i, -1);
     if (at == -1 && last < 0)
-        slot_set(s, node, i, n->slot[i].state, -1);
+        n->slot[i].job = -1;
     else if (at == -1)
         n->slot[i].job = n->slot[i].mate[n->slot[i].mates = last];
-    else if (at >= 0)
+    else
         n->slot[i].mate[at] = n->slot[i].mate[n->slot[i].mates = last];
+    tally(s, n, i, 1);
 }
 
 /* ---- nodes that fail whatever they are given ------------------------------------------------------------------- */
@@ -192,6 +214,7 @@ int node_up(sched *s, const sched_event *ev, sched_effects *todo, err *e)
     for (int i = 0; i < n.n; i++)
         n.slot[i].job = -1; /* and SLOT_WARMING */
     s->node = mem_grow(s->node, (size_t)s->nodes + 1, sizeof *s->node);
+    n.warming = n.n;
     s->node[s->nodes] = n;
     s->warming += n.n;
     todo->node = s->nodes++;
@@ -259,7 +282,9 @@ int slot_becomes(sched *s, const sched_event *ev, err *e)
     TRY(check_node(s, ev, e));
     if (ev->slot < 0 || ev->slot >= s->node[ev->node].n || ev->becomes < 0 || ev->becomes >= SLOT_STATES)
         return err_set(e, ERR_INPUT, "node %d has no slot %d", ev->node, ev->slot);
-    slot_set(s, ev->node, ev->slot, ev->becomes, s->node[ev->node].slot[ev->slot].job);
+    tally(s, &s->node[ev->node], ev->slot, -1);
+    s->node[ev->node].slot[ev->slot].state = ev->becomes;
     s->node[ev->node].slot[ev->slot].room = ev->room;
+    tally(s, &s->node[ev->node], ev->slot, 1);
     return 0;
 }

@@ -14,7 +14,7 @@ enum { FARMS = 60, STEPS = 300, JOBS = 24, NODES = 6 };
 
 static const char *broken_law(const sched *s)
 {
-    int ready = 0, warming = 0, usable = 0, held[JOBS] = {0};
+    int ready = 0, warming = 0, usable = 0, moving = 0, held[JOBS] = {0};
 
     for (int n = 0; n < s->nodes; n++)
         for (int i = 0; i < s->node[n].n; i++) {
@@ -41,6 +41,21 @@ static const char *broken_law(const sched *s)
         }
     if (ready != s->ready || warming != s->warming)
         return "free slots are miscounted";
+    for (int n = 0; n < s->nodes; n++) {
+        int here = 0, places = 0;
+        for (int i = 0; i < s->node[n].n; i++) {
+            int j = s->node[n].slot[i].job, room = s->node[n].slot[i].room;
+            here += j < 0 && s->node[n].slot[i].state == SLOT_READY;
+            places += j >= 0 && s->node[n].slot[i].state == SLOT_READY && s->job[j].packed &&
+                      s->node[n].slot[i].mates + 1 < (s->how.pack_max < room ? s->how.pack_max : room);
+        }
+        if (here != s->node[n].ready || places != s->node[n].places)
+            return "a node's free slots are miscounted";
+    }
+    for (int j = 0; j < s->jobs; j++)
+        moving += s->job[j].moving;
+    if (moving != s->moving)
+        return "what moves is miscounted";
     for (int j = 0; j < s->jobs; j++) {
         const sched_job *x = &s->job[j];
         int here = x->node >= 0 && !x->slotless && (x->spec.kind == JOB_MERGE || s->node[x->node].name);
@@ -189,6 +204,7 @@ static void random_events_break_no_law_and_replay_to_the_same_farm(void **unused
         char *a, *b, *c;
         f.s->how.pack_max = seed % 2 ? 4 : 0;
         f.s->how.gang_nodes = (int)(seed % 3);
+        f.s->how.moves = seed % 3 != 0;
         live(&f, seed, &accepted);
         replay(again, f.log);
         ev.snapshot = snapshot = sched_snapshot(f.s);
