@@ -238,6 +238,24 @@ static int create(journal *j, const char *path, const str *bytes, err *e)
     return rc == 0 ? fs_sync_dir(j->dir, e) : rc;
 }
 
+/* What was read of the last segment may stand in the system's memory alone: its writer was killed before it had synced. It is
+ * on the disk before a seal says that it counts. */
+static int sync_last(const journal *j, err *e)
+{
+    char path[FS_PATH];
+    int fd, rc;
+
+    if (j->epoch == 0)
+        return 0;
+    TRY(segment_path(path, j, j->epoch, e));
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return refuse(path, "open", e);
+    rc = fdatasync(fd) == 0 ? 0 : refuse(path, "sync", e);
+    close(fd);
+    return rc;
+}
+
 int journal_start(journal *j, int type, const char *restated, size_t n, err *e)
 {
     segment_head head = {.restated = restated != NULL, .epoch = j->epoch + 1, .prev = j->epoch,
@@ -250,7 +268,9 @@ int journal_start(journal *j, int type, const char *restated, size_t n, err *e)
     segment_put_head(&bytes, &head);
     if (restated)
         segment_put_record(&bytes, type, j->seq++, JOURNAL_HEAD, restated, n);
-    rc = segment_path(path, j, head.epoch, e);
+    rc = sync_last(j, e);
+    if (rc == 0)
+        rc = segment_path(path, j, head.epoch, e);
     if (rc == 0)
         rc = create(j, path, &bytes, e);
     j->dead = rc != 0;
