@@ -8,6 +8,7 @@ int command_agent(int argc, char **argv);
 int command_plan(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_top(int argc, char **argv);
+int command_metrics(int argc, char **argv);
 int command_logs(int argc, char **argv);
 int command_why(int argc, char **argv);
 int command_fsck(int argc, char **argv);
@@ -19,4 +20,5 @@ int command_replay(int argc, char **argv);
 int command_submit(int argc, char **argv);
 int command_report(int argc, char **argv);
 int command_doctor(int argc, char **argv);
+int command_simulate(int argc, char **argv);
 #endif

@@ -8,6 +8,7 @@
 #include "cluster/wire/wire.h"
 #include "scheduler/coordinator.h"
 #include "scheduler/eta.h"
+#include "scheduler/waste.h"
 
 typedef struct coordinator coordinator;
 
@@ -51,6 +52,8 @@ struct coordinator {
     size_t acts;
     merge_step merge;
     pace pace;
+    waste where;             /* the slots' time went, since this coordinator began */
+    int64_t waste_ns;        /* counted up to then */
     eta eta;
     notice *notice;          /* news that wait for the hook */
     int notices;
@@ -105,6 +108,10 @@ void notify_end(coordinator *c);
 void keep_failure(coordinator *c, const sched_job *j, const sched_event *ev);
 void keep_reap(coordinator *c);
 void keep_end(coordinator *c);
+
+/* coord_waste.c -- where the slots' time goes */
+void waste_turn(coordinator *c);
+void waste_progress(coordinator *c, const sched_event *ev); /* before the mind hears of it */
 
 /* coord_show.c -- the status file, the lines for people */
 void show_event(coordinator *c, const sched_event *ev);

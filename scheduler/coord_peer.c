@@ -190,6 +190,7 @@ static int on_progress(peer *k, const json_t *o, err *e)
         return err_set(e, ERR_PEER, "phase %s: no such one", phase);
     ev.phase = (job_state)state;
     show_progress(k->of, ev.job, ev.step);
+    waste_progress(k->of, &ev);
     coord_step(k->of, &ev);
     return 0;
 }

@@ -277,6 +277,14 @@ static void put_nodes(const coordinator *c, str *to)
     str_add(to, "]");
 }
 
+static void put_waste(const coordinator *c, str *to)
+{
+    str_add(to, ",\n\"slot_seconds\":{");
+    for (int k = 0; k < WASTES; k++)
+        str_add(to, "%s\"%s\":%.3f", k ? "," : "", waste_word((waste_kind)k), c->where.seconds[k]);
+    str_add(to, "}");
+}
+
 static void put_summary(const coordinator *c, str *to, const char *state)
 {
     double left = time_left(c);
@@ -298,6 +306,7 @@ static void put_summary(const coordinator *c, str *to, const char *state)
         str_add(to, ",\"seconds_left\":%.1f", left);
     if (time_left_between(c, &a))
         str_add(to, ",\"seconds_low\":%.1f,\"seconds_high\":%.1f", a.low, a.high);
+    put_waste(c, to);
     put_nodes(c, to);
     put_some(c, to, "running", true, c->s->jobs);
     put_some(c, to, "unwell", false, UNWELL_MOST);

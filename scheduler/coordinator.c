@@ -315,6 +315,7 @@ static void check_time(coordinator *c)
 static void turn(coordinator *c)
 {
     loop_turn(c->loop, TURN_MS);
+    waste_turn(c);
     fault_here("coordinator.turn");
     coord_step(c, &(sched_event){.type = EV_TICK, .now_ms = coord_now_ms()});
     open_when_met(c);

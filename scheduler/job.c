@@ -223,6 +223,13 @@ int job_check(const sched *s, const sched_event *ev, err *e)
     return 0;
 }
 
+/* What the attempt before had done, and what of a slot's time that took. */
+static void remember_work(sched_job *j)
+{
+    j->had_step = j->step;
+    j->had_seconds = j->began_step >= 0 ? (double)(j->step - j->began_step) * j->step_seconds * j->last_gang : 0;
+}
+
 /* In the journal a next attempt may follow one that was stopped without blame: that has no record of its own. */
 int job_start(sched *s, const sched_event *ev, err *e)
 {
@@ -234,8 +241,10 @@ int job_start(sched *s, const sched_event *ev, err *e)
         return err_set(e, ERR_INPUT, "%s attempt %d cannot start: it is %s", j->spec.name, ev->attempt,
                        job_state_name(j->state));
     j->attempt = ev->attempt;
+    remember_work(j);
     j->gang = ev->gang;
     j->step = 0;
+    j->moved = j->moving;
     s->merging |= j->spec.kind == JOB_MERGE;
     job_settled(s, ev->job);
     job_set(s, ev->job, JOB_ASSIGNED);

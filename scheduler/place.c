@@ -162,11 +162,6 @@ static void start_merge(sched *s, sched_effects *todo)
     }
 }
 
-static bool job_waits(const sched *s)
-{
-    return s->waiting[PRIORITY_URGENT] + s->waiting[PRIORITY_NORMAL] + s->waiting[PRIORITY_BACKGROUND] > 0;
-}
-
 void sched_place(sched *s, sched_effects *todo)
 {
     int job;
@@ -176,6 +171,6 @@ void sched_place(sched *s, sched_effects *todo)
     start_merge(s, todo);
     while ((s->ready > 0 || s->places > 0) && (job = queue_top(s)) >= 0 && start_training(s, job, todo))
         ;
-    if (!job_waits(s))
+    if (!sched_waits(s))
         sched_move(s, todo);
 }

@@ -99,6 +99,9 @@ typedef struct {
     int64_t step;
     double loss, step_seconds;
     int64_t told_ms;           /* when it last told of a step */
+    int64_t had_step;          /* as far as the attempt before had come, */
+    double had_seconds;        /* in so many seconds of a slot */
+    bool moved;                /* this attempt began by a move */
     bool moving;               /* it is stopped to go on with more room: */
     int want;                  /* with a gang of so many; 0: with its share */
     int64_t began_ms, began_step; /* of the last attempt: its start, and the first step it told of */
@@ -245,6 +248,7 @@ int sched_ahead(const sched *s, int job);         /* trainings in the line that 
 bool sched_running(const sched_job *j);           /* ASSIGNED to PUBLISHING */
 bool sched_part(const sched *s, int job, int attempt, int node); /* has this node, not its first one, a part in it? */
 bool node_busy(const sched *s, int node);         /* something is under way there, or not yet answered */
+bool sched_waits(const sched *s);                 /* a training could start, were there a slot */
 /* Nothing runs and nothing can ever start without a new event from outside. */
 bool sched_over(const sched *s);
 

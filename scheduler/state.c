@@ -198,6 +198,11 @@ void sched_free(sched *s)
     free(s);
 }
 
+bool sched_waits(const sched *s)
+{
+    return s->waiting[PRIORITY_URGENT] + s->waiting[PRIORITY_NORMAL] + s->waiting[PRIORITY_BACKGROUND] > 0;
+}
+
 /* An open farm has started every merge that can run: sched_place() leaves none. */
 bool sched_over(const sched *s)
 {
@@ -208,6 +213,5 @@ bool sched_over(const sched *s)
             return false;
     if (!s->open)
         return true;
-    return s->next_wake_ms == INT64_MAX &&
-           s->waiting[PRIORITY_URGENT] + s->waiting[PRIORITY_NORMAL] + s->waiting[PRIORITY_BACKGROUND] == 0;
+    return s->next_wake_ms == INT64_MAX && !sched_waits(s);
 }

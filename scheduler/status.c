@@ -12,6 +12,7 @@
 #include "scheduler/commands.h"
 #include "scheduler/coordinator.h"
 #include "scheduler/look.h"
+#include "scheduler/waste.h"
 
 enum { FILE_MOST = 1 << 30, ALL_SHOWN = 50, POLL_US = 200000, TOP_ROWS = 20 };
 
@@ -267,6 +268,22 @@ static void top_nodes(const json_t *o)
                text_of(v, "trouble"));
 }
 
+/* Where the time of the slots went, since the coordinator began. */
+static void top_waste(const json_t *o)
+{
+    const json_t *seconds = json_object_get(o, "slot_seconds");
+    waste w = {0};
+
+    for (int k = 0; k < WASTES; k++)
+        w.seconds[k] = json_number_value(json_object_get(seconds, waste_word((waste_kind)k)));
+    if (!(waste_total(&w) > 0))
+        return;
+    printf("slots");
+    for (int k = 0; k < WASTES; k++)
+        printf("%s %s %.1f %%", k ? "," : "", waste_text((waste_kind)k), 100 * waste_share(&w, (waste_kind)k));
+    putchar('\n');
+}
+
 static void top_running(const json_t *o, int rows)
 {
     const json_t *list = json_object_get(o, "running");
@@ -310,6 +327,7 @@ static int top(const char *arg, err *e)
         if (page || !last || strcmp(last, counts) != 0)
             show_counts(o, busy, spool_waiting(dir));
         if (page) {
+            top_waste(o);
             top_nodes(o);
             top_running(o, terminal_rows());
         }

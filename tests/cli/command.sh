@@ -50,6 +50,20 @@ row 0 '2 concepts, 0 to train' "$cfarm" plan farm.yaml
 row 0 'farm pets: done, 3 done' "$cfarm" status pets
 row 0 'farm pets: done, 3 done' "$cfarm" status farm.yaml
 row 0 '"state":"done"' "$cfarm" status pets --json
+row 0 '"slot_seconds":\{"train":' "$cfarm" status pets --json
+row 0 'cfarm_slot_seconds_total\{farm="pets",use="idle_no_work"\} [0-9]' "$cfarm" metrics pets
+row 0 '^cfarm_jobs\{farm="pets",state="done"\} 3$' "$cfarm" metrics pets
+row 0 '^# EOF$' "$cfarm" metrics pets
+row 0 '^$' "$cfarm" metrics pets --out pets.prom
+row 0 '^cfarm_up\{farm="pets"\} 0$' cat pets.prom
+row 2 'usage: cfarm metrics' "$cfarm" metrics pets --out
+row 0 '10 concepts on 8 GPUs \(h200, assumed\)' "$cfarm" simulate --gpus 8 --concepts 10
+row 0 '"slot_seconds":\{"train":' "$cfarm" simulate --json --machine a100
+row 2 'did you mean --gpus' "$cfarm" simulate --gpu 8
+row 2 'a100, h200 and l40s' "$cfarm" simulate --machine abacus
+row 2 'a whole number' "$cfarm" simulate --gpus 1.5
+row 2 'no method whose times are known' "$cfarm" simulate --mix hypernetwork
+row 2 'nowhere.json' "$cfarm" simulate --times nowhere.json
 row 0 '^0$' cat pets/exit
 row 1 'bad is quarantined|quarantined concept bad' "$cfarm" train bad.yaml
 row 1 'm waits for what is not done' "$cfarm" train bad.yaml

@@ -1,0 +1,46 @@
+/* The waste ledger of a farm that runs: each turn's time of each slot goes where the slot stands. What an attempt had done and the
+ * next one does again goes from training to lost when the next one tells from which step it goes on. */
+#include "cluster/base/clock.h"
+#include "scheduler/coord_impl.h"
+
+static waste_kind kind_of(const sched *s, const sched_node *n, int i)
+{
+    const sched_job *j = n->slot[i].job >= 0 ? &s->job[n->slot[i].job] : NULL;
+
+    if (n->slot[i].state == SLOT_DOWN)
+        return WASTE_LOST;
+    if (!j && n->slot[i].state == SLOT_WARMING)
+        return WASTE_LOAD;
+    if (!j)
+        return sched_waits(s) ? WASTE_SCHEDULER : WASTE_NO_WORK;
+    if (j->moving)
+        return WASTE_RESIZE;
+    switch (j->state) {
+    case JOB_ASSIGNED:
+    case JOB_LOADING:    return j->moved ? WASTE_RESIZE : WASTE_LOAD;
+    case JOB_TRAINING:   return WASTE_TRAIN;
+    case JOB_PUBLISHING: return WASTE_CHECKPOINT;
+    default:             return WASTE_LOST; /* cancelled, on hold: it is on its way out */
+    }
+}
+
+void waste_turn(coordinator *c)
+{
+    const sched *s = c->s;
+    int64_t now = clock_ns();
+    double dt = c->waste_ns ? (double)(now - c->waste_ns) * 1e-9 : 0;
+
+    c->waste_ns = now;
+    for (int n = 0; n < s->nodes; n++)
+        for (int i = 0; s->node[n].name && i < s->node[n].n; i++)
+            c->where.seconds[kind_of(s, &s->node[n], i)] += dt;
+}
+
+void waste_progress(coordinator *c, const sched_event *ev)
+{
+    const sched_job *j = ev->job >= 0 && ev->job < c->s->jobs ? &c->s->job[ev->job] : NULL;
+
+    if (!j || ev->attempt != j->attempt || ev->phase != JOB_TRAINING || j->state >= JOB_TRAINING || ev->step - 1 >= j->had_step)
+        return;
+    waste_lose(&c->where, j->had_seconds * (1 - (double)(ev->step > 0 ? ev->step - 1 : 0) / (double)j->had_step));
+}

@@ -1,0 +1,188 @@
+/* What `cfarm simulate` promises: the same farm for the same seed, times that add up, and a farm near the least possible. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "scheduler/sim.h"
+
+static sim_times h200(void)
+{
+    sim_times t;
+
+    assert_int_equal(sim_times_assume(&t, "h200", NULL), 0);
+    return t;
+}
+
+static sim_options options(const sim_times *t, int gpus, int concepts)
+{
+    return (sim_options){.times = t, .seed = 1, .gpus = gpus, .per_node = 8, .concepts = concepts, .batch = 8, .gang_max = 8,
+                         .pack_max = 4, .owners = 1, .slow_by = 2, .mix = "custom-diffusion"};
+}
+
+static sim_result run(const sim_options *o)
+{
+    sim_concept *work = sim_concepts(o, NULL);
+    sim_result r;
+    err e = {0};
+
+    assert_non_null(work);
+    if (sim_run(&r, o, work, &e) != 0)
+        fail_msg("%s", e.text);
+    free(work);
+    return r;
+}
+
+static void adds_up(const sim_result *r, const sim_options *o)
+{
+    double sum = waste_total(&r->where);
+
+    for (int k = 0; k < WASTES; k++)
+        assert_true(r->where.seconds[k] >= -1e-6 * sum);
+    assert_true(o->preempt_minutes > 0 || o->late > 0 || fabs(sum - r->makespan * o->gpus) < 1e-6 * sum);
+    assert_true(sum <= r->makespan * o->gpus * (1 + 1e-9));
+    assert_int_equal(r->done + r->quarantined, o->concepts);
+}
+
+static void a_farm_ends_near_the_bound(void **unused)
+{
+    static const struct { int gpus, concepts; double most; } row[] = {
+        {1, 10, 1.10}, {8, 10, 1.25}, {8, 100, 1.10}, {64, 60, 1.15}, {64, 100, 1.15}, {64, 1000, 1.05}, {256, 2500, 1.05},
+    };
+    sim_times t = h200();
+    (void)unused;
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        sim_options o = options(&t, row[i].gpus, row[i].concepts);
+        sim_result r = run(&o);
+        adds_up(&r, &o);
+        assert_true(r.makespan >= r.bound);
+        if (r.makespan > row[i].most * r.bound)
+            fail_msg("%d GPUs, %d concepts: %.3f times the bound", o.gpus, o.concepts, r.makespan / r.bound);
+    }
+}
+
+static void disturbed(sim_options *o)
+{
+    o->mtbf_hours = 2;
+    o->slow = 0.1;
+    o->preempt_minutes = 20;
+    o->late = 0.3;
+    o->owners = 3;
+    o->urgent = 0.1;
+    o->mix = "custom-diffusion:7,lora:2,textual-inversion:1";
+}
+
+static void a_disturbed_farm_ends_and_its_time_adds_up(void **unused)
+{
+    sim_times t = h200();
+    (void)unused;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        sim_options o = options(&t, 32, 300);
+        sim_result r;
+        disturbed(&o);
+        o.seed = seed;
+        r = run(&o);
+        adds_up(&r, &o);
+        assert_true(r.failures + r.preemptions > 0);
+        assert_true(r.where.seconds[WASTE_LOST] > 0);
+    }
+}
+
+static void the_same_seed_is_the_same_run(void **unused)
+{
+    sim_times t = h200();
+    sim_options o = options(&t, 32, 300);
+    sim_result a, b;
+    (void)unused;
+    disturbed(&o);
+    a = run(&o);
+    b = run(&o);
+    a.mind_seconds = b.mind_seconds = a.mind_worst = b.mind_worst = 0;
+    assert_memory_equal(&a, &b, sizeof a);
+    o.seed = 2;
+    b = run(&o);
+    assert_true(a.makespan != b.makespan);
+}
+
+static void owners_get_what_their_weights_say(void **unused)
+{
+    sim_times t = h200();
+    sim_options o = options(&t, 8, 400);
+    (void)unused;
+    o.owners = 4;
+    assert_true(run(&o).owner_least > 0.8);
+}
+
+static void farms_that_break_too_often_are_refused(void **unused)
+{
+    sim_times t = h200();
+    sim_options o = options(&t, 8, 10);
+    sim_concept *work = sim_concepts(&o, NULL);
+    sim_result r;
+    err e = {0};
+    (void)unused;
+    o.mtbf_hours = 0.0005;
+    if (sim_run(&r, &o, work, &e) == 0)
+        assert_true(r.quarantined > 0);
+    else
+        assert_int_equal(e.code, ERR_INPUT);
+    free(work);
+}
+
+static void times_are_read_as_they_were_written(void **unused)
+{
+    sim_times t = h200(), again;
+    char path[] = "/tmp/test_simulate-XXXXXX";
+    json_t *o = sim_times_json(&t);
+    int fd = mkstemp(path);
+    FILE *f = fdopen(fd, "w");
+    err e = {0};
+    (void)unused;
+    json_dumpf(o, f, JSON_REAL_PRECISION(17));
+    fclose(f);
+    if (sim_times_read(&again, path, &e) != 0)
+        fail_msg("%s", e.text);
+    assert_int_equal(again.methods, t.methods);
+    for (int i = 0; i < t.methods; i++)
+        assert_true(sim_step(&t.method[i], 8, 4) == sim_step(sim_find(&again, t.method[i].name), 8, 4));
+    f = fopen(path, "w");
+    json_object_del(json_object_get(json_object_get(o, "methods"), "lora"), "sample");
+    json_dumpf(o, f, 0);
+    fclose(f);
+    assert_int_equal(sim_times_read(&again, path, &e), ERR_INPUT);
+    assert_non_null(strstr(e.text, "lora"));
+    json_decref(o);
+    remove(path);
+}
+
+static void unknown_methods_and_machines_are_named(void **unused)
+{
+    sim_times t = h200(), other;
+    sim_options o = options(&t, 8, 10);
+    err e = {0};
+    (void)unused;
+    o.mix = "custom-diffusion:1,hypernetwork:2";
+    assert_null(sim_concepts(&o, &e));
+    assert_non_null(strstr(e.text, "hypernetwork"));
+    assert_int_equal(sim_times_assume(&other, "abacus", &e), ERR_INPUT);
+    assert_non_null(strstr(e.text, "h200"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_farm_ends_near_the_bound),
+        cmocka_unit_test(a_disturbed_farm_ends_and_its_time_adds_up),
+        cmocka_unit_test(the_same_seed_is_the_same_run),
+        cmocka_unit_test(owners_get_what_their_weights_say),
+        cmocka_unit_test(farms_that_break_too_often_are_refused),
+        cmocka_unit_test(times_are_read_as_they_were_written),
+        cmocka_unit_test(unknown_methods_and_machines_are_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
