@@ -210,5 +210,5 @@ int command_simulate(int argc, char **argv)
     if (read_options(&r, argc, argv, &e) == 0 && simulate(&r, &e) == 0)
         return FARM_DONE;
     fprintf(stderr, "cfarm simulate: %s\n", e.text);
-    return e.code == ERR_INPUT ? FARM_BAD_INPUT : FARM_BROKEN;
+    return FARM_BAD_INPUT; /* there is nothing that could fail but what was given */
 }
