@@ -12,8 +12,9 @@
 #include "trainer/sample.h"
 #include "trainer/scratch/scratch.h"
 
-enum { BATCH = 16, PIXELS = WORLD_SIDE * WORLD_SIDE * 3, LEVELS = 4, GROUPS = 8, INNER = 192 };
-static const int CHANNELS[LEVELS] = {16, 32, 64, 96};
+enum { BATCH = 16, PIXELS = WORLD_SIDE * WORLD_SIDE * 3, LEVELS = 5, GROUPS = 8, INNER = 192 };
+static const int CHANNELS[LEVELS] = {16, 32, 64, 96, 96};
+static const float GRAIN = 0.05F; /* most noise on a spoilt picture */
 
 /* Questions, each with its answers in a row of logits. A lone thing stands on both sides. */
 enum { HOW_MANY, WHERE, LEFT_CLASS, LEFT_COLOUR, RIGHT_CLASS, RIGHT_COLOUR, QUESTIONS };
@@ -117,17 +118,39 @@ static double cross_entropy(float *d, const float *logits, const int truth[QUEST
     return loss;
 }
 
+/* Half the pictures are blurred and made grainy, as an autoencoder does: the examiner shall tell what they show all the same. */
+static void spoil(float *x, rng_stream s)
+{
+    float *was = mem_copy(x, PIXELS * sizeof *x);
+    const float grain = GRAIN * rng_uniform(s, 0);
+
+    for (int y = 0; y < WORLD_SIDE; y++)
+        for (int c = 0; c < 3 * WORLD_SIDE; c++) {
+            const int up = y > 0 ? -3 * WORLD_SIDE : 0, down = y + 1 < WORLD_SIDE ? 3 * WORLD_SIDE : 0;
+            const int left = c > 2 ? -3 : 0, right = c + 3 < 3 * WORLD_SIDE ? 3 : 0;
+            const float *at = was + y * 3 * WORLD_SIDE + c;
+            x[at - was] = 0.25F * (at[up + left] + at[up + right] + at[down + left] + at[down + right]);
+        }
+    rng_normal_fill(rng_open(SCRATCH_SEED, "grain", (uint32_t)rng_below(s, 1, 1U << 30), 0), was, PIXELS);
+    for (int k = 0; k < PIXELS; k++)
+        x[k] += grain * was[k];
+    free(was);
+}
+
 static int one_step(void *arg, fit *f, float *loss, err *e)
 {
     stage *t = arg;
     double sum = 0;
 
     for (uint32_t i = 0; i < BATCH; i++) {
-        const uint32_t picture = rng_below(rng_open(SCRATCH_SEED, "exam", (uint32_t)fit_steps(f), i), 0, (uint32_t)t->how->pictures);
+        const rng_stream dice = rng_open(SCRATCH_SEED, "exam", (uint32_t)fit_steps(f), i);
+        const uint32_t picture = rng_below(dice, 0, (uint32_t)t->how->pictures);
         const world_scene s = world_pick(SCRATCH_SEED, picture);
         truth_of(t->truth[i], &s);
         for (size_t k = 0; k < PIXELS; k++)
             t->pixels_of[i * PIXELS + k] = (float)t->pictures[(size_t)picture * PIXELS + k] / 127.5F - 1;
+        if (rng_below(dice, 1, 2) == 0)
+            spoil(t->pixels_of + i * PIXELS, rng_open(SCRATCH_SEED, "spoil", (uint32_t)fit_steps(f), i));
     }
     TRY(fit_write(f, t->pixels, t->pixels_of, e));
     TRY(fit_forward(f, t->logits, e));
@@ -278,7 +301,22 @@ static void say_all(str *out, const world_scene *s)
     str_add(out, " %s", SCENE_WORDS[s->where]);
 }
 
-static int drawn(examiner *x, int n, err *e)
+/* x [side,side,3] in 0..1 into the latents' space and back. */
+static int through(sd *model, float *x, err *e)
+{
+    float latents[WORLD_SIDE * WORLD_SIDE / 64 * 4], logvar[WORLD_SIDE * WORLD_SIDE / 64 * 4];
+
+    for (size_t k = 0; k < PIXELS; k++)
+        x[k] = 2 * x[k] - 1;
+    TRY(sd_vae_encode(model, x, 1, WORLD_SIDE, WORLD_SIDE, latents, logvar, e));
+    TRY(sd_vae_decode(model, latents, 1, WORLD_SIDE / 8, WORLD_SIDE / 8, x, e));
+    for (size_t k = 0; k < PIXELS; k++)
+        x[k] = fminf(fmaxf(0.5F * x[k] + 0.5F, 0), 1);
+    return 0;
+}
+
+/* model NULL: as the painter leaves them; else what its autoencoder makes of them, which no sample can surpass. */
+static int drawn(examiner *x, sd *model, int n, err *e)
 {
     uint8_t *bytes = NEW_N(uint8_t, PIXELS);
     float *pixels = NEW_N(float, PIXELS);
@@ -290,10 +328,13 @@ static int drawn(examiner *x, int n, err *e)
         scratch_picture(bytes, SCRATCH_HELD_OUT, (uint32_t)i);
         for (size_t k = 0; k < PIXELS; k++)
             pixels[k] = (float)bytes[k] / 255;
-        rc = ask(x, pixels, said, e);
+        if (model)
+            rc = through(model, pixels, e);
+        if (rc == 0)
+            rc = ask(x, pixels, said, e);
         mark(&m, &s, said);
     }
-    tell("pictures of the world that the examiner never saw", &m);
+    tell(model ? "the same through the autoencoder" : "pictures of the world that the examiner never saw", &m);
     free(bytes);
     free(pixels);
     return rc;
@@ -326,8 +367,9 @@ static int examine(examiner *x, const scratch *s, sd **model, tokenizer **words,
                            .seed = SCRATCH_SEED};
 
     TRY(examiner_open(x, s, e));
-    TRY(drawn(x, s->prompts, e));
+    TRY(drawn(x, NULL, s->prompts, e));
     TRY(sd_open(model, s->model, s->on, e));
+    TRY(drawn(x, *model, s->prompts, e));
     TRY(scratch_tokenizer(words, s, e));
     return sampled(x, *model, *words, &o, s->prompts, e);
 }
