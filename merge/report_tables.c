@@ -120,6 +120,8 @@ static void tell_shared(str *to, const char *what, shared *s)
     free(s->is);
 }
 
+enum { AS_WRITTEN = JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15) }; /* 0.1 is no 0.10000000000000001 */
+
 static void common(str *to, const report *r, const char *what, const char *key)
 {
     shared s = {0};
@@ -127,7 +129,7 @@ static void common(str *to, const report *r, const char *what, const char *key)
     for (size_t i = 0; i < json_array_size(r->jobs); i++) {
         const json_t *job = json_array_get(r->jobs, i), *one = json_object_get(json_object_get(job, "settings"), key);
         const char *text = json_string_value(one);
-        char *is = text ? mem_text(text) : one ? json_dumps(one, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+        char *is = text ? mem_text(text) : one ? json_dumps(one, AS_WRITTEN) : NULL;
         if (!report_is_merge(job))
             share(&s, is ? is : "");
         free(is);
