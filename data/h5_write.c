@@ -26,7 +26,7 @@ static void put(h5_out *o, uint64_t v, int bytes)
 {
     unsigned char *to = room_for(o, (size_t)bytes);
     for (int i = 0; i < bytes; i++)
-        to[i] = i < 8 ? (unsigned char)(v >> 8 * i) : 0;
+        to[i] = (unsigned char)(i < 8 ? v >> 8 * i : 0);
 }
 
 static void put_bytes(h5_out *o, const void *from, size_t n)
@@ -190,7 +190,7 @@ static void put_type(h5_out *o, dtype type, size_t size, size_t text)
             put_float(o, &floats[i], size);
             return;
         }
-    put(o, INT | (type == U8 ? 0 : SIGNED) << 8, 4);
+    put(o, (uint64_t)(INT | (type == U8 ? 0 : SIGNED) << 8), 4);
     put(o, size, 4);
     put(o, 0, 2);
     put(o, 8 * size, 2);

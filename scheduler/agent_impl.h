@@ -33,6 +33,7 @@ typedef struct {
     pid_t pid;
     wire *w;                  /* NULL: none, or it has ended */
     int tasks;                /* how many it works at */
+    bool untold;              /* that it is free again must be told: the coordinator does not know what it works at */
     bool pack;                /* they are a pack: it may work at more than one */
     int room;                 /* as many as that */
     int64_t heard_ns;         /* the last sign of life */
@@ -110,6 +111,7 @@ void crew_tell(agent *a);                          /* how every slot stands */
 void crew_tick(agent *a);                          /* starts what is due, kills what is silent */
 void crew_reap(agent *a);                          /* those that ended */
 void crew_kill(crew *c);                           /* its slot warms up again */
+void crew_idle(crew *c);                           /* it has answered all that it worked at */
 void crew_order(crew *c, int type, json_t *body);  /* takes body */
 void crew_close(agent *a, const char *why);        /* no slot takes any more */
 void crew_end(agent *a);
@@ -136,6 +138,7 @@ bool task_still(const crew *c, int64_t since_ns, const task **one);
 void task_forgive(agent *a, int64_t ns); /* so long nobody listened: nobody was silent */
 void task_tick(agent *a);
 json_t *task_list(const agent *a);                 /* HELLO's running */
+bool task_has_part(const agent *a, int slot);      /* a rank of a gang over several nodes is at work there */
 void task_leave(agent *a);                         /* all are halted and kept */
 void task_end(agent *a);                           /* all of them, without an answer */
 #endif

@@ -51,6 +51,7 @@ static void on_ready(crew *c, const json_t *body)
     if (c->state != CREW_STARTING)
         return;
     c->state = CREW_IDLE;
+    c->untold = false;
     c->room = json_opt_int(body, "pack", 1, PACK_MOST, 1, &room, NULL) == 0 ? (int)room : 1;
     c->bad_starts = 0;
     tell_slot(c, "ready", NULL);
@@ -311,12 +312,23 @@ void crew_tick(agent *a)
     }
 }
 
+void crew_idle(crew *c)
+{
+    c->state = CREW_IDLE;
+    if (c->untold)
+        tell_slot(c, "ready", NULL);
+    c->untold = false;
+}
+
 void crew_tell(agent *a)
 {
     for (int i = 0; i < a->slots; i++) {
         crew *c = &a->slot[i];
+        c->untold = c->state == CREW_BUSY && task_has_part(a, i);
         if (c->state == CREW_CLOSED || a->leaving)
             tell_slot(c, "down", c->last_words);
+        else if (c->untold) /* no coordinator takes a part over: the slot is free when it has been given up */
+            tell_slot(c, "warming", NULL);
         else if (c->state == CREW_IDLE || c->state == CREW_BUSY)
             tell_slot(c, "ready", NULL);
         else

@@ -54,6 +54,15 @@ static json_t *failure(json_t *o, const char *blame, bool retry, const char *cod
 
 static bool is_part(const task *t) { return t->all > t->gang; }
 
+bool task_has_part(const agent *a, int slot)
+{
+    for (const task *t = a->tasks; t; t = t->next)
+        for (int r = 0; is_part(t) && r < t->size; r++)
+            if (t->at[r] && t->slot[r] == slot)
+                return true;
+    return false;
+}
+
 /* A gang of this node meets in memory, one of several where all nodes see it: what a rank that was killed left there. */
 static void clear_meeting(const task *t)
 {
@@ -80,7 +89,7 @@ static void let_go(agent *a, task *t)
         if (!t->done[r])
             crew_kill(c);
         else if (c->state == CREW_BUSY && c->tasks == 0)
-            c->state = CREW_IDLE;
+            crew_idle(c);
     }
     if (t->aside[0])
         fs_discard(t->aside);
