@@ -105,7 +105,7 @@ class Run:
         return done.stdout if output else None
 
     def picture_folder(self, s, what):
-        return f"{self.work}/world/{self.subjects[s]['name']}/{what}"
+        return f"{self.work}/world/{what}/{self.subjects[s]['name']}"
 
 
 def write(path, text):
@@ -123,7 +123,7 @@ def write(path, text):
 def regularisation(r, s, how):
     if how == "generate":
         return {"generate": r.a.generate, "steps": r.a.sampling_steps, "guidance": r.a.guidance, "seed": 1}
-    folder = r.picture_folder(s, "class")
+    folder = r.picture_folder(s, "regularisation")
     return {"images": folder, "captions": f"{folder}/captions.txt"} if how else None
 
 
@@ -133,7 +133,7 @@ def word(s, variant, seed):
 
 
 def subject_keys(r, s, of, token):
-    keys = {"class": r.subjects[s]["class"], "images": r.picture_folder(s, "subject"), "token": of.get("token", token)}
+    keys = {"class": r.subjects[s]["class"], "images": r.picture_folder(s, "subjects"), "token": of.get("token", token)}
     reg = regularisation(r, s, of["reg"])
     return dict(keys, regularisation=reg) if reg else keys
 
@@ -231,7 +231,7 @@ def fill(prompts, *words):
 def singles_to_measure(r, out):
     for seed in r.seeds:
         for s, subject in enumerate(r.subjects):
-            own, others = r.picture_folder(s, "subject"), r.picture_folder(s, "class")
+            own, others = r.picture_folder(s, "subjects"), r.picture_folder(s, "regularisation")
             c = subject["class"]
             yield f"s{s}-base-{seed}-about", fill(ABOUT, c), [own], seed, r.model
             yield f"s{s}-base-{seed}-class", [p % c for p in CLASS], [own, others], seed, r.model
@@ -246,7 +246,7 @@ def singles_to_measure(r, out):
 def pairs_to_measure(r, out):
     for seed in r.seeds:
         for p, (a, b) in enumerate(r.pairs):
-            own = [r.picture_folder(s, "subject") for s in (a, b)]
+            own = [r.picture_folder(s, "subjects") for s in (a, b)]
             classes = [r.subjects[s]["class"] for s in (a, b)]
             yield pair_name(p, "base", seed), fill(BOTH, *classes), own, seed, r.model
             for how in ("merged", "joint"):
