@@ -20,7 +20,7 @@ made() { find runs -name '*.png' -newer "$1" -path '*/seen/*' | wc -l; }
 # Killed when the first few measurements are there; what it started dies with its pipe or ends by itself.
 "${program[@]}" >first 2>&1 </dev/null &
 pid=$!
-for _ in $(seq 3000); do [ "$(find runs/seen -name found.json 2>/dev/null | wc -l)" -ge 3 ] && break; sleep 0.1; done
+for _ in $(seq 3000); do [ "$(find runs/seen -name found.json 2>/dev/null | wc -l)" -ge 3 ] && break; kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
 kill -9 "$pid" 2>/dev/null || wrong "it had ended: $(tail -n 3 first)"
 wait "$pid" 2>/dev/null || true
 [ ! -e table.csv ] || wrong 'a table before all was measured'

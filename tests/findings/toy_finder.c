@@ -1,4 +1,4 @@
-/* A small convolutional net with a yes or no for each subject and each class of the world. Trained here because nothing public
+/* A net (trainer/scratch/eye.h) with a yes or no for each subject and each class of the world. Trained here because nothing public
  * knows these things; the learning is trainer/scratch/fit.h, the loss's gradient is worked out on the host. */
 #include <math.h>
 #include <stdio.h>
@@ -10,15 +10,13 @@
 #include "cluster/base/mem.h"
 #include "cluster/base/rng.h"
 #include "data/image.h"
-#include "data/safetensors.h"
 #include "data/toyworld/world.h"
 #include "tests/findings/toy.h"
-#include "trainer/nn/plan.h"
+#include "trainer/scratch/eye.h"
 #include "trainer/scratch/fit.h"
 
-enum { BATCH = 16, PIXELS = WORLD_SIDE * WORLD_SIDE * 3, LEVELS = 4, GROUPS = 8, INNER = 128 };
+enum { BATCH = 16, PIXELS = WORLD_SIDE * WORLD_SIDE * 3 };
 enum { ANSWERS = WORLD_SUBJECTS + WORLD_CLASSES, SEED = 11, EXAM_SEED = 12 };
-static const int CHANNELS[LEVELS] = {16, 32, 64, 96};
 
 /* ---- pictures and their truth ---- */
 
@@ -80,64 +78,6 @@ static void make_picture(float *pixels, bool truth[ANSWERS], uint64_t seed, uint
         pixels[k] = (float)rgb[k] / 127.5F - 1;
 }
 
-/* ---- the net ---- */
-
-static int add_weight(nn_params *p, const char *name, nn_shape shape, float centre, int inputs, err *e)
-{
-    const rng_stream s = rng_open(SEED, name, 0, 0);
-    const size_t n = (size_t)nn_count(shape);
-    float *x = NEW_N(float, n);
-
-    for (size_t i = 0; i < n; i++)
-        x[i] = centre + (inputs ? sqrtf(2.0F / (float)inputs) * rng_normal(s, i) : 0);
-    int rc = nn_params_set(p, name, shape, x, e);
-    free(x);
-    return rc;
-}
-
-enum { FLATTENED = 96 * (WORLD_SIDE >> LEVELS) * (WORLD_SIDE >> LEVELS) };
-
-static int add_weights(nn_params *p, err *e)
-{
-    char name[64];
-
-    for (int i = 0; i < LEVELS; i++) {
-        const int in = i ? CHANNELS[i - 1] : 3;
-        snprintf(name, sizeof name, "conv%d.weight", i);
-        TRY(add_weight(p, name, NN_SHAPE(CHANNELS[i], in, 3, 3), 0, 9 * in, e));
-        snprintf(name, sizeof name, "norm%d.weight", i);
-        TRY(add_weight(p, name, NN_SHAPE(CHANNELS[i]), 1, 0, e));
-        snprintf(name, sizeof name, "norm%d.bias", i);
-        TRY(add_weight(p, name, NN_SHAPE(CHANNELS[i]), 0, 0, e));
-    }
-    TRY(add_weight(p, "inner.weight", NN_SHAPE(INNER, FLATTENED), 0, FLATTENED, e));
-    TRY(add_weight(p, "inner.bias", NN_SHAPE(INNER), 0, 0, e));
-    TRY(add_weight(p, "answers.weight", NN_SHAPE(ANSWERS, INNER), 0, INNER, e));
-    return add_weight(p, "answers.bias", NN_SHAPE(ANSWERS), 0, 0, e);
-}
-
-/* x [n,side,side,3] in -1..1 -> [n,ANSWERS], logits. */
-static nn_tensor write_net(nn_graph *g, nn_tensor x, int n)
-{
-    char name[64];
-    int in = 3;
-
-    for (int i = 0; i < LEVELS; i++) {
-        snprintf(name, sizeof name, "conv%d.weight", i);
-        x = nn_conv2d(g, x, nn_param(g, name, NN_SHAPE(CHANNELS[i], 3, 3, in)), NULL, (nn_conv){2, {1, 1, 1, 1}});
-        in = CHANNELS[i];
-        snprintf(name, sizeof name, "norm%d.weight", i);
-        nn_tensor w = nn_param(g, name, NN_SHAPE(in));
-        snprintf(name, sizeof name, "norm%d.bias", i);
-        x = nn_silu(g, nn_group_norm(g, x, w, nn_param(g, name, NN_SHAPE(in)), GROUPS, 1e-5F));
-    }
-    x = nn_reshape(g, x, NN_SHAPE(n, FLATTENED));
-    x = nn_silu(
-        g, nn_linear(g, x, nn_param(g, "inner.weight", NN_SHAPE(INNER, FLATTENED)), nn_param(g, "inner.bias", NN_SHAPE(INNER))));
-    return nn_linear(g, x, nn_param(g, "answers.weight", NN_SHAPE(ANSWERS, INNER)),
-                     nn_param(g, "answers.bias", NN_SHAPE(ANSWERS)));
-}
-
 /* ---- learning ---- */
 
 typedef struct {
@@ -197,10 +137,10 @@ static int learn(lesson *t, nn_params *weights, nn_graph *g, const char *file, i
     const fit_opts how = {.lr = 1e-3, .weight_decay = 0.01, .clip = 5, .mean = 0.99, .warmup = 100, .until = steps};
     fit *f;
 
-    TRY(add_weights(weights, e));
+    TRY(eye_begin(weights, ANSWERS, SEED, e));
     t->pixels = nn_input(g, "pixels", F32, NN_SHAPE(BATCH, WORLD_SIDE, WORLD_SIDE, 3));
     t->seed = nn_input(g, "seed", F32, NN_SHAPE(BATCH, ANSWERS));
-    TRY(fit_new(&f, weights, g, write_net(g, t->pixels, BATCH), t->seed, &how, e));
+    TRY(fit_new(&f, weights, g, eye_write(g, t->pixels, ANSWERS), t->seed, &how, e));
     int rc = all_steps(t, f, weights, file, steps, e);
     fit_free(f);
     return rc;
@@ -228,34 +168,18 @@ int findings_learn(const char *file, int steps, err *e)
 
 /* ---- finding ---- */
 
-typedef struct {
-    nn_backend *on;
-    safetensors *file;
-    nn_params *weights;
-    nn_graph *graph;
-    nn_plan *plan;
-    nn_tensor pixels, logits;
-} finder;
+typedef struct { nn_backend *on; eye *eye; } finder;
 
 static int finder_open(finder *x, const char *file, err *e)
 {
     *x = (finder){0};
     TRY(nn_cpu_open(&x->on, 0, false, e));
-    TRY(st_open(&x->file, file, e));
-    x->weights = nn_params_new(x->on);
-    TRY(nn_params_add_file(x->weights, x->file, "", e));
-    x->graph = nn_graph_new();
-    x->pixels = nn_input(x->graph, "pixels", F32, NN_SHAPE(1, WORLD_SIDE, WORLD_SIDE, 3));
-    x->logits = write_net(x->graph, x->pixels, 1);
-    return nn_plan_new(&x->plan, x->graph, x->weights, &x->logits, 1, e);
+    return eye_open(&x->eye, file, ANSWERS, x->on, e);
 }
 
 static void finder_close(finder *x)
 {
-    nn_plan_free(x->plan);
-    nn_graph_free(x->graph);
-    nn_params_free(x->weights);
-    st_close(x->file);
+    eye_close(x->eye);
     if (x->on)
         x->on->close(x->on);
 }
@@ -264,9 +188,7 @@ static int look(finder *x, const float *pixels, bool said[ANSWERS], err *e)
 {
     float logits[ANSWERS];
 
-    TRY(nn_write(x->plan, x->pixels, pixels, PIXELS * sizeof *pixels, e));
-    TRY(nn_run(x->plan, e));
-    TRY(nn_read(x->plan, x->logits, logits, sizeof logits, e));
+    TRY(eye_look(x->eye, pixels, logits, e));
     for (int k = 0; k < ANSWERS; k++)
         said[k] = logits[k] > 0;
     return 0;

@@ -8,12 +8,11 @@
 #include "cluster/base/fs.h"
 #include "cluster/base/mem.h"
 #include "cluster/base/rng.h"
-#include "data/safetensors.h"
 #include "trainer/sample.h"
+#include "trainer/scratch/eye.h"
 #include "trainer/scratch/scratch.h"
 
-enum { BATCH = 16, PIXELS = WORLD_SIDE * WORLD_SIDE * 3, LEVELS = 5, GROUPS = 8, INNER = 192 };
-static const int CHANNELS[LEVELS] = {16, 32, 64, 96, 96};
+enum { BATCH = 16, PIXELS = WORLD_SIDE * WORLD_SIDE * 3 };
 static const float GRAIN = 0.05F; /* most noise on a spoilt picture */
 
 /* Questions, each with its answers in a row of logits. A lone thing stands on both sides. */
@@ -40,62 +39,6 @@ static void truth_of(int truth[QUESTIONS], const world_scene *s)
     truth[LEFT_COLOUR] = left->colour;
     truth[RIGHT_CLASS] = right->class;
     truth[RIGHT_COLOUR] = right->colour;
-}
-
-/* ---- the net ---- */
-
-static int add_weight(nn_params *p, const char *name, nn_shape shape, float centre, int inputs, err *e)
-{
-    const rng_stream s = rng_open(SCRATCH_SEED, name, 0, 0);
-    const size_t n = (size_t)nn_count(shape);
-    float *x = NEW_N(float, n);
-
-    for (size_t i = 0; i < n; i++)
-        x[i] = centre + (inputs ? sqrtf(2.0F / (float)inputs) * rng_normal(s, i) : 0);
-    int rc = nn_params_set(p, name, shape, x, e);
-    free(x);
-    return rc;
-}
-
-static int add_weights(nn_params *p, err *e)
-{
-    char name[64];
-
-    for (int i = 0; i < LEVELS; i++) {
-        const int in = i ? CHANNELS[i - 1] : 3;
-        snprintf(name, sizeof name, "conv%d.weight", i);
-        TRY(add_weight(p, name, NN_SHAPE(CHANNELS[i], in, 3, 3), 0, 9 * in, e));
-        snprintf(name, sizeof name, "norm%d.weight", i);
-        TRY(add_weight(p, name, NN_SHAPE(CHANNELS[i]), 1, 0, e));
-        snprintf(name, sizeof name, "norm%d.bias", i);
-        TRY(add_weight(p, name, NN_SHAPE(CHANNELS[i]), 0, 0, e));
-    }
-    const int flat = CHANNELS[LEVELS - 1] * (WORLD_SIDE >> LEVELS) * (WORLD_SIDE >> LEVELS);
-    TRY(add_weight(p, "inner.weight", NN_SHAPE(INNER, flat), 0, flat, e));
-    TRY(add_weight(p, "inner.bias", NN_SHAPE(INNER), 0, 0, e));
-    TRY(add_weight(p, "answers.weight", NN_SHAPE(LOGITS, INNER), 0, INNER, e));
-    return add_weight(p, "answers.bias", NN_SHAPE(LOGITS), 0, 0, e);
-}
-
-/* x [n,side,side,3] in -1..1 -> [n,LOGITS]. */
-static nn_tensor write_net(nn_graph *g, nn_tensor x, int n)
-{
-    char name[64];
-    int in = 3;
-
-    for (int i = 0; i < LEVELS; i++) {
-        snprintf(name, sizeof name, "conv%d.weight", i);
-        x = nn_conv2d(g, x, nn_param(g, name, NN_SHAPE(CHANNELS[i], 3, 3, in)), NULL, (nn_conv){2, {1, 1, 1, 1}});
-        in = CHANNELS[i];
-        snprintf(name, sizeof name, "norm%d.weight", i);
-        nn_tensor w = nn_param(g, name, NN_SHAPE(in));
-        snprintf(name, sizeof name, "norm%d.bias", i);
-        x = nn_silu(g, nn_group_norm(g, x, w, nn_param(g, name, NN_SHAPE(in)), GROUPS, 1e-5F));
-    }
-    const int flat = in * (WORLD_SIDE >> LEVELS) * (WORLD_SIDE >> LEVELS);
-    x = nn_reshape(g, x, NN_SHAPE(n, flat));
-    x = nn_silu(g, nn_linear(g, x, nn_param(g, "inner.weight", NN_SHAPE(INNER, flat)), nn_param(g, "inner.bias", NN_SHAPE(INNER))));
-    return nn_linear(g, x, nn_param(g, "answers.weight", NN_SHAPE(LOGITS, INNER)), nn_param(g, "answers.bias", NN_SHAPE(LOGITS)));
 }
 
 /* ---- learning ---- */
@@ -180,10 +123,10 @@ static int learn(stage *t, nn_graph *g, err *e)
     const fit_opts how = {.lr = 1e-3, .weight_decay = 0.01, .clip = 5, .mean = 0.99, .warmup = 100, .until = t->how->until};
     fit *f;
 
-    TRY(add_weights(t->weights, e));
+    TRY(eye_begin(t->weights, LOGITS, SCRATCH_SEED, e));
     t->pixels = nn_input(g, "pixels", F32, NN_SHAPE(BATCH, WORLD_SIDE, WORLD_SIDE, 3));
     t->seed = nn_input(g, "seed", F32, NN_SHAPE(BATCH, LOGITS));
-    TRY(fit_new(&f, t->weights, g, write_net(g, t->pixels, BATCH), t->seed, &how, e));
+    TRY(fit_new(&f, t->weights, g, eye_write(g, t->pixels, LOGITS), t->seed, &how, e));
     int rc = scratch_run(t->how, "examiner", f, one_step, write_model, t, e);
     fit_free(f);
     return rc;
@@ -209,48 +152,16 @@ int scratch_examiner(const scratch *s, err *e)
 
 /* ---- asking it ---- */
 
-typedef struct {
-    safetensors *file;
-    nn_params *weights;
-    nn_graph *graph;
-    nn_plan *plan;
-    nn_tensor pixels, logits;
-} examiner;
-
-static int examiner_open(examiner *x, const scratch *s, err *e)
-{
-    char path[FS_PATH];
-
-    TRY(path_of(path, s, e));
-    TRY(st_open(&x->file, path, e));
-    x->weights = nn_params_new(s->on);
-    TRY(nn_params_add_file(x->weights, x->file, "", e));
-    x->graph = nn_graph_new();
-    x->pixels = nn_input(x->graph, "pixels", F32, NN_SHAPE(1, WORLD_SIDE, WORLD_SIDE, 3));
-    x->logits = write_net(x->graph, x->pixels, 1);
-    return nn_plan_new(&x->plan, x->graph, x->weights, &x->logits, 1, e);
-}
-
-static void examiner_close(examiner *x)
-{
-    nn_plan_free(x->plan);
-    nn_graph_free(x->graph);
-    nn_params_free(x->weights);
-    st_close(x->file);
-}
-
 /* pixels [side,side,3] in 0..1 -> what it says to each question. */
-static int ask(examiner *x, const float *pixels, int said[QUESTIONS], err *e)
+static int ask(eye *x, const float *pixels, int said[QUESTIONS], err *e)
 {
     float *in = NEW_N(float, PIXELS), logits[LOGITS], *at = logits;
 
     for (size_t k = 0; k < PIXELS; k++)
         in[k] = 2 * pixels[k] - 1;
-    int rc = nn_write(x->plan, x->pixels, in, PIXELS * sizeof *in, e);
+    int rc = eye_look(x, in, logits, e);
     free(in);
     TRY(rc);
-    TRY(nn_run(x->plan, e));
-    TRY(nn_read(x->plan, x->logits, logits, sizeof logits, e));
     for (int q = 0; q < QUESTIONS; at += ANSWERS[q++]) {
         said[q] = 0;
         for (int k = 1; k < ANSWERS[q]; k++)
@@ -316,7 +227,7 @@ static int through(sd *model, float *x, err *e)
 }
 
 /* model NULL: as the painter leaves them; else what its autoencoder makes of them, which no sample can surpass. */
-static int drawn(examiner *x, sd *model, int n, err *e)
+static int drawn(eye *x, sd *model, int n, err *e)
 {
     uint8_t *bytes = NEW_N(uint8_t, PIXELS);
     float *pixels = NEW_N(float, PIXELS);
@@ -340,7 +251,7 @@ static int drawn(examiner *x, sd *model, int n, err *e)
     return rc;
 }
 
-static int sampled(examiner *x, sd *model, const tokenizer *words, const sample_opts *o, int n, err *e)
+static int sampled(eye *x, sd *model, const tokenizer *words, const sample_opts *o, int n, err *e)
 {
     float *pixels = NEW_N(float, PIXELS);
     int said[QUESTIONS], rc = 0;
@@ -361,27 +272,29 @@ static int sampled(examiner *x, sd *model, const tokenizer *words, const sample_
     return rc;
 }
 
-static int examine(examiner *x, const scratch *s, sd **model, tokenizer **words, err *e)
+static int examine(eye **x, const scratch *s, sd **model, tokenizer **words, err *e)
 {
     const sample_opts o = {.sampler = "ddim", .steps = s->steps, .width = WORLD_SIDE, .height = WORLD_SIDE, .guidance = s->guidance,
                            .seed = SCRATCH_SEED};
+    char path[FS_PATH];
 
-    TRY(examiner_open(x, s, e));
-    TRY(drawn(x, NULL, s->prompts, e));
+    TRY(path_of(path, s, e));
+    TRY(eye_open(x, path, LOGITS, s->on, e));
+    TRY(drawn(*x, NULL, s->prompts, e));
     TRY(sd_open(model, s->model, s->on, e));
-    TRY(drawn(x, *model, s->prompts, e));
+    TRY(drawn(*x, *model, s->prompts, e));
     TRY(scratch_tokenizer(words, s, e));
-    return sampled(x, *model, *words, &o, s->prompts, e);
+    return sampled(*x, *model, *words, &o, s->prompts, e);
 }
 
 int scratch_exam(const scratch *s, err *e)
 {
-    examiner x = {0};
+    eye *x = NULL;
     sd *model = NULL;
     tokenizer *words = NULL;
     int rc = examine(&x, s, &model, &words, e);
 
-    examiner_close(&x);
+    eye_close(x);
     sd_close(model);
     tokenizer_close(words);
     return rc;
