@@ -113,3 +113,37 @@ uint32_t lot(uint64_t farm_no, uint32_t step_no, uint64_t i, uint32_t n)
 {
     return rng_below(rng_open(farm_no, "farm", step_no, 0), i, n);
 }
+
+/* ---- packs ---- */
+
+int submit_alike(farm *f, const char *name, job_priority p, const char *alike)
+{
+    job_spec spec = {.priority = p, .name = name, .settings = "{}", .steps = 10, .batch = 8, .leaves = 8, .retries = 3,
+                     .alike = alike};
+
+    return step(f, (sched_event){.type = EV_SUBMIT, .spec = spec});
+}
+
+void warm_pack(farm *f, int n, int slot, int room)
+{
+    assert_int_equal(step(f, (sched_event){.type = EV_SLOT, .node = n, .slot = slot, .becomes = SLOT_READY, .room = room}), 0);
+}
+
+farm packs_of(int n, int slots, int pack_max, int room)
+{
+    farm f = farm_new();
+
+    f.s->how.pack_max = pack_max;
+    for (int i = 0; i < n; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "c%d", i);
+        submit_alike(&f, name, PRIORITY_NORMAL, "one");
+    }
+    node(&f, "n0", slots);
+    for (int i = 0; i < slots; i++)
+        warm_pack(&f, 0, i, room);
+    step(&f, (sched_event){.type = EV_OPEN});
+    return f;
+}
+
+int on_slot(const farm *f, int n, int i) { return f->s->node[n].slot[i].job < 0 ? 0 : 1 + f->s->node[n].slot[i].mates; }

@@ -26,4 +26,10 @@ job_state state(const farm *f, int job);
 
 void replay(sched *s, const json_t *log); /* the records again */
 uint32_t lot(uint64_t farm_no, uint32_t step_no, uint64_t i, uint32_t n); /* below n */
+
+int submit_alike(farm *f, const char *name, job_priority p, const char *alike); /* alike: the class it may be packed with */
+void warm_pack(farm *f, int n, int slot, int room);
+/* n trainings of one class on one node of `slots` warm slots, whose workers have room for `room`, open. */
+farm packs_of(int n, int slots, int pack_max, int room);
+int on_slot(const farm *f, int n, int i); /* trainings there */
 #endif

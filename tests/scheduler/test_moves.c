@@ -8,39 +8,6 @@
 
 #include "tests/scheduler/sched_kit.h"
 
-static int submit_alike(farm *f, const char *name, job_priority p, const char *alike)
-{
-    job_spec spec = {.priority = p, .name = name, .settings = "{}", .steps = 10, .batch = 8, .leaves = 8, .retries = 3,
-                     .alike = alike};
-
-    return step(f, (sched_event){.type = EV_SUBMIT, .spec = spec});
-}
-
-static void warm_pack(farm *f, int n, int slot, int room)
-{
-    assert_int_equal(step(f, (sched_event){.type = EV_SLOT, .node = n, .slot = slot, .becomes = SLOT_READY, .room = room}), 0);
-}
-
-/* n trainings of one class on one node of `slots` warm slots, whose workers have room for `room`, open. */
-static farm packs_of(int n, int slots, int pack_max, int room)
-{
-    farm f = farm_new();
-
-    f.s->how.pack_max = pack_max;
-    for (int i = 0; i < n; i++) {
-        char name[16];
-        snprintf(name, sizeof name, "c%d", i);
-        submit_alike(&f, name, PRIORITY_NORMAL, "one");
-    }
-    node(&f, "n0", slots);
-    for (int i = 0; i < slots; i++)
-        warm_pack(&f, 0, i, room);
-    step(&f, (sched_event){.type = EV_OPEN});
-    return f;
-}
-
-static int on_slot(const farm *f, int n, int i) { return f->s->node[n].slot[i].job < 0 ? 0 : 1 + f->s->node[n].slot[i].mates; }
-
 static void trains(farm *f, int job, int step_number, double step_seconds, int64_t now)
 {
     assert_int_equal(step(f, (sched_event){.type = EV_PROGRESS, .job = job, .attempt = f->s->job[job].attempt, .phase = JOB_TRAINING,

@@ -165,39 +165,6 @@ static void what_is_cancelled_stops_on_all_its_nodes(void **unused)
 
 /* ---- packs ---------------------------------------------------------------------------------------------------- */
 
-static int submit_alike(farm *f, const char *name, job_priority p, const char *alike)
-{
-    job_spec spec = {.priority = p, .name = name, .settings = "{}", .steps = 10, .batch = 8, .leaves = 8, .retries = 3,
-                     .alike = alike};
-
-    return step(f, (sched_event){.type = EV_SUBMIT, .spec = spec});
-}
-
-static void warm_pack(farm *f, int n, int slot, int room)
-{
-    assert_int_equal(step(f, (sched_event){.type = EV_SLOT, .node = n, .slot = slot, .becomes = SLOT_READY, .room = room}), 0);
-}
-
-/* n trainings of one class on one node of `slots` warm slots, whose workers have room for `room`, open. */
-static farm packs_of(int n, int slots, int pack_max, int room)
-{
-    farm f = farm_new();
-
-    f.s->how.pack_max = pack_max;
-    for (int i = 0; i < n; i++) {
-        char name[16];
-        snprintf(name, sizeof name, "c%d", i);
-        submit_alike(&f, name, PRIORITY_NORMAL, "one");
-    }
-    node(&f, "n0", slots);
-    for (int i = 0; i < slots; i++)
-        warm_pack(&f, 0, i, room);
-    step(&f, (sched_event){.type = EV_OPEN});
-    return f;
-}
-
-static int on_slot(const farm *f, int n, int i) { return f->s->node[n].slot[i].job < 0 ? 0 : 1 + f->s->node[n].slot[i].mates; }
-
 static void a_pack_is_as_large_as_the_share_and_the_limit(void **unused)
 {
     static const struct { int concepts, slots, most, room, on[3]; } row[] = {
