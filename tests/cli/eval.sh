@@ -4,25 +4,12 @@
 set -u
 bin=$(cd "$1" && pwd)
 source=$(cd "$2" && pwd)
+rows=$(cd "$(dirname "$0")" && pwd)/rows.sh
 work=$(mktemp -d /tmp/cfarm-eval-XXXXXX)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
-passed=0 failed=0
-
-# row STATUS REGEX COMMAND...
-row() {
-    local status=$1 regex=$2 text got
-    shift 2
-    text=$(timeout -k 1 100 "$@" 2>&1 </dev/null)
-    got=$?
-    if [ "$got" = "$status" ] && grep -qE -- "$regex" <<<"$text"; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        printf 'FAIL %s: status %s (wanted %s)\n  wanted: %s\n  got:    %s\n' "$*" "$got" "$status" "$regex" "$(head -n 5 <<<"$text")"
-    fi
-}
-
+ROW_S=100
+. "$rows"
 cfarm=$bin/cfarm
 mug=$source/data/toyworld/subjects/mug
 "$bin/judge_make" dino "$source/tests/trainer/eval/golden/dino_hf" || exit 1
@@ -66,5 +53,4 @@ row 1 'made.yaml is there already' "$cfarm" init "$toy/subjects" -o made.yaml
 row 1 'no .jpg, .jpeg, .png or .webp in it' "$cfarm" init "$toy/model" -o other.yaml
 row 2 'it goes: cfarm init FOLDER' "$cfarm" init
 
-printf '%d rows right, %d wrong\n' "$passed" "$failed"
-[ "$failed" = 0 ]
+rows_end eval

@@ -1,12 +1,13 @@
 # Rows of a test: a command, the status it must end with, and words on either stream. To be sourced.
 #   row STATUS REGEX COMMAND...
+# ROW_S: seconds that a command may take.
 #   rows_end NAME                 tells how it went, and is the script's status
-passed=0 failed=0
+passed=0 failed=0 ROW_S=${ROW_S:-60}
 
 row() {
     local status=$1 regex=$2 text got
     shift 2
-    text=$(timeout -k 1 60 "$@" 2>&1 </dev/null)
+    text=$(timeout -k 1 "$ROW_S" "$@" 2>&1 </dev/null)
     got=$?
     if [ "$got" = "$status" ] && grep -qE -- "$regex" <<<"$text"; then
         passed=$((passed + 1))
