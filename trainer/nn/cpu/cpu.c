@@ -80,6 +80,7 @@ static void cpu_begin(nn_backend *b)
 {
     int threads = ((const cpu *)b)->threads / (b->lanes > 1 ? b->lanes : 1);
 
+    omp_set_dynamic(0); /* a team smaller than oneDNN laid its work out for gives wrong numbers */
     omp_set_num_threads(threads > 1 ? threads : 1);
 }
 
@@ -119,6 +120,8 @@ int nn_cpu_open(nn_backend **out, int threads, bool reference, err *e)
         return err_set(e, ERR_INPUT, "%d threads; give 0 for as many as the machine lends", threads);
     cpu *c = NEW(cpu);
     c->threads = threads ? threads : omp_get_max_threads();
+    if (c->threads > omp_get_thread_limit()) /* OMP_THREAD_LIMIT: no larger team would come */
+        c->threads = omp_get_thread_limit();
     c->base = (nn_backend){.name = "cpu",
                            .kernels = reference ? reference_kernels : preferred_kernels,
                            .alloc = cpu_alloc,
