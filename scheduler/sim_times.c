@@ -1,4 +1,4 @@
-/* The assumed machines: facts of one GPU generation beside another, until somebody calibrates. */
+/* The assumed machines: facts of one GPU generation beside another, until somebody measures. */
 #include "scheduler/sim_times.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 #ifndef SIM_TIMES_H
 #define SIM_TIMES_H
 /* How long things take on a machine: a step by method, gang and pack, and what lies around the steps. Assumed, by the name
- * of a machine, or measured, from a file that `cfarm calibrate` wrote. */
+ * of a machine, or from a file, in the form that `cfarm simulate --json` shows them. */
 #include <stdbool.h>
 
 #include "cluster/base/json.h"

@@ -21,7 +21,7 @@ typedef struct {
 static const char usage[] =
     "usage: cfarm simulate [--gpus N] [--concepts N] [OPTION...] [--json]\n"
     "  --machine NAME      whose step times are assumed: a100, h200 (the default), l40s\n"
-    "  --times FILE        step times from cfarm calibrate instead\n"
+    "  --times FILE        step times of another machine, as JSON: what --json shows under times\n"
     "  --per-node 8        GPUs of a node\n"
     "  --batch 8           samples of a step\n"
     "  --mix M:3,M:1       methods, and how often each comes\n"
@@ -135,6 +135,7 @@ static json_t *result_json(const request *r, const sim_result *s, const sim_othe
     json_array_append_new(others, other_json("fixed gangs", fixed, s->bound));
     json_array_append_new(others, other_json("a process each", each, s->bound));
     json_object_set_new(o, "others", others);
+    json_object_set_new(o, "times", sim_times_json(&r->times));
     return o;
 }
 

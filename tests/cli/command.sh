@@ -64,6 +64,8 @@ row 2 'a100, h200 and l40s' "$cfarm" simulate --machine abacus
 row 2 'a whole number' "$cfarm" simulate --gpus 1.5
 row 2 'no method whose times are known' "$cfarm" simulate --mix hypernetwork
 row 2 'nowhere.json' "$cfarm" simulate --times nowhere.json
+"$cfarm" simulate --json | sed 's/.*"times"://; s/}$//' >times.json
+row 0 'on [0-9,]+ GPUs? \(h200, assumed\)' "$cfarm" simulate --machine a100 --times times.json
 row 0 '^0$' cat pets/exit
 row 1 'bad is quarantined|quarantined concept bad' "$cfarm" train bad.yaml
 row 1 'm waits for what is not done' "$cfarm" train bad.yaml
