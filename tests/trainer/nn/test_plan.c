@@ -355,6 +355,43 @@ static void what_weights_will_take_is_predicted_too(void **unused)
     ok(cpu->compute(cpu, NN_F32, &e), &e);
 }
 
+/* Bytes of a plan over so many convolutions, one behind the other, whose weights move. */
+static size_t chain_bytes(int n)
+{
+    nn_graph *g = nn_graph_new();
+    nn_params *w = nn_params_new(cpu);
+    const char *names[8];
+    nn_tensor h = nn_input(g, "x", F32, NN_SHAPE(1, 16, 16, 64));
+    err e = {0};
+
+    for (int i = 0; i < n; i++) {
+        nn_enter(g, "%d", i);
+        nn_tensor k = nn_param(g, "conv", NN_SHAPE(64, 3, 3, 64));
+        nn_leave(g);
+        names[i] = k->name;
+        ok(nn_params_add_drawn(w, k->name, k->shape, &e), &e);
+        h = nn_conv2d(g, h, k, NULL, (nn_conv){1, {1, 1, 1, 1}});
+    }
+    ok(nn_params_train(w, names, n, &e), &e);
+    nn_plan *p = plan_of(g, w, &h, 1);
+    size_t bytes = nn_plan_bytes(p);
+    nn_plan_free(p);
+    nn_params_free(w);
+    nn_graph_free(g);
+    return bytes;
+}
+
+static void weights_that_move_are_laid_out_one_at_a_time(void **unused)
+{
+    err e;
+
+    (void)unused;
+    assert_int_equal(chain_bytes(8), chain_bytes(4));
+    if (cpu->compute(cpu, NN_BF16, &e) == 0)
+        assert_int_equal(chain_bytes(8), chain_bytes(4));
+    ok(cpu->compute(cpu, NN_F32, &e), &e);
+}
+
 static void a_plan_shows_its_kernels_and_why_not_others(void **unused)
 {
     nn_graph *g = nn_graph_new();
@@ -674,6 +711,7 @@ int main(void)
         cmocka_unit_test(a_plan_says_what_does_not_fit),
         cmocka_unit_test(what_is_predicted_is_what_is_used),
         cmocka_unit_test(what_weights_will_take_is_predicted_too),
+        cmocka_unit_test(weights_that_move_are_laid_out_one_at_a_time),
         cmocka_unit_test(a_plan_shows_its_kernels_and_why_not_others),
         cmocka_unit_test(memory_refused_leaves_nothing_behind),
         cmocka_unit_test(a_call_that_fails_says_where),

@@ -84,10 +84,15 @@ dnnl_memory_desc_t dnn_any(const dnnl_memory_desc_t *like, dnnl_data_type_t t)
 
 /* ---- preparing ---- */
 
+static size_t lined_up(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
 /* What a source in bf16 takes at the head of the scratch. */
 static size_t narrow_bytes(int64_t n)
 {
-    return ((size_t)n * sizeof(uint16_t) + 63) / 64 * 64;
+    return lined_up((size_t)n * sizeof(uint16_t));
 }
 
 int dnn_plan(dnn *d, nn_call *c, const_dnnl_op_desc_t desc, const_dnnl_primitive_desc_t hint, int64_t wide_n, err *e)
@@ -183,19 +188,21 @@ static void drop_turn(dnn_turn *t, dnnl_memory_t ours)
     *t = (dnn_turn){0};
 }
 
-int dnn_weights(dnn *d, int id, const dnnl_memory_desc_t *ours, const dnnl_memory_desc_t *wants, const void *p,
-                bool frozen, err *e)
+/* What lies at p, which is not of a file. */
+static int add_weights(dnn *d, int id, const dnn_weight *w, const dnnl_memory_desc_t *wants, const void *p, err *e)
 {
     union { const void *in; void *out; } at = {.in = p};
     dnnl_memory_t from;
 
-    if (dnnl_memory_desc_equal(ours, wants))
-        return add_memory(d, id, ours, at.out, e);
-    TRY(add_memory(d, id, wants, DNNL_MEMORY_ALLOCATE, e));
-    DNN_TRY(dnnl_memory_create(&from, ours, engine, at.out), "weights", e);
+    if (dnnl_memory_desc_equal(w->ours, wants))
+        return add_memory(d, id, w->ours, at.out, e);
+    TRY(add_memory(d, id, wants, w->frozen ? DNNL_MEMORY_ALLOCATE : DNNL_MEMORY_NONE, e));
+    DNN_TRY(dnnl_memory_create(&from, w->ours, engine, at.out), "weights", e);
     TRY(make_turn(&d->turn, from, d->args[d->n - 1].memory, e));
-    if (!frozen)
+    if (!w->frozen) {
+        d->laid = d->args[d->n - 1].memory;
         return 0;
+    }
     dnnl_status_t s = turn(&d->turn);
     if (s == dnnl_success)
         s = dnnl_stream_wait(stream);
@@ -241,7 +248,10 @@ static void weigh_second(dnn *d, nn_call *c, const dnn_weight *w, const dnnl_mem
     size_t bytes = dnnl_memory_desc_get_size(wants);
 
     if (!c->leaf[1]) {
-        c->own_bytes = dnnl_memory_desc_equal(w->ours, wants) ? 0 : bytes;
+        bool lies = dnnl_memory_desc_equal(w->ours, wants);
+        c->own_bytes = w->frozen && !lies ? bytes : 0;
+        d->laid_bytes = w->frozen || lies ? 0 : lined_up(bytes);
+        c->scratch_bytes += d->laid_bytes;
         return;
     }
     lay l = {.filed = *w->filed, .wants = *wants};
@@ -266,7 +276,7 @@ int dnn_second(dnn *d, nn_call *c, int id, const dnn_weight *w, err *e)
         TRY(nn_params_form(c->params, c->leaf[1], &f, &mem, e));
         return add_memory(d, id, wants, mem, e);
     }
-    return dnn_weights(d, id, w->ours, wants, c->in[1], w->frozen, e);
+    return add_weights(d, id, w, wants, c->in[1], e);
 }
 
 /* ---- running ---- */
@@ -292,16 +302,20 @@ static void narrow_all(uint16_t *to, const float *from, int64_t n)
     j.narrow(to + whole * NARROW_PIECE, from + whole * NARROW_PIECE, n - whole * NARROW_PIECE);
 }
 
+/* Scratch holds a source in bf16, weights laid out, and what the primitive asks for. */
 int dnn_run(const dnn *d, void *scratch)
 {
     dnnl_status_t s = dnnl_success;
+    char *laid = (char *)scratch + narrow_bytes(d->wide_n);
 
     if (d->narrow) {
         narrow_all(scratch, d->wide, d->wide_n);
         s = dnnl_memory_set_data_handle(d->narrow, scratch);
     }
+    if (d->laid && s == dnnl_success)
+        s = dnnl_memory_set_data_handle(d->laid, laid);
     if (d->scratch && s == dnnl_success)
-        s = dnnl_memory_set_data_handle(d->scratch, (char *)scratch + narrow_bytes(d->wide_n));
+        s = dnnl_memory_set_data_handle(d->scratch, laid + d->laid_bytes);
     if (s == dnnl_success)
         s = turn(&d->turn);
     if (s == dnnl_success)

@@ -24,7 +24,9 @@ typedef struct {
     dnnl_memory_t narrow;             /* before it in nn_call.scratch: a source in bf16; one of args, or NULL */
     const float *wide;                /* what is narrowed before each run */
     int64_t wide_n;
-    dnn_turn turn;                    /* before each run: trained weights into the library's layout */
+    dnn_turn turn;                    /* before each run: weights that move into the library's layout */
+    dnnl_memory_t laid;               /* that layout, behind narrow in nn_call.scratch; one of args, or NULL */
+    size_t laid_bytes;
     void *key;                        /* of a call that is only sizing: the layout its frozen weight would have */
 } dnn;
 
@@ -49,12 +51,10 @@ int dnn_arg(dnn *d, int id, const dnnl_memory_desc_t *ours, const void *p, err *
 /* A source of f32 numbers at p that the primitive takes as `like`: as it lies, or narrowed before each run where that is
  * bf16. */
 int dnn_source(dnn *d, int id, const dnnl_memory_desc_t *like, const void *p, err *e);
-/* One that may have to be turned into the layout the primitive wants: now if frozen, else before each run. */
-int dnn_weights(dnn *d, int id, const dnnl_memory_desc_t *ours, const dnnl_memory_desc_t *wants, const void *p,
-                bool frozen, err *e);
 
 /* Source 1 of a call, whichever of these it is: a frozen weight of a file's layout `filed`, which all plans share in the
- * layout wanted, or what lies at in[1] as `ours`. Says the bytes where the call is only sizing. */
+ * layout wanted, or what lies at in[1] as `ours`, turned into the layout wanted now if it is frozen, else into scratch before
+ * each run: a copy of every weight that moves would be a second model. Says the bytes. */
 typedef struct { const dnnl_memory_desc_t *ours, *filed; bool frozen; } dnn_weight;
 int dnn_second(dnn *d, nn_call *c, int id, const dnn_weight *w, err *e);
 
