@@ -26,15 +26,25 @@ static int place_root(nn_plan *p, int id, err *e)
         return nn_params_bind(p->params, y, &p->mem[id], &p->frozen[id], e);
     if (p->s.kept[id])
         return p->on->alloc(p->on, &p->mem[id], plan_aligned((size_t)nn_bytes(y)), e);
-    if (p->s.buffer[id] != NO_BUFFER)
-        p->mem[id] = (char *)p->arena + p->s.buffers[p->s.buffer[id]].at;
+    int buffer = p->s.buffer[id];
+    if (buffer != NO_BUFFER)
+        p->mem[id] = (char *)(buffer < p->s.fixed_n ? p->fixed : p->arena) + p->s.buffers[buffer].at;
     return 0;
+}
+
+/* lent: another plan's of lent_bytes, taken where that is enough. */
+static int take(nn_plan *p, void **mem, size_t bytes, void *lent, size_t lent_bytes, err *e)
+{
+    *mem = bytes > 0 && bytes <= lent_bytes ? lent : NULL;
+    return bytes > 0 && !*mem ? p->on->alloc(p->on, mem, bytes, e) : 0;
 }
 
 static int place_all(nn_plan *p, err *e)
 {
-    if (p->s.arena_bytes)
-        TRY(p->on->alloc(p->on, &p->arena, p->s.arena_bytes, e));
+    const nn_plan *u = p->under;
+
+    TRY(take(p, &p->fixed, p->s.fixed_bytes, NULL, 0, e));
+    TRY(take(p, &p->arena, p->s.arena_bytes, u ? u->arena : NULL, u ? u->s.arena_bytes : 0, e));
     for (int id = 0; id < p->s.nodes; id++) {
         int root = p->s.root[id];
         if (!p->s.alive[id])
@@ -138,17 +148,17 @@ static int prepare_all(nn_plan *p, err *e)
             p->scratch_bytes = p->calls[i].scratch_bytes;
         p->own_bytes += p->calls[i].own_bytes;
     }
-    if (p->scratch_bytes)
-        TRY(p->on->alloc(p->on, &p->scratch, p->scratch_bytes, e));
+    TRY(take(p, &p->scratch, p->scratch_bytes, p->under ? p->under->scratch : NULL, p->under ? p->under->scratch_bytes : 0, e));
     for (int i = 0; i < p->s.step_n; i++)
         p->calls[i].scratch = p->scratch;
     return 0;
 }
 
-int nn_plan_new(nn_plan **out, const nn_graph *g, nn_params *weights, const nn_tensor keep[], int n, err *e)
+int nn_plan_over(nn_plan **out, const nn_plan *under, const nn_graph *g, nn_params *weights, const nn_tensor keep[], int n, err *e)
 {
     nn_plan *p = NEW(nn_plan);
 
+    p->under = under;
     p->params = weights;
     p->on = nn_params_backend(weights);
     p->on->begin(p->on);
@@ -175,6 +185,11 @@ int nn_plan_new(nn_plan **out, const nn_graph *g, nn_params *weights, const nn_t
     return rc;
 }
 
+int nn_plan_new(nn_plan **out, const nn_graph *g, nn_params *weights, const nn_tensor keep[], int n, err *e)
+{
+    return nn_plan_over(out, NULL, g, weights, keep, n, e);
+}
+
 void nn_plan_free(nn_plan *p)
 {
     if (!p)
@@ -185,9 +200,11 @@ void nn_plan_free(nn_plan *p)
     for (int id = 0; id < p->s.nodes; id++)
         if (p->s.kept[id] && p->mem[id])
             p->on->release(p->on, p->mem[id]);
-    if (p->arena)
+    if (p->fixed)
+        p->on->release(p->on, p->fixed);
+    if (p->arena && plan_owns_arena(p))
         p->on->release(p->on, p->arena);
-    if (p->scratch)
+    if (p->scratch && plan_owns_scratch(p))
         p->on->release(p->on, p->scratch);
     for (int id = 0; id < p->s.nodes; id++)
         if (p->held[id])

@@ -11,6 +11,9 @@ typedef struct nn_plan nn_plan;
 /* keep[]: tensors whose values can be read after a run; nodes with in_place operations are always run. The graph and
  * the weights must outlive the plan. */
 int nn_plan_new(nn_plan **out, const nn_graph *g, nn_params *weights, const nn_tensor keep[], int n, err *e);
+/* The same, its temporaries over those of another plan, where they fit: for plans that never run at the same time. `under`
+ * must outlive it; what that plan kept, and what was written to it, stays. */
+int nn_plan_over(nn_plan **out, const nn_plan *under, const nn_graph *g, nn_params *weights, const nn_tensor keep[], int n, err *e);
 void nn_plan_free(nn_plan *p);
 
 /* Inputs are f32 or i32 on the host side as declared; bytes must fit exactly. What is written stays until it is
@@ -27,7 +30,8 @@ int nn_keep_in(nn_plan *p, nn_tensor kept, const char *state, size_t offset, err
  * copies. */
 int nn_keep_rows_in(nn_plan *p, nn_tensor kept, int64_t rows, const char *state, size_t offset, size_t apart, err *e);
 
-/* Bytes the arena, scratch, kept tensors, inputs and weights that single calls have laid out take; other weights apart.
+/* Bytes the arena, scratch, kept tensors, inputs and weights that single calls have laid out take, but for what is another
+ * plan's; other weights apart.
  * nn_plan_predict says it without making anything and without loading a weight (nn_keep_in may lower it later), and by how
  * much nn_params_bytes will have grown: plain weights, and layouts that no plan before has asked for. */
 size_t nn_plan_bytes(const nn_plan *p);

@@ -18,12 +18,23 @@ struct nn_plan {
     bool *frozen;     /* of each node: a weight that never changes; mem[] is NULL until a call reads it as it lies */
     bool *held;       /* of each node: nn_params_hold was called */
     nn_call *calls;   /* one for each step */
-    void *arena, *scratch;
+    const nn_plan *under; /* whose arena and scratch are used where they are large enough; NULL: nobody's */
+    void *fixed, *arena, *scratch;
     size_t scratch_bytes, own_bytes; /* own: of weights that single calls have laid out */
     late_copy *copies; /* what nn_keep_in could not place directly */
     int copy_n;
     bool *unwritten;  /* of each node: an input that is needed and was never written */
 };
+
+static inline bool plan_owns_arena(const nn_plan *p)
+{
+    return !p->under || p->arena != p->under->arena;
+}
+
+static inline bool plan_owns_scratch(const nn_plan *p)
+{
+    return !p->under || p->scratch != p->under->scratch;
+}
 
 static inline nn_tensor plan_node(const nn_plan *p, int id)
 {

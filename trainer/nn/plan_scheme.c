@@ -115,9 +115,13 @@ static void hold_inputs(plan_scheme *s)
 {
     for (int id = 0; id < s->nodes; id++) {
         nn_tensor y = nn_node_at(s->g, id);
-        if (s->alive[id] && is_leaf(y) && !is_weight(y))
-            s->buffer[id] = new_buffer(s, y, 0, INT_MAX);
+        if (!s->alive[id] || !is_leaf(y) || is_weight(y))
+            continue;
+        s->buffer[id] = new_buffer(s, y, 0, INT_MAX);
+        s->buffers[s->buffer[id]].at = s->fixed_bytes;
+        s->fixed_bytes += plan_aligned((size_t)nn_bytes(y));
     }
+    s->fixed_n = s->buffer_n;
 }
 
 /* last[root]: the last call that reads it. */
@@ -183,7 +187,7 @@ static void lay_out(plan_scheme *s)
     hold_inputs(s);
     find_last_reads(s, last);
     find_lifetimes(s, last);
-    s->arena_bytes = plan_layout(s->buffers, s->buffer_n);
+    s->arena_bytes = plan_layout(s->buffers + s->fixed_n, s->buffer_n - s->fixed_n);
     free(last);
 }
 

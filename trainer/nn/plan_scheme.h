@@ -22,8 +22,8 @@ typedef struct {
     plan_step *steps;  /* in order of running */
     int step_n;
     plan_buffer *buffers;
-    int buffer_n;
-    size_t arena_bytes;
+    int buffer_n, fixed_n; /* the first fixed_n, inputs and constants, lie in memory of their own */
+    size_t fixed_bytes, arena_bytes;
 } plan_scheme;
 
 /* On failure nothing needs to be freed. */

@@ -18,7 +18,9 @@ static size_t kept_bytes(const plan_scheme *s)
 
 size_t nn_plan_bytes(const nn_plan *p)
 {
-    return p->s.arena_bytes + p->scratch_bytes + p->own_bytes + kept_bytes(&p->s);
+    size_t arena = plan_owns_arena(p) ? p->s.arena_bytes : 0, scratch = plan_owns_scratch(p) ? p->scratch_bytes : 0;
+
+    return p->s.fixed_bytes + arena + scratch + p->own_bytes + kept_bytes(&p->s);
 }
 
 int nn_plan_calls(const nn_plan *p)
@@ -109,7 +111,7 @@ int nn_plan_predict(nn_plan_size *out, const nn_graph *g, const nn_params *weigh
     TRY(plan_scheme_make(&s, g, on, keep, n, e));
     weighing w = {.s = &s, .weights = weights, .plain = NEW_N(bool, s.nodes + 1)};
     int rc = weigh(&w, keep, n, e);
-    *out = (nn_plan_size){s.arena_bytes + w.scratch + w.own + kept_bytes(&s), w.loaded};
+    *out = (nn_plan_size){s.fixed_bytes + s.arena_bytes + w.scratch + w.own + kept_bytes(&s), w.loaded};
     for (int i = 0; i < w.form_n; i++)
         free(w.forms[i].key);
     free(w.forms);
@@ -134,8 +136,8 @@ static void show_call(const nn_plan *p, int i, FILE *to)
 
 void nn_plan_show(const nn_plan *p, FILE *to)
 {
-    fprintf(to, "%d calls on %s: %zu bytes (arena %zu, kept %zu, scratch %zu)\n", p->s.step_n, p->on->name,
-            nn_plan_bytes(p), p->s.arena_bytes, kept_bytes(&p->s), p->scratch_bytes);
+    fprintf(to, "%d calls on %s: %zu bytes (inputs %zu, arena %zu, kept %zu, scratch %zu, of single calls %zu)\n", p->s.step_n, p->on->name,
+            nn_plan_bytes(p), p->s.fixed_bytes, p->s.arena_bytes, kept_bytes(&p->s), p->scratch_bytes, p->own_bytes);
     for (int i = 0; i < p->s.step_n; i++)
         show_call(p, i, to);
 }

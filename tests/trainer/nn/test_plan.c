@@ -355,6 +355,54 @@ static void what_weights_will_take_is_predicted_too(void **unused)
     ok(cpu->compute(cpu, NN_F32, &e), &e);
 }
 
+/* A chain with a constant in it, whose result is kept. */
+static nn_tensor links(nn_graph *g, int n)
+{
+    nn_tensor x = nn_input(g, "x", F32, NN_SHAPE(1, 6, 5, 4)), h = x;
+
+    for (int i = 0; i < n; i++)
+        h = nn_add(g, nn_silu(g, nn_add(g, h, nn_fill(g, x->shape, 0.25f))), x);
+    return h;
+}
+
+static float *result_of(nn_plan *p, nn_tensor kept)
+{
+    run(p);
+    return read_all(p, kept);
+}
+
+static void a_plan_over_another_spoils_neither(void **unused)
+{
+    nn_graph *g[2] = {nn_graph_new(), nn_graph_new()};
+    nn_params *w = nn_params_new(cpu);
+    nn_tensor keep[2] = {links(g[0], 5), links(g[1], 3)};
+    nn_plan *p[2] = {plan_of(g[0], w, &keep[0], 1)}, *alone = plan_of(g[1], w, &keep[1], 1);
+    float *first[2];
+    err e = {0};
+
+    (void)unused;
+    ok(nn_plan_over(&p[1], p[0], g[1], w, &keep[1], 1, &e), &e);
+    assert_true(nn_plan_bytes(p[1]) < nn_plan_bytes(alone));
+    for (int i = 0; i < 2; i++) {
+        write_numbers(p[i], nn_node_at(g[i], 0), 7 + (uint64_t)i);
+        first[i] = result_of(p[i], keep[i]);
+    }
+    for (int i = 0; i < 2; i++) { /* neither inputs nor constants nor what was kept have gone */
+        float *said = read_all(p[i], keep[i]), *again = result_of(p[i], keep[i]);
+        assert_memory_equal(first[i], said, (size_t)nn_bytes(keep[i]));
+        assert_memory_equal(first[i], again, (size_t)nn_bytes(keep[i]));
+        free(said);
+        free(again);
+        free(first[i]);
+    }
+    nn_plan_free(alone);
+    nn_plan_free(p[1]);
+    nn_plan_free(p[0]);
+    nn_params_free(w);
+    nn_graph_free(g[0]);
+    nn_graph_free(g[1]);
+}
+
 /* Bytes of a plan over so many convolutions, one behind the other, whose weights move. */
 static size_t chain_bytes(int n)
 {
@@ -712,6 +760,7 @@ int main(void)
         cmocka_unit_test(what_is_predicted_is_what_is_used),
         cmocka_unit_test(what_weights_will_take_is_predicted_too),
         cmocka_unit_test(weights_that_move_are_laid_out_one_at_a_time),
+        cmocka_unit_test(a_plan_over_another_spoils_neither),
         cmocka_unit_test(a_plan_shows_its_kernels_and_why_not_others),
         cmocka_unit_test(memory_refused_leaves_nothing_behind),
         cmocka_unit_test(a_call_that_fails_says_where),
