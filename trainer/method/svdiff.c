@@ -18,6 +18,7 @@
 #include "trainer/method/shifts.h"
 #include "trainer/method/spectrum.h"
 #include "trainer/nn/node.h"
+#include "trainer/nn/params_layout.h"
 #include "trainer/train.h"
 
 static const char WEIGHT[] = "weight", SHIFT[] = "shift";
@@ -47,17 +48,45 @@ static int set(nn_params *p, const char *weight, const char *what, nn_shape s, c
     return rc;
 }
 
+/* U and V stand as states, which kernels take as they lie: weights would get a layout for each direction, two models more. */
+static int hold(nn_params *p, const char *weight, const char *what, nn_shape s, const float *data, err *e)
+{
+    str name = {0};
+
+    renamed(&name, weight, what);
+    int rc = nn_params_state(p, name.at, s, e);
+    if (rc == 0)
+        rc = nn_params_state_write(p, name.at, data, (size_t)nn_count(s), e);
+    str_free(&name);
+    return rc;
+}
+
+/* Its rows in a graph's order; of a convolution they lie in the file's. */
+static int hold_v(nn_params *p, const char *weight, nn_shape w, const spectrum *x, err *e)
+{
+    size_t count = (size_t)(x->n * x->cols);
+    nn_shape filed = w;
+    float *turned = NULL;
+
+    filed.d[0] = x->n;
+    if (!nn_layout_turns(filed))
+        return hold(p, weight, "svd_v", NN_SHAPE(x->n, x->cols), x->v, e);
+    TRY(mem_big((void **)&turned, count * sizeof *turned, "singular vectors", e));
+    nn_layout_to_graph(turned, x->v, filed);
+    int rc = hold(p, weight, "svd_v", NN_SHAPE(x->n, x->cols), turned, e);
+    free(turned);
+    return rc;
+}
+
 static int set_all(nn_params *p, const char *weight, nn_shape w, const spectrum *x, err *e)
 {
     float *zeros = NEW_N(float, x->n);
-    nn_shape u = w.n == 1 ? NN_SHAPE(x->rows) : NN_SHAPE(x->rows, x->n), v = w;
+    int rc = hold(p, weight, "svd_u", w.n == 1 ? NN_SHAPE(x->rows) : NN_SHAPE(x->rows, x->n), x->u, e);
 
-    v.d[0] = x->n;
-    int rc = set(p, weight, "svd_u", u, x->u, e);
     if (rc == 0)
         rc = set(p, weight, "svd_s", NN_SHAPE(x->n), x->s, e);
     if (rc == 0 && x->v)
-        rc = set(p, weight, "svd_v", v, x->v, e);
+        rc = hold_v(p, weight, w, x, e);
     if (rc == 0)
         rc = set(p, weight, SHIFT, NN_SHAPE(x->n), zeros, e);
     free(zeros);
@@ -85,6 +114,16 @@ static int prepare(sd *model, const train_cfg *how, err *e)
     return 0;
 }
 
+static nn_tensor held(nn_graph *g, const char *name, const char *what, nn_shape s)
+{
+    str full = {0};
+
+    renamed(&full, name, what);
+    nn_tensor y = nn_state(g, full.at, s);
+    str_free(&full);
+    return y;
+}
+
 /* The weight's part of a name relative to the open scope, with another last word. */
 static nn_tensor part(nn_graph *g, const char *name, const char *what, nn_shape s)
 {
@@ -100,7 +139,7 @@ static nn_tensor part(nn_graph *g, const char *name, const char *what, nn_shape 
 static nn_tensor weight(const void *arg, nn_graph *g, nn_tensor w, const char *name)
 {
     const train_cfg *how = arg;
-    nn_shape s = nn_shape_get(w), v = s;
+    nn_shape s = nn_shape_get(w);
 
     if (!shifts(name, how) || (s.n == 1 && how->svdiff_norms == SVDIFF_OFF))
         return w;
@@ -110,12 +149,11 @@ static nn_tensor weight(const void *arg, nn_graph *g, nn_tensor w, const char *n
     nn_tensor sigma = part(g, name, "svd_s", NN_SHAPE(n)), shift = part(g, name, SHIFT, NN_SHAPE(n));
     if (s.n == 1) {
         nn_tensor moved = nn_sub(g, nn_relu(g, nn_add(g, sigma, nn_scale(g, shift, NORM_UNIT))), sigma);
-        return nn_add(g, w, nn_mul(g, part(g, name, "svd_u", NN_SHAPE(rows)), moved));
+        return nn_add(g, w, nn_mul(g, held(g, name, "svd_u", NN_SHAPE(rows)), moved));
     }
     nn_tensor moved = nn_sub(g, nn_relu(g, nn_add(g, sigma, shift)), sigma);
-    v.d[0] = n;
-    nn_tensor left = nn_mul(g, part(g, name, "svd_u", NN_SHAPE(rows, n)), moved); /* [rows, n] */
-    nn_tensor right = nn_reshape(g, part(g, name, "svd_v", v), NN_SHAPE(n, cols));
+    nn_tensor left = nn_mul(g, held(g, name, "svd_u", NN_SHAPE(rows, n)), moved); /* [rows, n] */
+    nn_tensor right = held(g, name, "svd_v", NN_SHAPE(n, cols));
     return nn_add(g, w, nn_reshape(g, nn_matmul(g, left, right, false, false), s));
 }
 
