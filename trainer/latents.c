@@ -232,15 +232,20 @@ int latents_draw(latents *l, const batch_sample *of, rng_stream noise, float *ou
 
 /* ---- texts ---- */
 
-/* All that decides the bits: the ids, the weights, and who computes; that it is f32 holds for every training. */
-static int text_on_disk(char out[FS_PATH], latents *l, const int32_t *ids, err *e)
+static bool in_bf16(const latents *l, bool exact)
+{
+    return !exact && nn_params_backend(sd_params(l->pool->model))->computes == NN_BF16;
+}
+
+/* All that decides the bits: the ids, the weights, and who computes in what. */
+static int text_on_disk(char out[FS_PATH], latents *l, const int32_t *ids, bool exact, err *e)
 {
     char encoder[HASH_HEX], key[HASH_HEX];
     str all = {0};
 
     TRY(sd_digest(l->pool->model, "text_encoder", encoder, e));
-    str_add(&all, "conceptfarm " CFARM_VERSION " text\nencoder %s\nby %s %s\nids", encoder,
-            nn_params_backend(sd_params(l->pool->model))->name, nn_cpu_kind());
+    str_add(&all, "conceptfarm " CFARM_VERSION " text\nencoder %s\nby %s %s %s\nids", encoder,
+            nn_params_backend(sd_params(l->pool->model))->name, nn_cpu_kind(), in_bf16(l, exact) ? "bf16" : "f32");
     for (int i = 0; i < TOKENS; i++)
         str_add(&all, " %d", (int)ids[i]);
     hash_bytes(all.at, all.n, key);
@@ -248,46 +253,51 @@ static int text_on_disk(char out[FS_PATH], latents *l, const int32_t *ids, err *
     return moments_path(out, l->kept, key, e);
 }
 
-static int say(latents *l, const int32_t *ids, float *states, err *e)
+static int say(latents *l, const int32_t *ids, bool exact, float *states, err *e)
 {
     l->said++;
-    return sd_text_encode(l->pool->model, ids, 1, TOKENS, states, e);
+    return (exact ? sd_text_encode : sd_text_states)(l->pool->model, ids, 1, TOKENS, states, e);
 }
 
 /* Captions of class pictures come again in every concept that uses these; a subject's own never do. */
-static int read_or_say(latents *l, const batch_sample *of, float *states, err *e)
+static int read_or_say(latents *l, const batch_sample *of, bool exact, float *states, err *e)
 {
     size_t count = l->pool->texts.count;
     char path[FS_PATH];
 
     if (!l->kept[0] || !of->prior || of->other >= 0)
-        return say(l, of->tokens, states, e);
-    TRY(text_on_disk(path, l, of->tokens, e));
+        return say(l, of->tokens, exact, states, e);
+    TRY(text_on_disk(path, l, of->tokens, exact, e));
     if (moments_read(path, states, count)) {
         l->read++;
         return 0;
     }
-    TRY(say(l, of->tokens, states, e));
+    TRY(say(l, of->tokens, exact, states, e));
     if (moments_write(path, states, count, l->refusal.code ? NULL : &l->refusal) != 0)
         l->refused++;
     return 0;
 }
 
-static uint64_t text_key(const int32_t ids[TOKENS])
+static int say_exactly(latents *l, const batch_sample *of, float *states, err *e) { return read_or_say(l, of, true, states, e); }
+
+static int say_as_passes(latents *l, const batch_sample *of, float *states, err *e) { return read_or_say(l, of, false, states, e); }
+
+static uint64_t text_key(const int32_t ids[TOKENS], bool bf16)
 {
-    uint64_t h = 0xcbf29ce484222325; /* FNV-1a, 64 bits, by whole ids */
+    uint64_t h = 0xcbf29ce484222325 + bf16; /* FNV-1a, 64 bits, by whole ids */
 
     for (int i = 0; i < TOKENS; i++)
         h = (h ^ (uint64_t)ids[i]) * 0x100000001b3;
     return h ^ h >> 29;
 }
 
-int latents_text(latents *l, const batch_sample *of, float *out, err *e)
+int latents_text(latents *l, const batch_sample *of, bool exact, float *out, err *e)
 {
     float *states;
 
     pthread_mutex_lock(&l->pool->lock);
-    int rc = values_of(&states, l, &l->pool->texts, text_key(of->tokens), of, read_or_say, e);
+    int rc = values_of(&states, l, &l->pool->texts, text_key(of->tokens, in_bf16(l, exact)), of,
+                       exact ? say_exactly : say_as_passes, e);
     if (rc == 0)
         memcpy(out, states, l->pool->texts.count * sizeof *out);
     pthread_mutex_unlock(&l->pool->lock);

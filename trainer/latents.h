@@ -2,7 +2,7 @@
 #define LATENTS_H
 /* The VAE's moments of every picture as it was shown, encoded once and kept while there is room: class pictures come
  * again and again, and so do pictures that no draw resized. What a training step needs of them is a fresh sample. The same for
- * captions, where neither the text encoder nor a word of its moves. */
+ * captions that no word which moves stands in, where the text encoder does not. */
 #include "cluster/base/rng.h"
 #include "cluster/base/str.h"
 #include "data/batch.h"
@@ -23,7 +23,8 @@ latents *latents_new(latents_pool *pool, batch_source *from, const char *kept);
 void latents_free(latents *l);
 /* out [h,w,c]: (mean + std * noise) * scaling with the noise of this stream; h = w = side / factor. */
 int latents_draw(latents *l, const batch_sample *of, rng_stream noise, float *out, err *e);
-/* out [TOKENS, width of the text]: what the text encoder says of the sample's caption, in f32 (sd_text_encode). */
-int latents_text(latents *l, const batch_sample *of, float *out, err *e);
+/* out [TOKENS, width of the text]: what the text encoder says of the sample's caption, in f32 (sd_text_encode), or as passes
+ * compute it (sd_text_states). */
+int latents_text(latents *l, const batch_sample *of, bool exact, float *out, err *e);
 void latents_tell(const latents *l, str *line); /* how many were encoded, found on disk, and could not be kept there, and why */
 #endif

@@ -1,4 +1,3 @@
-/* Pictures and words are made up: what a step costs does not depend on them, and nothing has to be encoded or loaded. */
 #include "trainer/pack_bench.h"
 
 #include <pthread.h>
@@ -8,9 +7,9 @@
 #include "cluster/base/clock.h"
 #include "cluster/base/fs.h"
 #include "cluster/base/mem.h"
-#include "cluster/base/rng.h"
 #include "cluster/node/node.h"
 #include "configs/farm_packs.h"
+#include "trainer/made_up.h"
 #include "trainer/pack.h"
 #include "trainer/train.h"
 
@@ -34,31 +33,11 @@ typedef struct {
     err why;
 } runner;
 
-static int fill(void *arg, int i, step_sample *x, err *e)
-{
-    const shape *of = arg;
-    uint64_t map = (uint64_t)(of->opts.h * of->opts.w), n = map * (uint64_t)sd_latent_channels(of->model);
-
-    (void)e;
-    rng_normal_fill(rng_open(1, "latents", 0, (uint32_t)i), x->latents, n);
-    rng_normal_fill(rng_open(1, "noise", 0, (uint32_t)i), x->noise, n);
-    for (uint64_t k = 0; k < map; k++)
-        x->mask[k] = 1;
-    for (int k = 0; k < TOKENS; k++)
-        x->ids[k] = k;
-    if (x->text)
-        rng_normal_fill(rng_open(1, "text", 0, (uint32_t)i), x->text, (uint64_t)TOKENS * (uint64_t)sd_text_shape(of->model)->width);
-    else if (sd_text_rows(of->model) > 0)
-        x->ids[4] = sd_text_shape(of->model)->vocab;
-    x->timestep = 300;
-    x->weight = 1 / (float)n;
-    return 0;
-}
-
 static int step_once(runner *r, int t, err *e)
 {
     const step_adamw still = {.lr = 0, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
-    step_turn turn = {.fill = fill, .arg = (void *)(uintptr_t)r->of, .t = (uint64_t)t, .how = still};
+    made_up from_nothing = {r->of->model, r->of->opts.h, r->of->opts.w};
+    step_turn turn = {.fill = made_up_fill, .say = made_up_say, .arg = &from_nothing, .t = (uint64_t)t, .how = still};
 
     TRY(step_run_all(r->s, &turn, e));
     if (turn.why.code)
@@ -159,7 +138,7 @@ static int settle(shape *of, int n, const char ***moves, err *e)
     of->adapter.arg = how;
     of->opts = (step_opts){.moves = *moves, .n_moves = moved, .batch = all, .micro = all / leaves, .h = cells, .w = cells,
                            .adapter = &of->adapter, .recompute = how->recompute, .detach_first = by->detach_first,
-                           .text_given = train_text_still(of->model, *moves, moved), .width = 1};
+                           .text = train_texts(of->model, *moves, moved, false), .width = 1};
     nn_params_moments(p, how->moments == MOMENTS_8BIT);
     return nn_params_train_pack(p, *moves, moved, n, e);
 }

@@ -13,26 +13,35 @@ enum { MOST_LEVELS = 24 }; /* of the tree over leaves: 2^24 passes a step are en
 
 typedef struct { nn_tensor latents, noise, alpha, sigma, t, ids, text, mask, weight, table, words; } inputs;
 
+/* What is run for the samples of a pass. */
+typedef struct {
+    nn_graph *graph;
+    nn_plan *plan;               /* NULL: not asked for yet */
+    inputs in;
+    nn_tensor losses;
+} pass;
+
 struct stepper {
     sd *model;
     comm *gang;
     step_opts opts;
     nn_adapter adapter;
+    const char **moves;
     int64_t channels;
     size_t weights;              /* trained floats of one concept */
     int vocabulary, words;       /* ids from `vocabulary` on are a concept's own `words` rows */
     double *table;               /* [width]: what decay has left of the vocabulary's rows */
     bool stop;                   /* asked for by this rank */
-    nn_graph *grad_graph, *judge_graph, *norm_graph, *update_graph;
-    nn_plan *grad, *judge, *norm, *update;
+    pass grad, said, judge;      /* said: the gradient where all texts are said and not all have to be; judge: losses alone */
+    nn_graph *norm_graph, *update_graph;
+    nn_plan *norm, *update;
     nn_flops flops;              /* of one pass */
-    inputs in, judge_in;
-    nn_tensor losses, judged, *norm2, hyper;
+    nn_tensor *norm2, hyper;
     float *latents, *noise, *mask, *alpha, *sigma, *t, *weight, *scale; /* [width, micro, ...] as the plans want them */
     int32_t *ids;
-    float *text;                 /* [width, micro, TOKENS, width of the text], where it is given */
+    float *text;                 /* [width, micro, TOKENS, width of the text], where any is said */
     float *marks;                /* [width, micro, TOKENS, 2], where words of two subjects stand; NULL: nobody looks */
-    float *said;                 /* [width, micro]: the losses of one pass */
+    float *lost;                 /* [width, micro]: the losses of one pass */
     float *only;                 /* [width, batch]: the losses of a step that is one leaf */
     float *level[MOST_LEVELS];   /* partial sums of 2^k leaves: weights and losses [width, ...] each, then who would stop */
     bool full[MOST_LEVELS];
@@ -48,10 +57,12 @@ static size_t text_count(const stepper *s) { return (size_t)TOKENS * (size_t)tex
 /* ---- the graphs ---- */
 
 /* losses [width * micro] = weight * sum(mask * (model(noisy, t, text) - target)^2)   (custom-diffusion.md 1.1) */
-static nn_tensor write_losses(nn_graph *g, inputs *in, const stepper *s)
+static void write_losses(pass *p, const stepper *s, bool said)
 {
     int64_t n = samples(s), h = s->opts.h, w = s->opts.w, c = s->channels;
     nn_pack of = nn_params_pack(sd_params(s->model), s->opts.first, s->opts.width);
+    nn_graph *g = p->graph = nn_graph_new();
+    inputs *in = &p->in;
 
     nn_pack_set(g, &of);
     nn_adapt(g, s->opts.adapter);
@@ -62,8 +73,8 @@ static nn_tensor write_losses(nn_graph *g, inputs *in, const stepper *s)
         .alpha = nn_input(g, "alpha", F32, NN_SHAPE(n, 1, 1, 1)),
         .sigma = nn_input(g, "sigma", F32, NN_SHAPE(n, 1, 1, 1)),
         .t = nn_input(g, "timesteps", F32, NN_SHAPE(n)),
-        .ids = s->opts.text_given ? NULL : nn_input(g, "ids", I32, NN_SHAPE(n, TOKENS)),
-        .text = s->opts.text_given ? nn_input(g, "text", F32, NN_SHAPE(n, TOKENS, text_width(s))) : NULL,
+        .ids = said ? NULL : nn_input(g, "ids", I32, NN_SHAPE(n, TOKENS)),
+        .text = said ? nn_input(g, "text", F32, NN_SHAPE(n, TOKENS, text_width(s))) : NULL,
         .mask = nn_input(g, "mask", F32, NN_SHAPE(n, h, w)),
         .weight = nn_input(g, "weight", F32, NN_SHAPE(n)),
         .table = s->opts.table_decays ? nn_input(g, "table", F32, NN_SHAPE(n, 1, 1)) : NULL,
@@ -74,45 +85,63 @@ static nn_tensor write_losses(nn_graph *g, inputs *in, const stepper *s)
     nn_tensor text = in->text ? in->text : sd_text_write(g, s->model, in->ids, in->table);
     if (in->words)
         unmix_watch(&apart, g, in->words);
-    nn_tensor said = sd_unet_write(g, s->model, noisy, in->t, text, s->opts.detach_first);
+    nn_tensor eps = sd_unet_write(g, s->model, noisy, in->t, text, s->opts.detach_first);
     nn_tensor target = in->noise;
     if (sd_schedule(s->model)->prediction == PREDICT_V)
         target = nn_sub(g, nn_mul(g, in->noise, in->alpha), nn_mul(g, in->latents, in->sigma));
-    nn_tensor losses = nn_mul(g, nn_squared_error(g, said, target, in->mask), in->weight);
-    return in->words ? nn_add(g, losses, unmix_loss(&apart, g)) : losses;
+    p->losses = nn_mul(g, nn_squared_error(g, eps, target, in->mask), in->weight);
+    if (in->words)
+        p->losses = nn_add(g, p->losses, unmix_loss(&apart, g));
 }
 
-static int plan_grad(stepper *s, err *e)
+/* What is to be trained as the graph has it. Where texts are said the concept's own words are no part of the loss, and their
+ * gradient is zeros. */
+static int find_moves(nn_tensor *wrt, const pass *p, const stepper *s, bool words_rest, err *e)
 {
-    int n = s->opts.n_moves, rc;
-    nn_params *p = sd_params(s->model);
-    nn_graph *g = s->grad_graph = nn_graph_new();
-    nn_tensor *wrt = NEW_N(nn_tensor, n), *keep = NEW_N(nn_tensor, n + 1);
-
-    s->losses = write_losses(g, &s->in, s);
-    nn_tensor loss = nn_sum_to(g, s->losses, NN_SHAPE(1));
-    for (int i = 0; i < n; i++)
-        wrt[i] = nn_param_find(g, s->opts.moves[i]);
-    rc = nn_check(g, e);
-    for (int i = 0; i < n && rc == 0; i++)
+    TRY(nn_check(p->graph, e));
+    for (int i = 0; i < s->opts.n_moves; i++) {
+        const char *name = s->opts.moves[i];
+        nn_shape shape;
+        wrt[i] = nn_param_find(p->graph, name);
+        if (!wrt[i] && words_rest && strcmp(name, SD_MODIFIER) == 0) {
+            TRY(nn_params_shape(sd_params(s->model), name, &shape, e));
+            wrt[i] = nn_param(p->graph, name, shape);
+        }
         if (!wrt[i])
-            rc = err_set(e, ERR_INPUT, "%s is to be trained but no part of the loss", s->opts.moves[i]);
-    if (rc == 0)
-        s->flops = nn_flops_of(g, loss, wrt, n, NULL);
-    if (rc == 0)
-        rc = nn_backward(g, loss, NULL, wrt, keep, n, e);
-    keep[n] = s->losses;
-    if (rc == 0)
-        rc = nn_plan_new(&s->grad, g, p, keep, n + 1, e);
-    for (int i = 0; i < n && rc == 0; i++) {
-        size_t at, count;
-        rc = nn_params_trained_at(p, s->opts.moves[i], &at, &count, e);
-        at += (size_t)s->opts.first * s->weights;
-        if (rc == 0 && s->opts.width == 1)
-            rc = nn_keep_in(s->grad, keep[i], "train.g", at, e);
-        else if (rc == 0)
-            rc = nn_keep_rows_in(s->grad, keep[i], s->opts.width, "train.g", at, s->weights, e);
+            return err_set(e, ERR_INPUT, "%s is to be trained but no part of the loss", name);
     }
+    return nn_check(p->graph, e);
+}
+
+static int keep_gradient(stepper *s, nn_plan *p, nn_tensor grad, const char *name, err *e)
+{
+    size_t at, count;
+
+    TRY(nn_params_trained_at(sd_params(s->model), name, &at, &count, e));
+    at += (size_t)s->opts.first * s->weights;
+    if (s->opts.width == 1)
+        return nn_keep_in(p, grad, "train.g", at, e);
+    return nn_keep_rows_in(p, grad, s->opts.width, "train.g", at, s->weights, e);
+}
+
+static int plan_grad(stepper *s, pass *p, bool said, err *e)
+{
+    int n = s->opts.n_moves;
+    nn_tensor *wrt = NEW_N(nn_tensor, n), *keep = NEW_N(nn_tensor, n + 1);
+    const bool beside = p == &s->said;
+
+    write_losses(p, s, said);
+    nn_tensor loss = nn_sum_to(p->graph, p->losses, NN_SHAPE(1));
+    int rc = find_moves(wrt, p, s, beside, e);
+    if (rc == 0 && !beside)
+        s->flops = nn_flops_of(p->graph, loss, wrt, n, NULL);
+    if (rc == 0)
+        rc = nn_backward(p->graph, loss, NULL, wrt, keep, n, e);
+    keep[n] = p->losses;
+    if (rc == 0)
+        rc = nn_plan_over(&p->plan, beside ? s->grad.plan : NULL, p->graph, sd_params(s->model), keep, n + 1, e);
+    for (int i = 0; i < n && rc == 0; i++)
+        rc = keep_gradient(s, p->plan, keep[i], s->opts.moves[i], e);
     free(wrt);
     free(keep);
     return rc;
@@ -120,9 +149,10 @@ static int plan_grad(stepper *s, err *e)
 
 static int plan_judge(stepper *s, err *e)
 {
-    s->judge_graph = nn_graph_new();
-    s->judged = write_losses(s->judge_graph, &s->judge_in, s);
-    return nn_plan_new(&s->judge, s->judge_graph, sd_params(s->model), &s->judged, 1, e);
+    pass *p = &s->judge;
+
+    write_losses(p, s, s->opts.text == TEXT_SAID);
+    return nn_plan_over(&p->plan, s->grad.plan, p->graph, sd_params(s->model), &p->losses, 1, e);
 }
 
 /* What a state of `count` numbers a concept has of `width` concepts, the first of them at this place. */
@@ -182,9 +212,9 @@ static void make_buffers(stepper *s)
     s->weight = NEW_N(float, n);
     s->scale = NEW_N(float, n);
     s->ids = NEW_N(int32_t, n * TOKENS);
-    s->text = s->opts.text_given ? NEW_N(float, n * text_count(s)) : NULL;
+    s->text = s->opts.text != TEXT_ENCODED ? NEW_N(float, n * text_count(s)) : NULL;
     s->marks = s->opts.unmix ? NEW_N(float, n * TOKENS * 2) : NULL;
-    s->said = NEW_N(float, n);
+    s->lost = NEW_N(float, n);
     s->only = NEW_N(float, s->opts.width * s->opts.batch);
     s->table = NEW_N(double, s->opts.width);
     for (int i = 0; i < s->opts.width; i++)
@@ -200,6 +230,7 @@ int step_new(stepper **out, sd *model, comm *gang, const step_opts *opts, err *e
     if (opts->adapter)
         s->adapter = *opts->adapter;
     s->opts.adapter = &s->adapter;
+    s->opts.moves = s->moves = mem_copy(opts->moves, (size_t)opts->n_moves * sizeof *opts->moves);
     s->opts.width = opts->width > 0 ? opts->width : 1;
     make_buffers(s);
     if (opts->width == 0 && nn_params_trained_count(sd_params(model)) == 0) {
@@ -209,7 +240,7 @@ int step_new(stepper **out, sd *model, comm *gang, const step_opts *opts, err *e
     int rc = opts->width > 0 ? 0 : nn_params_train(sd_params(model), opts->moves, opts->n_moves, e);
     if (rc == 0) {
         s->weights = nn_params_trained_count(sd_params(model));
-        rc = plan_grad(s, e);
+        rc = plan_grad(s, &s->grad, s->opts.text == TEXT_SAID, e);
     }
     if (rc == 0)
         rc = plan_norm(s, e);
@@ -227,13 +258,13 @@ void step_free(stepper *s)
 {
     if (!s)
         return;
-    nn_plan *plans[] = {s->grad, s->judge, s->norm, s->update};
-    nn_graph *graphs[] = {s->grad_graph, s->judge_graph, s->norm_graph, s->update_graph};
-    void *memory[] = {s->latents, s->noise, s->mask, s->alpha, s->sigma, s->t, s->weight, s->scale, s->ids, s->text, s->marks, s->said, s->only,
-                      s->table, s->norm2};
-    for (size_t i = 0; i < 4; i++)
+    nn_plan *plans[] = {s->judge.plan, s->said.plan, s->grad.plan, s->norm, s->update};
+    nn_graph *graphs[] = {s->judge.graph, s->said.graph, s->grad.graph, s->norm_graph, s->update_graph};
+    void *memory[] = {s->latents, s->noise, s->mask, s->alpha, s->sigma, s->t, s->weight, s->scale, s->ids, s->text, s->marks, s->lost, s->only,
+                      s->table, s->norm2, s->moves};
+    for (size_t i = 0; i < sizeof plans / sizeof *plans; i++)
         nn_plan_free(plans[i]);
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < sizeof graphs / sizeof *graphs; i++)
         nn_graph_free(graphs[i]);
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
         free(memory[i]);
@@ -247,11 +278,12 @@ size_t step_weights(const stepper *s) { return s->weights; }
 void step_enter(stepper *s, int place) { s->table[place] = 1; }
 int step_width(const stepper *s) { return s->opts.width; }
 int step_micro(const stepper *s) { return s->opts.micro; }
-size_t step_bytes(const stepper *s) { return nn_plan_bytes(s->grad) + nn_plan_bytes(s->norm) + nn_plan_bytes(s->update); }
+step_text step_texts(const stepper *s) { return s->opts.text; }
+size_t step_bytes(const stepper *s) { return nn_plan_bytes(s->grad.plan) + nn_plan_bytes(s->norm) + nn_plan_bytes(s->update); }
 
-int step_time(stepper *s, FILE *to, err *e) { return nn_plan_time(s->grad, to, e); }
+int step_time(stepper *s, FILE *to, err *e) { return nn_plan_time(s->grad.plan, to, e); }
 
-int step_times(stepper *s, nn_timing **each, int *n, err *e) { return nn_plan_times(s->grad, each, n, e); }
+int step_times(stepper *s, nn_timing **each, int *n, err *e) { return nn_plan_times(s->grad.plan, each, n, e); }
 
 nn_flops step_flops(const stepper *s) { return s->flops; }
 
@@ -263,7 +295,7 @@ static int fill_one(stepper *s, int place, size_t k, int i, const step_turn *of,
     const schedule *noise = sd_schedule(s->model);
     size_t map = (size_t)(s->opts.h * s->opts.w), sample = map * (size_t)s->channels;
     step_sample x = {.latents = s->latents + k * sample, .noise = s->noise + k * sample, .mask = s->mask + k * map,
-                     .ids = s->ids + k * TOKENS, .text = s->text ? s->text + k * text_count(s) : NULL,
+                     .ids = s->ids + k * TOKENS,
                      .words = s->marks ? s->marks + k * TOKENS * 2 : NULL};
 
     if (x.words)
@@ -312,9 +344,41 @@ static void fill_pass(stepper *s, int first, step_turn turns[])
         }
 }
 
-static int run_pass(stepper *s, nn_plan *p, const inputs *in, nn_tensor losses, float *out, err *e)
+/* Whether no sample of the pass needs its text encoded in it. */
+static bool all_said(const stepper *s, const step_turn turns[])
+{
+    if (s->opts.text != TEXT_EITHER || s->opts.micro > 1)
+        return s->opts.text == TEXT_SAID;
+    for (int place = 0; place < s->opts.width; place++) {
+        const int32_t *ids = s->ids + place * TOKENS;
+        for (int i = 0; i < TOKENS; i++)
+            if (ids[i] >= s->vocabulary)
+                return false;
+        if (stands(&turns[place]) && !turns[place].say)
+            return false;
+    }
+    return true;
+}
+
+static void say_pass(stepper *s, int first, step_turn turns[])
+{
+    int micro = s->opts.micro;
+
+    for (int place = 0; place < s->opts.width; place++)
+        for (int i = 0; i < micro; i++) {
+            size_t k = (size_t)(place * micro + i);
+            step_turn *of = &turns[place];
+            CHECK(of->say || !stands(of));
+            if (!stands(of) || of->say(of->arg, first + i, s->text + k * text_count(s), &of->why) != 0)
+                fill_none(s, k);
+        }
+}
+
+static int run_pass(stepper *s, const pass *of, float *out, err *e)
 {
     size_t n = (size_t)samples(s), map = (size_t)(s->opts.h * s->opts.w) * n, all = map * (size_t)s->channels;
+    const inputs *in = &of->in;
+    nn_plan *p = of->plan;
 
     TRY(nn_write(p, in->latents, s->latents, all * sizeof(float), e));
     TRY(nn_write(p, in->noise, s->noise, all * sizeof(float), e));
@@ -332,7 +396,22 @@ static int run_pass(stepper *s, nn_plan *p, const inputs *in, nn_tensor losses, 
     if (in->table)
         TRY(nn_write(p, in->table, s->scale, n * sizeof(float), e));
     TRY(nn_run(p, e));
-    return nn_read(p, losses, out, n * sizeof(float), e);
+    return nn_read(p, of->losses, out, n * sizeof(float), e);
+}
+
+/* Losses and gradients of samples first .. first + micro - 1 of every concept. */
+static int pass_at(stepper *s, int first, step_turn turns[], float *losses, err *e)
+{
+    pass *of = &s->grad;
+
+    fill_pass(s, first, turns);
+    if (all_said(s, turns)) {
+        say_pass(s, first, turns);
+        of = s->opts.text == TEXT_SAID ? of : &s->said;
+    }
+    if (!of->plan)
+        TRY(plan_grad(s, of, true, e));
+    return run_pass(s, of, losses, e);
 }
 
 /* ---- the tree over leaves: a binary counter, level k holding the sum of 2^k neighbouring leaves ---- */
@@ -356,7 +435,7 @@ static int push_leaf(stepper *s, int first, err *e)
     memset(losses, 0, (n - gradients(s)) * sizeof(float));
     sum[n - 1] = s->stop;
     for (size_t place = 0; place < (size_t)s->opts.width; place++)
-        memcpy(losses + place * batch + (size_t)first, s->said + place * micro, micro * sizeof(float));
+        memcpy(losses + place * batch + (size_t)first, s->lost + place * micro, micro * sizeof(float));
     for (int low = 0; low < k; low++) { /* the older leaves stand on the left of each addition */
         float *left = s->level[low];
         for (size_t i = 0; i < n; i++)
@@ -393,10 +472,9 @@ static int add_up(stepper *s, step_turn turns[], float **sum, err *e)
     memset(s->full, 0, sizeof s->full);
     for (int leaf = leaves * rank / size; leaf < leaves * (rank + 1) / size; leaf++) {
         int first = leaf * s->opts.micro;
-        fill_pass(s, first, turns);
+        TRY(pass_at(s, first, turns, s->lost, e));
         if (s->opts.width == 1 && turns->why.code) /* nothing is left to be added up */
             return 0;
-        TRY(run_pass(s, s->grad, &s->in, s->losses, s->said, e));
         TRY(push_leaf(s, first, e));
     }
     *sum = take_sum(s);
@@ -450,10 +528,8 @@ static int gradient(stepper *s, step_turn turns[], const float **losses, bool *s
 
     *losses = s->only;
     *stop = s->stop;
-    if (s->opts.batch == s->opts.micro) {
-        fill_pass(s, 0, turns);
-        return run_pass(s, s->grad, &s->in, s->losses, s->only, e);
-    }
+    if (s->opts.batch == s->opts.micro)
+        return pass_at(s, 0, turns, s->only, e);
     add_up(s, turns, &sum, &mine);
     if (s->opts.width == 1 && turns->why.code)
         mine = turns->why;
@@ -506,22 +582,24 @@ int step_run(stepper *s, uint64_t t, const step_adamw *how, step_fill *fill, voi
     return (int)turn.why.code;
 }
 
-int step_judge(stepper *s, int place, int n, step_fill *fill, void *arg, float *losses, err *e)
+int step_judge(stepper *s, int place, int n, const step_turn *of, float *losses, err *e)
 {
     int micro = s->opts.micro;
     step_turn *turns = NEW_N(step_turn, s->opts.width);
-    int rc = s->judge ? 0 : plan_judge(s, e);
+    int rc = s->judge.plan ? 0 : plan_judge(s, e);
 
     CHECK(n % micro == 0);
-    turns[place] = (step_turn){.fill = fill, .arg = arg};
+    turns[place] = *of;
     for (int i = 0; i < n && rc == 0; i += micro) {
         fill_pass(s, i, turns);
+        if (s->opts.text == TEXT_SAID)
+            say_pass(s, i, turns);
         if (turns[place].why.code && e)
             *e = turns[place].why;
         rc = (int)turns[place].why.code;
         if (rc == 0)
-            rc = run_pass(s, s->judge, &s->judge_in, s->judged, s->said, e);
-        memcpy(losses + i, s->said + place * micro, (size_t)micro * sizeof *losses);
+            rc = run_pass(s, &s->judge, s->lost, e);
+        memcpy(losses + i, s->lost + place * micro, (size_t)micro * sizeof *losses);
     }
     free(turns);
     return rc;

@@ -14,6 +14,14 @@
 #include "trainer/nn/flops.h"
 #include "trainer/nn/plan.h"
 
+/* Who encodes the texts of a pass. */
+typedef enum {
+    TEXT_ENCODED,               /* the pass: all of them depend on what moves */
+    TEXT_SAID,                  /* samples say theirs: none does */
+    TEXT_EITHER,                /* those that name a concept's own word, which alone moves, are encoded; the others are said where a
+                                 * pass has no other. Passes of one sample each: the bits are the same then */
+} step_text;
+
 typedef struct {
     const char *const *moves;   /* trained parameters by their names in nn_params ("unet.….attn2.to_k.weight") */
     int n_moves;
@@ -25,7 +33,7 @@ typedef struct {
     bool moments8;              /* AdamW's moments of 8 bits; of a pack, nn_params_moments says it before the block is made */
     bool narrow;                /* what moves is kept in bf16, rounded by chance; never of a pack */
     bool detach_first;          /* Custom Diffusion: no gradient through K and V of the first token */
-    bool text_given;            /* samples bring their text encoded: nothing that it depends on moves */
+    step_text text;
     bool unmix;                 /* samples tell where words of two subjects stand (unmix.h) */
     bool table_decays;          /* the vocabulary's rows feel the weight decay of the modifier tokens' (diffusers' port) */
     int first, width;           /* slots of the pack; width 0: a concept alone. More than one: no gang */
@@ -37,12 +45,14 @@ typedef struct {
     float *noise;               /* [h,w,c] */
     float *mask;                /* [h,w] */
     int32_t *ids;               /* [TOKENS] */
-    float *text;                /* [TOKENS, width], instead of ids; NULL: the step encodes */
     float *words;               /* [TOKENS,2] zeros, for unmix_watch; NULL: nobody looks */
     int timestep;
     float weight;               /* the loss is the sum over samples of weight * sum(mask * (prediction - target)^2) */
 } step_sample;
 typedef int step_fill(void *arg, int sample, step_sample *into, err *e);
+/* text [TOKENS, width of the text]: what the encoder says of the sample's ids, as a pass would compute it. Asked where it is
+ * not encoded in the pass, after the sample was filled. */
+typedef int step_say(void *arg, int sample, float *text, err *e);
 
 typedef struct {
     double lr, beta1, beta2, eps, weight_decay;
@@ -59,6 +69,7 @@ typedef struct {
 /* One concept's part in a step. */
 typedef struct {
     step_fill *fill;            /* asked for this rank's samples only, in order; NULL: nobody stands here */
+    step_say *say;              /* NULL: with TEXT_ENCODED, and TEXT_EITHER where it always is to be */
     void *arg;
     uint64_t t;                 /* counts from 1 (AdamW's bias correction) */
     step_adamw how;
@@ -71,15 +82,16 @@ typedef struct stepper stepper;
  * plans must be freed before they are reset. */
 int step_new(stepper **out, sd *model, comm *gang, const step_opts *opts, err *e);
 void step_free(stepper *s);
-/* Step number `t` counts from 1 (AdamW's bias correction). fill is asked for this rank's samples only, in order. */
+/* Step number `t` counts from 1 (AdamW's bias correction). fill is asked for this rank's samples only, in order. Texts are
+ * encoded. */
 int step_run(stepper *s, uint64_t t, const step_adamw *how, step_fill *fill, void *arg, step_result *out, err *e);
 /* turns [width]. An error is everybody's; a concept's own is in its turn. Steppers of one pack may run in several threads. */
 int step_run_all(stepper *s, step_turn turns[], err *e);
 /* A new concept stands here: what decay has left of its table is all. */
 void step_enter(stepper *s, int place);
 /* The losses alone, nothing moves: for judging weights on fixed draws. Samples 0..n-1 (n a multiple of step_micro) of the
- * concept at this place, on this rank alone. Makes a plan at the first call. */
-int step_judge(stepper *s, int place, int n, step_fill *fill, void *arg, float *losses, err *e);
+ * concept at this place, as `of` fills and says them, on this rank alone. Makes a plan at the first call. */
+int step_judge(stepper *s, int place, int n, const step_turn *of, float *losses, err *e);
 /* This rank would like to stop: the next run's result tells the whole gang, which so stops behind the same step. */
 void step_ask_stop(stepper *s);
 
@@ -90,6 +102,7 @@ int step_state_read(const stepper *s, int place, float *w, float *m, float *v, d
 int step_state_write(stepper *s, int place, const float *w, const float *m, const float *v, double table, err *e);
 int step_width(const stepper *s);
 int step_micro(const stepper *s);
+step_text step_texts(const stepper *s);
 size_t step_bytes(const stepper *s);
 int step_time(stepper *s, FILE *to, err *e); /* seconds of each call of one pass, for benchmarks */
 int step_times(stepper *s, nn_timing **each, int *n, err *e);

@@ -46,12 +46,14 @@ struct training {
     train_summary sum;
 };
 
-bool train_text_still(const sd *model, const char *const moves[], int n)
+step_text train_texts(const sd *model, const char *const moves[], int n, bool table_decays)
 {
     for (int i = 0; i < n; i++)
-        if (str_starts(moves[i], "text_encoder."))
-            return false;
-    return sd_text_rows(model) == 0;
+        if (str_starts(moves[i], "text_encoder.") && strcmp(moves[i], SD_MODIFIER) != 0)
+            return TEXT_ENCODED;
+    if (sd_text_rows(model) == 0)
+        return TEXT_SAID;
+    return table_decays ? TEXT_ENCODED : TEXT_EITHER;
 }
 
 /* ---- preparing ---- */
@@ -209,6 +211,7 @@ int training_opts(training *t, step_opts *o, nn_adapter *adapter, err *e)
     if (all % leaves != 0)
         return err_set(e, ERR_INPUT, "a step of %d samples cannot be cut into %d equal passes; choose leaves or batch so that it can",
                        all, leaves);
+    bool table_decays = t->how->port_decays_table && t->job->cfg->data.compat == COMPAT_DIFFUSERS;
     TRY(train_moves(t->model, t->how, &t->job->cfg->how, &moves, &n, e));
     *adapter = t->how->adapter;
     adapter->arg = &t->job->cfg->how;
@@ -216,8 +219,7 @@ int training_opts(training *t, step_opts *o, nn_adapter *adapter, err *e)
                      .adapter = adapter, .recompute = t->job->cfg->how.recompute,
                      .moments8 = t->job->cfg->how.moments == MOMENTS_8BIT, .narrow = t->job->cfg->how.master == MASTER_BF16,
                      .detach_first = t->how->detach_first, .unmix = t->job->cfg->how.unmix > 0,
-                     .text_given = train_text_still(t->model, moves, n),
-                     .table_decays = t->how->port_decays_table && t->job->cfg->data.compat == COMPAT_DIFFUSERS};
+                     .text = train_texts(t->model, moves, n, table_decays), .table_decays = table_decays};
     return 0;
 }
 
@@ -234,8 +236,6 @@ static int fill_from(training *t, const batch_sample *of, uint32_t step, uint32_
                     (uint64_t)cells * (uint64_t)cells * (uint64_t)sd_latent_channels(t->model));
     batch_mask(t->batches, of, x->mask);
     memcpy(x->ids, of->tokens, sizeof of->tokens);
-    if (x->text)
-        TRY(latents_text(t->latents, of, x->text, e));
     x->timestep = (int)rng_below(rng_open(seed, "timestep", step, sample), 0, (uint32_t)sd_schedule(t->model)->steps);
     return 0;
 }
@@ -273,6 +273,19 @@ static int fill(void *arg, int i, step_sample *x, err *e)
     return fill_from(t, of, (uint32_t)(t->step * accumulate + i / batch), (uint32_t)(i % batch), x, e);
 }
 
+/* In f32 where every step says all texts; else as the passes have it that encode theirs. */
+static int say_of(training *t, const batch_sample *of, float *text, err *e)
+{
+    return latents_text(t->latents, of, step_texts(t->stepper) == TEXT_SAID, text, e);
+}
+
+static int say(void *arg, int i, float *text, err *e)
+{
+    training *t = arg;
+
+    return say_of(t, &t->plan[i], text, e);
+}
+
 /* The i-th fixed draw: the first target of a far step, with the mean over what of it counts. */
 static int fill_probe(void *arg, int i, step_sample *x, err *e)
 {
@@ -281,6 +294,14 @@ static int fill_probe(void *arg, int i, step_sample *x, err *e)
     batch_plan(t->batches, (uint32_t)(PROBE_STEP + i), t->plan);
     x->weight = 1 / (float)(augment_cells(&t->plan->look) * sd_latent_channels(t->model));
     return fill_from(t, t->plan, (uint32_t)(PROBE_STEP + i), 0, x, e);
+}
+
+static int say_probe(void *arg, int i, float *text, err *e)
+{
+    training *t = arg;
+
+    batch_plan(t->batches, (uint32_t)(PROBE_STEP + i), t->plan);
+    return say_of(t, t->plan, text, e);
 }
 
 static int probe(training *t, double *mean, err *e)
@@ -292,7 +313,8 @@ static int probe(training *t, double *mean, err *e)
     if (n == 0 || comm_rank(t->job->gang) != 0)
         return 0;
     float *losses = NEW_N(float, n);
-    int rc = step_judge(t->stepper, t->place, n, fill_probe, t, losses, e);
+    const step_turn draws = {.fill = fill_probe, .say = say_probe, .arg = t};
+    int rc = step_judge(t->stepper, t->place, n, &draws, losses, e);
     double sum = 0;
     for (int i = 0; i < n; i++)
         sum += (double)losses[i];
@@ -424,7 +446,7 @@ void training_turn(training *t, step_turn *turn)
 
     for (int a = 0; a < how->accumulate; a++)
         batch_plan(t->batches, (uint32_t)(t->step * (int)how->accumulate + a), t->plan + a * batch);
-    *turn = (step_turn){.fill = fill, .arg = t, .t = (uint64_t)t->step + 1};
+    *turn = (step_turn){.fill = fill, .say = say, .arg = t, .t = (uint64_t)t->step + 1};
     turn->how = (step_adamw){
         .lr = lr_at((lr_kind)how->lr_schedule, how->lr, (int)how->warmup, (int)how->steps, t->step),
         .beta1 = how->beta1, .beta2 = how->beta2, .eps = how->eps, .weight_decay = how->weight_decay, .clip = how->clip,

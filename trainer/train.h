@@ -111,6 +111,6 @@ int train_key(const sd *model, const train_job *job, char key[HASH_HEX], err *e)
 
 /* The parameters that a method moves, the modifier tokens' rows last; free the list, not the names. */
 int train_moves(sd *model, const method *by, const train_cfg *how, const char ***names, int *n, err *e);
-/* Whether captions say the same in every step of what moves these. */
-bool train_text_still(const sd *model, const char *const moves[], int n);
+/* Which texts a training that moves these can say without encoding them in its passes. */
+step_text train_texts(const sd *model, const char *const moves[], int n, bool table_decays);
 #endif

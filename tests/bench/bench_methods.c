@@ -10,9 +10,9 @@
 #include <time.h>
 
 #include "cluster/base/mem.h"
-#include "cluster/base/rng.h"
 #include "cluster/base/str.h"
 #include "configs/cfg_yaml.h"
+#include "trainer/made_up.h"
 #include "trainer/method/shifts.h"
 #include "trainer/train.h"
 
@@ -33,33 +33,13 @@ static const struct { const char *settings, *papers; } rows[] = {
 };
 enum { ROWS = sizeof rows / sizeof *rows, SIDE = 32, WHOLE = 64 };
 
-typedef struct { sd *model; int side; } source;
-
-static int fill(void *arg, int i, step_sample *x, err *e)
-{
-    const source *s = arg;
-    uint64_t map = (uint64_t)(s->side * s->side), n = map * (uint64_t)sd_latent_channels(s->model);
-
-    (void)e;
-    rng_normal_fill(rng_open(1, "latents", 0, (uint32_t)i), x->latents, n);
-    rng_normal_fill(rng_open(1, "noise", 0, (uint32_t)i), x->noise, n);
-    for (uint64_t k = 0; k < map; k++)
-        x->mask[k] = 1;
-    for (int k = 0; k < TOKENS; k++)
-        x->ids[k] = k;
-    x->ids[4] = sd_text_rows(s->model) ? sd_text_shape(s->model)->vocab : 4;
-    x->timestep = 300;
-    x->weight = 1.0f / (float)n;
-    return 0;
-}
-
-static int set(nn_params *p, const char *weight, const char *what, nn_shape s, err *e)
+static int part(nn_params *p, const char *weight, const char *what, nn_shape s, bool state, err *e)
 {
     str name = {0};
     float *zeros = NEW_N(float, nn_count(s));
 
     str_add(&name, "%.*s%s", (int)(strlen(weight) - strlen(".weight")), weight, what);
-    int rc = nn_params_set(p, name.at, s, zeros, e);
+    int rc = state ? nn_params_state(p, name.at, s, e) : nn_params_set(p, name.at, s, zeros, e);
     str_free(&name);
     free(zeros);
     return rc;
@@ -72,18 +52,16 @@ static int stand_in(sd *m, err *e)
     const char *name;
 
     for (size_t i = 0; (name = nn_params_name(p, i)) != NULL; i++) {
-        nn_shape w, v;
+        nn_shape w;
         if (!method_of_unet(name) || !str_ends(name, ".weight"))
             continue;
         TRY(nn_params_shape(p, name, &w, e));
         int64_t rest = nn_count(w) / w.d[0], n = w.n == 1 || w.d[0] < rest ? w.d[0] : rest;
-        v = w;
-        v.d[0] = n;
-        TRY(set(p, name, ".svd_u", w.n == 1 ? NN_SHAPE(n) : NN_SHAPE(w.d[0], n), e));
-        TRY(set(p, name, ".svd_s", NN_SHAPE(n), e));
+        TRY(part(p, name, ".svd_u", w.n == 1 ? NN_SHAPE(n) : NN_SHAPE(w.d[0], n), true, e));
+        TRY(part(p, name, ".svd_s", NN_SHAPE(n), false, e));
         if (w.n > 1)
-            TRY(set(p, name, ".svd_v", v, e));
-        TRY(set(p, name, SHIFTS_TAIL, NN_SHAPE(n), e));
+            TRY(part(p, name, ".svd_v", NN_SHAPE(n, rest), true, e));
+        TRY(part(p, name, SHIFTS_TAIL, NN_SHAPE(n), false, e));
     }
     return 0;
 }
@@ -110,14 +88,14 @@ static double cores_s(void)
 }
 
 /* The second of two steps. */
-static int time_step(stepper *s, source *src, double *cores, err *e)
+static int time_step(stepper *s, made_up *src, double *cores, err *e)
 {
     const step_adamw adam = {.lr = 1e-6, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01};
     step_result r;
 
     for (uint64_t t = 1; t <= 2; t++) {
         double from = cores_s();
-        TRY(step_run(s, t, &adam, fill, src, &r, e));
+        TRY(step_run(s, t, &adam, made_up_fill, src, &r, e));
         *cores = cores_s() - from;
     }
     return 0;
@@ -158,7 +136,7 @@ static int measure(int which, bool run, err *e)
     step_opts o = {.moves = moves, .n_moves = n, .batch = 1, .micro = 1, .h = SIDE, .w = SIDE, .adapter = &adapter,
                    .detach_first = by->detach_first, .recompute = c.how.recompute, .moments8 = c.how.moments == MOMENTS_8BIT,
                    .narrow = c.how.master == MASTER_BF16};
-    source src = {m, SIDE};
+    made_up src = {m, SIDE, SIDE};
     TRY(step_new(&s, m, self, &o, e));
     small = step_bytes(s);
     if (run)

@@ -9,33 +9,13 @@
 
 #include "cluster/base/clock.h"
 #include "cluster/base/mem.h"
-#include "cluster/base/rng.h"
 #include "cluster/base/str.h"
+#include "trainer/made_up.h"
 #include "trainer/method/method.h"
 #include "trainer/step.h"
 #include "trainer/train.h"
 
 typedef struct { const char *dir; int batch, micro, h, w, steps, threads; bool ops; const char *backend, *compute; } options;
-typedef struct { sd *model; int h, w, c; } source;
-
-static int fill(void *arg, int i, step_sample *x, err *e)
-{
-    const source *s = arg;
-    uint64_t n = (uint64_t)(s->h * s->w * s->c);
-
-    (void)e;
-    rng_normal_fill(rng_open(1, "latents", 0, (uint32_t)i), x->latents, n);
-    rng_normal_fill(rng_open(1, "noise", 0, (uint32_t)i), x->noise, n);
-    for (int p = 0; p < s->h * s->w; p++)
-        x->mask[p] = 1;
-    for (int k = 0; k < TOKENS; k++)
-        x->ids[k] = (int32_t)rng_below(rng_open(1, "ids", 0, (uint32_t)i), (uint64_t)k, (uint32_t)sd_text_shape(s->model)->vocab);
-    x->ids[4] = sd_text_shape(s->model)->vocab; /* the modifier token */
-    x->timestep = (int)rng_below(rng_open(1, "timestep", 0, (uint32_t)i), 0, (uint32_t)sd_schedule(s->model)->steps);
-    x->weight = 1.0f / (float)n;
-    return 0;
-}
-
 static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -43,7 +23,7 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static int measure(stepper *s, source *src, const options *o, err *e)
+static int measure(stepper *s, made_up *src, const options *o, err *e)
 {
     step_adamw adam = {.lr = 1e-5, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .clip = 1};
     double *seconds = NEW_N(double, o->steps);
@@ -51,7 +31,7 @@ static int measure(stepper *s, source *src, const options *o, err *e)
 
     for (int i = -2; i < o->steps; i++) { /* two to warm up */
         double from = clock_s();
-        TRY(step_run(s, (uint64_t)(i + 3), &adam, fill, src, &r, e));
+        TRY(step_run(s, (uint64_t)(i + 3), &adam, made_up_fill, src, &r, e));
         if (i >= 0)
             seconds[i] = clock_s() - from;
     }
@@ -89,7 +69,7 @@ static int run(const options *o, err *e)
     TRY(comm_self(&self, e));
     step_opts opts = {.moves = moves, .n_moves = n, .batch = o->batch, .micro = o->micro, .h = o->h, .w = o->w, .detach_first = true};
     TRY(step_new(&s, m, self, &opts, e));
-    source src = {m, o->h, o->w, sd_latent_channels(m)};
+    made_up src = {m, o->h, o->w};
     int rc = measure(s, &src, o, e);
     step_free(s);
     comm_free(self);

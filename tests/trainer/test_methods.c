@@ -282,9 +282,95 @@ static double loss_at(stepper *s, nn_params *p, const float *w, const float *d, 
     for (size_t i = 0; i < n; i++)
         x[i] = (float)((double)w[i] + by * (double)d[i]);
     assert_int_equal(nn_params_state_write(p, "train.w", x, n, &e), 0);
-    assert_int_equal(step_judge(s, 0, 2, fill_fixed, NULL, losses, &e), 0);
+    assert_int_equal(step_judge(s, 0, 2, &(step_turn){.fill = fill_fixed}, losses, &e), 0);
     free(x);
     return (double)losses[0] + (double)losses[1];
+}
+
+/* ---- texts that are said ---- */
+
+/* The first sample names the word that is learned, the second does not. */
+static int fill_word(void *arg, int i, step_sample *x, err *e)
+{
+    const sd *m = arg;
+    int rc = fill_fixed(NULL, i, x, e);
+
+    if (i == 0)
+        x->ids[4] = sd_text_shape(m)->vocab;
+    return rc;
+}
+
+static int asked; /* texts */
+
+static int say_counted(void *arg, int i, float *text, err *e)
+{
+    sd *m = arg;
+    int32_t ids[TOKENS];
+
+    assert_int_equal(i, 1);
+    asked++;
+    for (int p = 0; p < TOKENS; p++)
+        ids[p] = 300 + 5 * p + i;
+    return sd_text_states(m, ids, 1, TOKENS, text, e);
+}
+
+/* What two steps make of K, V and a word; NULL: this machine does not compute so. */
+static float *moved_by_steps(nn_compute in, step_say *say, size_t *n)
+{
+    nn_backend *b;
+    sd *m = model_open(&b);
+    const method *by = method_find("custom-diffusion");
+    const train_cfg how = {.freeze = FREEZE_KV};
+    float *start = NEW_N(float, sd_text_shape(m)->width), *w = NULL;
+    const char **moves;
+    stepper *s = NULL;
+    comm *self;
+    err e = {0};
+    int count;
+
+    if (b->compute(b, in, &e) == 0) {
+        assert_int_equal(sd_text_row(m, 7, start, &e) || sd_text_rows_set(m, start, 1, &e) || comm_self(&self, &e), 0);
+        assert_int_equal(train_moves(m, by, &how, &moves, &count, &e), 0);
+        const step_opts o = {.moves = moves, .n_moves = count, .batch = 2, .micro = 1, .h = 8, .w = 8, .detach_first = true,
+                             .text = train_texts(m, moves, count, false)};
+        assert_int_equal(o.text, TEXT_EITHER);
+        if (step_new(&s, m, self, &o, &e) != 0)
+            fail_msg("%s", e.text);
+        free(moves);
+        for (uint64_t t = 1; t <= 2; t++) {
+            step_turn turn = {.fill = fill_word, .say = say, .arg = m, .t = t,
+                              .how = {.lr = 1e-2, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8}};
+            if (step_run_all(s, &turn, &e) != 0 || turn.why.code)
+                fail_msg("%s%s", e.text, turn.why.text);
+        }
+        *n = step_weights(s);
+        w = NEW_N(float, *n);
+        assert_int_equal(nn_params_weights_read(sd_params(m), 0, w, *n, &e), 0);
+        step_free(s);
+        comm_free(self);
+    }
+    free(start);
+    sd_close(m);
+    b->close(b);
+    return w;
+}
+
+static void a_text_that_is_said_gives_the_bytes_of_one_encoded(void **unused)
+{
+    (void)unused;
+    for (int in = NN_F32; in <= NN_BF16; in++) {
+        size_t n, k;
+        float *encoded = moved_by_steps((nn_compute)in, NULL, &n);
+        asked = 0;
+        float *said = moved_by_steps((nn_compute)in, say_counted, &k);
+        if (encoded) {
+            assert_int_equal(asked, 2); /* once a step */
+            assert_int_equal(n, k);
+            assert_memory_equal(encoded, said, n * sizeof *said);
+        }
+        free(encoded);
+        free(said);
+    }
 }
 
 /* What moves by a method's adapter, in a stepper of its own. */
@@ -397,7 +483,7 @@ enum { LAWS = sizeof laws / sizeof *laws };
 
 int main(void)
 {
-    struct CMUnitTest tests[ROWS * LAWS + 3];
+    struct CMUnitTest tests[ROWS * LAWS + 4];
     char names[ROWS * LAWS][128];
 
     for (int i = 0; i < ROWS * LAWS; i++) {
@@ -408,5 +494,6 @@ int main(void)
     tests[ROWS * LAWS] = (struct CMUnitTest)cmocka_unit_test(the_gradient_is_the_slope_along_itself);
     tests[ROWS * LAWS + 1] = (struct CMUnitTest)cmocka_unit_test(singular_values_are_kept_apart_from_the_model);
     tests[ROWS * LAWS + 2] = (struct CMUnitTest)cmocka_unit_test(narrow_masters_take_half_the_room);
+    tests[ROWS * LAWS + 3] = (struct CMUnitTest)cmocka_unit_test(a_text_that_is_said_gives_the_bytes_of_one_encoded);
     return cmocka_run_group_tests(tests, kit_open, kit_close);
 }

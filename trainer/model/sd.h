@@ -67,8 +67,10 @@ nn_tensor sd_text_write(nn_graph *g, const sd *m, nn_tensor ids, nn_tensor scale
 nn_tensor sd_unet_write(nn_graph *g, const sd *m, nn_tensor x, nn_tensor t, nn_tensor text, bool detach_first);
 
 /* On host arrays. Samples run one after another, so a sample's numbers do not depend on what runs beside it. */
-/* sd_text_encode from several threads at once; the others from one at a time. */
+/* sd_text_encode and sd_text_states from several threads at once; the others from one at a time. */
 int sd_text_encode(sd *m, const int32_t *ids, int n, int tokens, float *out, err *e);   /* -> [n,tokens,width] */
+/* The same in what the backend computes in, where sd_text_encode is of f32: to the last bit what a graph of one sample has. */
+int sd_text_states(sd *m, const int32_t *ids, int n, int tokens, float *out, err *e);
 /* What captions are compared by: text_projection of the state at the first end token, or that state where the model
  * has no projection; not normalised. out [n, sd_text_embed_width()]. */
 int sd_text_embed(sd *m, const int32_t *ids, int n, int tokens, int32_t eos, float *out, err *e);

@@ -28,7 +28,7 @@ void sd_files_write(nn_graph *g, const sd_files *f, sd_part p);
 const char *sd_part_scope(sd_part p);      /* "unet": opened with nn_enter, and the prefix of its names with a dot */
 
 /* A part's function with a plan for one sample of one size. */
-typedef enum { RUN_TEXT, RUN_PROJECT, RUN_ENCODE, RUN_DECODE, RUN_UNET, SD_RUNS } sd_run;
+typedef enum { RUN_TEXT, RUN_STATES, RUN_PROJECT, RUN_ENCODE, RUN_DECODE, RUN_UNET, SD_RUNS } sd_run;
 typedef struct {
     nn_graph *graph;
     nn_plan *plan;
@@ -44,6 +44,6 @@ struct sd {
     char **kv;                 /* names, ended by NULL */
     char digest[SD_PARTS][HASH_HEX]; /* "": not read yet */
     sd_ready ready[SD_RUNS];
-    pthread_mutex_t text;      /* over ready[RUN_TEXT]: of a pack several threads ask for texts */
+    pthread_mutex_t text;      /* over ready[RUN_TEXT] and [RUN_STATES]: of a pack several threads ask for texts */
 };
 #endif

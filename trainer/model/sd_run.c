@@ -8,11 +8,16 @@
 
 /* ---- graphs of one sample; size: what the function's caller gave ---- */
 
+static void write_states(nn_graph *g, const sd *m, sd_ready *r)
+{
+    r->in[0] = nn_input(g, "ids", I32, NN_SHAPE(1, r->size[0]));
+    r->out = sd_text_write(g, m, r->in[0], NULL);
+}
+
 static void write_text(nn_graph *g, const sd *m, sd_ready *r)
 {
     nn_exact(g); /* a training's features of words are compared with a merge's */
-    r->in[0] = nn_input(g, "ids", I32, NN_SHAPE(1, r->size[0]));
-    r->out = sd_text_write(g, m, r->in[0], NULL);
+    write_states(g, m, r);
 }
 
 static void write_project(nn_graph *g, const sd *m, sd_ready *r)
@@ -68,7 +73,7 @@ static void write_unet(nn_graph *g, const sd *m, sd_ready *r)
 }
 
 static void (*const WRITE[SD_RUNS])(nn_graph *g, const sd *m, sd_ready *r) = {
-    [RUN_TEXT] = write_text,     [RUN_PROJECT] = write_project, [RUN_ENCODE] = write_encode,
+    [RUN_TEXT] = write_text,     [RUN_STATES] = write_states, [RUN_PROJECT] = write_project, [RUN_ENCODE] = write_encode,
     [RUN_DECODE] = write_decode, [RUN_UNET] = write_unet,
 };
 
@@ -144,17 +149,27 @@ static int check_ids(const sd *m, const int32_t *ids, size_t count, err *e)
     return 0;
 }
 
-int sd_text_encode(sd *m, const int32_t *ids, int n, int tokens, float *out, err *e)
+static int encode(sd *m, sd_run which, const int32_t *ids, int n, int tokens, float *out, err *e)
 {
     sd_ready *r;
 
     TRY(check_ids(m, ids, (size_t)n * (size_t)tokens, e));
     pthread_mutex_lock(&m->text);
-    int rc = ready(&r, m, RUN_TEXT, tokens, 0, 0, e);
+    int rc = ready(&r, m, which, tokens, 0, 0, e);
     if (rc == 0)
         rc = run_each(r, ids, n, out, e);
     pthread_mutex_unlock(&m->text);
     return rc;
+}
+
+int sd_text_encode(sd *m, const int32_t *ids, int n, int tokens, float *out, err *e)
+{
+    return encode(m, RUN_TEXT, ids, n, tokens, out, e);
+}
+
+int sd_text_states(sd *m, const int32_t *ids, int n, int tokens, float *out, err *e)
+{
+    return encode(m, RUN_STATES, ids, n, tokens, out, e);
 }
 
 int sd_text_embed_width(const sd *m)
