@@ -50,6 +50,7 @@ static const command commands[] = {
     {"submit", command_submit, NULL, false, "write a farm's Slurm script and queue it"},
     {"report", command_report, NULL, false, "a farm as one page: curves, pictures, time, settings, certificates"},
     {"fsck", command_fsck, NULL, false, "hold a farm's results and orders to its journal"},
+    {"audit", command_audit, NULL, false, "prove or disprove what a farm promises, from its journal, results and logs"},
     {"gc", command_gc, NULL, false, "remove what no concept of a farm needs"},
     {"merge", NULL, "cfarm-merge", true, "several concept files become one"},
     {"inspect", NULL, "cfarm-merge", true, "what is in a concept or merged file"},

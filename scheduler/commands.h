@@ -12,6 +12,7 @@ int command_metrics(int argc, char **argv);
 int command_logs(int argc, char **argv);
 int command_why(int argc, char **argv);
 int command_fsck(int argc, char **argv);
+int command_audit(int argc, char **argv);
 int command_gc(int argc, char **argv);
 int command_add(int argc, char **argv);
 int command_order(int argc, char **argv); /* cancel, retry, hold, release, priority */

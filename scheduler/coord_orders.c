@@ -21,7 +21,7 @@ static void on_tell(void *arg, const char *word, const char *name, bool changed,
     if (strcmp(word, "add") == 0 && changed)
         c->added++;
     else
-        log_event(c->how->log, "order", TEXT("to", word), TEXT("name", name), TEXT("now", text));
+        log_event(c->how->log, "order", TEXT("to", word), TEXT("name", name), INT("changed", changed), TEXT("now", text));
 }
 
 static void on_farm_word(void *arg, const char *word)

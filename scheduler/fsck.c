@@ -42,21 +42,6 @@ static void tell(check *c, bool mended, const char *fmt, ...)
 
 /* ---- results -------------------------------------------------------------------------------------------------- */
 
-static int names_of(const check *c, const sched_job *j, char out[FS_PATH], char object[FS_PATH], err *e)
-{
-    str name = {0};
-    int rc;
-
-    str_add(&name, "out/%s.h5", j->spec.name);
-    rc = fs_join(out, c->dir, name.at, e);
-    str_free(&name);
-    str_add(&name, "obj/%.2s/%s.h5", j->sha256, j->sha256);
-    if (rc == 0)
-        rc = fs_join(object, c->dir, name.at, e);
-    str_free(&name);
-    return rc;
-}
-
 static bool whole(const char *path, const char *sha256)
 {
     char is[HASH_HEX];
@@ -90,7 +75,7 @@ static void check_result(check *c, const sched_job *j)
 {
     char out[FS_PATH], object[FS_PATH];
 
-    if (names_of(c, j, out, object, NULL) != 0)
+    if (publish_names(out, object, c->dir, j->spec.name, j->sha256, NULL) != 0)
         return;
     if (!fs_exists(out) && !fs_exists(object))
         tell(c, false, "%s: it is done, and its result is gone: %s; put it back, or train it again under another name",

@@ -151,12 +151,41 @@ void ledger_close(ledger *l)
     free(l);
 }
 
+static json_t *place(int node, int slot) { return json_pack("[i, i]", node, slot); }
+
+/* On which slots an attempt is, for whoever holds the farm to its promises (audit.h); no later epoch asks for it.
+ * x: the effect of a START. */
+static void add_slots(json_t *o, const sched_event *ev, const sched_effect *x)
+{
+    json_t *slots = json_array();
+
+    for (int r = 0; x && r < x->gang; r++)
+        json_array_append_new(slots, place(x->on[r], x->slot[r]));
+    for (int r = 0; !x && r < ev->on_n; r++)
+        json_array_append_new(slots, place(ev->node, ev->on[r]));
+    json_object_set_new(o, "slots", slots);
+    if (ev->pack)
+        json_object_set_new(o, "pack", json_true());
+}
+
+/* Effects stand in the order of the records that they belong to. */
+static const sched_effect *effect_of(const sched_effects *todo, size_t *next, const sched_event *ev)
+{
+    for (; *next < todo->n; ++*next)
+        if (todo->at[*next].type == DO_START && todo->at[*next].job == ev->job && todo->at[*next].attempt == ev->attempt)
+            return &todo->at[*next];
+    *next = 0;
+    return NULL;
+}
+
 /* A record says also when it was written, for people. */
-static void append(ledger *l, const sched_event *ev)
+static void append(ledger *l, const sched_event *ev, const sched_effect *x)
 {
     json_t *o = sched_write_record(ev);
     char when[32], *text;
 
+    if (x || ev->type == EV_ADOPT)
+        add_slots(o, ev, x);
     clock_iso(when, clock_wall_ms());
     json_object_set_new(o, "at", json_string(when));
     text = json_dumps(o, JSON_COMPACT);
@@ -168,9 +197,13 @@ static void append(ledger *l, const sched_event *ev)
 
 int ledger_step(ledger *l, const sched_event *ev, sched_effects *todo, err *e)
 {
+    size_t next = 0;
+
     TRY(sched_step(l->s, ev, todo, e));
-    for (size_t i = 0; i < todo->records && l->j; i++)
-        append(l, &todo->record[i]);
+    for (size_t i = 0; i < todo->records && l->j; i++) {
+        const sched_event *r = &todo->record[i];
+        append(l, r, r->type == EV_START ? effect_of(todo, &next, r) : NULL);
+    }
     return 0;
 }
 

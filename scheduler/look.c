@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "scheduler/coordinator.h"
@@ -48,6 +49,18 @@ int look_open(ledger **out, const char *dir, err *e)
         *out = NULL;
     }
     return rc;
+}
+
+int64_t look_wall_ms(const char *iso)
+{
+    struct tm t = {0};
+    int ms = 0;
+
+    if (!iso || sscanf(iso, "%d-%d-%dT%d:%d:%d.%d", &t.tm_year, &t.tm_mon, &t.tm_mday, &t.tm_hour, &t.tm_min, &t.tm_sec, &ms) < 6)
+        return 0;
+    t.tm_year -= 1900;
+    t.tm_mon--;
+    return (int64_t)timegm(&t) * 1000 + ms;
 }
 
 bool look_json(int *argc, char **argv)

@@ -11,6 +11,8 @@ int look_complain(const err *e);
 int look_folder(char out[FS_PATH], const char *arg, err *e);
 /* Its journal, and the orders that wait, as if they were carried out. */
 int look_open(ledger **out, const char *dir, err *e);
+/* "2026-11-22T21:04:05.123Z" as milliseconds since 1970; 0: it is none. */
+int64_t look_wall_ms(const char *iso);
 /* "--json" taken out of argv. */
 bool look_json(int *argc, char **argv);
 

@@ -77,14 +77,23 @@ static int give_address(const char *aside, const char *folder, const char *objec
     return fs_commit(aside, object, e);
 }
 
+int publish_names(char out[FS_PATH], char object[FS_PATH], const char *farm, const char *name, const char *sha256, err *e)
+{
+    char head[3] = {sha256[0], sha256[0] ? sha256[1] : 0, 0};
+
+    if (strlen(sha256) != HASH_HEX - 1 || strspn(sha256, "0123456789abcdef") != HASH_HEX - 1)
+        return err_set(e, ERR_PEER, "a result whose hash is none: %.80s", sha256);
+    TRY(path_in(object, e, farm, "obj/%s/%s.h5", head, sha256));
+    return path_in(out, e, farm, "out/%s.h5%s", name, "");
+}
+
 static int steps(const char *farm, const char *aside, const char *sha256, const char *name, err *e)
 {
     char head[3] = {sha256[0], sha256[1], 0}, folder[FS_PATH], object[FS_PATH], out[FS_PATH], outs[FS_PATH];
 
+    TRY(publish_names(out, object, farm, name, sha256, e));
     TRY(path_in(folder, e, farm, "obj/%s%s", head, ""));
-    TRY(path_in(object, e, farm, "obj/%s/%s.h5", head, sha256));
     TRY(path_in(outs, e, farm, "out%s%s", "", ""));
-    TRY(path_in(out, e, farm, "out/%s.h5%s", name, ""));
     TRY(fs_mkdirs(folder, e));
     TRY(fs_mkdirs(outs, e));
     TRY(give_address(aside, folder, object, sha256, e));
@@ -94,27 +103,22 @@ static int steps(const char *farm, const char *aside, const char *sha256, const 
 
 int publish(const char *farm, const char *aside, const char *sha256, const char *name, err *e)
 {
-    int rc;
+    int rc = steps(farm, aside, sha256, name, e);
 
-    if (strlen(sha256) != HASH_HEX - 1 || strspn(sha256, "0123456789abcdef") != HASH_HEX - 1)
-        rc = err_set(e, ERR_PEER, "a result whose hash is none: %.80s", sha256);
-    else
-        rc = steps(farm, aside, sha256, name, e);
     fs_discard(aside);
     return rc;
 }
 
 int publish_find(const char *farm, const char *name, char sha256[HASH_HEX], err *e)
 {
-    char out[FS_PATH], object[FS_PATH], head[3];
+    char out[FS_PATH], object[FS_PATH];
 
     sha256[0] = '\0';
     TRY(path_in(out, e, farm, "out/%s.h5%s", name, ""));
     if (!fs_exists(out))
         return 0;
     TRY(hash_file(out, sha256, e));
-    snprintf(head, sizeof head, "%.2s", sha256);
-    TRY(path_in(object, e, farm, "obj/%s/%s.h5", head, sha256));
+    TRY(publish_names(out, object, farm, name, sha256, e));
     if (!same_file(object, out))
         sha256[0] = '\0'; /* somebody's own file */
     return 0;

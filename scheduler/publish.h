@@ -11,6 +11,8 @@ int publish_aside(char out[FS_PATH], const char *farm, const char *name, int att
 /* aside (written and synced, with this hash) gets its address and its name; it is gone afterwards, whatever happens.
  * ERR_PEER: the name is taken by other bytes, nothing is changed. */
 int publish(const char *farm, const char *aside, const char *sha256, const char *name, err *e);
+/* Its name and its address; ERR_PEER: the hash is none. */
+int publish_names(char out[FS_PATH], char object[FS_PATH], const char *farm, const char *name, const char *sha256, err *e);
 /* Is FARM/out/<name>.h5 a result as publish() leaves it? Then its hash; "" when there is none. */
 int publish_find(const char *farm, const char *name, char sha256[HASH_HEX], err *e);
 /* Removes what dead attempts left aside. Nobody may be writing. */

@@ -34,17 +34,17 @@ static int write_json(const char *dir, const char *name, const json_t *o, err *e
 }
 
 /* JSON is YAML; the folder and the base are the farm's to say. */
-static int write_farm(const quarantine_case *q, const char *dir, const json_t *settings, err *e)
+static int write_farm(const char *dir, const char *name, const json_t *settings, err *e)
 {
     json_t *own = json_deep_copy(settings), *farm = json_object(), *list = json_array();
     const char *root = json_string_value(json_object_get(settings, "root"));
     str origin = {0};
 
     json_object_set(farm, "base", json_object_get(settings, "base"));
-    json_object_set_new(farm, "farm", json_string(q->name));
+    json_object_set_new(farm, "farm", json_string(name));
     json_object_del(own, "base");
     json_object_del(own, "root");
-    json_object_set_new(own, "name", json_string(q->name));
+    json_object_set_new(own, "name", json_string(name));
     json_array_append_new(list, own);
     json_object_set_new(farm, "concepts", list);
     int rc = write_json(dir, "farm.yaml", farm, e);
@@ -53,6 +53,16 @@ static int write_farm(const quarantine_case *q, const char *dir, const json_t *s
         rc = write_text(dir, "origin", origin.at, origin.n, e);
     str_free(&origin);
     json_decref(farm);
+    return rc;
+}
+
+int quarantine_farm(const char *dir, const char *name, const char *settings, err *e)
+{
+    json_t *o;
+
+    TRY(json_parse(&o, settings, strlen(settings), "the settings", e));
+    int rc = write_farm(dir, name, o, e);
+    json_decref(o);
     return rc;
 }
 
@@ -157,7 +167,7 @@ static int fill(const quarantine_case *q, const char *dir, err *e)
     TRY(json_parse(&settings, q->settings, strlen(q->settings), "the settings", e));
     int rc = fs_mkdirs(dir, e);
     if (rc == 0)
-        rc = write_farm(q, dir, settings, e);
+        rc = write_farm(dir, q->name, settings, e);
     if (rc == 0)
         rc = write_failure(q, dir, settings, e);
     if (rc == 0)

@@ -18,4 +18,6 @@ typedef struct {
 } quarantine_case;
 
 int quarantine_keep(const quarantine_case *q, err *e);
+/* farm.yaml and origin alone, into a folder that is there. */
+int quarantine_farm(const char *dir, const char *name, const char *settings, err *e);
 #endif

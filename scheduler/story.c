@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cluster/base/clock.h"
@@ -42,19 +41,6 @@ typedef struct {
 } story;
 
 /* ---- the journal ---------------------------------------------------------------------------------------------- */
-
-static int64_t time_of(const json_t *o)
-{
-    const char *at = json_string_value(json_object_get(o, "at"));
-    struct tm t = {0};
-    int ms = 0;
-
-    if (!at || sscanf(at, "%d-%d-%dT%d:%d:%d.%d", &t.tm_year, &t.tm_mon, &t.tm_mday, &t.tm_hour, &t.tm_min, &t.tm_sec, &ms) < 6)
-        return 0;
-    t.tm_year -= 1900;
-    t.tm_mon--;
-    return (int64_t)timegm(&t) * 1000 + ms;
-}
 
 static int node_of(story *s, const char *name)
 {
@@ -118,7 +104,7 @@ static int on_record(void *arg, int type, const char *body, size_t n, err *e)
     sched_event ev;
 
     TRY(sched_read_record(&ev, &owner, type, body, n, e));
-    int64_t at = time_of(owner);
+    int64_t at = look_wall_ms(json_string_value(json_object_get(owner, "at")));
     switch ((int)ev.type) {
     case EV_EPOCH:    begin_epoch(s); break;
     case EV_START:    finish(s, ev.job, at, "interrupted"); begin(s, &ev, at); break;
