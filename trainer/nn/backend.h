@@ -71,7 +71,7 @@ int nn_cpu_open(nn_backend **out, int threads, bool reference, err *e);
 /* The kind of processor as far as the CPU's bits depend on it: "avx512". */
 const char *nn_cpu_kind(void);
 /* The CUDA device of this number, as CUDA_VISIBLE_DEVICES leaves them. Its code is a plugin, cfarm_cuda.so beside the
- * program or in ../lib. ERR_DEVICE with one sentence where there is no plugin, none of its libraries, no driver or no
+ * program or in ../lib, or the file that CFARM_CUDA_PLUGIN names. ERR_DEVICE with one sentence where there is no plugin, none of its libraries, no driver or no
  * such device. */
 int nn_cuda_open(nn_backend **out, int device, err *e);
 /* By name: "cpu", "cuda" (device 0) or "cuda:N"; threads are the CPU's. ERR_INPUT for another name. */

@@ -235,11 +235,11 @@ cudaError_t k_attention(cudaStream_t s, cuda_att at, float *y, const float *q, c
     float scale = scale_of(at);
 
     if (at.d <= 2 * WARP)
-        attend<2><<<grid, BLOCK, 0, s>>>(at, scale, y, q, k, v);
+        LAUNCH(attend<2>, grid, BLOCK, s, at, scale, y, q, k, v);
     else if (at.d <= 5 * WARP)
-        attend<5><<<grid, BLOCK, 0, s>>>(at, scale, y, q, k, v);
+        LAUNCH(attend<5>, grid, BLOCK, s, at, scale, y, q, k, v);
     else
-        attend<16><<<grid, BLOCK, 0, s>>>(at, scale, y, q, k, v);
+        LAUNCH(attend<16>, grid, BLOCK, s, at, scale, y, q, k, v);
     return cudaGetLastError();
 }
 
@@ -249,14 +249,14 @@ static void gradients(cudaStream_t s, const cuda_att &at, float *dq, float *dk, 
 {
     float scale = scale_of(at);
 
-    attend_grad_q<R><<<grid_of(at, at.tq), BLOCK, 0, s>>>(at, scale, dq, q, k, v, dy, stats);
-    attend_grad_kv<R><<<grid_of(at, at.tk), BLOCK, 0, s>>>(at, scale, dk, dv, q, k, v, dy, stats);
+    LAUNCH(attend_grad_q<R>, grid_of(at, at.tq), BLOCK, s, at, scale, dq, q, k, v, dy, stats);
+    LAUNCH(attend_grad_kv<R>, grid_of(at, at.tk), BLOCK, s, at, scale, dk, dv, q, k, v, dy, stats);
 }
 
 cudaError_t k_attention_grad(cudaStream_t s, cuda_att at, float *dq, float *dk, float *dv, const float *q,
                              const float *k, const float *v, const float *y, const float *dy, float *stats)
 {
-    attend_stats<<<grid_of(at, at.tq), BLOCK, 0, s>>>(at, scale_of(at), stats, q, k, y, dy);
+    LAUNCH(attend_stats, grid_of(at, at.tq), BLOCK, s, at, scale_of(at), stats, q, k, y, dy);
     if (at.d <= 2 * WARP)
         gradients<2>(s, at, dq, dk, dv, q, k, v, dy, stats);
     else if (at.d <= 5 * WARP)

@@ -6,6 +6,12 @@
 /* 256 threads: eight warps hide latency on every GPU from sm_80 on, and eight such blocks fill a multiprocessor. */
 enum { BLOCK = 256, WARP = 32 };
 
+/* Every launch is written with it, so that a C++ compiler without CUDA can take the kernels as well: what plays the device
+ * there (tests/trainer/nn/cuda/standin) brings a LAUNCH of its own. */
+#ifndef LAUNCH
+#define LAUNCH(kernel, grid, block, stream, ...) kernel<<<grid, block, 0, stream>>>(__VA_ARGS__)
+#endif
+
 /* Blocks for one thread per element; at least one, as an empty grid is an error. 2^31 - 1 blocks are allowed. */
 static inline unsigned blocks_for(int64_t n)
 {

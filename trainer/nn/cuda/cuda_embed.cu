@@ -16,7 +16,7 @@ __global__ void embedding(float *out, const float *table, const int32_t *ids, in
 cudaError_t k_embedding(cudaStream_t s, float *out, const float *table, const int32_t *ids, int64_t n, int64_t c,
                         int64_t first, int64_t rows)
 {
-    embedding<<<blocks_for(n * c), BLOCK, 0, s>>>(out, table, ids, n, c, first, rows);
+    LAUNCH(embedding, blocks_for(n * c), BLOCK, s, out, table, ids, n, c, first, rows);
     return cudaGetLastError();
 }
 
@@ -40,7 +40,7 @@ cudaError_t k_embedding_grad(cudaStream_t s, float *out, const int32_t *ids, con
 {
     if (rows == 0)
         return cudaSuccess;
-    embedding_grad<<<(unsigned)rows, BLOCK, 0, s>>>(out, ids, dy, n, c, first);
+    LAUNCH(embedding_grad, (unsigned)rows, BLOCK, s, out, ids, dy, n, c, first);
     return cudaGetLastError();
 }
 
@@ -66,6 +66,6 @@ __global__ void timestep_embedding(float *out, const float *t, int64_t n, int64_
 cudaError_t k_timestep_embedding(cudaStream_t s, float *out, const float *t, int64_t n, int64_t dim, bool flip,
                                  float shift)
 {
-    timestep_embedding<<<blocks_for(n * dim), BLOCK, 0, s>>>(out, t, n, dim, flip, shift);
+    LAUNCH(timestep_embedding, blocks_for(n * dim), BLOCK, s, out, t, n, dim, flip, shift);
     return cudaGetLastError();
 }

@@ -120,7 +120,7 @@ cudaError_t k_norm(cudaStream_t s, cuda_norm at, float *out, const float *x, con
 {
     if (groups_of(at) == 0)
         return cudaSuccess;
-    norm<<<groups_of(at), BLOCK, 0, s>>>(at, out, x, w, bias);
+    LAUNCH(norm, groups_of(at), BLOCK, s, at, out, x, w, bias);
     return cudaGetLastError();
 }
 
@@ -128,14 +128,14 @@ cudaError_t k_norm_grad_x(cudaStream_t s, cuda_norm at, float *out, const float 
 {
     if (groups_of(at) == 0)
         return cudaSuccess;
-    norm_grad_x<<<groups_of(at), BLOCK, 0, s>>>(at, out, x, w, dy);
+    LAUNCH(norm_grad_x, groups_of(at), BLOCK, s, at, out, x, w, dy);
     return cudaGetLastError();
 }
 
 cudaError_t k_norm_grad_w(cudaStream_t s, cuda_norm at, float *out, const float *x, const float *dy, float *stats)
 {
     if (groups_of(at) > 0)
-        norm_stats<<<groups_of(at), BLOCK, 0, s>>>(at, stats, x);
-    norm_grad_w<<<(unsigned)at.c, BLOCK, 0, s>>>(at, out, x, dy, stats);
+        LAUNCH(norm_stats, groups_of(at), BLOCK, s, at, stats, x);
+    LAUNCH(norm_grad_w, (unsigned)at.c, BLOCK, s, at, out, x, dy, stats);
     return cudaGetLastError();
 }

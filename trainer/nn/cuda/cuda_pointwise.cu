@@ -22,9 +22,9 @@ cudaError_t k_binary(cudaStream_t s, cuda_binary op, float *out, const float *a,
                      int64_t n)
 {
     switch (op) {
-    case CUDA_ADD: binary<CUDA_ADD><<<blocks_for(n), BLOCK, 0, s>>>(out, a, b, at, n); break;
-    case CUDA_SUB: binary<CUDA_SUB><<<blocks_for(n), BLOCK, 0, s>>>(out, a, b, at, n); break;
-    case CUDA_MUL: binary<CUDA_MUL><<<blocks_for(n), BLOCK, 0, s>>>(out, a, b, at, n); break;
+    case CUDA_ADD: LAUNCH(binary<CUDA_ADD>, blocks_for(n), BLOCK, s, out, a, b, at, n); break;
+    case CUDA_SUB: LAUNCH(binary<CUDA_SUB>, blocks_for(n), BLOCK, s, out, a, b, at, n); break;
+    case CUDA_MUL: LAUNCH(binary<CUDA_MUL>, blocks_for(n), BLOCK, s, out, a, b, at, n); break;
     }
     return cudaGetLastError();
 }
@@ -39,7 +39,7 @@ __global__ void scale(float *out, const float *x, float by, int64_t n)
 
 cudaError_t k_scale(cudaStream_t s, float *out, const float *x, float by, int64_t n)
 {
-    scale<<<blocks_for(n), BLOCK, 0, s>>>(out, x, by, n);
+    LAUNCH(scale, blocks_for(n), BLOCK, s, out, x, by, n);
     return cudaGetLastError();
 }
 
@@ -106,10 +106,10 @@ template <cuda_act F> __global__ void act_grad(float *out, const float *x, const
 cudaError_t k_act(cudaStream_t s, cuda_act f, float *out, const float *x, int64_t n)
 {
     switch (f) {
-    case CUDA_SILU: act<CUDA_SILU><<<blocks_for(n), BLOCK, 0, s>>>(out, x, n); break;
-    case CUDA_GELU: act<CUDA_GELU><<<blocks_for(n), BLOCK, 0, s>>>(out, x, n); break;
-    case CUDA_QUICK_GELU: act<CUDA_QUICK_GELU><<<blocks_for(n), BLOCK, 0, s>>>(out, x, n); break;
-    case CUDA_RELU: act<CUDA_RELU><<<blocks_for(n), BLOCK, 0, s>>>(out, x, n); break;
+    case CUDA_SILU: LAUNCH(act<CUDA_SILU>, blocks_for(n), BLOCK, s, out, x, n); break;
+    case CUDA_GELU: LAUNCH(act<CUDA_GELU>, blocks_for(n), BLOCK, s, out, x, n); break;
+    case CUDA_QUICK_GELU: LAUNCH(act<CUDA_QUICK_GELU>, blocks_for(n), BLOCK, s, out, x, n); break;
+    case CUDA_RELU: LAUNCH(act<CUDA_RELU>, blocks_for(n), BLOCK, s, out, x, n); break;
     }
     return cudaGetLastError();
 }
@@ -117,10 +117,10 @@ cudaError_t k_act(cudaStream_t s, cuda_act f, float *out, const float *x, int64_
 cudaError_t k_act_grad(cudaStream_t s, cuda_act f, float *out, const float *x, const float *dy, int64_t n)
 {
     switch (f) {
-    case CUDA_SILU: act_grad<CUDA_SILU><<<blocks_for(n), BLOCK, 0, s>>>(out, x, dy, n); break;
-    case CUDA_GELU: act_grad<CUDA_GELU><<<blocks_for(n), BLOCK, 0, s>>>(out, x, dy, n); break;
-    case CUDA_QUICK_GELU: act_grad<CUDA_QUICK_GELU><<<blocks_for(n), BLOCK, 0, s>>>(out, x, dy, n); break;
-    case CUDA_RELU: act_grad<CUDA_RELU><<<blocks_for(n), BLOCK, 0, s>>>(out, x, dy, n); break;
+    case CUDA_SILU: LAUNCH(act_grad<CUDA_SILU>, blocks_for(n), BLOCK, s, out, x, dy, n); break;
+    case CUDA_GELU: LAUNCH(act_grad<CUDA_GELU>, blocks_for(n), BLOCK, s, out, x, dy, n); break;
+    case CUDA_QUICK_GELU: LAUNCH(act_grad<CUDA_QUICK_GELU>, blocks_for(n), BLOCK, s, out, x, dy, n); break;
+    case CUDA_RELU: LAUNCH(act_grad<CUDA_RELU>, blocks_for(n), BLOCK, s, out, x, dy, n); break;
     }
     return cudaGetLastError();
 }
@@ -152,13 +152,13 @@ __global__ void geglu_grad(float *out, const float *x, const float *dy, int64_t 
 
 cudaError_t k_geglu(cudaStream_t s, float *out, const float *x, int64_t rows, int64_t width)
 {
-    geglu<<<blocks_for(rows * width), BLOCK, 0, s>>>(out, x, rows * width, width);
+    LAUNCH(geglu, blocks_for(rows * width), BLOCK, s, out, x, rows * width, width);
     return cudaGetLastError();
 }
 
 cudaError_t k_geglu_grad(cudaStream_t s, float *out, const float *x, const float *dy, int64_t rows, int64_t width)
 {
-    geglu_grad<<<blocks_for(rows * width), BLOCK, 0, s>>>(out, x, dy, rows * width, width);
+    LAUNCH(geglu_grad, blocks_for(rows * width), BLOCK, s, out, x, dy, rows * width, width);
     return cudaGetLastError();
 }
 
@@ -186,9 +186,9 @@ template <typename TO>
 static void cast_from(cudaStream_t s, TO *out, const void *x, cuda_float from, int64_t n)
 {
     switch (from) {
-    case CUDA_F32: cast<<<blocks_for(n), BLOCK, 0, s>>>(out, (const float *)x, n); break;
-    case CUDA_BF16: cast<<<blocks_for(n), BLOCK, 0, s>>>(out, (const __nv_bfloat16 *)x, n); break;
-    case CUDA_F16: cast<<<blocks_for(n), BLOCK, 0, s>>>(out, (const __half *)x, n); break;
+    case CUDA_F32: LAUNCH(cast, blocks_for(n), BLOCK, s, out, (const float *)x, n); break;
+    case CUDA_BF16: LAUNCH(cast, blocks_for(n), BLOCK, s, out, (const __nv_bfloat16 *)x, n); break;
+    case CUDA_F16: LAUNCH(cast, blocks_for(n), BLOCK, s, out, (const __half *)x, n); break;
     }
 }
 

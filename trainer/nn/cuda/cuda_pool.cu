@@ -29,6 +29,6 @@ __global__ void pool2d(cuda_pooled how, float *out, const float *x, cuda_windows
 
 cudaError_t k_pool2d(cudaStream_t s, cuda_pooled how, float *out, const float *x, cuda_windows at)
 {
-    pool2d<<<blocks_for(at.n * at.oh * at.ow * at.c), BLOCK, 0, s>>>(how, out, x, at);
+    LAUNCH(pool2d, blocks_for(at.n * at.oh * at.ow * at.c), BLOCK, s, how, out, x, at);
     return cudaGetLastError();
 }

@@ -35,7 +35,7 @@ template <class F> static cudaError_t launch(cudaStream_t s, F f, int64_t batch,
 {
     dim3 grid((unsigned)((f.m + TILE - 1) / TILE), (unsigned)((f.n + TILE - 1) / TILE), (unsigned)batch);
 
-    product<<<grid, dim3(TILE, TILE), 0, s>>>(f, out, bias);
+    LAUNCH(product, grid, dim3(TILE, TILE), s, f, out, bias);
     return cudaGetLastError();
 }
 

@@ -37,9 +37,9 @@ cudaError_t k_sum_to(cudaStream_t s, float *out, const float *x, cuda_walk kept,
     if (n == 0)
         return cudaSuccess;
     if (many < WARP) /* a block would idle */
-        sum_by_thread<<<blocks_for(n), BLOCK, 0, s>>>(out, x, kept, n, summed, many);
+        LAUNCH(sum_by_thread, blocks_for(n), BLOCK, s, out, x, kept, n, summed, many);
     else
-        sum_by_block<<<(unsigned)n, BLOCK, 0, s>>>(out, x, kept, summed, many);
+        LAUNCH(sum_by_block, (unsigned)n, BLOCK, s, out, x, kept, summed, many);
     return cudaGetLastError();
 }
 
@@ -69,8 +69,8 @@ __global__ void add_parts(float *out, const double *parts)
 
 cudaError_t k_sum_squares(cudaStream_t s, float *out, const float *x, int64_t n, double *parts)
 {
-    squares_of_part<<<CUDA_PARTS, BLOCK, 0, s>>>(parts, x, n);
-    add_parts<<<1, BLOCK, 0, s>>>(out, parts);
+    LAUNCH(squares_of_part, CUDA_PARTS, BLOCK, s, parts, x, n);
+    LAUNCH(add_parts, 1, BLOCK, s, out, parts);
     return cudaGetLastError();
 }
 
@@ -96,7 +96,7 @@ cudaError_t k_squared_error(cudaStream_t s, float *out, const float *a, const fl
 {
     if (n == 0)
         return cudaSuccess;
-    squared_error<<<(unsigned)n, BLOCK, 0, s>>>(out, a, b, mask, count, width);
+    LAUNCH(squared_error, (unsigned)n, BLOCK, s, out, a, b, mask, count, width);
     return cudaGetLastError();
 }
 
@@ -112,6 +112,6 @@ __global__ void squared_error_grad(float *out, const float *a, const float *b, c
 cudaError_t k_squared_error_grad(cudaStream_t s, float *out, const float *a, const float *b, const float *mask,
                                  const float *dy, int64_t n, int64_t count, int64_t width)
 {
-    squared_error_grad<<<blocks_for(n * count), BLOCK, 0, s>>>(out, a, b, mask, dy, n * count, count, width);
+    LAUNCH(squared_error_grad, blocks_for(n * count), BLOCK, s, out, a, b, mask, dy, n * count, count, width);
     return cudaGetLastError();
 }

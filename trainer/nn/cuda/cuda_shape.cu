@@ -16,9 +16,9 @@ cudaError_t k_copy_rows(cudaStream_t s, void *out, const void *in, cuda_rows r, 
     unsigned blocks = blocks_for(r.rows * r.width);
 
     if (size == 2)
-        copy_rows<<<blocks, BLOCK, 0, s>>>((uint16_t *)out, (const uint16_t *)in, r);
+        LAUNCH(copy_rows, blocks, BLOCK, s, (uint16_t *)out, (const uint16_t *)in, r);
     else
-        copy_rows<<<blocks, BLOCK, 0, s>>>((uint32_t *)out, (const uint32_t *)in, r);
+        LAUNCH(copy_rows, blocks, BLOCK, s, (uint32_t *)out, (const uint32_t *)in, r);
     return cudaGetLastError();
 }
 
@@ -37,9 +37,9 @@ cudaError_t k_zero_rows(cudaStream_t s, void *out, const void *x, int64_t n, int
     int64_t count = n * t * c;
 
     if (size == 2)
-        zero_rows<<<blocks_for(count), BLOCK, 0, s>>>((uint16_t *)out, (const uint16_t *)x, count, t * c, zeros * c);
+        LAUNCH(zero_rows, blocks_for(count), BLOCK, s, (uint16_t *)out, (const uint16_t *)x, count, t * c, zeros * c);
     else
-        zero_rows<<<blocks_for(count), BLOCK, 0, s>>>((uint32_t *)out, (const uint32_t *)x, count, t * c, zeros * c);
+        LAUNCH(zero_rows, blocks_for(count), BLOCK, s, (uint32_t *)out, (const uint32_t *)x, count, t * c, zeros * c);
     return cudaGetLastError();
 }
 
@@ -60,9 +60,9 @@ cudaError_t k_upsample(cudaStream_t s, void *out, const void *x, cuda_zoom z, in
     unsigned blocks = blocks_for(z.n * z.oh * z.ow * z.c);
 
     if (size == 2)
-        upsample<<<blocks, BLOCK, 0, s>>>((uint16_t *)out, (const uint16_t *)x, z);
+        LAUNCH(upsample, blocks, BLOCK, s, (uint16_t *)out, (const uint16_t *)x, z);
     else
-        upsample<<<blocks, BLOCK, 0, s>>>((uint32_t *)out, (const uint32_t *)x, z);
+        LAUNCH(upsample, blocks, BLOCK, s, (uint32_t *)out, (const uint32_t *)x, z);
     return cudaGetLastError();
 }
 
@@ -88,7 +88,7 @@ __global__ void upsample_grad(float *out, const float *dy, cuda_zoom z)
 
 cudaError_t k_upsample_grad(cudaStream_t s, float *out, const float *dy, cuda_zoom z)
 {
-    upsample_grad<<<blocks_for(z.n * z.h * z.w * z.c), BLOCK, 0, s>>>(out, dy, z);
+    LAUNCH(upsample_grad, blocks_for(z.n * z.h * z.w * z.c), BLOCK, s, out, dy, z);
     return cudaGetLastError();
 }
 
@@ -104,6 +104,6 @@ __global__ void expand(float *out, const float *x, cuda_walk at, int64_t n)
 
 cudaError_t k_expand(cudaStream_t s, float *out, const float *x, cuda_walk at, int64_t n)
 {
-    expand<<<blocks_for(n), BLOCK, 0, s>>>(out, x, at, n);
+    LAUNCH(expand, blocks_for(n), BLOCK, s, out, x, at, n);
     return cudaGetLastError();
 }

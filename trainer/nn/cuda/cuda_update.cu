@@ -26,6 +26,6 @@ __global__ void adamw(float *w, float *m, float *v, const float *d, const float 
 cudaError_t k_adamw(cudaStream_t s, float *w, float *m, float *v, const float *d, const float *hyper,
                     const float *base, int64_t concepts, int64_t count)
 {
-    adamw<<<blocks_for(concepts * count), BLOCK, 0, s>>>(w, m, v, d, hyper, base, concepts * count, count);
+    LAUNCH(adamw, blocks_for(concepts * count), BLOCK, s, w, m, v, d, hyper, base, concepts * count, count);
     return cudaGetLastError();
 }

@@ -1,0 +1,50 @@
+#ifndef STANDIN_CUDA_RUNTIME_H
+#define STANDIN_CUDA_RUNTIME_H
+/* CUDA's language as far as our kernels speak it, for a C++ compiler: put before every .cu file. */
+#include <math.h>
+#include <string.h>
+
+#include <algorithm>
+
+#include "tests/trainer/nn/cuda/standin/standin.h"
+
+#define __global__ static
+#define __device__
+#define __host__
+#define __shared__ static
+#define __restrict__ __restrict
+#define LAUNCH(kernel, grid, block, stream, ...)                                                                       \
+    standin_launch(grid, block, stream, [=] { kernel(__VA_ARGS__); })
+
+using std::max;
+using std::min;
+
+static inline void __syncthreads()
+{
+    standin_block_barrier();
+}
+
+template <typename T> static inline T __shfl_sync(unsigned, T x, unsigned from)
+{
+    standin_exchange(&x, sizeof x, from);
+    return x;
+}
+
+template <typename T> static inline T __shfl_xor_sync(unsigned, T x, unsigned by)
+{
+    standin_exchange(&x, sizeof x, (threadIdx.x + threadIdx.y * blockDim.x) % STANDIN_WARP ^ by);
+    return x;
+}
+
+static inline void __syncwarp()
+{
+    char nothing = 0;
+
+    standin_exchange(&nothing, 1, 0);
+}
+
+static inline float __fmul_rn(float a, float b)
+{
+    return a * b;
+}
+#endif

@@ -1,0 +1,40 @@
+#ifndef STANDIN_H
+#define STANDIN_H
+/* A GPU for tests, played by the CPU: so much of CUDA's runtime, cuBLASLt and cuDNN that the backend's host logic and our
+ * kernels run where there is neither a device nor a toolkit. It promises to be as unforgiving as the real thing:
+ *
+ * - Work on a stream is kept and done only when somebody waits: who reads before waiting reads what was there before.
+ *   Host memory that is not pinned is copied at the call, pinned memory when its turn comes, as on a device.
+ * - New device memory is full of NaN. Copies must lie within one piece of it.
+ * - While a stream is captured nothing may be allocated, freed or waited for; a graph replays what was recorded.
+ * - A block's threads are fibers. Blocks and threads go in another order at every launch, so that a missing barrier or a
+ *   race between blocks changes bits from run to run; a barrier that not all threads reach ends the process.
+ * - The address sanitizer (presets/dev.cmake) sees kernels as it sees any C++: a stray access ends the process.
+ *
+ * What it is not: a clock, a memory model below barriers, an opinion of what real engines cuBLASLt or cuDNN list.
+ *
+ * STANDIN_CUDA in the environment says what kind of machine it plays, words apart by commas: devices=N, memory=BYTES of
+ * each, driver=VERSION (0: none), major=N, fail=N:WHAT (the N-th piece of work on a stream ends in WHAT: ecc, lost or
+ * address; from then on every call says so), plain (no library takes anything, so that our own kernels do). */
+#include <functional>
+
+#include <cuda_runtime_api.h>
+
+/* Puts work on a stream, or into the graph that is being captured there. */
+cudaError_t standin_do(cudaStream_t s, std::function<void()> work);
+bool standin_plain(); /* STANDIN_CUDA has `plain` */
+
+/* ---- for kernels ---- */
+
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+enum { STANDIN_WARP = 32 };
+
+void standin_launch(dim3 grid, dim3 block, cudaStream_t s, std::function<void()> thread);
+void standin_block_barrier();
+/* Every lane of the warp brings `bytes` and gets what lane `from` brought; a barrier of the warp. */
+void standin_exchange(void *mine, size_t bytes, unsigned from);
+#endif

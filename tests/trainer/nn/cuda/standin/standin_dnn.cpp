@@ -1,0 +1,339 @@
+/* The stand-in's cuDNN: the backend API's descriptors as lists of attributes, and one convolution of a graph, forward and
+ * both gradients, as plain loops in double. As the real one it wants descriptors finished before they are used, gives
+ * nothing of unfinished ones, and lists engines that compute otherwise than we promise (in TF32) before one that does not:
+ * results of that engine are wrong on purpose. */
+#include <cstring>
+#include <map>
+#include <vector>
+
+#include <cudnn.h>
+
+#include "tests/trainer/nn/cuda/standin/standin.h"
+
+extern "C" {
+#include "cluster/base/dtype.h"
+}
+
+struct standin_dnn {
+    cudaStream_t stream = nullptr;
+};
+
+struct attribute {
+    cudnnBackendAttributeType_t type;
+    int64_t n;
+    std::vector<char> bytes;
+};
+
+struct standin_dnn_desc {
+    cudnnBackendDescriptorType_t kind;
+    bool finished = false, tensor_cores = false;
+    const standin_dnn_desc *graph = nullptr; /* of a configuration and a plan */
+    std::map<cudnnBackendAttributeName_t, attribute> list;
+};
+
+namespace {
+
+using desc = const standin_dnn_desc;
+
+size_t bytes_of(cudnnBackendAttributeType_t type)
+{
+    switch (type) {
+    case CUDNN_TYPE_INT64: return sizeof(int64_t);
+    case CUDNN_TYPE_FLOAT: return sizeof(float);
+    case CUDNN_TYPE_BACKEND_DESCRIPTOR:
+    case CUDNN_TYPE_HANDLE:
+    case CUDNN_TYPE_VOID_PTR: return sizeof(void *);
+    case CUDNN_TYPE_CONVOLUTION_MODE:
+    case CUDNN_TYPE_DATA_TYPE:
+    case CUDNN_TYPE_HEUR_MODE:
+    case CUDNN_TYPE_NUMERICAL_NOTE: return sizeof(int);
+    }
+    return 0;
+}
+
+template <typename T> T get(desc *d, cudnnBackendAttributeName_t name, int64_t i = 0)
+{
+    T out{};
+    auto at = d->list.find(name);
+
+    if (at != d->list.end() && i < at->second.n)
+        memcpy(&out, at->second.bytes.data() + (size_t)i * sizeof out, sizeof out);
+    return out;
+}
+
+/* ---- a convolution, read off its descriptors ---- */
+
+struct tensor {
+    cudnnDataType_t type;
+    int64_t id, d[4], step[4]; /* n, c, h, w */
+
+    int64_t at(int64_t n, int64_t c, int64_t h, int64_t w) const
+    {
+        return n * step[0] + c * step[1] + h * step[2] + w * step[3];
+    }
+};
+
+struct convolution {
+    cudnnBackendDescriptorType_t kind;
+    tensor x, w, y;
+    int64_t stride[2], before[2], after[2];
+    float alpha, beta;
+};
+
+tensor tensor_of(desc *d)
+{
+    tensor t{get<cudnnDataType_t>(d, CUDNN_ATTR_TENSOR_DATA_TYPE), get<int64_t>(d, CUDNN_ATTR_TENSOR_UNIQUE_ID), {}, {}};
+
+    for (int i = 0; i < 4; i++) {
+        t.d[i] = get<int64_t>(d, CUDNN_ATTR_TENSOR_DIMENSIONS, i);
+        t.step[i] = get<int64_t>(d, CUDNN_ATTR_TENSOR_STRIDES, i);
+    }
+    return t;
+}
+
+struct names {
+    cudnnBackendAttributeName_t how, x, w, y, alpha, beta;
+};
+
+names names_of(cudnnBackendDescriptorType_t kind)
+{
+    switch (kind) {
+    case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR:
+        return {CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX,
+                CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY,
+                CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA};
+    case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR:
+        return {CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
+                CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
+                CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA};
+    default:
+        return {CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X,
+                CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
+                CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA};
+    }
+}
+
+convolution convolution_of(desc *op)
+{
+    const names at = names_of(op->kind);
+    desc *how = get<desc *>(op, at.how);
+    convolution v{op->kind, tensor_of(get<desc *>(op, at.x)), tensor_of(get<desc *>(op, at.w)),
+                  tensor_of(get<desc *>(op, at.y)), {}, {}, {}, get<float>(op, at.alpha), get<float>(op, at.beta)};
+
+    for (int i = 0; i < 2; i++) {
+        v.stride[i] = get<int64_t>(how, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, i);
+        v.before[i] = get<int64_t>(how, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, i);
+        v.after[i] = get<int64_t>(how, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, i);
+    }
+    return v;
+}
+
+bool fits(const convolution &v)
+{
+    bool good = v.x.d[0] == v.y.d[0] && v.x.d[1] == v.w.d[1] && v.w.d[0] == v.y.d[1] && v.alpha == 1.0f
+                && v.beta == 0.0f && v.x.type == v.w.type;
+
+    for (int i = 0; i < 2 && good; i++)
+        good = v.stride[i] > 0
+               && (v.x.d[2 + i] + v.before[i] + v.after[i] - v.w.d[2 + i]) / v.stride[i] + 1 == v.y.d[2 + i];
+    return good;
+}
+
+double value(const tensor &t, const void *at, int64_t i)
+{
+    return t.type == CUDNN_DATA_FLOAT ? (double)((const float *)at)[i] : (double)f32_of_bf16(((const uint16_t *)at)[i]);
+}
+
+/* Every pair of x and y that a kernel's place joins, once. */
+template <typename F> void each_pair(const convolution &v, F f)
+{
+    for (int64_t n = 0; n < v.y.d[0]; n++)
+        for (int64_t i = 0; i < v.y.d[2]; i++)
+            for (int64_t j = 0; j < v.y.d[3]; j++)
+                for (int64_t r = 0; r < v.w.d[2]; r++)
+                    for (int64_t q = 0; q < v.w.d[3]; q++) {
+                        int64_t h = i * v.stride[0] + r - v.before[0], w = j * v.stride[1] + q - v.before[1];
+                        if (h < 0 || h >= v.x.d[2] || w < 0 || w >= v.x.d[3])
+                            continue;
+                        for (int64_t o = 0; o < v.y.d[1]; o++)
+                            for (int64_t c = 0; c < v.x.d[1]; c++)
+                                f(v.x.at(n, c, h, w), v.w.at(o, c, r, q), v.y.at(n, o, i, j));
+                    }
+}
+
+void convolve(const convolution &v, void *x, void *w, void *y)
+{
+    const bool to_x = v.kind == CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
+               to_w = v.kind == CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR;
+    const tensor &made = to_x ? v.x : to_w ? v.w : v.y;
+    void *out = to_x ? x : to_w ? w : y;
+    std::vector<double> sum((size_t)(made.d[0] * made.d[1] * made.d[2] * made.d[3]));
+
+    each_pair(v, [&](int64_t at_x, int64_t at_w, int64_t at_y) {
+        if (to_x)
+            sum[(size_t)at_x] += value(v.w, w, at_w) * value(v.y, y, at_y);
+        else if (to_w)
+            sum[(size_t)at_w] += value(v.x, x, at_x) * value(v.y, y, at_y);
+        else
+            sum[(size_t)at_y] += value(v.x, x, at_x) * value(v.w, w, at_w);
+    });
+    for (size_t i = 0; i < sum.size(); i++)
+        if (made.type == CUDNN_DATA_FLOAT)
+            ((float *)out)[i] = (float)sum[i];
+        else
+            ((uint16_t *)out)[i] = bf16_of_f32((float)sum[i]);
+}
+
+/* ---- what each kind of descriptor must have ---- */
+
+bool parts_are_finished(desc *d)
+{
+    for (const auto &at : d->list)
+        for (int64_t i = 0; at.second.type == CUDNN_TYPE_BACKEND_DESCRIPTOR && i < at.second.n; i++) {
+            desc *part = get<desc *>(d, at.first, i);
+            if (!part || !part->finished)
+                return false;
+        }
+    return true;
+}
+
+enum { SCRATCH = 512 };
+
+cudnnStatus_t finish(standin_dnn_desc *d)
+{
+    switch (d->kind) {
+    case CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR:
+    case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR:
+    case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR:
+        return fits(convolution_of(d)) ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
+    case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR:
+        return get<void *>(d, CUDNN_ATTR_OPERATIONGRAPH_HANDLE) ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
+    case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR: {
+        desc *config = get<desc *>(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
+        d->graph = config->graph;
+        d->tensor_cores = config->tensor_cores;
+        return standin_plain() ? CUDNN_STATUS_NOT_SUPPORTED : CUDNN_STATUS_SUCCESS;
+    }
+    default: return CUDNN_STATUS_SUCCESS;
+    }
+}
+
+void put(void *values, int64_t *n, const void *from, size_t bytes, int64_t many)
+{
+    if (values)
+        memcpy(values, from, bytes);
+    *n = many;
+}
+
+} // namespace
+
+cudnnStatus_t cudnnCreate(cudnnHandle_t *out)
+{
+    *out = new standin_dnn;
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnDestroy(cudnnHandle_t h)
+{
+    delete h;
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnSetStream(cudnnHandle_t h, cudaStream_t s)
+{
+    h->stream = s;
+    return CUDNN_STATUS_SUCCESS;
+}
+
+const char *cudnnGetErrorString(cudnnStatus_t rc)
+{
+    static const char *const TEXT[] = {"success", "bad parameter", "not supported", "not initialized"};
+
+    return TEXT[rc];
+}
+
+cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t kind, cudnnBackendDescriptor_t *out)
+{
+    *out = new standin_dnn_desc;
+    (*out)->kind = kind;
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t d)
+{
+    delete d;
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
+                                       cudnnBackendAttributeType_t type, int64_t n, const void *values)
+{
+    if (d->finished || n < 1 || !values)
+        return CUDNN_STATUS_BAD_PARAM;
+    d->list[name] = attribute{type, n, {(const char *)values, (const char *)values + (size_t)n * bytes_of(type)}};
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t d)
+{
+    if (d->finished || !parts_are_finished(d))
+        return CUDNN_STATUS_BAD_PARAM;
+    cudnnStatus_t rc = finish(d);
+    d->finished = rc == CUDNN_STATUS_SUCCESS;
+    return rc;
+}
+
+cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
+                                       cudnnBackendAttributeType_t, int64_t room, int64_t *n, void *values)
+{
+    const int64_t scratch = SCRATCH;
+    const cudnnBackendNumericalNote_t note = CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
+    cudnnBackendDescriptor_t *part = (cudnnBackendDescriptor_t *)values;
+
+    if (!d->finished)
+        return CUDNN_STATUS_BAD_PARAM;
+    switch (name) {
+    case CUDNN_ATTR_ENGINEHEUR_RESULTS: /* tensor cores first, as they are faster */
+        for (*n = 0; *n < 2 && *n < room; ++*n) {
+            part[*n]->graph = get<desc *>(d, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
+            part[*n]->tensor_cores = *n == 0;
+            part[*n]->finished = true;
+        }
+        return CUDNN_STATUS_SUCCESS;
+    case CUDNN_ATTR_ENGINECFG_ENGINE:
+        part[0]->tensor_cores = d->tensor_cores;
+        part[0]->finished = true;
+        *n = 1;
+        return CUDNN_STATUS_SUCCESS;
+    case CUDNN_ATTR_ENGINE_NUMERICAL_NOTE: put(values, n, &note, sizeof note, d->tensor_cores); return CUDNN_STATUS_SUCCESS;
+    case CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE:
+        put(values, n, &scratch, sizeof scratch, 1);
+        return CUDNN_STATUS_SUCCESS;
+    default: return CUDNN_STATUS_NOT_SUPPORTED;
+    }
+}
+
+cudnnStatus_t cudnnBackendExecute(cudnnHandle_t h, cudnnBackendDescriptor_t plan, cudnnBackendDescriptor_t pack)
+{
+    const convolution v = convolution_of(get<desc *>(plan->graph, CUDNN_ATTR_OPERATIONGRAPH_OPS));
+    const tensor *const parts[] = {&v.x, &v.w, &v.y};
+    char *work = get<char *>(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE);
+    void *place[3] = {nullptr, nullptr, nullptr};
+    const bool rounds = plan->tensor_cores && v.x.type == CUDNN_DATA_FLOAT;
+
+    if (!plan->finished || !pack->finished || !work)
+        return CUDNN_STATUS_BAD_PARAM;
+    for (int i = 0; i < 3; i++)
+        for (int k = 0; k < 3; k++)
+            if (get<int64_t>(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, k) == parts[i]->id)
+                place[i] = get<void *>(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, k);
+    if (!place[0] || !place[1] || !place[2])
+        return CUDNN_STATUS_BAD_PARAM;
+    cudaError_t rc = standin_do(h->stream, [=] {
+        memset(work, rounds ? 0x7f : 0xff, SCRATCH);
+        convolve(v, place[0], place[1], place[2]);
+        if (rounds)
+            memset(place[2], 0xff, 4);
+    });
+    return rc == cudaSuccess ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_NOT_INITIALIZED;
+}

@@ -1,0 +1,248 @@
+/* A block of a kernel on one CPU: its threads are fibers, which run one at a time, each until it comes to a barrier. See
+ * standin.h for what that finds. */
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <numeric>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <utility>
+#include <vector>
+
+#include "tests/trainer/nn/cuda/standin/standin.h"
+
+dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace {
+
+/* Not seen through: after a jump every variable may be another. */
+#ifdef __clang__
+#define OPAQUE __attribute__((noinline, optnone, no_sanitize("address")))
+#else
+#define OPAQUE __attribute__((noipa, no_sanitize("address")))
+#endif
+
+enum { MOST_THREADS = 1024, STACK = 256 << 10, SLOT = 16, LINE = 64 };
+enum state { READY, AT_BLOCK, AT_WARP, ENDED };
+
+/* A stack and where what runs on it goes on. Kept for ever: one that is free waits in live() for its next thread. */
+struct fiber {
+    void *at[5]; /* of __builtin_setjmp */
+    ucontext_t first;
+};
+
+struct thread {
+    state is;
+    unsigned turn; /* which of a warp's two tables its next exchange uses */
+    fiber *on;     /* NULL: it has not begun */
+};
+
+thread threads[MOST_THREADS];
+unsigned count, running; /* of the block; the thread whose turn it is */
+std::vector<unsigned> order;
+size_t cursor;           /* where in `order` the block's loop is */
+std::vector<fiber *> idle;
+fiber *fresh;            /* begins with the thread that is running */
+size_t stacks;
+void *home[5];           /* where the block's loop goes on */
+ucontext_t nowhere;
+const std::function<void()> *body;
+unsigned char table[MOST_THREADS / STANDIN_WARP][2][STANDIN_WARP][SLOT];
+uint64_t launches;
+
+[[noreturn]] void stray(const char *why)
+{
+    fprintf(stderr, "stand-in: block %u,%u,%u thread %u: %s\n", blockIdx.x, blockIdx.y, blockIdx.z, running, why);
+    abort();
+}
+
+/* A function of its own: the compiler must not see that a jump can come back to where it was made. */
+[[noreturn]] OPAQUE void go_on(void **to)
+{
+    __builtin_longjmp(to, 1);
+}
+
+/* Goes on at `to`, and returns when somebody goes on at `from`. No system call, unlike swapcontext: a block of attention
+ * changes fibers ten thousand times. */
+OPAQUE void hop(void **from, void **to)
+{
+    if (__builtin_setjmp(from) == 0)
+        go_on(to);
+}
+
+void turn_to(unsigned t)
+{
+    running = t;
+    threadIdx = dim3(t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y);
+}
+
+/* The next thread of the block's loop, where it has not begun: it can have the stack of one that has ended, and a kernel
+ * without barriers is a plain loop. */
+bool next_begins()
+{
+    if (cursor + 1 >= order.size() || threads[order[cursor + 1]].is != READY || threads[order[cursor + 1]].on)
+        return false;
+    turn_to(order[++cursor]);
+    return true;
+}
+
+OPAQUE void live()
+{
+    fiber *me = fresh;
+
+    for (;;) {
+        threads[running].on = me;
+        (*body)();
+        threads[running].is = ENDED;
+        if (next_begins())
+            continue;
+        idle.push_back(me);
+        hop(me->at, home);
+    }
+}
+
+/* Tops of stacks are no power of two apart, or they would all want the same lines of the cache. */
+OPAQUE void begin_fiber()
+{
+    char *stack = (char *)mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (stack == MAP_FAILED)
+        stray("no memory for its stack");
+    fresh = new fiber;
+    getcontext(&fresh->first);
+    fresh->first.uc_stack.ss_sp = stack;
+    fresh->first.uc_stack.ss_size = STACK - stacks++ % 61 * 5 * LINE;
+    makecontext(&fresh->first, live, 0);
+    if (__builtin_setjmp(home) == 0)
+        swapcontext(&nowhere, &fresh->first);
+}
+
+/* One thread's turn, until its next barrier. */
+void resume(unsigned t)
+{
+    fiber *on = threads[t].on;
+
+    turn_to(t);
+    if (!on && !idle.empty()) {
+        on = idle.back();
+        idle.pop_back();
+    }
+    if (on)
+        hop(home, on->at);
+    else
+        begin_fiber();
+}
+
+void wait_at(state where)
+{
+    threads[running].is = where;
+    hop(threads[running].on->at, home);
+}
+
+/* Lets go those of threads from .. to - 1 that wait at such a barrier, when all that have not ended do. */
+bool release(unsigned from, unsigned to, state where)
+{
+    bool any = false;
+
+    for (unsigned t = from; t < to; t++) {
+        if (threads[t].is != where && threads[t].is != ENDED)
+            return false;
+        any = any || threads[t].is == where;
+    }
+    for (unsigned t = from; t < to; t++)
+        if (threads[t].is == where)
+            threads[t].is = READY;
+    return any;
+}
+
+/* One turn each; false: all have ended. */
+bool one_round()
+{
+    bool moved = false, left = false;
+
+    for (cursor = 0; cursor < order.size(); cursor++)
+        if (threads[order[cursor]].is == READY) {
+            resume(order[cursor]);
+            moved = true;
+        }
+    for (unsigned t = 0; t < count; t += STANDIN_WARP)
+        moved |= release(t, std::min(t + STANDIN_WARP, count), AT_WARP);
+    moved |= release(0, count, AT_BLOCK);
+    for (unsigned t = 0; t < count; t++)
+        left = left || threads[t].is != ENDED;
+    if (left && !moved)
+        stray("it waits at a barrier that others do not reach");
+    return left;
+}
+
+void run_block()
+{
+    for (unsigned t = 0; t < count; t++)
+        threads[t] = thread{READY, 0, nullptr};
+    while (one_round())
+        ;
+}
+
+/* 0 .. n - 1 in an order that looks like chance and is this launch's own. */
+std::vector<unsigned> shuffled(unsigned n, uint64_t chance)
+{
+    std::vector<unsigned> out(n);
+
+    std::iota(out.begin(), out.end(), 0u);
+    for (unsigned i = n; i > 1; i--) {
+        chance = chance * 6364136223846793005u + 1442695040888963407u;
+        std::swap(out[i - 1], out[(chance >> 33) % i]);
+    }
+    return out;
+}
+
+void run_grid(dim3 grid, dim3 block, const std::function<void()> &thread_body)
+{
+    const std::vector<unsigned> which = shuffled(grid.x * grid.y * grid.z, ++launches);
+
+    body = &thread_body;
+    gridDim = grid;
+    blockDim = block;
+    count = block.x * block.y * block.z;
+    order = shuffled(count, launches);
+    for (unsigned b : which) {
+        blockIdx = dim3(b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y);
+        run_block();
+    }
+}
+
+/* As a device has it. */
+bool fits(dim3 grid, dim3 block)
+{
+    return grid.x && grid.y && grid.z && block.x && block.y && block.z && grid.x <= INT32_MAX && grid.y <= 65535
+           && grid.z <= 65535 && (uint64_t)block.x * block.y * block.z <= MOST_THREADS && block.z <= 64;
+}
+
+} // namespace
+
+void standin_refuse(cudaError_t rc); /* standin_runtime.cpp: what cudaGetLastError says next */
+
+void standin_launch(dim3 grid, dim3 block, cudaStream_t s, std::function<void()> thread_body)
+{
+    if (!fits(grid, block))
+        return standin_refuse(cudaErrorInvalidValue);
+    standin_refuse(standin_do(s, [=] { run_grid(grid, block, thread_body); }));
+}
+
+void standin_block_barrier()
+{
+    wait_at(AT_BLOCK);
+}
+
+/* The next exchange uses the warp's other table: nobody is two barriers ahead of one who still reads. */
+void standin_exchange(void *mine, size_t bytes, unsigned from)
+{
+    unsigned char(&slots)[STANDIN_WARP][SLOT] = table[running / STANDIN_WARP][threads[running].turn++ % 2];
+
+    if (bytes > SLOT || from >= STANDIN_WARP)
+        stray("an exchange of too much, or with a lane that there is not");
+    memcpy(slots[running % STANDIN_WARP], mine, bytes);
+    wait_at(AT_WARP);
+    memcpy(mine, slots[from], bytes);
+}
