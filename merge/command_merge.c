@@ -30,6 +30,7 @@ static const char *const BOS[] = {"fixed", "free", NULL};
 static const char *const RELAX[] = {"no", "ridge", "bank", NULL};
 enum { RELAX_NO, RELAX_RIDGE, RELAX_BANK };
 static const char *const AUTO[] = {"auto", NULL};
+enum { MANY = 8 }; /* files: fewer are read before another thread is awake */
 
 static const cfg_field ROWS[] = {
     {"out", CFG_TEXT, CFG_AT(settings, out), NULL, 1, 4000, .help = "the merged file; also -o"},
@@ -206,12 +207,11 @@ static int take_apart(job *j, const concept *merged, bool stays, err *e)
     return rc;
 }
 
-static int read_given(job *j, const char *path, err *e)
+/* Takes c. */
+static int take_given(job *j, const char *path, concept c, err *e)
 {
     bool first = j->start.n_sources == 0;
-    concept c;
     int rc;
-    TRY(concept_read(&c, path, CONCEPT_CARD | CONCEPT_ROWS, e));
     if (c.kind != CONCEPT_MERGED || (c.factors.rank == 0 && c.bank.n == 0)) {
         *push(j, path, 1) = c;
         return 0;
@@ -226,6 +226,32 @@ static int read_given(job *j, const char *path, err *e)
         concept_free(&c);
     }
     return rc == 0 ? 0 : err_wrap(e, "%s", path);
+}
+
+/* Each on a core of its own, for every byte is hashed; the first error is the first file's. */
+static int read_given(job *j, err *e)
+{
+    concept *c = NEW_N(concept, j->n_given);
+    err *wrong = NEW_N(err, j->n_given);
+    int rc = 0;
+#pragma omp parallel for schedule(dynamic) if (j->n_given >= MANY)
+    for (int i = 0; i < j->n_given; i++)
+        concept_read(&c[i], j->given[i], CONCEPT_CARD | CONCEPT_ROWS, &wrong[i]);
+    for (int i = 0; i < j->n_given; i++) {
+        if (rc == 0 && wrong[i].code == ERR_NONE) {
+            rc = take_given(j, j->given[i], c[i], e);
+            continue;
+        }
+        if (rc == 0) {
+            *e = wrong[i];
+            rc = (int)e->code;
+        }
+        if (wrong[i].code == ERR_NONE)
+            concept_free(&c[i]);
+    }
+    free(c);
+    free(wrong);
+    return rc;
 }
 
 /* From here on nobody needs the merged file. */
@@ -296,8 +322,7 @@ static int change_concepts(job *j, err *e)
 
 static int read_concepts(job *j, err *e)
 {
-    for (int i = 0; i < j->n_given; i++)
-        TRY(read_given(j, j->given[i], e));
+    TRY(read_given(j, e));
     TRY(change_concepts(j, e));
     for (int i = 0; i < j->n; i++)
         if (strcmp(j->in[i].base, j->in[0].base) != 0)

@@ -3,6 +3,7 @@
 
 #include <cblas.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,25 +11,12 @@
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
 #include "merge/compose_impl.h"
+#include "merge/images.h"
 #include "merge/probes.h"
 
 enum { FEW_ROWS = 100 };
 
 /* ---- moments: inner products of the images, the only thing figures need of them ---- */
-
-/* Images of all rows behind each other, [n, outs]: f32 as the cards have them, so nothing is lost. */
-static float *gather_images(const rows *r, const concept in[], const features *f)
-{
-    int64_t outs = 0;
-    float *left;
-    for (int m = 0; m < f->matrices; m++)
-        outs += f->matrix[m].rows;
-    left = NEW_N(float, r->n *outs);
-    mem_whole(left, sizeof *left * (size_t)r->n * (size_t)outs);
-    for (int i = 0; i < r->n; i++)
-        memcpy(left + i * outs, in[r->from[i]].card.image + r->at[i] * outs, sizeof *left * (size_t)outs);
-    return left;
-}
 
 /* E_m E_m' [n, n] of one matrix, columns at .. at + width of the images. Both triangles. Figures are made of it, and f32 has
  * more digits than they tell. */
@@ -62,10 +50,12 @@ typedef struct {
     const compose_opts *o;
     words w;
     rows r;
-    float *left;     /* [n, outs] images */
-    float **moment;  /* [matrices] each [n, n] */
+    bool few;        /* left and p are those of directions (lsq_spectrum), of which there are fewer than rows */
+    int rank;        /* of left and p: the target rows, or directions */
+    float *left;     /* [rank, outs] images */
+    float **moment;  /* [matrices] each [rank, rank] */
     double *whole;   /* their sum */
-    double *p;       /* [rows, width] */
+    double *p;       /* [rank, width] */
     lsq_report report;
     double ridge;
 } job;
@@ -83,19 +73,28 @@ static void close_job(job *j)
     lsq_report_free(&j->report);
 }
 
+/* Of the images in left. */
 static void find_moments(job *j)
 {
-    size_t nn = (size_t)j->r.n * (size_t)j->r.n;
+    size_t nn = (size_t)j->rank * (size_t)j->rank;
     int64_t at = 0, outs = j->in[0].card.outs;
-    j->left = gather_images(&j->r, j->in, j->f);
     j->moment = NEW_N(float *, j->f->matrices);
     j->whole = NEW_N(double, nn);
     for (int m = 0; m < j->f->matrices; m++) {
-        j->moment[m] = moment_of(j->left, j->r.n, outs, at, j->f->matrix[m].rows);
+        j->moment[m] = moment_of(j->left, j->rank, outs, at, j->f->matrix[m].rows);
         for (size_t i = 0; i < nn; i++)
             j->whole[i] += (double)j->moment[m][i];
         at += j->f->matrix[m].rows;
     }
+}
+
+static void find_images(job *j)
+{
+    if (j->left)
+        return;
+    j->rank = j->r.n;
+    j->left = images_gather(&j->r, j->in);
+    find_moments(j);
 }
 
 /* Names the first few rows that depend on others, each with its file. */
@@ -131,7 +130,7 @@ double compose_norm(const double *norm, int n)
 /* |(W - W0) R'|^2 of matrix m = trace(M_m H), H = Z Z', Z = P F' [n, d]. */
 static double *spread(const job *j, const lsq_factor *factor)
 {
-    int n = j->r.n, d = j->r.width;
+    int n = j->rank, d = j->r.width;
     double *z = NEW_N(double, (size_t)n *(size_t)d), *h = NEW_N(double, (size_t)n *(size_t)n);
     lsq_factor_apply(factor, j->p, n, z);
     cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, d, 1.0, z, d, z, d, 0.0, h, n);
@@ -155,36 +154,12 @@ static double moved_all(const double *moment, const double *h, int n)
 /* |(W - W0) R'| over all matrices */
 static double whole_drift(const job *j, const lsq_factor *factor)
 {
-    double *h = spread(j, factor), drift = sqrt(moved_all(j->whole, h, j->r.n));
+    double *h = spread(j, factor), drift = sqrt(moved_all(j->whole, h, j->rank));
     free(h);
     return drift;
 }
 
 /* ---- the solve ---- */
-
-static int try_ridge(job *j, double ridge, err *e)
-{
-    lsq_problem in = {.s = j->r.s, .fixed = j->r.fixed, .k = j->r.k, .ridge = ridge};
-    lsq_report_free(&j->report);
-    j->ridge = ridge;
-    return lsq_solve(j->p, &j->report, &j->f->keep, &in, e);
-}
-
-/* Exactly where that is possible; where it is not, or moves the base too far, and relaxing is allowed, by a ridge. */
-static int solve(job *j, err *e)
-{
-    const features *f = j->f;
-    lsq_problem in = {.s = j->r.s, .fixed = j->r.fixed, .k = j->r.k};
-    double limit = j->o->drift_most * compose_norm(f->keep_norm, f->matrices), ridge = j->o->relax ? j->o->ridge : 0;
-    j->p = NEW_N(double, (size_t)j->r.n *(size_t)j->r.width);
-    TRY(try_ridge(j, ridge, e));
-    if (ridge > 0 || (j->report.reason == LSQ_SOLVED && (!j->o->relax || whole_drift(j, &f->keep) <= limit)))
-        return 0;
-    if (!j->o->relax)
-        return refuse_dependent(j, e);
-    TRY(lsq_ridge_for(&ridge, &f->keep, &in, j->whole, limit, e));
-    return try_ridge(j, ridge, e);
-}
 
 /* Half of a concept's update is half of its right factors: where its rows are met, they say half of it. */
 static double weight_of(const job *j, int row)
@@ -192,11 +167,99 @@ static double weight_of(const job *j, int row)
     return j->o->weight ? j->o->weight[j->r.from[row]] : 1;
 }
 
-static void weigh(job *j)
+/* x [rows, width], each row times the weight of its concept. */
+static void weigh(const job *j, double *x, int width)
 {
     for (int i = 0; i < j->r.n; i++)
         if (weight_of(j, i) != 1)
-            cblas_dscal(j->r.width, weight_of(j, i), j->p + (size_t)i * (size_t)j->r.width, 1);
+            cblas_dscal(width, weight_of(j, i), x + (size_t)i * (size_t)width, 1);
+}
+
+static int solve_exactly(job *j, const lsq_problem *in, err *e)
+{
+    j->p = NEW_N(double, (size_t)j->r.n *(size_t)j->r.width);
+    TRY(lsq_solve(j->p, &j->report, &j->f->keep, in, e));
+    if (j->report.reason != LSQ_SOLVED)
+        return 0;
+    weigh(j, j->p, j->r.width);
+    find_images(j);
+    return 0;
+}
+
+/* |V'E|^2 row by row. */
+static double *gains(const job *j, const double *v, int m)
+{
+    int n = j->rank;
+    double *t, *gain = NEW_N(double, m);
+    if (j->few) {
+        for (int i = 0; i < m; i++)
+            gain[i] = j->whole[(size_t)i * (size_t)n + (size_t)i];
+        return gain;
+    }
+    t = NEW_N(double, (size_t)n *(size_t)m);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, m, n, 1.0, j->whole, n, v, m, 0.0, t, m);
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < m; k++)
+            gain[k] += t[(size_t)i * (size_t)m + (size_t)k] * v[(size_t)i * (size_t)m + (size_t)k];
+    free(t);
+    return gain;
+}
+
+/* Takes g [m, width]: P = V G where rows are kept, which are then those of the concepts; else G of V's combinations of them. */
+static void take_right(job *j, const double *v, double *g, int m)
+{
+    free(j->p);
+    j->p = g;
+    if (j->few)
+        return;
+    j->p = NEW_N(double, (size_t)j->r.n *(size_t)j->r.width);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, j->r.n, j->r.width, m, 1.0, v, m, g, j->r.width, 0.0, j->p,
+                j->r.width);
+    free(g);
+}
+
+static int relax(job *j, const lsq_problem *in, double limit, err *e)
+{
+    lsq_spectrum sp;
+    int rc = lsq_spectrum_open(&sp, &j->f->keep, in, e);
+    if (rc == 0) {
+        double *v = mem_copy(sp.v, sizeof(double) * (size_t)sp.n * (size_t)sp.m), *gain;
+        double *g = NEW_N(double, (size_t)sp.m *(size_t)sp.d);
+        weigh(j, v, sp.m);
+        j->few = sp.m < sp.n;
+        if (j->few) {
+            j->rank = sp.m;
+            j->left = images_combine(&j->r, j->in, v, sp.m);
+            find_moments(j);
+        } else {
+            find_images(j);
+        }
+        gain = gains(j, v, sp.m);
+        j->ridge = j->o->ridge > 0 ? j->o->ridge : lsq_spectrum_ridge(&sp, gain, limit);
+        lsq_report_free(&j->report);
+        lsq_spectrum_solve(g, &j->report, &sp, j->ridge);
+        take_right(j, v, g, sp.m);
+        free(v);
+        free(gain);
+    }
+    lsq_spectrum_free(&sp);
+    return rc;
+}
+
+/* Exactly where that is possible; where it is not, or moves the base too far, and relaxing is allowed, by a ridge. */
+static int solve(job *j, err *e)
+{
+    const features *f = j->f;
+    lsq_problem in = {.s = j->r.s, .fixed = j->r.fixed, .k = j->r.k};
+    double limit = j->o->drift_most * compose_norm(f->keep_norm, f->matrices);
+    bool solved;
+    if (j->o->relax && (j->o->ridge > 0 || j->r.s > f->width)) /* so many rows always depend on each other */
+        return relax(j, &in, limit, e);
+    TRY(solve_exactly(j, &in, e));
+    solved = j->report.reason == LSQ_SOLVED;
+    if (!j->o->relax)
+        return solved ? 0 : refuse_dependent(j, e);
+    return solved && whole_drift(j, &f->keep) <= limit ? 0 : relax(j, &in, limit, e);
 }
 
 /* ---- what the certificate tells ---- */
@@ -223,39 +286,52 @@ static void find_drift(const job *j, certificate *c)
     const features *f = j->f;
     double *h = spread(j, &f->keep), *all = NEW_N(double, f->matrices + 1);
     for (int m = 0; m < f->matrices; m++)
-        all[m] = moved(j->moment[m], h, j->r.n);
+        all[m] = moved(j->moment[m], h, j->rank);
     free(h);
     if (f->n_held > 0) {
         h = spread(j, &f->held);
-        all[f->matrices] = moved_all(j->whole, h, j->r.n);
+        all[f->matrices] = moved_all(j->whole, h, j->rank);
         free(h);
     }
     compose_drift(c, f, all);
 }
 
-/* miss [n, n] = K P' - I: row i says of which images, how much, target row i gets beyond its own share. */
-static double *misses(const job *j)
+/* t [n, rank] = K P': how much of each image in left a target row gets. */
+static double *shares(const job *j)
 {
     int n = j->r.n, d = j->r.width;
-    double *t = NEW_N(double, (size_t)n *(size_t)n);
+    double *t = NEW_N(double, (size_t)n *(size_t)j->rank);
     const double *k = j->r.k + (size_t)j->r.fixed * (size_t)d;
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, d, 1.0, k, d, j->p, d, 0.0, t, n);
-    for (size_t i = 0; i < (size_t)n; i++)
-        t[i * (size_t)n + i] -= weight_of(j, (int)i);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, j->rank, d, 1.0, k, d, j->p, d, 0.0, t, j->rank);
     return t;
+}
+
+/* off[i]: |.|^2 of what row i is missed by; size[i] of its image. Where the images in left are the rows' own, by their moments,
+ * which tell what rounding left; else by the images. */
+static void find_misses(const job *j, double *off, double *size)
+{
+    size_t n = (size_t)j->r.n;
+    double *t = shares(j);
+    if (j->few)
+        images_miss(off, size, &j->r, j->in, j->o->weight, j->left, t, j->rank);
+    for (size_t i = 0; !j->few && i < n; i++) {
+        t[i * n + i] -= weight_of(j, (int)i);
+        off[i] = fmax(form(j->whole, t + i * n, t + i * n, j->r.n), 0);
+        size[i] = j->whole[i * n + i];
+    }
+    free(t);
 }
 
 static void find_residuals(const job *j, certificate *c)
 {
-    int n = j->r.n;
-    double *miss = misses(j), *wanted = NEW_N(double, c->n);
-    for (int i = 0; i < n; i++) {
+    double *off = NEW_N(double, j->r.n), *size = NEW_N(double, j->r.n), *wanted = NEW_N(double, c->n);
+    find_misses(j, off, size);
+    for (int i = 0; i < j->r.n; i++) {
         certificate_concept *p = &c->concept[j->r.from[i]];
-        const double *t = miss + (size_t)i * (size_t)n;
         double want = j->in[j->r.from[i]].card.row[j->r.at[i]].wanted;
         p->rows++;
-        p->before += j->whole[(size_t)i * (size_t)n + (size_t)i];
-        p->after += fmax(form(j->whole, t, t, n), 0);
+        p->before += size[i];
+        p->after += off[i];
         wanted[j->r.from[i]] += want * want;
     }
     for (int i = 0; i < c->n; i++) {
@@ -263,7 +339,8 @@ static void find_residuals(const job *j, certificate *c)
         c->concept[i].before = sqrt(c->concept[i].before / wanted[i]);
         c->concept[i].after = sqrt(c->concept[i].after / wanted[i]);
     }
-    free(miss);
+    free(off);
+    free(size);
     free(wanted);
 }
 
@@ -332,10 +409,31 @@ void compose_factors(concept_factors *out, const concept in[], const rows *r, co
     }
 }
 
+/* Of directions, which are nobody's: the file answers for all concepts together and cannot be taken apart again. */
+static void fill_directions(job *j, concept_factors *f)
+{
+    *f = (concept_factors){.rank = j->rank, .width = j->r.width, .matrices = j->f->matrices};
+    f->matrix = compose_matrices(j->f, &f->outs);
+    f->label = NEW_N(char *, f->rank);
+    for (int i = 0; i < f->rank; i++) {
+        char text[40];
+        snprintf(text, sizeof text, "direction %d of all rows", i + 1);
+        f->label[i] = mem_text(text);
+    }
+    f->right = j->p;
+    f->left = j->left;
+    j->p = NULL;
+    j->left = NULL;
+}
+
 /* Takes the images over. */
 static void fill_factors(job *j, concept_factors *f, const double *all_moved)
 {
     size_t n = (size_t)j->r.n;
+    if (j->few) {
+        fill_directions(j, f);
+        return;
+    }
     compose_factors(f, j->in, &j->r, j->f, j->p);
     f->moved = mem_copy(all_moved, sizeof(double) * ((size_t)f->matrices + 1));
     f->left = j->left;
@@ -388,10 +486,7 @@ static int choose_threads(int n)
 static int solve_in_threads(job *j, err *e)
 {
     int threads = choose_threads(j->r.n), rc;
-    find_moments(j);
     rc = solve(j, e);
-    if (rc == 0)
-        weigh(j);
     openblas_set_num_threads(threads);
     return rc;
 }

@@ -27,6 +27,7 @@ typedef struct {
     int n;               /* s - fixed */
     int *from, *at;      /* [n] which concept's which card row */
     char **label, **key; /* [n] with the new words */
+    int *order;          /* [n] the rows by key */
     int *shared;         /* [concepts] rows left out because an earlier concept asks for them */
 } rows;
 int rows_check(const concept *c, const features *f, err *e); /* whether a merge can take it at all */

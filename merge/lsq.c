@@ -1,6 +1,6 @@
 /* The solve of README.md, in the features' own coordinates: y_i = F'^-1 k_i (whitened). There R is the unit matrix and
  * the merge is a minimum-norm problem, so P = Y^+' F'^-1 with the pseudo-inverse through a pivoted QR of Y (which also
- * tells which rows depend on which), or through its SVD where constraints are relaxed by a ridge.
+ * tells which rows depend on which).
  *
  * Column-major throughout: a list of rows [s, d] is a matrix [d, s] whose columns are the rows. */
 #include "merge/lsq.h"
@@ -12,9 +12,9 @@
 #include <string.h>
 
 #include "cluster/base/mem.h"
+#include "merge/lsq_impl.h"
 
-static const double TOLERANCE = 1e-6;
-static const double LEAST_RIDGE = 1e-12; /* far below anything visible, yet it makes any rows solvable */
+const double LSQ_TOLERANCE = 1e-6;
 enum { REFINE_MOST = 3 };
 
 typedef struct {
@@ -36,7 +36,21 @@ static double *doubles(size_t a, size_t b)
 
 static double tolerance(const lsq_problem *in)
 {
-    return in->tolerance > 0 ? in->tolerance : TOLERANCE;
+    return in->tolerance > 0 ? in->tolerance : LSQ_TOLERANCE;
+}
+
+int lsq_check(const lsq_factor *f, const lsq_problem *in, err *e)
+{
+    size_t d = (size_t)f->d;
+    CHECK(in->s > in->fixed && in->fixed >= 0);
+    if (f->rank < f->d)
+        return err_set(e, ERR_INPUT,
+                       "the captions' features span %d of %d dimensions; give more captions, more varied ones", f->rank,
+                       f->d);
+    for (size_t i = 0; i < d * (size_t)in->s; i++)
+        if (!isfinite(in->k[i]))
+            return err_set(e, ERR_INPUT, "target row %zu is not made of finite numbers", i / d);
+    return 0;
 }
 
 static void close_solver(solver *v)
@@ -49,12 +63,9 @@ static void close_solver(solver *v)
 }
 
 /* Y = F'^-1 K', columns brought to length 1. */
-static int whiten(solver *v, err *e)
+static void whiten(solver *v)
 {
     size_t d = (size_t)v->d, s = (size_t)v->s;
-    for (size_t i = 0; i < d * s; i++)
-        if (!isfinite(v->in->k[i]))
-            return err_set(e, ERR_INPUT, "target row %zu is not made of finite numbers", i / d);
     memcpy(v->y, v->in->k, sizeof(double) * d * s);
     cblas_dtrsm(CblasColMajor, CblasLeft, CblasUpper, CblasTrans, CblasNonUnit, v->d, v->s, 1.0, v->f->f, v->d, v->y,
                 v->d);
@@ -64,7 +75,6 @@ static int whiten(solver *v, err *e)
         if (v->length[i] > 0)
             cblas_dscal(v->d, 1 / v->length[i], y, 1);
     }
-    return 0;
 }
 
 /* Y Pi = Q T; the fixed rows first, then whatever is left longest. */
@@ -89,10 +99,7 @@ static int pivoted_qr(solver *v, err *e)
 static int open_solver(solver *v, const lsq_factor *f, const lsq_problem *in, err *e)
 {
     size_t d = (size_t)f->d, s = (size_t)in->s;
-    if (f->rank < f->d)
-        return err_set(e, ERR_INPUT,
-                       "the captions' features span %d of %d dimensions; give more captions, more varied ones", f->rank,
-                       f->d);
+    TRY(lsq_check(f, in, e));
     *v = (solver){.f = f, .in = in, .d = f->d, .s = in->s, .n = in->s - in->fixed};
     v->m = v->d < v->s ? v->d : v->s;
     v->y = doubles(d, s);
@@ -100,7 +107,7 @@ static int open_solver(solver *v, const lsq_factor *f, const lsq_problem *in, er
     v->q = doubles(d, s);
     v->tri = doubles((size_t)v->m, s);
     v->pivot = NEW_N(lapack_int, s);
-    TRY(whiten(v, e));
+    whiten(v);
     return pivoted_qr(v, e);
 }
 
@@ -214,115 +221,17 @@ static void solve_exactly(const solver *v, double *p, lsq_report *r)
     free(all);
 }
 
-/* ---- relaxed ---- */
-
-/* The rows with an image, at their old lengths, without what the fixed rows span: [d, n] = U diag(sigma) V'. */
-typedef struct {
-    int m;                  /* min(d, n) */
-    double *u, *sigma, *vt; /* [d, m], [m], [m, n] */
-    double unit;            /* mean squared length: the unit of the ridge */
-} spectrum;
-
-static void free_spectrum(spectrum *sp)
-{
-    free(sp->u);
-    free(sp->sigma);
-    free(sp->vt);
-}
-
-static void without_fixed(const solver *v, double *y)
-{
-    int fixed = v->in->fixed;
-    double *part = doubles((size_t)fixed, (size_t)v->n);
-    for (int i = 0; i < v->n; i++) {
-        size_t from = (size_t)(fixed + i) * (size_t)v->d;
-        memcpy(y + (size_t)i * (size_t)v->d, v->y + from, sizeof(double) * (size_t)v->d);
-        cblas_dscal(v->d, v->length[fixed + i], y + (size_t)i * (size_t)v->d, 1);
-    }
-    for (int twice = 0; twice < 2 && fixed > 0; twice++) { /* once leaves what rounding left */
-        cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, fixed, v->n, v->d, 1.0, v->q, v->d, y, v->d, 0.0, part,
-                    fixed);
-        cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, v->d, v->n, fixed, -1.0, v->q, v->d, part, fixed, 1.0, y,
-                    v->d);
-    }
-    free(part);
-}
-
-static int find_spectrum(const solver *v, spectrum *sp, err *e)
-{
-    size_t d = (size_t)v->d, n = (size_t)v->n;
-    double *y = doubles(d, n);
-    lapack_int info;
-    sp->m = v->d < v->n ? v->d : v->n;
-    sp->u = doubles(d, (size_t)sp->m);
-    sp->sigma = doubles((size_t)sp->m, 1);
-    sp->vt = doubles((size_t)sp->m, n);
-    sp->unit = 0;
-    for (int i = v->in->fixed; i < v->s; i++)
-        sp->unit += v->length[i] * v->length[i] / v->n;
-    without_fixed(v, y);
-    info = LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', v->d, v->n, y, v->d, sp->sigma, sp->u, v->d, sp->vt, sp->m);
-    free(y);
-    return info == 0 ? 0 : err_set(e, ERR_INPUT, "the singular values of the target rows do not converge");
-}
-
-static double damped(double sigma, double ridge)
-{
-    return sigma > 0 ? sigma / (sigma * sigma + ridge) : 0;
-}
-
-/* Z = U diag(sigma / (sigma^2 + ridge)) V'  [d, n] */
-static void ridge_rows(const solver *v, const spectrum *sp, double ridge, double *z)
-{
-    double *u = mem_copy(sp->u, sizeof(double) * (size_t)v->d * (size_t)sp->m);
-    for (int i = 0; i < sp->m; i++)
-        cblas_dscal(v->d, damped(sp->sigma[i], ridge * sp->unit), u + (size_t)i * (size_t)v->d, 1);
-    cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, v->d, v->n, sp->m, 1.0, u, v->d, sp->vt, sp->m, 0.0, z,
-                v->d);
-    free(u);
-}
-
-/* Largest entry of P K' - I over the rows with an image. */
-static double ridge_miss(const solver *v, const double *p)
-{
-    size_t n = (size_t)v->n;
-    const double *k = v->in->k + (size_t)v->in->fixed * (size_t)v->d;
-    double *t = doubles(n, n), most = 0;
-    cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, v->n, v->n, v->d, 1.0, k, v->d, p, v->d, 0.0, t, v->n);
-    for (size_t i = 0; i < n * n; i++)
-        most = fmax(most, fabs(t[i] - (i % (n + 1) == 0)));
-    free(t);
-    return most;
-}
-
-static int solve_ridged(const solver *v, double *p, lsq_report *r, err *e)
-{
-    spectrum sp = {0};
-    int rc = find_spectrum(v, &sp, e);
-    if (rc == 0) {
-        double top = sp.sigma[0] * sp.sigma[0], ridge = v->in->ridge * sp.unit, low = sp.sigma[sp.m - 1];
-        ridge_rows(v, &sp, v->in->ridge, p);
-        unwhiten(v, p, v->n);
-        r->reason = LSQ_RIDGED;
-        r->condition = sqrt((top + ridge) / ((v->n > sp.m ? 0 : low * low) + ridge));
-        r->miss = ridge_miss(v, p);
-    }
-    free_spectrum(&sp);
-    return rc;
-}
-
 int lsq_solve(double *p, lsq_report *r, const lsq_factor *f, const lsq_problem *in, err *e)
 {
     solver v = {0};
     int rc;
-    CHECK(in->s > in->fixed && in->fixed >= 0);
     *r = (lsq_report){0};
+    if (in->ridge > 0)
+        return lsq_solve_ridged(p, r, f, in, e);
     rc = open_solver(&v, f, in, e);
     if (rc == 0) {
         find_dependent(&v, r);
-        if (in->ridge > 0)
-            rc = solve_ridged(&v, p, r, e);
-        else if (r->n_dependent > 0)
+        if (r->n_dependent > 0)
             r->reason = LSQ_DEPENDENT;
         else
             solve_exactly(&v, p, r);
@@ -335,63 +244,4 @@ void lsq_report_free(lsq_report *r)
 {
     free(r->dependent);
     *r = (lsq_report){0};
-}
-
-/* ---- the ridge that keeps a drift ---- */
-
-/* g_i = |E v_i|^2: how much image stands behind each singular direction. */
-static double *gains(const solver *v, const spectrum *sp, const double *moment)
-{
-    size_t n = (size_t)v->n, m = (size_t)sp->m;
-    double *t = doubles(m, n), *g = doubles(m, 1);
-    cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, sp->m, v->n, v->n, 1.0, sp->vt, sp->m, moment, v->n, 0.0, t,
-                sp->m);
-    for (size_t i = 0; i < m; i++)
-        for (size_t j = 0; j < n; j++)
-            g[i] += t[j * m + i] * sp->vt[j * m + i];
-    free(t);
-    return g;
-}
-
-static double drift_at(const spectrum *sp, const double *g, double ridge)
-{
-    double sum = 0;
-    for (int i = 0; i < sp->m; i++) {
-        double z = damped(sp->sigma[i], ridge * sp->unit);
-        sum += z * z * fmax(g[i], 0);
-    }
-    return sqrt(sum);
-}
-
-/* Drift falls as the ridge grows; bisected in its logarithm, to a thousandth. */
-static double bisect(const spectrum *sp, const double *g, double limit)
-{
-    double low = LEAST_RIDGE, high = 1e12;
-    if (drift_at(sp, g, low) <= limit)
-        return low;
-    while (high / low > 1.001) {
-        double mid = sqrt(low * high);
-        if (drift_at(sp, g, mid) <= limit)
-            high = mid;
-        else
-            low = mid;
-    }
-    return high;
-}
-
-int lsq_ridge_for(double *ridge, const lsq_factor *f, const lsq_problem *in, const double *moment, double limit, err *e)
-{
-    solver v = {0};
-    spectrum sp = {0};
-    int rc = open_solver(&v, f, in, e);
-    if (rc == 0)
-        rc = find_spectrum(&v, &sp, e);
-    if (rc == 0) {
-        double *g = gains(&v, &sp, moment);
-        *ridge = bisect(&sp, g, limit);
-        free(g);
-    }
-    free_spectrum(&sp);
-    close_solver(&v);
-    return rc;
 }

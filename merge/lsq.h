@@ -90,8 +90,24 @@ void lsq_change_free(lsq_change *c);
 int lsq_update(double *p, lsq_report *r, lsq_change *change, const lsq_factor *f, const lsq_problem *in, const lsq_known *was,
                err *e);
 
-/* The smallest ridge for which |(W - W0) R'| is at most `limit`, found by bisection. moment [s-fixed, s-fixed] is E'E,
- * the inner products of the images summed over all matrices. At least 1e-12, at most 1e12. */
-int lsq_ridge_for(double *ridge, const lsq_factor *f, const lsq_problem *in, const double *moment, double limit,
-                  err *e);
+/* ---- a ridge, from the rows' singular values ----
+ *
+ * With the rows with an image, whitened, without what the fixed ones span, Y [n, d] = V diag(sigma) U', every ridge's P is V G,
+ *     G = diag(sigma / (sigma^2 + ridge g)) U' F'^-1  [m, d],
+ * so that X = E'P = (V'E)' G: however many rows there are, m <= d combinations of their images say all of X. */
+typedef struct {
+    int n, m, d, rank;
+    double *v;     /* [n, m] orthonormal columns */
+    double *sigma; /* [m] */
+    double *right; /* [m, d]: U'F'^-1 */
+    double unit;   /* g */
+} lsq_spectrum;
+
+int lsq_spectrum_open(lsq_spectrum *out, const lsq_factor *f, const lsq_problem *in, err *e); /* in->ridge is not looked at */
+void lsq_spectrum_free(lsq_spectrum *sp);
+/* The smallest ridge for which |(W - W0) R'| is at most `limit`, found by bisection; gain [m] is |V'E|^2 row by row, summed
+ * over all matrices. At least 1e-12, at most 1e12. */
+double lsq_spectrum_ridge(const lsq_spectrum *sp, const double *gain, double limit);
+/* g [m, d] for this ridge; what r says is of P = V G. */
+void lsq_spectrum_solve(double *g, lsq_report *r, const lsq_spectrum *sp, double ridge);
 #endif

@@ -10,7 +10,7 @@
 
 #include "cluster/base/mem.h"
 #include "cluster/base/rng.h"
-#include "merge/lsq.h"
+#include "merge/lsq_impl.h"
 
 static const double TOLERANCE = 1e-5; /* a new row this near to the others' span is for the pivoted solve to judge */
 static const double GOOD = 1e-10;     /* what may be missed; a solve anew leaves 1e-13 */
@@ -351,11 +351,7 @@ int lsq_update(double *p, lsq_report *r, lsq_change *change, const lsq_factor *f
     CHECK(in->fixed <= 1 && in->s > in->fixed && in->ridge == 0);
     *r = (lsq_report){.reason = LSQ_DEPENDENT};
     *change = (lsq_change){0};
-    if (f->rank < f->d)
-        return err_set(e, ERR_INPUT, "the captions' features span %d of %d dimensions", f->rank, f->d);
-    for (size_t i = 0; i < (size_t)in->s * (size_t)f->d; i++)
-        if (!isfinite(in->k[i]))
-            return err_set(e, ERR_INPUT, "target row %zu is not made of finite numbers", i / (size_t)f->d);
+    TRY(lsq_check(f, in, e));
     open_updater(&u);
     if (u.gone > 0)
         good = take_out(&u) == 0;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "cluster/base/fs.h"
+#include "cluster/base/json.h"
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
 #include "merge/again.h"
@@ -223,6 +224,114 @@ static void more_rows_than_dimensions_are_refused_or_relaxed(void **state)
     features_free(&f);
 }
 
+static double json_of(const char *text, const char *key)
+{
+    json_t *o = json_loads(text, 0, NULL);
+    double x = json_number_value(json_object_get(o, key));
+    json_decref(o);
+    return x;
+}
+
+/* |(W - W0) F'| of what a merged file does. */
+static double drift_of(const concept *merged, const lsq_factor *f)
+{
+    const concept_factors *x = &merged->factors;
+    double *z = NEW_N(double, x->rank *D), sum = 0;
+    lsq_factor_apply(f, x->right, x->rank, z);
+    for (int o = 0; o < MATRICES * OUT; o++)
+        for (int j = 0; j < D; j++) {
+            double at = 0;
+            for (int r = 0; r < x->rank; r++)
+                at += (double)x->left[r * x->outs + o] * z[r * D + j];
+            sum += at * at;
+        }
+    free(z);
+    return sqrt(sum);
+}
+
+/* What the certificate tells of a concept, by looking. */
+static double missed_of(const concept *merged, const concept *c, double weight)
+{
+    double off = 0, wanted = 0, said[MATRICES * OUT];
+    for (int r = 0; r < ROWS; r++) {
+        say(said, merged, c->card.k + r * D);
+        for (int o = 0; o < MATRICES * OUT; o++) {
+            double x = said[o] - weight * (double)c->card.image[r * MATRICES * OUT + o];
+            off += x * x;
+        }
+        wanted += c->card.row[r].wanted * c->card.row[r].wanted;
+    }
+    return sqrt(off / wanted);
+}
+
+/* As if every row had stayed: X k by a solve of all of them. */
+static double farthest_from_a_solve(const concept *merged, const concept in[], const double weight[], const features *f, double ridge)
+{
+    enum { N = MOST * ROWS };
+    double k[(N + 1) * D], p[N * D], most = 0;
+    lsq_report r;
+    err e = {0};
+    for (int j = 0; j < D; j++)
+        k[j] = (double)f->bos[j];
+    for (int i = 0; i < N * D; i++)
+        k[D + i] = (double)in[i / (ROWS * D)].card.k[i % (ROWS * D)];
+    assert_int_equal(lsq_solve(p, &r, &f->keep, &(lsq_problem){.s = N + 1, .fixed = 1, .k = k, .ridge = ridge}, &e), 0);
+    for (int i = 0; i < N; i++) {
+        double said[MATRICES * OUT];
+        say(said, merged, in[i / ROWS].card.k + i % ROWS * D);
+        for (int o = 0; o < MATRICES * OUT; o++) {
+            double want = 0;
+            for (int a = 0; a < N; a++)
+                for (int j = 0; j < D; j++)
+                    want += weight[a / ROWS] * (double)in[a / ROWS].card.image[a % ROWS * MATRICES * OUT + o] * p[a * D + j] *
+                            k[(i + 1) * D + j];
+            most = fmax(most, fabs(said[o] - want));
+        }
+    }
+    lsq_report_free(&r);
+    return most;
+}
+
+static void more_rows_than_dimensions_become_as_many_directions(void **state)
+{
+    static const double weight[MOST] = {1, 0.5, 1, 1, 2, 1, 1, 1, 1};
+    char path[] = "/tmp/cf-directions-XXXXXX";
+    features f = make_base(400);
+    concept in[MOST], out, back, parts[MOST];
+    certificate told;
+    err e = {0};
+    double whole = sqrt(3.0) * f.keep_norm[0], ridge;
+    (void)state;
+    for (uint32_t i = 0; i < MOST; i++)
+        in[i] = make_concept(&f, i, "<new1>", 0.01F);
+    assert_int_equal(
+        compose(&out, &told, in, files, MOST, &f, &(compose_opts){.relax = true, .drift_most = 0.01, .weight = weight}, &e), 0);
+    assert_int_equal(out.factors.rank, D);
+    ridge = json_of(out.recipe, "ridge");
+    assert_true(ridge > 1e-6 && ridge < 1e6);
+    assert_true(farthest_from_a_solve(&out, in, weight, &f, ridge) < 1e-7);
+    assert_true(fabs(drift_of(&out, &f.keep) / whole - told.drift) < 1e-6 * told.drift);
+    assert_true(told.drift <= 0.01 && told.drift > 0.0099);
+    for (int i = 0; i < MOST; i++) {
+        assert_true(fabs(missed_of(&out, &in[i], weight[i]) - told.concept[i].after) < 1e-5 * told.concept[i].after);
+        assert_true(fabs(missed_of(&(concept){.factors.outs = 1}, &in[i], 1) - told.concept[i].before) < 1e-6 * told.concept[i].before);
+        assert_true(told.concept[i].rows == ROWS && told.concept[i].after > 1e-4);
+    }
+    certificate_free(&told);
+    assert_int_equal(close(mkstemp(path)), 0);
+    assert_int_equal(concept_write(path, &out, &e), 0);
+    assert_int_equal(concept_read(&back, path, CONCEPT_ALL, &e), 0);
+    assert_memory_equal(back.factors.left, out.factors.left, sizeof(float) * (size_t)(D * out.factors.outs));
+    assert_memory_equal(back.factors.right, out.factors.right, sizeof(double) * D * D);
+    assert_int_equal(again_open(parts, &back, &e), ERR_INPUT); /* they are nobody's: there is no taking one out */
+    assert_non_null(strstr(e.text, "give the files it was made of"));
+    assert_int_equal(unlink(path), 0);
+    concept_free(&back);
+    concept_free(&out);
+    free_all(in, MOST);
+    features_free(&f);
+}
+
 /* ---- beside an unchanged base ---- */
 
 /* What share i of a bank makes of its row. */
@@ -434,6 +543,7 @@ int main(void)
         cmocka_unit_test(concepts_that_do_not_fit_are_refused_by_name),
         cmocka_unit_test(what_moved_more_than_keys_and_values_gets_no_card_and_no_merge),
         cmocka_unit_test(more_rows_than_dimensions_are_refused_or_relaxed),
+        cmocka_unit_test(more_rows_than_dimensions_become_as_many_directions),
         cmocka_unit_test(any_number_of_concepts_is_exact_beside_the_base_or_refused_in_it),
         cmocka_unit_test(a_bank_goes_to_its_file_and_back_share_by_share),
         cmocka_unit_test(a_bank_takes_no_concept_without_a_word),

@@ -372,25 +372,104 @@ static void values_that_are_not_finite_are_refused(void **state)
     lsq_factor_free(&f);
 }
 
+/* [c C + K'K b; b' 0] [P'; .] = [K'; 0]: of unit images, c = ridge g; the fixed row k_0 = b in front. P [s - 1, d]. */
+static void dense_ridge(double *p, const float *rows, int64_t n, int d, const double *k, int s, double ridge)
+{
+    int size = d + 1, m = s - 1;
+    long double *c = mem_new((size_t)(d * d), sizeof *c), *x = mem_new((size_t)(d * m), sizeof *x), g = 0;
+    long double *a = mem_new((size_t)(size * size), sizeof *a), *b = mem_new((size_t)(size * m), sizeof *b);
+    for (int i = 0; i < d * d; i++)
+        for (int64_t r = 0; r < n; r++)
+            c[i] += (long double)rows[r * d + i / d] * (long double)rows[r * d + i % d];
+    for (int i = 0; i < d * m; i++)
+        x[i] = b[i] = k[(1 + i % m) * d + i / m];
+    for (int i = 0; i < d * d; i++)
+        a[i / d * size + i % d] = c[i];
+    gauss(c, x, d, m);
+    for (int i = 0; i < d * m; i++) /* k_i C^-1 k_i */
+        g += x[i] * (long double)k[(1 + i % m) * d + i / m] / m;
+    for (int i = 0; i < d; i++) {
+        for (int j = 0; j < d; j++) {
+            a[i * size + j] *= (long double)ridge * g;
+            for (int r = 1; r < s; r++)
+                a[i * size + j] += (long double)k[r * d + i] * (long double)k[r * d + j];
+        }
+        a[i * size + d] = a[d * size + i] = k[i];
+    }
+    gauss(a, b, size, m);
+    for (int i = 0; i < m * d; i++)
+        p[i] = (double)b[i % d * m + i / d];
+    free(a);
+    free(b);
+    free(c);
+    free(x);
+}
+
+static double largest_miss(const double *p, const double *k, int n, int d)
+{
+    double most = 0;
+    for (int i = 0; i < n * n; i++) {
+        double dot = 0;
+        for (int j = 0; j < d; j++)
+            dot += p[i / n * d + j] * k[i % n * d + j];
+        most = fmax(most, fabs(dot - (i / n == i % n)));
+    }
+    return most;
+}
+
+static void a_ridge_of_any_number_of_rows_agrees_with_a_dense_solve(void **state)
+{
+    static const int counts[] = {2, 11, 12, 13, 14, 60};
+    (void)state;
+    for (size_t t = 0; t < sizeof counts / sizeof *counts; t++) {
+        enum { DIM = 12 };
+        problem q = {"", DIM, 60, counts[t], 1, 0, 0};
+        int n = q.s - 1;
+        float *rows = NEW_N(float, q.captions *DIM);
+        double *k = NEW_N(double, q.s *DIM), *p = NEW_N(double, q.s *DIM), *want = NEW_N(double, q.s *DIM);
+        lsq_factor f;
+        lsq_report r;
+        err e = {0};
+        random_problem(&q, rows, k);
+        f = factor_of(rows, q.captions, DIM);
+        for (double ridge = 1e-4; ridge < 10; ridge *= 100) {
+            dense_ridge(want, rows, q.captions, DIM, k, q.s, ridge);
+            assert_int_equal(lsq_solve(p, &r, &f, &(lsq_problem){.s = q.s, .fixed = 1, .k = k, .ridge = ridge}, &e), 0);
+            assert_true(distance(p, want, n * DIM) < 1e-9);
+            assert_true(fabs(r.miss - largest_miss(want, k + DIM, n, DIM)) < 1e-9);
+            assert_int_equal(r.rank, q.s < DIM ? q.s : DIM);
+            lsq_report_free(&r);
+        }
+        lsq_factor_free(&f);
+        free(rows);
+        free(k);
+        free(p);
+        free(want);
+    }
+}
+
 static void the_chosen_ridge_keeps_the_drift(void **state)
 {
     lsq_factor f = factor_of(R4, 4, 3);
-    double moment[4], p[6], w[6], ridge, exact = sqrt(2.7);
+    double gain[2] = {0}, p[6], w[6], exact = sqrt(2.7);
+    lsq_spectrum sp;
     lsq_report r;
     err e = {0};
     (void)state;
+    assert_int_equal(lsq_spectrum_open(&sp, &f, &(lsq_problem){.s = 2, .k = K2}, &e), 0);
     for (int i = 0; i < 2; i++)
-        for (int j = 0; j < 2; j++)
-            moment[i * 2 + j] = E2[i] * E2[j] + E2[2 + i] * E2[2 + j];
+        for (int o = 0; o < 2; o++) {
+            double x = E2[o * 2] * sp.v[i] + E2[o * 2 + 1] * sp.v[sp.m + i];
+            gain[i] += x * x;
+        }
     for (double limit = 0.1; limit < exact; limit += 0.4) {
-        assert_int_equal(lsq_ridge_for(&ridge, &f, &(lsq_problem){.s = 2, .k = K2}, moment, limit, &e), 0);
-        solve2(p, &f, ridge, &r);
+        solve2(p, &f, lsq_spectrum_ridge(&sp, gain, limit), &r);
         weights(w, p);
         assert_true(sqrt(objective(w)) <= limit && sqrt(objective(w)) > 0.99 * limit);
         lsq_report_free(&r);
     }
-    assert_int_equal(lsq_ridge_for(&ridge, &f, &(lsq_problem){.s = 2, .k = K2}, moment, 2 * exact, &e), 0);
-    assert_true(ridge <= 1e-12);
+    assert_true(lsq_spectrum_ridge(&sp, gain, 2 * exact) <= 1e-12);
+    lsq_spectrum_free(&sp);
     lsq_factor_free(&f);
 }
 
@@ -407,6 +486,7 @@ int main(void)
         cmocka_unit_test(a_fixed_row_keeps_its_image_relaxed_or_not),
         cmocka_unit_test(captions_that_do_not_span_the_space_are_refused),
         cmocka_unit_test(values_that_are_not_finite_are_refused),
+        cmocka_unit_test(a_ridge_of_any_number_of_rows_agrees_with_a_dense_solve),
         cmocka_unit_test(the_chosen_ridge_keeps_the_drift),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
