@@ -111,7 +111,8 @@ void crew_tell(agent *a);                          /* how every slot stands */
 void crew_tick(agent *a);                          /* starts what is due, kills what is silent */
 void crew_reap(agent *a);                          /* those that ended */
 void crew_kill(crew *c);                           /* its slot warms up again */
-void crew_idle(crew *c);                           /* it has answered all that it worked at */
+void crew_freed(crew *c);                          /* it has answered one of those it worked at */
+void crew_deny(crew *c);                           /* it was taken for free: how it stands is told, and when it is free again */
 void crew_order(crew *c, int type, json_t *body);  /* takes body */
 void crew_close(agent *a, const char *why);        /* no slot takes any more */
 void crew_end(agent *a);

@@ -232,8 +232,14 @@ static int on_failed(peer *k, const json_t *o, err *e)
 static int on_stopped(peer *k, const json_t *o, err *e)
 {
     sched_event ev = {.type = EV_STOPPED, .now_ms = coord_now_ms()};
+    const sched *s = k->of->s;
+    const char *why;
 
     TRY(read_attempt(o, &ev, e));
+    TRY(json_opt_text(o, "why", NULL, &why, e));
+    if (why && ev.job < s->jobs)
+        log_event(k->of->how->log, "handed-back", TEXT("node", s->node[k->node].name), TEXT("concept", s->job[ev.job].spec.name),
+                  TEXT("why", why));
     if (tells_of_part(k, &ev))
         return part_over(k, &ev);
     coord_step(k->of, &ev);

@@ -312,12 +312,22 @@ void crew_tick(agent *a)
     }
 }
 
-void crew_idle(crew *c)
+void crew_freed(crew *c)
 {
-    c->state = CREW_IDLE;
+    if (c->tasks == 0)
+        c->state = CREW_IDLE;
     if (c->untold)
         tell_slot(c, "ready", NULL);
     c->untold = false;
+}
+
+void crew_deny(crew *c)
+{
+    c->untold = c->state == CREW_BUSY;
+    if (c->state == CREW_CLOSED)
+        tell_slot(c, "down", c->last_words);
+    else
+        tell_slot(c, "warming", NULL);
 }
 
 void crew_tell(agent *a)

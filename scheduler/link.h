@@ -14,8 +14,10 @@
  *   PROGRESS {job, attempt, phase, step, steps, loss?, seconds}      first one: the order is accepted
  *   DONE     {job, attempt, sha256, bytes, seconds, summary}         published: out/NAME.h5 is there; of a part that has not rank
  *                                                                    0: it has ended, without the rest
- *   FAILED   {job, attempt, blame, retry, code, text, step}          also: the order is refused
- *   STOPPED  {job, attempt, step?}                                   step: of the checkpoint on the disk, with keep
+ *   FAILED   {job, attempt, blame, retry, code, text, step}          also: the order cannot be carried out
+ *   STOPPED  {job, attempt, step?, why?}                             step: of the checkpoint on the disk, with keep; why: the order
+ *                                                                    was not begun, as the node leaves or a slot is not free, which
+ *                                                                    SLOT has told before, and tells again when it is
  *   LOG      {slot, text}
  *   LEAVE    {}                                                      it goes: all its slots are down, and it has answered all
  *                                                                    it was ordered

@@ -88,8 +88,8 @@ static void let_go(agent *a, task *t)
         take_away(t, r, c);
         if (!t->done[r])
             crew_kill(c);
-        else if (c->state == CREW_BUSY && c->tasks == 0)
-            crew_idle(c);
+        else if (c->state == CREW_BUSY)
+            crew_freed(c);
     }
     if (t->aside[0])
         fs_discard(t->aside);
@@ -210,11 +210,27 @@ static int read_slots(agent *a, task *t, const json_t *order, err *e)
         return err_set(e, ERR_PEER, "an order for %d slots", t->size);
     for (int r = 0; r < t->size; r++) {
         int64_t i = json_integer_value(json_array_get(slots, (size_t)r));
-        if (i < 0 || i >= a->slots || !takes(&a->slot[i], t))
-            return err_set(e, ERR_PEER, "slot %lld is not free", (long long)i);
+        if (i < 0 || i >= a->slots)
+            return err_set(e, ERR_PEER, "slot %lld: there are %d", (long long)i, a->slots);
         t->slot[r] = (int)i;
     }
     return 0;
+}
+
+/* An order crosses news of its slot, or comes while a worker is still at what the coordinator has given up. Such a slot is told as
+ * it stands before the order is handed back, and once more when it is free: nothing is ordered for it until then. */
+static bool deny_taken(agent *a, const task *t)
+{
+    bool any = false;
+
+    for (int r = 0; r < t->size; r++) {
+        crew *c = &a->slot[t->slot[r]];
+        if (takes(c, t))
+            continue;
+        crew_deny(c);
+        any = true;
+    }
+    return any;
 }
 
 /* Which ranks of a gang over several nodes are here, and where all of it meets. */
@@ -237,7 +253,7 @@ static int read_part(agent *a, task *t, const json_t *order, err *e)
     return fs_mkdirs(dir, e);
 }
 
-static int prepare(agent *a, task *t, const json_t *order, err *e)
+static int read_order(agent *a, task *t, const json_t *order, err *e)
 {
     const char *name;
 
@@ -245,11 +261,15 @@ static int prepare(agent *a, task *t, const json_t *order, err *e)
     t->name = mem_text(name);
     t->pack = json_is_true(json_object_get(order, "pack"));
     TRY(read_slots(a, t, order, e));
-    TRY(read_part(a, t, order, e));
+    return read_part(a, t, order, e);
+}
+
+static int prepare(agent *a, task *t, err *e)
+{
     if (t->first > 0)
         return 0; /* result and checkpoints are rank 0's */
-    TRY(publish_aside(t->aside, a->farm, name, t->attempt, e));
-    t->shelf = shelf_take(a, name);
+    TRY(publish_aside(t->aside, a->farm, t->name, t->attempt, e));
+    t->shelf = shelf_take(a, t->name);
     t->shelf->saved_ns = clock_ns();
     if (t->size > 1 && !is_part(t))
         snprintf(t->path, sizeof t->path, "%s/" MEETING "%ld-%d-%d", SHARED, (long)getpid(), t->job, t->attempt);
@@ -284,6 +304,12 @@ static void start_rank(agent *a, task *t, int rank, const json_t *order)
     crew_order(c, WORKER_START, o);
 }
 
+static void begin(agent *a, task *t, const json_t *order)
+{
+    for (int r = 0; r < t->size; r++)
+        start_rank(a, t, r, order);
+}
+
 void task_sweep(void)
 {
     DIR *d = opendir(SHARED);
@@ -297,6 +323,23 @@ void task_sweep(void)
         closedir(d);
 }
 
+/* Not begun, and nobody's fault. */
+static void hand_back(agent *a, task *t, const char *why)
+{
+    json_t *o = about(t);
+
+    json_object_set_new(o, "why", json_string(why));
+    t->size = 0;
+    t->keep = true;
+    task_answer(a, t, LINK_STOPPED, o);
+}
+
+static void refuse(agent *a, task *t, const err *e)
+{
+    t->size = 0;
+    task_fail(a, t, "node", true, "refused", e->text);
+}
+
 void task_run(agent *a, const json_t *order)
 {
     task *t = NEW(task);
@@ -306,18 +349,16 @@ void task_run(agent *a, const json_t *order)
     t->attempt = (int)json_integer_value(json_object_get(order, "attempt"));
     t->next = a->tasks;
     a->tasks = t;
-    if (a->leaving) { /* the order came a moment too late: nobody's fault */
-        t->keep = true;
-        task_stopped(a, t);
-        return;
-    }
-    if (prepare(a, t, order, &e) != 0) {
-        t->size = 0;
-        task_fail(a, t, "node", true, "refused", e.text);
-        return;
-    }
-    for (int r = 0; r < t->size; r++)
-        start_rank(a, t, r, order);
+    if (a->leaving) /* the order came a moment too late */
+        hand_back(a, t, "the node leaves");
+    else if (read_order(a, t, order, &e) != 0)
+        refuse(a, t, &e);
+    else if (deny_taken(a, t))
+        hand_back(a, t, "its slot is not free");
+    else if (prepare(a, t, &e) != 0)
+        refuse(a, t, &e);
+    else
+        begin(a, t, order);
 }
 
 static task *find(const agent *a, const json_t *o)

@@ -98,6 +98,16 @@ static json_t *run(int job)
                      1000, "fake", "step_ms", 5, "says", 5, "leaves", 1, "slots", 0);
 }
 
+/* It reached the fifth step, as the fake worker tells the log. */
+static void expect_at_work(wire *w)
+{
+    int type;
+
+    do
+        json_decref(hear(w, &type));
+    while (type != LINK_LOG);
+}
+
 static void an_order_that_crosses_the_farewell_is_answered_before_the_agent_goes(void **unused)
 {
     guest g = invite();
@@ -125,9 +135,7 @@ static void what_runs_is_stopped_and_kept_before_the_farewell(void **unused)
     int type;
     (void)unused;
     say(g.w, LINK_RUN, run(0));
-    do
-        json_decref(hear(g.w, &type)); /* the fake worker tells the log of its fifth step */
-    while (type != LINK_LOG);
+    expect_at_work(g.w);
     kill(g.pid, SIGTERM);
     expect_slot(g.w, "down");
     o = hear(g.w, &type);
@@ -140,11 +148,50 @@ static void what_runs_is_stopped_and_kept_before_the_farewell(void **unused)
     wire_free(g.w);
 }
 
+static void say_halt(wire *w, int job)
+{
+    say(w, LINK_HALT, json_pack("{s:i, s:i, s:s, s:b}", "job", job, "attempt", 1, "why", "the test", "keep", 1));
+}
+
+static void expect_stopped(wire *w, int job, bool begun)
+{
+    json_t *o;
+    int type;
+
+    o = hear(w, &type);
+    assert_int_equal(type, LINK_STOPPED);
+    assert_int_equal(json_integer_value(json_object_get(o, "job")), job);
+    assert_int_equal(json_object_get(o, "why") == NULL, begun);
+    json_decref(o);
+}
+
+static void an_order_for_a_slot_that_is_not_free_is_handed_back_and_the_slot_told(void **unused)
+{
+    guest g = invite();
+    (void)unused;
+    say(g.w, LINK_RUN, run(0));
+    expect_at_work(g.w);
+    say(g.w, LINK_RUN, run(1));
+    expect_slot(g.w, "warming");
+    expect_stopped(g.w, 1, false);
+    say_halt(g.w, 0);
+    expect_slot(g.w, "ready");
+    expect_stopped(g.w, 0, true);
+    say(g.w, LINK_RUN, run(1));
+    expect_at_work(g.w);
+    say_halt(g.w, 1);
+    expect_stopped(g.w, 1, true);
+    say(g.w, LINK_END, json_object());
+    expect_end(&g.f, g.pid, 0);
+    wire_free(g.w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_order_that_crosses_the_farewell_is_answered_before_the_agent_goes),
         cmocka_unit_test(what_runs_is_stopped_and_kept_before_the_farewell),
+        cmocka_unit_test(an_order_for_a_slot_that_is_not_free_is_handed_back_and_the_slot_told),
     };
 
     return cmocka_run_group_tests(tests, farms_open, farms_close);

@@ -259,6 +259,32 @@ static void a_farewell_is_answered_when_nothing_is_under_way(void **unused)
     assert_int_equal(failures_of(&h), 0);
 }
 
+/* Heard twice: the first answer may come in the turn whose orders are still to go out. */
+static void expect_nothing_but_beats(wire *w)
+{
+    for (int i = 0; i < 2; i++) {
+        say(w, LINK_BEAT, json_object());
+        json_decref(hear(w, LINK_BEAT));
+    }
+}
+
+static void what_is_handed_back_is_blamed_on_nobody_and_waits_for_news_of_the_slot(void **unused)
+{
+    house h = open_house();
+    wire *w = join(&h);
+    (void)unused;
+    for (int attempt = 1; attempt <= 30; attempt++) { /* more than any patience with failures */
+        json_decref(hear(w, LINK_RUN));
+        say(w, LINK_SLOT, json_pack("{s:i, s:s}", "slot", 0, "state", "warming"));
+        say(w, LINK_STOPPED, json_pack("{s:i, s:i, s:s}", "job", 0, "attempt", attempt, "why", "slot 0 is not free"));
+        expect_nothing_but_beats(w);
+        say(w, LINK_SLOT, json_pack("{s:i, s:s}", "slot", 0, "state", "ready"));
+    }
+    json_decref(hear(w, LINK_RUN));
+    finish(&h, w, 31);
+    assert_int_equal(failures_of(&h), 0);
+}
+
 static void a_replaced_coordinator_stops(void **unused)
 {
     house h = open_house();
@@ -282,6 +308,7 @@ int main(void)
         cmocka_unit_test(wrong_words_of_an_agent_cost_it_its_place),
         cmocka_unit_test(late_and_impossible_news_change_nothing),
         cmocka_unit_test(a_farewell_is_answered_when_nothing_is_under_way),
+        cmocka_unit_test(what_is_handed_back_is_blamed_on_nobody_and_waits_for_news_of_the_slot),
         cmocka_unit_test(a_replaced_coordinator_stops),
     };
     int failed;
