@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include "cluster/base/fs.h"
+#include "cluster/base/str.h"
 #include "cluster/wire/loop.h"
 #include "cluster/wire/wire.h"
 #include "scheduler/coordinator.h"
@@ -32,6 +33,16 @@ typedef struct peer {
 typedef struct { double samples, seconds; int64_t at_ns; } pace;
 typedef struct { const char *event; char *name, *why; } notice;
 
+/* The status files on their way: pieces of them are made turn by turn. */
+typedef enum { PAGE_COUNT, PAGE_NODES, PAGE_RUNNING, PAGE_UNWELL, PAGE_TABLE, PAGE_STAGES } page_stage;
+typedef struct {
+    int stage, at;           /* at: the next job, or node */
+    int told;                /* in this stage */
+    eta_work work;           /* counted so far */
+    str text;
+    int64_t spent_ns;
+} status_page;
+
 typedef struct {
     pid_t pid;               /* 0: none runs */
     int job, attempt;
@@ -45,6 +56,9 @@ struct coordinator {
     sched *s;
     loop *loop;
     peer *peers;
+    peer **at_node;          /* [at_nodes]; NULL: gone */
+    int at_nodes;
+    int leaving, strangers;  /* peers that have said farewell; that have not said hello */
     int agents_seen;
     int added;               /* by the orders of this turn */
     sched_effects todo;      /* of the last step */
@@ -52,6 +66,7 @@ struct coordinator {
     size_t acts;
     merge_step merge;
     pace pace;
+    status_page page;
     waste where;             /* the slots' time went, since this coordinator began */
     int64_t waste_ns;        /* counted up to then */
     eta eta;
@@ -69,7 +84,7 @@ struct coordinator {
     bool stop;               /* now */
     bool ended;              /* END was said */
     int status;
-    int64_t leases_ns;       /* last looked at */
+    int64_t leases_ns, spool_ns; /* last looked at */
     int64_t started_ns, told_ns, status_ns; /* begun; last line told; next status due */
     char slot_trouble[400];  /* why a slot is down */
 };
@@ -118,5 +133,6 @@ void show_event(coordinator *c, const sched_event *ev);
 void show_progress(coordinator *c, int job, int64_t step);
 void show_learn(coordinator *c); /* from what is done already */
 void show_tick(coordinator *c);
+bool show_under_way(const coordinator *c); /* there is more to tell at once */
 void show_end(coordinator *c);
 #endif

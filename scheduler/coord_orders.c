@@ -1,8 +1,11 @@
 /* Orders from the spool, carried out by the coordinator: what they change is journalled before they are removed. */
 #include <string.h>
 
+#include "cluster/base/clock.h"
 #include "scheduler/coord_impl.h"
 #include "scheduler/spool.h"
+
+static const int64_t LOOK_EVERY = 20000000;
 
 static int on_step(void *arg, const sched_event *ev, err *e)
 {
@@ -34,6 +37,9 @@ void orders_tick(coordinator *c)
     spool_hands hands = {.step = on_step, .tell = on_tell, .farm_word = on_farm_word, .arg = c};
     err e = {0};
 
+    if (clock_ns() - c->spool_ns < LOOK_EVERY) /* a busy coordinator has very many turns */
+        return;
+    c->spool_ns = clock_ns();
     if (spool_waiting(c->l->dir) == 0)
         return;
     c->added = 0;

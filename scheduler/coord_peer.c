@@ -12,7 +12,7 @@
 #include "scheduler/coord_impl.h"
 #include "scheduler/link.h"
 
-static const int64_t SECOND = 1000000000;
+static const int64_t SECOND = 1000000000, LOOK_EVERY = SECOND / 50;
 
 /* ---- who it is ------------------------------------------------------------------------------------------------ */
 
@@ -92,6 +92,18 @@ static int check_epoch(peer *k, const json_t *o, err *e)
     return err_set(e, ERR_PEER, "%s", replaced.text);
 }
 
+/* Nodes are numbered as they come, and no number is given twice. */
+static void seat(peer *k)
+{
+    coordinator *c = k->of;
+
+    c->at_node = mem_grow(c->at_node, (size_t)k->node + 1, sizeof(peer *));
+    for (; c->at_nodes <= k->node; c->at_nodes++)
+        c->at_node[c->at_nodes] = NULL;
+    c->at_node[k->node] = k;
+    c->strangers--;
+}
+
 static int on_hello(peer *k, const json_t *o, err *e)
 {
     coordinator *c = k->of;
@@ -113,6 +125,7 @@ static int on_hello(peer *k, const json_t *o, err *e)
     k->node = c->todo.node;
     if (k->node < 0)
         return err_set(e, ERR_PEER, "a node with %lld slots is not taken", (long long)slots);
+    seat(k);
     c->agents_seen++;
     log_event(c->how->log, "agent", TEXT("node", ev.name), INT("workers", slots));
     coord_tell(k, LINK_WELCOME,
@@ -259,6 +272,7 @@ static int on_leave(peer *k)
 {
     if (!k->leaving)
         log_event(k->of->how->log, "agent-leaves", TEXT("node", k->of->s->node[k->node].name));
+    k->of->leaving += !k->leaving;
     k->leaving = true;
     return 0;
 }
@@ -335,6 +349,7 @@ void peer_accept(coordinator *c)
         *k = (peer){.next = c->peers, .of = c, .w = wire_new(fd), .node = -1, .since_ns = clock_ns(),
                     .heard_ns = clock_ns()};
         c->peers = k;
+        c->strangers++;
         loop_add(c->loop, fd, on_link, k);
         if (wire_nonce(k->nonce, &e) == 0)
             coord_tell(k, LINK_NONCE, json_pack("{s:s}", "nonce", k->nonce));
@@ -347,6 +362,8 @@ void peer_leases(coordinator *c)
 {
     int64_t now = clock_ns(), own = c->leases_ns ? now - c->leases_ns : 0;
 
+    if (c->leases_ns && own < LOOK_EVERY)
+        return;
     c->leases_ns = now;
     for (peer *k = c->peers, *next; k; k = next) {
         next = k->next;
@@ -367,7 +384,7 @@ void peer_leases(coordinator *c)
  * an order that crossed it on the way has been answered. */
 void peer_farewells(coordinator *c)
 {
-    for (peer *k = c->peers, *next; k; k = next) {
+    for (peer *k = c->leaving > 0 ? c->peers : NULL, *next; k; k = next) {
         next = k->next;
         if (!k->leaving || k->parted || node_busy(c->s, k->node))
             continue;
@@ -386,6 +403,10 @@ void peer_close(peer *k, const char *why)
             *at = k->next;
             break;
         }
+    if (node >= 0)
+        c->at_node[node] = NULL;
+    c->strangers -= node < 0;
+    c->leaving -= k->leaving;
     loop_drop(c->loop, wire_fd(k->w));
     wire_free(k->w);
     free(k);

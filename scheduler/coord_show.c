@@ -71,35 +71,32 @@ static void age_pace(pace *p)
 
 static double rate(const coordinator *c) { return c->pace.seconds > 0 ? c->pace.samples / c->pace.seconds : 0; }
 
-static double samples_left(const sched *s)
+static void count_job(eta_work *w, const sched_job *j)
 {
-    double left = 0;
+    double samples = (double)(j->spec.steps - (sched_running(j) ? j->step : 0)) * (double)j->spec.batch;
 
-    for (int i = 0; i < s->jobs; i++) {
-        const sched_job *j = &s->job[i];
-        if (j->spec.kind == JOB_TRAIN && j->state < JOB_DONE && !j->spec.hold)
-            left += (double)((j->spec.steps - (sched_running(j) ? j->step : 0)) * j->spec.batch);
-    }
-    return left;
+    if (j->spec.kind != JOB_TRAIN || j->state >= JOB_DONE || j->spec.hold)
+        return;
+    w->samples += samples;
+    w->concepts++;
+    if (samples > w->longest)
+        w->longest = samples;
+}
+
+static void count_slots(eta_work *w, const sched_node *n)
+{
+    for (int i = 0; n->name && i < n->n; i++)
+        w->slots += n->slot[i].state != SLOT_DOWN;
 }
 
 static eta_work work_left(const sched *s)
 {
     eta_work w = {0};
 
-    for (int i = 0; i < s->jobs; i++) {
-        const sched_job *j = &s->job[i];
-        double samples = (double)(j->spec.steps - (sched_running(j) ? j->step : 0)) * (double)j->spec.batch;
-        if (j->spec.kind != JOB_TRAIN || j->state >= JOB_DONE || j->spec.hold)
-            continue;
-        w.samples += samples;
-        w.concepts++;
-        if (samples > w.longest)
-            w.longest = samples;
-    }
+    for (int i = 0; i < s->jobs; i++)
+        count_job(&w, &s->job[i]);
     for (int n = 0; n < s->nodes; n++)
-        for (int i = 0; s->node[n].name && i < s->node[n].n; i++)
-            w.slots += s->node[n].slot[i].state != SLOT_DOWN;
+        count_slots(&w, &s->node[n]);
     return w;
 }
 
@@ -117,21 +114,21 @@ void show_learn(coordinator *c)
     }
 }
 
-static bool time_left_between(const coordinator *c, eta_answer *a)
-{
-    eta_work w = work_left(c->s);
-
-    return eta_ask(&c->eta, &w, a);
-}
-
 /* Seconds; negative while nothing is known. Before the first concept has ended, what the steps say. */
-static double time_left(const coordinator *c)
+static double time_for(const coordinator *c, const eta_work *w)
 {
     eta_answer a;
 
-    if (time_left_between(c, &a))
+    if (eta_ask(&c->eta, w, &a))
         return a.middle;
-    return rate(c) > 0 ? samples_left(c->s) / rate(c) : -1;
+    return rate(c) > 0 ? w->samples / rate(c) : -1;
+}
+
+static double time_left(const coordinator *c)
+{
+    eta_work w = work_left(c->s);
+
+    return time_for(c, &w);
 }
 
 static void clock_text(double s, char out[32])
@@ -184,6 +181,8 @@ static void progress_line(coordinator *c)
     char left[32];
     str line = {0};
 
+    if (!log_progress_due(c->how->log))
+        return;
     clock_text(time_left(c), left);
     str_add(&line, "%d/%d done  %d running  %.1f samples/s  left %s", s->count[JOB_DONE],
             s->jobs - s->count[JOB_CANCELLED], running(s), rate(c), left);
@@ -205,6 +204,8 @@ static void minute_line(coordinator *c)
 /* ---- the status files ----------------------------------------------------------------------------------------- */
 
 enum { UNWELL_MOST = 50 }; /* named in the summary; all are in the table */
+enum { PAGE_LOOKS = 32 };   /* jobs between two looks at the clock */
+static const int64_t PIECE = 500000;
 
 static void put_word(str *to, const char *key, const char *word)
 {
@@ -236,45 +237,27 @@ static void put_job(const coordinator *c, str *to, const sched_job *j)
     str_add(to, "}");
 }
 
-static void put_some(const coordinator *c, str *to, const char *key, bool running, int most)
+static bool unwell(const sched_job *j)
 {
-    int n = 0;
-
-    str_add(to, ",\n\"%s\":[", key);
-    for (int i = 0; i < c->s->jobs && n < most; i++) {
-        const sched_job *j = &c->s->job[i];
-        bool unwell = j->state == JOB_QUARANTINED || j->state == JOB_REJECTED || j->state == JOB_RETRY_WAIT;
-        if (running ? !sched_running(j) : !unwell)
-            continue;
-        str_add(to, "%s\n ", n++ ? "," : "");
-        put_job(c, to, j);
-    }
-    str_add(to, "]");
+    return j->state == JOB_QUARANTINED || j->state == JOB_REJECTED || j->state == JOB_RETRY_WAIT;
 }
 
-static void put_nodes(const coordinator *c, str *to)
+static void put_node(status_page *p, const sched_node *k)
 {
-    bool first = true;
+    int count[SLOT_STATES] = {0}, busy = 0;
 
-    str_add(to, ",\n\"nodes\":[");
-    for (int n = 0; n < c->s->nodes; n++) {
-        const sched_node *k = &c->s->node[n];
-        int count[SLOT_STATES] = {0}, busy = 0;
-        if (!k->name)
-            continue;
-        for (int i = 0; i < k->n; i++) {
-            busy += k->slot[i].job >= 0;
-            count[k->slot[i].state] += k->slot[i].job < 0;
-        }
-        str_add(to, "%s\n {\"busy\":%d,\"ready\":%d,\"warming\":%d,\"down\":%d", first ? "" : ",", busy,
-                count[SLOT_READY], count[SLOT_WARMING], count[SLOT_DOWN]);
-        put_word(to, "name", k->name);
-        if (k->trouble)
-            put_word(to, "trouble", node_trouble_text(k->trouble));
-        str_add(to, "}");
-        first = false;
+    if (!k->name)
+        return;
+    for (int i = 0; i < k->n; i++) {
+        busy += k->slot[i].job >= 0;
+        count[k->slot[i].state] += k->slot[i].job < 0;
     }
-    str_add(to, "]");
+    str_add(&p->text, "%s\n {\"busy\":%d,\"ready\":%d,\"warming\":%d,\"down\":%d", p->told++ ? "," : "", busy, count[SLOT_READY],
+            count[SLOT_WARMING], count[SLOT_DOWN]);
+    put_word(&p->text, "name", k->name);
+    if (k->trouble)
+        put_word(&p->text, "trouble", node_trouble_text(k->trouble));
+    str_add(&p->text, "}");
 }
 
 static void put_waste(const coordinator *c, str *to)
@@ -285,9 +268,9 @@ static void put_waste(const coordinator *c, str *to)
     str_add(to, "}");
 }
 
-static void put_summary(const coordinator *c, str *to, const char *state)
+static void put_head(const coordinator *c, str *to, const char *state, const eta_work *w)
 {
-    double left = time_left(c);
+    double left = time_for(c, w);
     eta_answer a;
     char when[32];
     bool first = true;
@@ -304,13 +287,9 @@ static void put_summary(const coordinator *c, str *to, const char *state)
             c->s->warming, rate(c), c->s->ms_per_sample / 1000);
     if (left >= 0)
         str_add(to, ",\"seconds_left\":%.1f", left);
-    if (time_left_between(c, &a))
+    if (eta_ask(&c->eta, w, &a))
         str_add(to, ",\"seconds_low\":%.1f,\"seconds_high\":%.1f", a.low, a.high);
     put_waste(c, to);
-    put_nodes(c, to);
-    put_some(c, to, "running", true, c->s->jobs);
-    put_some(c, to, "unwell", false, UNWELL_MOST);
-    str_add(to, "}\n");
 }
 
 /* Whole or not at all, but not synced: it is told again in a second. A status that cannot be written (a full disk) must
@@ -334,21 +313,85 @@ static void write_file(const coordinator *c, const char *name, const str *text)
         log_event(c->how->log, "status-not-written", TEXT("why", e.text));
 }
 
-/* status.json is the summary; jobs.jsonl has a line for each job. */
-static void write_status(const coordinator *c, const char *state)
+/* One job or node of the stage it is in; false: there is none left. */
+static bool put_next(const coordinator *c, status_page *p)
 {
-    str text = {0};
+    int at = p->at++;
+    const sched_job *j = at < c->s->jobs ? &c->s->job[at] : NULL;
 
-    put_summary(c, &text, state);
-    write_file(c, "status.json", &text);
-    text.n = 0;
-    for (int i = 0; i < c->s->jobs; i++) {
-        put_job(c, &text, &c->s->job[i]);
-        str_put(&text, "\n", 1);
+    if (p->stage == PAGE_NODES && at < c->s->nodes) {
+        count_slots(&p->work, &c->s->node[at]);
+        put_node(p, &c->s->node[at]);
+        return true;
     }
-    str_put(&text, "", 0);
-    write_file(c, "jobs.jsonl", &text);
-    str_free(&text);
+    if (p->stage == PAGE_NODES || !j)
+        return false;
+    if (p->stage == PAGE_COUNT) {
+        count_job(&p->work, j);
+    } else if (p->stage == PAGE_TABLE) {
+        put_job(c, &p->text, j);
+        str_put(&p->text, "\n", 1);
+    } else if (p->stage == PAGE_RUNNING ? sched_running(j) : unwell(j) && p->told < UNWELL_MOST) {
+        str_add(&p->text, "%s\n ", p->told++ ? "," : "");
+        put_job(c, &p->text, j);
+    }
+    return true;
+}
+
+/* The head comes last, as it tells what was counted on the way. */
+static void write_summary(const coordinator *c, status_page *p, const char *state)
+{
+    str all = {0};
+
+    put_head(c, &all, state, &p->work);
+    str_put(&all, p->text.at, p->text.n);
+    str_add(&all, "}\n");
+    write_file(c, "status.json", &all);
+    str_free(&all);
+    p->text.n = 0;
+}
+
+static void end_stage(const coordinator *c, status_page *p, const char *state)
+{
+    static const char *const opens[PAGE_STAGES] = {[PAGE_NODES] = ",\n\"nodes\":[", [PAGE_RUNNING] = ",\n\"running\":[",
+                                                   [PAGE_UNWELL] = ",\n\"unwell\":["};
+
+    if (opens[p->stage])
+        str_add(&p->text, "]");
+    if (p->stage == PAGE_UNWELL)
+        write_summary(c, p, state);
+    if (p->stage == PAGE_TABLE) {
+        str_put(&p->text, "", 0);
+        write_file(c, "jobs.jsonl", &p->text);
+        p->text.n = 0;
+    }
+    p->stage++;
+    p->at = p->told = 0;
+    if (p->stage < PAGE_STAGES && opens[p->stage])
+        str_add(&p->text, "%s", opens[p->stage]);
+}
+
+static void page_forget(status_page *p)
+{
+    p->text.n = 0;
+    p->stage = p->at = p->told = 0;
+    p->work = (eta_work){0};
+}
+
+/* status.json is the summary; jobs.jsonl has a line for each job. A farm of thousands is told in pieces of a turn each, so that
+ * no order waits for it; each line is true of its own moment. False: it goes on at the next turn. */
+static bool write_status(coordinator *c, const char *state, int64_t until)
+{
+    status_page *p = &c->page;
+
+    for (int n = 1; p->stage < PAGE_STAGES; n++) {
+        if (!put_next(c, p))
+            end_stage(c, p, state);
+        if (n % PAGE_LOOKS == 0 && clock_ns() > until)
+            return false;
+    }
+    page_forget(p);
+    return true;
 }
 
 /* ---- when ----------------------------------------------------------------------------------------------------- */
@@ -368,6 +411,19 @@ static void tell_troubles(coordinator *c)
     }
 }
 
+static void tell_status(coordinator *c, int64_t t)
+{
+    bool all = write_status(c, c->level > LEVEL_RUN ? "draining" : "running", t + PIECE);
+
+    c->page.spent_ns += clock_ns() - t;
+    if (!all)
+        return;
+    c->status_ns = clock_ns() + SECOND + STATUS_SHARE * c->page.spent_ns;
+    c->page.spent_ns = 0;
+}
+
+bool show_under_way(const coordinator *c) { return c->page.stage > 0 || c->page.at > 0; }
+
 void show_tick(coordinator *c)
 {
     int64_t t = clock_ns();
@@ -375,10 +431,8 @@ void show_tick(coordinator *c)
     age_pace(&c->pace);
     tell_troubles(c);
     progress_line(c);
-    if (t >= c->status_ns) {
-        write_status(c, c->level > LEVEL_RUN ? "draining" : "running");
-        c->status_ns = clock_ns() + SECOND + STATUS_SHARE * (clock_ns() - t);
-    }
+    if (t >= c->status_ns)
+        tell_status(c, t);
     if (c->told_ns == 0)
         c->told_ns = t;
     if (t - c->told_ns > LINE_EVERY) {
@@ -419,7 +473,9 @@ void show_end(coordinator *c)
               INT("done", c->s->count[JOB_DONE]), INT("of", c->s->jobs - c->s->count[JOB_CANCELLED]),
               REAL("seconds", (double)(clock_ns() - c->started_ns) * 1e-9));
     notify(c, "end", "", end_word(c->status));
-    write_status(c, end_word(c->status));
+    page_forget(&c->page); /* a half of before */
+    write_status(c, end_word(c->status), INT64_MAX);
+    str_free(&c->page.text);
     str_add(&number, "%d\n", c->status);
     write_file(c, "exit", &number);
     str_free(&number);

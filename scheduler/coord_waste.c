@@ -3,6 +3,8 @@
 #include "cluster/base/clock.h"
 #include "scheduler/coord_impl.h"
 
+static const int64_t LEAST = 10000000;
+
 static waste_kind kind_of(const sched *s, const sched_node *n, int i)
 {
     const sched_job *j = n->slot[i].job >= 0 ? &s->job[n->slot[i].job] : NULL;
@@ -30,6 +32,8 @@ void waste_turn(coordinator *c)
     int64_t now = clock_ns();
     double dt = c->waste_ns ? (double)(now - c->waste_ns) * 1e-9 : 0;
 
+    if (c->waste_ns && now - c->waste_ns < LEAST) /* thousands of slots; a busy coordinator has very many turns */
+        return;
     c->waste_ns = now;
     for (int n = 0; n < s->nodes; n++)
         for (int i = 0; s->node[n].name && i < s->node[n].n; i++)

@@ -55,10 +55,7 @@ void coord_tell(peer *k, int type, json_t *body)
 
 peer *coord_peer_of(const coordinator *c, int node)
 {
-    for (peer *k = c->peers; k; k = k->next)
-        if (k->node == node)
-            return k;
-    return NULL;
+    return node >= 0 && node < c->at_nodes ? c->at_node[node] : NULL;
 }
 
 /* The n ranks from `first` on, which are one node's. */
@@ -228,7 +225,7 @@ static void open_when_met(coordinator *c)
 
 static void drop_strangers(coordinator *c)
 {
-    for (peer *k = c->peers, *next; k; k = next) {
+    for (peer *k = c->strangers > 0 ? c->peers : NULL, *next; k; k = next) {
         next = k->next;
         if (k->node < 0 && clock_ns() - k->since_ns > STRANGER_WAIT)
             peer_close(k, "it never said who it is");
@@ -314,7 +311,7 @@ static void check_time(coordinator *c)
 
 static void turn(coordinator *c)
 {
-    loop_turn(c->loop, TURN_MS);
+    loop_turn(c->loop, show_under_way(c) ? 0 : TURN_MS);
     waste_turn(c);
     fault_here("coordinator.turn");
     coord_step(c, &(sched_event){.type = EV_TICK, .now_ms = coord_now_ms()});
@@ -358,5 +355,6 @@ int coordinator_run(const coordinator_options *o)
     sched_effects_free(&c.todo);
     free(c.act);
     free(c.trouble_told);
+    free(c.at_node);
     return c.status;
 }

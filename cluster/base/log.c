@@ -137,6 +137,8 @@ void log_event_(logger *l, const char *what, const log_pair *pairs, size_t n)
     pthread_mutex_unlock(&l->lock);
 }
 
+bool log_progress_due(const logger *l) { return l && l->terminal && clock_ns() >= l->next; }
+
 void log_progress(logger *l, const char *fmt, ...)
 {
     if (!l || !l->terminal)

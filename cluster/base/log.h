@@ -2,6 +2,7 @@
 #define CF_LOG_H
 /* One call tells one fact twice: a line for a person on stderr, a JSON line for a program (where a file was
  * given). Libraries hold no logger; the programs do. */
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "cluster/base/err.h"
@@ -27,5 +28,6 @@ void log_close(logger *l);
     log_event_((l), (what), (const log_pair[]){__VA_ARGS__}, sizeof((log_pair[]){__VA_ARGS__}) / sizeof(log_pair))
 void log_event_(logger *l, const char *what, const log_pair *pairs, size_t n);
 /* A line that overwrites itself; on a terminal only, at most six times a second. */
+bool log_progress_due(const logger *l); /* would it show one now? */
 void log_progress(logger *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 #endif
