@@ -54,6 +54,7 @@ struct task {
     bool at[GANG_MOST];       /* this rank's worker is at it */
     bool done[GANG_MOST];     /* this rank has answered */
     bool pack;                /* beside others on its slot */
+    json_t *order;            /* of one that comes next on its slot and has not begun; NULL: it has */
     int64_t heard_ns;         /* of its last step, while another is due; 0: none is */
     char aside[FS_PATH], path[FS_PATH]; /* path: where its ranks meet */
     bool halting, keep;       /* keep: what was trained shall outlive this agent */
@@ -133,6 +134,7 @@ void task_run(agent *a, const json_t *order);
 void task_halt(agent *a, const json_t *order);
 void task_frame(crew *c, int type, const json_t *body);
 /* The worker is gone. guilty: of a pack, the member that it is known of; NULL: nobody is blamed for the others' trouble. */
+void task_next(crew *c);                           /* its worker is free for whoever comes next */
 void task_member_lost(crew *c, const task *guilty, const char *blame, const char *code, const char *text);
 /* Has one of the worker's trainings made no step since then, though one is due? *one: which; NULL where there are several. */
 bool task_still(const crew *c, int64_t since_ns, const task **one);

@@ -48,6 +48,7 @@ static int read_running(const json_t *o, sched_event *ev, int on[GANG_MOST], err
     ev->attempt = (int)attempt;
     ev->gang = (int)gang;
     TRY(json_opt_bool(o, "pack", false, &ev->pack, e));
+    TRY(json_opt_bool(o, "ahead", false, &ev->ahead, e));
     ev->on = on;
     ev->on_n = (int)json_array_size(slots);
     if (ev->on_n > GANG_MOST)

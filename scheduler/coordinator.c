@@ -68,6 +68,8 @@ static void order_part(coordinator *c, peer *k, const sched_effect *x, int first
         json_array_append_new(slots, json_integer(x->slot[r]));
     o = json_pack("{s:i, s:i, s:s, s:o, s:i, s:o, s:b}", "job", x->job, "attempt", x->attempt, "name", j->spec.name,
                   "settings", json_loads(j->spec.settings, 0, NULL), "leaves", j->spec.leaves, "slots", slots, "pack", x->pack);
+    if (x->ahead)
+        json_object_set_new(o, "ahead", json_true());
     if (n < x->gang)
         json_object_update_new(o, json_pack("{s:i, s:i}", "first", first, "size", x->gang));
     coord_tell(k, LINK_RUN, o);
@@ -94,6 +96,12 @@ static void order_halt(coordinator *c, peer *k, const sched_effect *x)
                                        keep ? "it will be gone on with" : "cancelled", "keep", keep));
 }
 
+static void order_back(peer *k, const sched_effect *x)
+{
+    coord_tell(k, LINK_HALT, json_pack("{s:i, s:i, s:s, s:b, s:b}", "job", x->job, "attempt", x->attempt, "why", "it is called back", "keep",
+                                       1, "unbegun", 1));
+}
+
 /* An order for a node that went away meanwhile needs no carrying out: its loss is an event of its own. */
 static void act(coordinator *c, const sched_effect *x)
 {
@@ -105,6 +113,8 @@ static void act(coordinator *c, const sched_effect *x)
         merge_halt(c, x->job, x->attempt);
     else if (x->type == DO_STOP && k)
         order_halt(c, k, x);
+    else if (x->type == DO_RECALL && k)
+        order_back(k, x);
     else if (x->type == DO_START)
         order_run(c, x);
 }

@@ -319,6 +319,8 @@ void crew_freed(crew *c)
     if (c->untold)
         tell_slot(c, "ready", NULL);
     c->untold = false;
+    if (c->state == CREW_IDLE)
+        task_next(c);
 }
 
 void crew_deny(crew *c)

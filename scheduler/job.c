@@ -245,6 +245,7 @@ int job_start(sched *s, const sched_event *ev, err *e)
     j->gang = ev->gang;
     j->step = 0;
     j->moved = j->moving;
+    j->soon = j->recalled = false;
     s->merging |= j->spec.kind == JOB_MERGE;
     job_settled(s, ev->job);
     job_set(s, ev->job, JOB_ASSIGNED);
@@ -268,6 +269,15 @@ static bool own_slots(const sched *s, const sched_event *ev)
     return true;
 }
 
+/* Behind another one that is there alone. Who was to come next where nobody is any more begins there. */
+static bool next_there(const sched *s, const sched_event *ev)
+{
+    const sched_node *n = ev->node >= 0 ? &s->node[ev->node] : NULL;
+    int i = ev->on_n == 1 ? ev->on[0] : -1;
+
+    return n && i >= 0 && i < n->n && !ev->pack && n->slot[i].ahead < 0 && (n->slot[i].job < 0 || !s->job[n->slot[i].job].packed);
+}
+
 /* In the journal (node -1) an attempt that was given back without a record runs still. */
 static int check_adoption(const sched *s, const sched_event *ev, err *e)
 {
@@ -282,7 +292,7 @@ static int check_adoption(const sched *s, const sched_event *ev, err *e)
                        job_state_name(j->state), j->attempt);
     if (ev->gang < 1 || ev->gang > j->spec.leaves || (ev->gang & (ev->gang - 1)) != 0 ||
         (ev->pack && (ev->gang > 1 || !j->spec.alike[0])) || (ev->on_n != 0 && ev->on_n != ev->gang) ||
-        !own_slots(s, ev))
+        (ev->ahead ? !next_there(s, ev) : !own_slots(s, ev)))
         return err_set(e, ERR_PEER, "%s attempt %d: its gang of %d is none", j->spec.name, ev->attempt, ev->gang);
     return 0;
 }
@@ -301,7 +311,10 @@ int job_adopt(sched *s, const sched_event *ev, err *e)
     j->packed = ev->pack;
     job_set(s, ev->job, JOB_ASSIGNED);
     for (int r = 0; r < ev->on_n; r++)
-        slot_take(s, ev->node, ev->on[r], ev->job);
+        if (ev->ahead && s->node[ev->node].slot[ev->on[r]].job >= 0)
+            slot_next(s, ev->node, ev->on[r], ev->job);
+        else
+            slot_take(s, ev->node, ev->on[r], ev->job);
     return 0;
 }
 
@@ -324,11 +337,16 @@ void sched_begin(sched *s, int job, int gang, const int on[], const int slot[], 
     if (!on)
         return;
     parts_begin(j, gang, on);
+    x->ahead = gang == 1 && !pack && s->node[on[0]].slot[slot[0]].job >= 0;
     for (int r = 0; r < gang; r++) {
         x->slot[r] = slot[r];
         x->on[r] = on[r];
-        slot_take(s, on[r], slot[r], job);
+        if (x->ahead)
+            slot_next(s, on[r], slot[r], job);
+        else
+            slot_take(s, on[r], slot[r], job);
     }
+    ahead_look(s, job);
 }
 
 int job_done(sched *s, const sched_event *ev, err *e)
@@ -478,7 +496,9 @@ int job_priority_set(sched *s, const sched_event *ev, err *e)
     if (j->state == JOB_DONE || ev->priority < 0 || ev->priority >= PRIORITIES)
         return err_set(e, ERR_INPUT, "%s is %s", j->spec.name, job_state_name(j->state));
     s->waiting[j->spec.priority] -= job_in_line(j);
+    ahead_tally(s, ev->job, -1);
     j->spec.priority = ev->priority;
+    ahead_tally(s, ev->job, 1);
     s->waiting[j->spec.priority] += job_in_line(j);
     j->ordered |= ORDERED_PRIORITY;
     queue_rebuild(s);
@@ -511,6 +531,8 @@ int job_release(sched *s, const sched_event *ev, err *e)
 int job_stopped(sched *s, const sched_event *ev, err *e)
 {
     TRY(job_check(s, ev, e));
+    if (s->job[ev->job].ahead)
+        queue_refund(s, ev->job);
     job_let_go(s, ev->job);
     if (sched_running(&s->job[ev->job]))
         job_set(s, ev->job, JOB_QUEUED);
@@ -556,5 +578,6 @@ int job_progress(sched *s, const sched_event *ev, err *e)
     j->loss = ev->loss;
     learn(s, j, ev);
     job_set(s, ev->job, ev->phase);
+    ahead_look(s, ev->job);
     return 0;
 }

@@ -6,9 +6,11 @@
  * never sent: who does not know it is not understood, and what was altered or repeated ends the connection.
  *
  * agent -> coordinator
- *   HELLO    {protocol: 3, node, pid, slots, cores, memory, epoch, running: [{job, attempt, gang, pack?, part?, slots: [...]}]}
+ *   HELLO    {protocol: 3, node, pid, slots, cores, memory, epoch, running: [{job, attempt, gang, pack?, part?, ahead?,
+ *            slots: [...]}]}
  *            first. epoch: the last one obeyed, 0: none yet. running: what it still works at, from before; slots empty:
- *            only its answer is still to be said; part: true, of a gang over several nodes, which is not taken over
+ *            only its answer is still to be said; part: true, of a gang over several nodes, which is not taken over; ahead: true, it comes next
+ *            on its slot, told behind the one that is there
  *   BEAT     {}                                                      each second
  *   SLOT     {slot, state: "warming"|"ready"|"down", pack?, text?}   at every change; pack: trainings at once
  *   PROGRESS {job, attempt, phase, step, steps, loss?, seconds}      first one: the order is accepted
@@ -27,11 +29,13 @@
  *                                                                    checkpoint: seconds between two of a training on the disk,
  *                                                                    0 or less: none until it must go
  *   BEAT     {}                                                      for each BEAT
- *   RUN      {job, attempt, name, settings, leaves, slots: [...], pack?: bool, first?, size?}
+ *   RUN      {job, attempt, name, settings, leaves, slots: [...], pack?: bool, ahead?: bool, first?, size?}
  *                                                                    rank r on slots[r]; pack: beside others, on one slot;
+ *                                                                    ahead: as soon as the one on its slot has ended;
  *                                                                    first, size: a part, rank first + r of size, who meet at
  *                                                                    FARM/gang/JOB-ATTEMPT
- *   HALT     {job, attempt, why, keep?: bool}                        keep: its checkpoint is on the disk before the answer
+ *   HALT     {job, attempt, why, keep?: bool, unbegun?: bool}        keep: its checkpoint is on the disk before the answer;
+ *                                                                    unbegun: only if nothing of it has begun, else not heard
  *   LEAVE    {}                                                      for LEAVE: nothing of this node is under way any more, and
  *                                                                    no order is on its way to it
  *   END      {now?: bool}                                            what runs is halted and kept, or not even that; then

@@ -220,7 +220,7 @@ static bool widen(plan *p, const unit *u, sched_effects *todo)
 
 static bool due(const sched *s)
 {
-    return s->how.moves && s->ready > 0 && s->moving == 0 && s->now_ms >= s->plan_ms;
+    return s->how.moves && s->ready > 0 && !ahead_any(s) && s->moving == 0 && s->now_ms >= s->plan_ms;
 }
 
 void sched_move(sched *s, sched_effects *todo)

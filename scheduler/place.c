@@ -171,6 +171,8 @@ void sched_place(sched *s, sched_effects *todo)
     start_merge(s, todo);
     while ((s->ready > 0 || s->places > 0) && (job = queue_top(s)) >= 0 && start_training(s, job, todo))
         ;
+    ahead_place(s, todo);
+    ahead_recall(s, todo);
     if (!sched_waits(s))
         sched_move(s, todo);
 }

@@ -59,6 +59,8 @@ static int64_t backoff(void)
     return text && *text ? atoll(text) : BACKOFF_MS;
 }
 
+enum { AHEAD_MS = 500 }; /* news of steps come each 100 ms, an order takes a turn and a commit */
+
 static int pow2_floor(int64_t n)
 {
     int p = 1;
@@ -86,7 +88,7 @@ static const sched_share *shares_of(const farmfile *f)
 static int open_ledger(prepared *p, err *e)
 {
     sched_options how = {.gang_max = pow2_floor(p->f->limits.gang_max), .pack_max = prepare_pack_max(p->f),
-                         .gang_nodes = (int)p->f->limits.gang_nodes, .moves = true,
+                         .gang_nodes = (int)p->f->limits.gang_nodes, .moves = true, .ahead_ms = AHEAD_MS,
                          .backoff_ms = backoff(), .share = shares_of(p->f), .shares = (int)p->f->share_count};
 
     how.hold_ms = 2 * how.backoff_ms;

@@ -211,6 +211,13 @@ void queue_pop(sched *s)
     drop_top(s, o);
 }
 
+void queue_refund(sched *s, int job)
+{
+    sched_owner *o = &s->owner[s->job[job].owner];
+
+    o->spent -= work(&s->job[job].spec) / o->weight;
+}
+
 void queue_free(sched *s)
 {
     for (int i = 0; i < s->owners; i++)

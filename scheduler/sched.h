@@ -102,6 +102,9 @@ typedef struct {
     int64_t had_step;          /* as far as the attempt before had come, */
     double had_seconds;        /* in so many seconds of a slot */
     bool moved;                /* this attempt began by a move */
+    bool ahead;                /* it comes next on its slot, when the one there has ended: nothing has begun */
+    bool recalled;             /* it shall come back from there, if nothing has */
+    bool soon;                 /* it is of those whose slots will soon be free */
     bool moving;               /* it is stopped to go on with more room: */
     int want;                  /* with a gang of so many; 0: with its share */
     int64_t began_ms, began_step; /* of the last attempt: its start, and the first step it told of */
@@ -126,6 +129,7 @@ typedef struct {
     struct {
         slot_state state;
         int job;               /* -1: free */
+        int ahead;             /* who comes next here, by an order that is there already; -1: nobody. Never without job */
         int room;              /* trainings that its worker may hold at once */
         int mates, mate[PACK_MOST - 1]; /* of a pack: those beside job */
     } *slot;
@@ -161,6 +165,7 @@ typedef struct {
     job_priority priority;     /* PRIORITY */
     int gang;                  /* START, ADOPT */
     bool pack;                 /* START, ADOPT: it shares its slot. Not in the journal */
+    bool ahead;                /* ADOPT: it comes next on its slot. Not in the journal */
     const int *on;             /* ADOPT: [on_n] rank r on slot on[r] of `node`; none: it has given them back */
     int on_n;
     const char *sha256;        /* DONE */
@@ -177,11 +182,12 @@ typedef struct {
     const json_t *snapshot;    /* SNAPSHOT */
 } sched_event;
 
-typedef enum { DO_START, DO_STOP, DO_MERGE } sched_effect_type;
+typedef enum { DO_START, DO_STOP, DO_MERGE, DO_RECALL } sched_effect_type; /* RECALL: stop it if it has not begun */
 typedef struct {
     sched_effect_type type;
     int job, attempt, node, gang;
     bool pack;                 /* START: beside others */
+    bool ahead;                /* START: when the one on its slot has ended */
     int slot[GANG_MOST], on[GANG_MOST]; /* START: rank r on slot[r] of node on[r] */
 } sched_effect;
 
@@ -202,6 +208,7 @@ typedef struct {
     const sched_share *share;    /* borrowed; owners not named weigh 1 */
     int shares;
     bool moves;                  /* what runs is given more room when slots are free (moves.c) */
+    int64_t ahead_ms;            /* a slot that will be free so soon is given its next order; 0: only a free one */
     int64_t backoff_ms, hold_ms; /* first wait after a failure, doubled each time up to 5 min; wait for a full disk */
 } sched_options;
 
@@ -229,6 +236,10 @@ typedef struct {
     int count[JOB_STATES];
     int waiting[PRIORITIES];   /* runnable trainings */
     int ready, warming;        /* free slots */
+    struct { int job, attempt; } *soon; /* their slots will soon be free, */
+    int soons, soon_room;      /* or have been: then they are dropped here */
+    int aheads[PRIORITIES];    /* who come next somewhere and are not recalled; */
+    int recalls;               /* who are */
     int places;                /* packs with a place for one more */
     bool open, merging;
     bool halting;              /* what runs is being stopped, to go on at the next start */

@@ -11,12 +11,21 @@ int place_gang(const sched_job *j, int gang_max, int slots, int waiting);
 /* moves.c -- more room for what runs, when nothing waits. */
 void sched_move(sched *s, sched_effects *todo);
 
+/* ahead.c -- the next order is there before its slot is free. */
+void ahead_place(sched *s, sched_effects *todo);                            /* as far as slots will soon be free */
+void ahead_recall(sched *s, sched_effects *todo);                           /* whom a free slot or a better one wants */
+void ahead_recall_all(sched *s, sched_effects *todo);
+bool ahead_any(const sched *s);                                             /* somebody comes next somewhere */
+void ahead_look(sched *s, int job);                                         /* will its slot soon be free? */
+void ahead_tally(sched *s, int job, int by);                                /* every change of one of them stands between -1 and 1 */
+
 /* queue.c -- runnable trainings, the one to start next on top. */
 int queue_owner(sched *s, const char *name);
 void queue_free(sched *s);
 void queue_push(sched *s, int job);
 int queue_top(sched *s); /* -1: empty */
 void queue_pop(sched *s);
+void queue_refund(sched *s, int job); /* it was popped, and nothing of it was done */
 void queue_rebuild(sched *s); /* after a key in it changed; done when it is next asked */
 
 /* job.c */
@@ -53,6 +62,7 @@ void slot_set(sched *s, int node, int i, slot_state state, int job);        /* j
 bool slot_takes(const sched *s, int node, int i, const sched_job *j);       /* it is a pack of j's class */
 void slot_take(sched *s, int node, int i, int job);                         /* a free one, or one that takes it */
 bool slot_holds(const sched_node *n, int i, int job);
+void slot_next(sched *s, int node, int i, int job);                         /* when the one there has ended */
 void slot_leave(sched *s, int node, int i, int job);                        /* nothing where it is not */
 int slot_becomes(sched *s, const sched_event *ev, err *e);
 void node_struck(sched *s, int node, int job);                            /* job has failed there */

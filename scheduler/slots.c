@@ -64,6 +64,27 @@ void slot_take(sched *s, int node, int i, int job)
     tally(s, n, i, 1);
 }
 
+void slot_next(sched *s, int node, int i, int job)
+{
+    s->node[node].slot[i].ahead = job;
+    s->job[job].ahead = true;
+    ahead_tally(s, job, 1);
+}
+
+/* Whoever came next is there now, or nobody. */
+static int follow(sched *s, sched_node *n, int i)
+{
+    int next = n->slot[i].ahead;
+
+    if (next < 0)
+        return -1;
+    ahead_tally(s, next, -1);
+    n->slot[i].ahead = -1;
+    s->job[next].ahead = s->job[next].recalled = false;
+    s->job[next].began_ms = s->now_ms;
+    return next;
+}
+
 /* Which of its mates it is; its first one: -1; not there: -2. */
 static int seat(const sched_node *n, int i, int job)
 {
@@ -82,16 +103,23 @@ void slot_leave(sched *s, int node, int i, int job)
     sched_node *n = &s->node[node];
     int at = seat(n, i, job), last = n->slot[i].mates - 1;
 
+    if (n->slot[i].ahead == job) {
+        follow(s, n, i);
+        s->job[n->slot[i].job].soon = false;
+        ahead_look(s, n->slot[i].job);
+    }
     if (at == -2)
         return;
     tally(s, n, i, -1);
     if (at == -1 && last < 0)
-        n->slot[i].job = -1;
+        n->slot[i].job = follow(s, n, i);
     else if (at == -1)
         n->slot[i].job = n->slot[i].mate[n->slot[i].mates = last];
     else
         n->slot[i].mate[at] = n->slot[i].mate[n->slot[i].mates = last];
     tally(s, n, i, 1);
+    if (n->slot[i].job >= 0)
+        ahead_look(s, n->slot[i].job);
 }
 
 /* ---- nodes that fail whatever they are given ------------------------------------------------------------------- */
@@ -212,7 +240,7 @@ int node_up(sched *s, const sched_event *ev, sched_effects *todo, err *e)
     n.name = mem_text(ev->name);
     n.slot = mem_new((size_t)ev->slots + 1, sizeof *n.slot);
     for (int i = 0; i < n.n; i++)
-        n.slot[i].job = -1; /* and SLOT_WARMING */
+        n.slot[i].job = n.slot[i].ahead = -1; /* and SLOT_WARMING */
     s->node = mem_grow(s->node, (size_t)s->nodes + 1, sizeof *s->node);
     n.warming = n.n;
     s->node[s->nodes] = n;
@@ -226,6 +254,19 @@ static int check_node(const sched *s, const sched_event *ev, err *e)
     if (ev->node < 0 || ev->node >= s->nodes || !s->node[ev->node].name)
         return err_set(e, ERR_INPUT, "node %d is not up", ev->node);
     return 0;
+}
+
+/* What had not begun there goes back into the line. */
+static void lose_next(sched *s, int node)
+{
+    for (int i = 0; i < s->node[node].n; i++) {
+        int job = s->node[node].slot[i].ahead;
+        sched_event ev = {.type = EV_STOPPED, .job = job};
+        if (job < 0)
+            continue;
+        ev.attempt = s->job[job].attempt;
+        CHECK(job_stopped(s, &ev, NULL) == 0);
+    }
 }
 
 /* What ran there failed, by no fault of its own: records like any other failure. */
@@ -266,6 +307,7 @@ int node_lost(sched *s, const sched_event *ev, sched_effects *todo, err *e)
     sched_node *n;
 
     TRY(check_node(s, ev, e));
+    lose_next(s, ev->node);
     lose_jobs(s, ev, todo);
     lose_answers(s, ev->node);
     n = &s->node[ev->node];

@@ -93,7 +93,7 @@ static int apply(sched *s, const sched_event *ev, sched_effects *todo, err *e)
     case EV_HOLD:      return job_hold(s, ev, todo, e);
     case EV_PRIORITY:  return job_priority_set(s, ev, e);
     case EV_OPEN:      s->open = true; s->halting = false; return 0;
-    case EV_DRAIN:     s->open = false; return 0;
+    case EV_DRAIN:     s->open = false; ahead_recall_all(s, todo); return 0;
     case EV_HALT:      return halt(s, todo);
     case EV_NODE_UP:   return node_up(s, ev, todo, e);
     case EV_NODE_LOST: return node_lost(s, ev, todo, e);
@@ -194,6 +194,7 @@ void sched_free(sched *s)
     free(s->job);
     free(s->node);
     queue_free(s);
+    free(s->soon);
     free(s->merge);
     free(s);
 }

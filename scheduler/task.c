@@ -79,9 +79,12 @@ static void clear_meeting(const task *t)
 }
 
 /* Ranks that have not answered are killed: in a collective they would wait for one who does not come. */
-static void let_go(agent *a, task *t)
+static void give_back(agent *a, task *t)
 {
-    for (int r = 0; r < t->size; r++) {
+    int size = t->size;
+
+    t->size = 0;
+    for (int r = 0; r < size; r++) {
         crew *c = &a->slot[t->slot[r]];
         if (!t->at[r])
             continue;
@@ -91,10 +94,14 @@ static void let_go(agent *a, task *t)
         else if (c->state == CREW_BUSY)
             crew_freed(c);
     }
+    clear_meeting(t);
+}
+
+static void let_go(agent *a, task *t)
+{
+    give_back(a, t);
     if (t->aside[0])
         fs_discard(t->aside);
-    clear_meeting(t);
-    t->size = 0;
 }
 
 static void task_free(agent *a, task *t)
@@ -107,6 +114,7 @@ static void task_free(agent *a, task *t)
         }
     if (t->shelf)
         t->shelf->used = false;
+    json_decref(t->order);
     json_decref(t->result);
     json_decref(t->said);
     free(t->name);
@@ -180,6 +188,7 @@ static void task_publish(agent *a, task *t)
     err e = {0};
     int rc = check_result(t, &sha256, &e);
 
+    give_back(a, t); /* whoever comes next begins meanwhile */
     if (rc == 0)
         rc = publish(a->farm, t->aside, sha256, t->name, &e);
     if (rc != 0) {
@@ -304,12 +313,6 @@ static void start_rank(agent *a, task *t, int rank, const json_t *order)
     crew_order(c, WORKER_START, o);
 }
 
-static void begin(agent *a, task *t, const json_t *order)
-{
-    for (int r = 0; r < t->size; r++)
-        start_rank(a, t, r, order);
-}
-
 void task_sweep(void)
 {
     DIR *d = opendir(SHARED);
@@ -340,6 +343,39 @@ static void refuse(agent *a, task *t, const err *e)
     task_fail(a, t, "node", true, "refused", e->text);
 }
 
+static void begin(agent *a, task *t, const json_t *order)
+{
+    err e = {0};
+
+    if (deny_taken(a, t)) {
+        hand_back(a, t, "its slot is not free");
+        return;
+    }
+    if (prepare(a, t, &e) != 0) {
+        refuse(a, t, &e);
+        return;
+    }
+    for (int r = 0; r < t->size; r++)
+        start_rank(a, t, r, order);
+}
+
+/* Who waits here for the slot's worker. */
+static task *next_of(const agent *a, int slot)
+{
+    for (task *t = a->tasks; t; t = t->next)
+        if (t->order && t->slot[0] == slot)
+            return t;
+    return NULL;
+}
+
+/* Behind one that is at work alone. */
+static bool may_come_next(const agent *a, const task *t)
+{
+    const crew *c = &a->slot[t->slot[0]];
+
+    return t->size == 1 && !t->pack && c->state == CREW_BUSY && !c->pack && !next_of(a, c->number);
+}
+
 void task_run(agent *a, const json_t *order)
 {
     task *t = NEW(task);
@@ -353,12 +389,22 @@ void task_run(agent *a, const json_t *order)
         hand_back(a, t, "the node leaves");
     else if (read_order(a, t, order, &e) != 0)
         refuse(a, t, &e);
-    else if (deny_taken(a, t))
-        hand_back(a, t, "its slot is not free");
-    else if (prepare(a, t, &e) != 0)
-        refuse(a, t, &e);
+    else if (json_is_true(json_object_get(order, "ahead")) && may_come_next(a, t))
+        t->order = json_deep_copy(order);
     else
         begin(a, t, order);
+}
+
+void task_next(crew *c)
+{
+    task *t = next_of(c->of, c->number);
+    json_t *order = t ? t->order : NULL;
+
+    if (!t)
+        return;
+    t->order = NULL;
+    begin(c->of, t, order);
+    json_decref(order);
 }
 
 static task *find(const agent *a, const json_t *o)
@@ -377,6 +423,10 @@ static void halt(agent *a, task *t, bool keep, const char *why)
     t->keep |= keep;
     if (t->halting || t->said)
         return; /* its answer is on its way */
+    if (t->order) {
+        task_stopped(a, t);
+        return;
+    }
     t->halting = true;
     t->halt_ns = clock_ns() + HALT_PATIENCE;
     for (int r = 0; r < t->size; r++) {
@@ -394,33 +444,44 @@ void task_halt(agent *a, const json_t *order)
     task *t = find(a, order);
     const char *why = json_string_value(json_object_get(order, "why"));
 
-    if (t)
+    if (t && (t->order || !json_is_true(json_object_get(order, "unbegun"))))
         halt(a, t, json_is_true(json_object_get(order, "keep")), why ? why : "");
+}
+
+static json_t *describe(const task *t)
+{
+    json_t *o = about(t), *slots = json_array();
+
+    for (int r = 0; r < t->size; r++)
+        json_array_append_new(slots, json_integer(t->slot[r]));
+    json_object_set_new(o, "gang", json_integer(t->gang));
+    if (is_part(t))
+        json_object_set_new(o, "part", json_true());
+    if (t->pack)
+        json_object_set_new(o, "pack", json_true());
+    if (t->order)
+        json_object_set_new(o, "ahead", json_true());
+    json_object_set_new(o, "slots", slots); /* none: its answer waits to be said */
+    return o;
 }
 
 json_t *task_list(const agent *a)
 {
     json_t *all = json_array();
 
-    for (const task *t = a->tasks; t; t = t->next) {
-        json_t *o = about(t), *slots = json_array();
-        for (int r = 0; r < t->size; r++)
-            json_array_append_new(slots, json_integer(t->slot[r]));
-        json_object_set_new(o, "gang", json_integer(t->gang));
-        if (is_part(t))
-            json_object_set_new(o, "part", json_true());
-        if (t->pack)
-            json_object_set_new(o, "pack", json_true());
-        json_object_set_new(o, "slots", slots); /* none: its answer waits to be said */
-        json_array_append_new(all, o);
-    }
+    for (int ahead = 0; ahead < 2; ahead++)
+        for (const task *t = a->tasks; t; t = t->next)
+            if ((t->order != NULL) == ahead)
+                json_array_append_new(all, describe(t));
     return all;
 }
 
 void task_leave(agent *a)
 {
-    for (task *t = a->tasks; t; t = t->next)
+    for (task *t = a->tasks, *next; t; t = next) {
+        next = t->next;
         halt(a, t, true, "the node leaves");
+    }
 }
 
 /* Its worker has others, who shall not end for it: it answers as soon as the pack comes to it. */
@@ -575,9 +636,10 @@ void task_member_lost(crew *c, const task *guilty, const char *blame, const char
 {
     int n = c->tasks;
     char shared[300];
+    task *next;
 
     snprintf(shared, sizeof shared, "it shared a worker with %d others: %s; it is tried again alone", n - 1, text);
-    for (task *t = c->of->tasks, *next; t; t = next) {
+    for (task *t = c->of->tasks; t; t = next) {
         next = t->next;
         if (rank_at(t, c) < 0)
             continue;
@@ -586,4 +648,6 @@ void task_member_lost(crew *c, const task *guilty, const char *blame, const char
         else
             task_lost(c, t, "node", FAILED_PACK, shared);
     }
+    if ((next = next_of(c->of, c->number)))
+        hand_back(c->of, next, "the worker there has ended");
 }

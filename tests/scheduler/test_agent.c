@@ -94,7 +94,10 @@ static guest invite(void)
 
 static json_t *run(int job)
 {
-    return json_pack("{s:i, s:i, s:s, s:{s:i, s:{s:i, s:i}}, s:i, s:[i]}", "job", job, "attempt", 1, "name", "rex", "settings", "steps",
+    char name[16];
+
+    snprintf(name, sizeof name, "c%d", job);
+    return json_pack("{s:i, s:i, s:s, s:{s:i, s:{s:i, s:i}}, s:i, s:[i]}", "job", job, "attempt", 1, "name", name, "settings", "steps",
                      1000, "fake", "step_ms", 5, "says", 5, "leaves", 1, "slots", 0);
 }
 
@@ -177,11 +180,102 @@ static void an_order_for_a_slot_that_is_not_free_is_handed_back_and_the_slot_tol
     say_halt(g.w, 0);
     expect_slot(g.w, "ready");
     expect_stopped(g.w, 0, true);
-    say(g.w, LINK_RUN, run(1));
+    say(g.w, LINK_RUN, run(2));
+    expect_at_work(g.w);
+    say_halt(g.w, 2);
+    expect_stopped(g.w, 2, true);
+    say(g.w, LINK_END, json_object());
+    expect_end(&g.f, g.pid, 0);
+    wire_free(g.w);
+}
+
+static void run_next(wire *w, int job)
+{
+    json_t *o = run(job);
+
+    json_object_set_new(o, "ahead", json_true());
+    say(w, LINK_RUN, o);
+}
+
+static void call_back(wire *w, int job)
+{
+    say(w, LINK_HALT, json_pack("{s:i, s:i, s:s, s:b, s:b}", "job", job, "attempt", 1, "why", "the test", "keep", 1, "unbegun", 1));
+}
+
+static void who_comes_next_begins_when_the_one_before_has_ended(void **unused)
+{
+    guest g = invite();
+    (void)unused;
+    say(g.w, LINK_RUN, run(0));
+    expect_at_work(g.w);
+    run_next(g.w, 1);
+    call_back(g.w, 0); /* has begun: not heard */
+    say_halt(g.w, 0);
+    expect_stopped(g.w, 0, true);
     expect_at_work(g.w);
     say_halt(g.w, 1);
     expect_stopped(g.w, 1, true);
+    run_next(g.w, 2); /* the one before has ended meanwhile */
+    expect_at_work(g.w);
+    say_halt(g.w, 2);
+    expect_stopped(g.w, 2, true);
     say(g.w, LINK_END, json_object());
+    expect_end(&g.f, g.pid, 0);
+    wire_free(g.w);
+}
+
+static void who_comes_next_is_called_back_at_once_and_the_slot_works_on(void **unused)
+{
+    guest g = invite();
+    (void)unused;
+    say(g.w, LINK_RUN, run(0));
+    expect_at_work(g.w);
+    run_next(g.w, 1);
+    call_back(g.w, 1);
+    expect_stopped(g.w, 1, true);
+    run_next(g.w, 2);
+    run_next(g.w, 3); /* one is enough */
+    expect_slot(g.w, "warming");
+    expect_stopped(g.w, 3, false);
+    say_halt(g.w, 2); /* cancelled */
+    expect_stopped(g.w, 2, true);
+    say_halt(g.w, 0);
+    expect_slot(g.w, "ready");
+    expect_stopped(g.w, 0, true);
+    say(g.w, LINK_END, json_object());
+    expect_end(&g.f, g.pid, 0);
+    wire_free(g.w);
+}
+
+static void who_comes_next_is_handed_back_when_the_worker_dies_or_the_node_leaves(void **unused)
+{
+    guest g = invite();
+    int type;
+    (void)unused;
+    say(g.w, LINK_RUN, run(0));
+    expect_at_work(g.w);
+    run_next(g.w, 1);
+    run_next(g.w, 9);
+    expect_slot(g.w, "warming");
+    expect_stopped(g.w, 9, false); /* so the agent has heard of 1 */
+    children(g.pid, SIGKILL);
+    for (int seen = 0; seen != 7;) { /* in whatever order: the failure waits for its checkpoint */
+        json_t *o = hear(g.w, &type);
+        const char *slot = json_string_value(json_object_get(o, "state"));
+        seen |= slot ? strcmp(slot, "ready") == 0 : type == LINK_STOPPED ? 2 : type == LINK_FAILED ? 4 : 8;
+        json_decref(o);
+    }
+    say(g.w, LINK_RUN, run(2));
+    expect_at_work(g.w);
+    run_next(g.w, 3);
+    kill(g.pid, SIGTERM);
+    expect_slot(g.w, "down");
+    for (int i = 0; i < 2; i++) {
+        json_decref(hear(g.w, &type));
+        assert_int_equal(type, LINK_STOPPED);
+    }
+    expect(g.w, LINK_LEAVE);
+    say(g.w, LINK_LEAVE, json_object());
     expect_end(&g.f, g.pid, 0);
     wire_free(g.w);
 }
@@ -192,6 +286,9 @@ int main(void)
         cmocka_unit_test(an_order_that_crosses_the_farewell_is_answered_before_the_agent_goes),
         cmocka_unit_test(what_runs_is_stopped_and_kept_before_the_farewell),
         cmocka_unit_test(an_order_for_a_slot_that_is_not_free_is_handed_back_and_the_slot_told),
+        cmocka_unit_test(who_comes_next_begins_when_the_one_before_has_ended),
+        cmocka_unit_test(who_comes_next_is_called_back_at_once_and_the_slot_works_on),
+        cmocka_unit_test(who_comes_next_is_handed_back_when_the_worker_dies_or_the_node_leaves),
     };
 
     return cmocka_run_group_tests(tests, farms_open, farms_close);

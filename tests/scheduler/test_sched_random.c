@@ -14,7 +14,7 @@ enum { FARMS = 60, STEPS = 300, JOBS = 24, NODES = 6 };
 
 static const char *broken_law(const sched *s)
 {
-    int ready = 0, warming = 0, usable = 0, moving = 0, held[JOBS] = {0};
+    int ready = 0, warming = 0, usable = 0, moving = 0, held[JOBS] = {0}, next_n[PRIORITIES] = {0}, recalls = 0;
 
     for (int n = 0; n < s->nodes; n++)
         for (int i = 0; i < s->node[n].n; i++) {
@@ -25,6 +25,15 @@ static const char *broken_law(const sched *s)
                 return "a slot has a master that does not know it";
             if (j >= 0)
                 held[j]++;
+            int next = s->node[n].slot[i].ahead;
+            if (next >= 0) {
+                const sched_job *x = &s->job[next];
+                held[next]++;
+                if (j < 0 || x->node != n || !x->ahead || x->gang != 1 || x->packed || s->job[j].packed)
+                    return "somebody comes next where it cannot be";
+                next_n[x->spec.priority] += !x->recalled;
+                recalls += x->recalled;
+            }
             for (int k = 0; k < s->node[n].slot[i].mates; k++) {
                 const sched_job *mate = &s->job[s->node[n].slot[i].mate[k]];
                 held[s->node[n].slot[i].mate[k]]++;
@@ -39,6 +48,8 @@ static const char *broken_law(const sched *s)
             usable += j < 0 && s->node[n].slot[i].state == SLOT_READY && node_takes(&s->node[n]);
             warming += j < 0 && s->node[n].slot[i].state == SLOT_WARMING;
         }
+    if (memcmp(next_n, s->aheads, sizeof next_n) != 0 || recalls != s->recalls)
+        return "those who come next are miscounted";
     if (ready != s->ready || warming != s->warming)
         return "free slots are miscounted";
     for (int n = 0; n < s->nodes; n++) {
@@ -119,6 +130,8 @@ static sched_event any_event(const sched *s, uint64_t seed, uint32_t at, char na
     ev.spec.alike = lot(seed, at, 29, 3) ? (lot(seed, at, 30, 4) ? "one" : "two") : NULL;
     ev.room = (int)lot(seed, at, 31, 5);
     ev.pack = lot(seed, at, 32, 3) == 0;
+    ev.ahead = lot(seed, at, 35, 3) == 0;
+    ev.step_seconds = lot(seed, at, 36, 3) ? 0.1 : 10;
     ev.code = lot(seed, at, 33, 4) ? "fake" : FAILED_PACK;
     on[0] = ev.slot;
     on[1] = (int)lot(seed, at, 26, 5);
@@ -205,6 +218,8 @@ static void random_events_break_no_law_and_replay_to_the_same_farm(void **unused
         f.s->how.pack_max = seed % 2 ? 4 : 0;
         f.s->how.gang_nodes = (int)(seed % 3);
         f.s->how.moves = seed % 3 != 0;
+        f.s->how.ahead_ms = seed % 4 ? 1000 : 0;
+        f.s->how.gang_max = seed % 5 ? 8 : 1;
         live(&f, seed, &accepted);
         replay(again, f.log);
         ev.snapshot = snapshot = sched_snapshot(f.s);

@@ -77,7 +77,8 @@ static int prepare(ledger *l, err *e)
 
 static void coordinate(launch *x, bool again, int *status)
 {
-    sched_options how = {.gang_max = the.gang_max, .pack_max = the.pack_max, .moves = true, .backoff_ms = 1000, .hold_ms = 2000};
+    sched_options how = {.gang_max = the.gang_max, .pack_max = the.pack_max, .moves = true, .ahead_ms = 500, .backoff_ms = 1000,
+                         .hold_ms = 2000};
     coordinator_options o = {.name = "sim", .base = "base", .listen = net_share(x->listen), .token = x->door.token,
                              .agents = x->nodes, .time_left = -1};
     ledger *l = NULL;
