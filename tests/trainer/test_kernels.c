@@ -117,6 +117,8 @@ static const row table[] = {
     {"attention, head 512", do_attention, {1, 0}, {S(1, 30, 512), S(1, 40, 512), S(1, 40, 512)}},
     {"attention, many queries", do_attention, {1, 0}, {S(1, 4096, 40), S(1, 77, 40), S(1, 77, 40)}},
     {"attention, many keys", do_attention, {1, 0}, {S(1, 19, 8), S(1, 4096, 8), S(1, 4096, 8)}},
+    {"attention, more keys than are kept", do_attention, {1, 0}, {S(1, 75, 8), S(1, 4360, 8), S(1, 4360, 8)}},
+    {"attention, causal, more than are kept", do_attention, {1, 1}, {S(1, 4200, 2), S(1, 4200, 2), S(1, 4200, 2)}},
 };
 
 /* Sizes at which libraries begin to cut sums; only compared with themselves. */

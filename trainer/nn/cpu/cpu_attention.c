@@ -6,9 +6,10 @@
  *
  *   S' [keys][16] = K Q',  Y' [d][16] += V' P',  dP' = V dY',  dQ' += K' dS',  dV += P' dY,  dK += dS' Q
  *
- * The forward pass carries each query's greatest score and sum along and shrinks what it has when a greater one comes. The
- * gradient finds both for all queries first, then goes through blocks of keys once more: dK and dV of a block, and dQ of
- * all queries, are added to where they lie in cache.
+ * The forward pass carries each query's greatest score and sum along and shrinks what it has when a greater one comes. So does
+ * the gradient where the weights of a tile for all keys are not too many: they are made once, and each block's brought to the last
+ * greatest score when it is used. Where they are, it finds greatest and sum of all queries first, and goes through blocks of
+ * keys with all tiles: the scores are made twice. dK and dV, and dQ, are added to where they lie in cache.
  *
  * In bf16 a word of a product's sources is a pair of numbers that meet in its sum; everything else is the same.
  *
@@ -30,6 +31,7 @@ enum {
     QUERIES = 64,        /* of a tile */
     PANELS = QUERIES / SIMD_LANES,
     KEYS = 256,          /* of a block: its scores, 64 KiB, and what is made of them stay in L2 */
+    KEYS_KEPT = 4096,    /* up to here the weights of a tile for all keys, a mebibyte, are sooner kept than made again */
 };
 
 typedef struct {
@@ -40,7 +42,7 @@ typedef struct {
     float scale;
     int64_t tiles;       /* of all queries */
     int64_t parts, items, workers, worker_floats;
-    bool grad;
+    bool grad, kept;     /* kept: the gradient makes scores once */
 } att;
 
 typedef struct { const att *m; const nn_call *c; } job;
@@ -55,7 +57,8 @@ typedef struct {
     float *turned;                      /* [blocks][d][keys / each]: V' or K' */
     float *q_columns, *dy_columns;      /* Q' and dY' as right factors: [panels][words][16] */
     float *q_rows, *dy_rows;            /* Q and dY as right factors: [tiles][ceil(d / 16)][queries / each][16] */
-    float *p, *dp;                      /* [panels][keys][16] */
+    float *p, *dp;                      /* [panels][keys][16]; p of all blocks where they are kept */
+    float *then;                        /* [blocks][QUERIES]: the greatest when a block was made, then what brings its weights to the last one */
     float *line;                        /* a row of words */
     float *narrow;                      /* of p or dp: what a product reads in bf16 */
     float *result;                      /* Y' of a tile or dQ' of all queries: [panels][d][16] */
@@ -222,17 +225,18 @@ static int64_t sees(const att *m, const head *h, int64_t v)
     return m->s.causal ? h->first + v * SIMD_LANES - h->key : KEYS;
 }
 
-/* Scores of the tile and block into the greatest and the sums; keep: they become weights, and `result` is shrunk. */
-static void more_keys(const att *m, head *h, float *most, float *sum, bool keep)
+/* Scores of the tile and block into the greatest and the sums; keep: they become weights; result: what is shrunk, or
+ * NULL. */
+static void more_keys(const att *m, head *h, float *p, float *most, float *sum, bool keep, float *result)
 {
     float shrink[SIMD_LANES];
 
-    scores(m, h, h->p, h->k_rows, h->q_columns);
+    scores(m, h, p, h->k_rows, h->q_columns);
     for (int64_t v = 0; v < h->panels; v++) {
-        float *y = h->result + v * m->s.d * SIMD_LANES;
-        m->simd->softmax_more(h->p + v * h->keys * SIMD_LANES, h->keys, sees(m, h, v), m->scale, most + v * SIMD_LANES,
+        float *y = result ? result + v * m->s.d * SIMD_LANES : NULL;
+        m->simd->softmax_more(p + v * h->keys * SIMD_LANES, h->keys, sees(m, h, v), m->scale, most + v * SIMD_LANES,
                               sum + v * SIMD_LANES, shrink, keep);
-        for (int64_t x = 0; keep && h->key > 0 && x < m->s.d; x++)
+        for (int64_t x = 0; y && h->key > 0 && x < m->s.d; x++)
             for (int64_t l = 0; l < SIMD_LANES; l++)
                 y[x * SIMD_LANES + l] *= shrink[l];
     }
@@ -274,7 +278,7 @@ static head head_of(const att *m, float *room, int64_t *taken)
     h.k_narrow = take(&room, taken, rows);
     h.turned = take(&room, taken, s->d * (s->tk + 1) / m->each + s->d * (s->tk / KEYS + 1));
     h.q_columns = take(&room, taken, all * m->words * SIMD_LANES);
-    h.p = take(&room, taken, QUERIES * KEYS);
+    h.p = take(&room, taken, QUERIES * (m->kept ? up(s->tk, KEYS) : KEYS));
     h.narrow = take(&room, taken, m->each == 2 ? QUERIES * KEYS / 2 : 0);
     h.result = take(&room, taken, (m->grad ? all : PANELS) * s->d * SIMD_LANES);
     h.most = take(&room, taken, (m->grad ? all : PANELS) * SIMD_LANES);
@@ -287,6 +291,7 @@ static head head_of(const att *m, float *room, int64_t *taken)
     h.dy_rows = take(&room, taken, wide);
     h.dp = take(&room, taken, QUERIES * KEYS);
     h.less = take(&room, taken, all * SIMD_LANES);
+    h.then = take(&room, taken, m->kept ? up(s->tk, KEYS) / KEYS * QUERIES : 0);
     return h;
 }
 
@@ -314,7 +319,7 @@ static void forward_tile(const att *m, head *h)
 {
     begin(h->most, h->sum, QUERIES);
     for (int64_t key = 0; key < m->s.tk && block_at(m, h, key); key += KEYS) {
-        more_keys(m, h, h->most, h->sum, true);
+        more_keys(m, h, h->p, h->most, h->sum, true, h->result);
         over_keys(m, h, h->result, h->p, key > 0);
     }
     invert(h->sum, QUERIES);
@@ -349,26 +354,70 @@ static void find_sums(const att *m, head *h)
     for (int64_t t = 0; t < m->tiles; t++) {
         tile_at(m, h, t);
         for (int64_t key = 0; key < m->s.tk && block_at(m, h, key); key += KEYS)
-            more_keys(m, h, h->most + h->first, h->sum + h->first, false);
+            more_keys(m, h, h->p, h->most + h->first, h->sum + h->first, false, NULL);
     }
     invert(h->sum, up(m->s.tq, SIMD_LANES));
 }
 
-/* add: some tile came to this block before. */
-static void grad_tile(const att *m, head *h, bool add)
+/* p: exponentials of the tile and block, by[]: what makes weights of them; add: some tile came to this block before. */
+static void grad_block(const att *m, head *h, float *p, const float *by, bool add)
 {
     const int64_t panel = h->keys * SIMD_LANES;
 
-    scores(m, h, h->p, h->k_rows, h->q_columns);
     scores(m, h, h->dp, h->v_rows, h->dy_columns);
-    for (int64_t v = 0; v < h->panels; v++) {
-        const int64_t at = h->first + v * SIMD_LANES;
-        m->simd->softmax_again(h->p + v * panel, h->keys, sees(m, h, v), m->scale, h->most + at, h->sum + at);
-        m->simd->softmax_grad(h->p + v * panel, h->dp + v * panel, h->keys, h->less + at, m->scale);
-    }
-    over_queries(m, h, h->dv, h->p, h->dy_rows, add);
+    for (int64_t v = 0; v < h->panels; v++)
+        m->simd->softmax_grad(p + v * panel, h->dp + v * panel, h->keys, by + v * SIMD_LANES, h->less + h->first + v * SIMD_LANES,
+                              m->scale);
+    over_queries(m, h, h->dv, p, h->dy_rows, add);
     over_queries(m, h, h->dk, h->dp, h->q_rows, add);
     over_keys(m, h, h->result + h->first * m->s.d, h->dp, h->key > 0);
+}
+
+/* Blocks of keys, and all tiles for each: what a block's keys get stays where it is added up. */
+static void by_blocks(const att *m, head *h)
+{
+    find_sums(m, h);
+    for (int64_t key = 0; key < m->s.tk; key += KEYS)
+        for (int64_t t = 0, met = 0; t < m->tiles; t++) {
+            tile_at(m, h, t);
+            if (!block_at(m, h, key))
+                continue;
+            scores(m, h, h->p, h->k_rows, h->q_columns);
+            for (int64_t v = 0; v < h->panels; v++)
+                m->simd->softmax_again(h->p + v * h->keys * SIMD_LANES, h->keys, sees(m, h, v), m->scale,
+                                       h->most + h->first + v * SIMD_LANES);
+            grad_block(m, h, h->p, h->sum + h->first, met++ > 0);
+        }
+}
+
+/* exp(scale * (then - greatest)) / sum: then becomes it. */
+static void bring(const att *m, const head *h, float *then)
+{
+    for (int64_t i = 0; i < h->panels * SIMD_LANES; i++)
+        then[i] = expf((then[i] - h->most[h->first + i]) * m->scale) * h->sum[h->first + i];
+}
+
+/* Tiles, and all blocks for each, whose exponentials are kept. met: blocks that some tile came to. */
+static void by_tiles_kept(const att *m, head *h)
+{
+    bool met[KEYS_KEPT / KEYS] = {false};
+
+    begin(h->most, h->sum, up(m->s.tq, SIMD_LANES));
+    for (int64_t t = 0; t < m->tiles; t++) {
+        tile_at(m, h, t);
+        float *most = h->most + h->first, *sum = h->sum + h->first;
+        for (int64_t key = 0; key < m->s.tk && block_at(m, h, key); key += KEYS) {
+            more_keys(m, h, h->p + key * QUERIES, most, sum, true, NULL);
+            memcpy(h->then + key / KEYS * QUERIES, most, (size_t)(h->panels * SIMD_LANES) * sizeof *most);
+        }
+        invert(sum, h->panels * SIMD_LANES);
+        for (int64_t key = 0; key < m->s.tk && block_at(m, h, key); key += KEYS) {
+            float *then = h->then + key / KEYS * QUERIES;
+            bring(m, h, then);
+            grad_block(m, h, h->p + key * QUERIES, then, met[key / KEYS]);
+            met[key / KEYS] = true;
+        }
+    }
 }
 
 static void grad_item(const att *m, const nn_call *c, head *h, int64_t item)
@@ -380,13 +429,7 @@ static void grad_item(const att *m, const nn_call *c, head *h, int64_t item)
     pack_rows(m, h->q_rows, h->q);
     pack_rows(m, h->dy_rows, h->dy);
     find_less(m, h);
-    find_sums(m, h);
-    for (int64_t key = 0; key < m->s.tk; key += KEYS)
-        for (int64_t t = 0, met = 0; t < m->tiles; t++) {
-            tile_at(m, h, t);
-            if (block_at(m, h, key))
-                grad_tile(m, h, met++ > 0);
-        }
+    (m->kept ? by_tiles_kept : by_blocks)(m, h);
     for (int64_t t = 0; t < m->tiles; t++) {
         tile_at(m, h, t);
         turn_back(m, h, h->out, h->result + h->first * m->s.d, NULL);
@@ -429,6 +472,7 @@ static int prepare_as(nn_call *c, bool pairs)
     c->state = m;
     m->s = att_shape_of(c->y);
     m->grad = c->y->op->id == NN_OP_attention_grad;
+    m->kept = m->grad && s->tk <= KEYS_KEPT;
     m->simd = cpu_simd_best();
     m->by = pairs ? cpu_simd_pairs() : m->simd;
     m->each = pairs ? 2 : 1;

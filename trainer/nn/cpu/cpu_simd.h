@@ -42,11 +42,11 @@ typedef struct {
     /* Attention's scores s [keys][16] are a panel whose columns are queries; the first of them sees keys 0..first, each
      * further one a key more; first may be negative. more: takes further keys into each query's greatest score and sum of
      * exp(scale * (s - greatest)) (-inf and 0 to begin with); shrink: what was summed before has to be multiplied by; keep:
-     * s becomes those exponentials, 0 where hidden. again: s becomes exp(scale * (s - greatest)) * inverse. grad: dp becomes
-     * p * (dp - less) * scale. All of the last have [16] numbers. */
+     * s becomes those exponentials, 0 where hidden. again: s becomes exp(scale * (s - greatest)). grad: p becomes p * by, dp
+     * p * by * (dp - less) * scale. All of the last have [16] numbers. */
     void (*softmax_more)(float *s, int64_t keys, int64_t first, float scale, float *most, float *sum, float *shrink, bool keep);
-    void (*softmax_again)(float *s, int64_t keys, int64_t first, float scale, const float *most, const float *inverse);
-    void (*softmax_grad)(const float *p, float *dp, int64_t keys, const float *less, float scale);
+    void (*softmax_again)(float *s, int64_t keys, int64_t first, float scale, const float *most);
+    void (*softmax_grad)(float *p, float *dp, int64_t keys, const float *by, const float *less, float scale);
 
     /* The loops of the norms: cpu_simd_norm.h says what each computes. */
     void (*column_sums)(float *sum, const float *x, int64_t rows, int64_t ld, int64_t columns);

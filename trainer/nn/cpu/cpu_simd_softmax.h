@@ -122,25 +122,26 @@ static void softmax_more(float *s, int64_t keys, int64_t first, float scale, flo
             more_keys(s, keys, first, v, (vec *)(most + v), scale, (vec *)(sum + v), (vec *)(shrink + v), false);
 }
 
-static void softmax_again(float *s, int64_t keys, int64_t first, float scale, const float *most, const float *inverse)
+static void softmax_again(float *s, int64_t keys, int64_t first, float scale, const float *most)
 {
     for (int64_t v = 0; v < SIMD_LANES; v += LANES) {
-        const vec sees = seen_until(first, v), top = *(const vec *)(most + v), by = *(const vec *)(inverse + v);
+        const vec sees = seen_until(first, v), top = *(const vec *)(most + v);
         const int64_t all = seen_by_all(keys, first, v);
         for (int64_t j = 0; j < all; j++)
-            *(vec *)(s + j * SIMD_LANES + v) = exp_negative((score(s, j, v) - top) * scale) * by;
+            *(vec *)(s + j * SIMD_LANES + v) = exp_negative((score(s, j, v) - top) * scale);
         for (int64_t j = all; j < keys; j++)
-            *(vec *)(s + j * SIMD_LANES + v) = exp_negative((seen(s, j, v, sees) - top) * scale) * by;
+            *(vec *)(s + j * SIMD_LANES + v) = exp_negative((seen(s, j, v, sees) - top) * scale);
     }
 }
 
-static void softmax_grad(const float *p, float *dp, int64_t keys, const float *less, float scale)
+static void softmax_grad(float *p, float *dp, int64_t keys, const float *by, const float *less, float scale)
 {
     for (int64_t v = 0; v < SIMD_LANES; v += LANES) {
-        const vec minus = *(const vec *)(less + v);
+        const vec minus = *(const vec *)(less + v), times = *(const vec *)(by + v);
         for (int64_t j = 0; j < keys; j++) {
-            vec *to = (vec *)(dp + j * SIMD_LANES + v);
-            *to = score(p, j, v) * (*to - minus) * scale;
+            vec *from = (vec *)(p + j * SIMD_LANES + v), *to = (vec *)(dp + j * SIMD_LANES + v);
+            *from *= times;
+            *to = *from * (*to - minus) * scale;
         }
     }
 }
