@@ -8,6 +8,7 @@
 #include "cluster/base/err.h"
 #include "cluster/base/fs.h"
 #include "cluster/base/str.h"
+#include "cluster/node/node.h"
 #include "scheduler/child.h"
 #include "scheduler/commands.h"
 #include "scheduler/coordinator.h"
@@ -113,7 +114,7 @@ static int hand_over(const command *c, char **argv)
     if (c->keeps_verb)
         argv--; /* the command's name stays its first argument */
     argv[0] = program;
-    setenv("OMP_WAIT_POLICY", "passive", 0); /* threads that spin would take the core another one waits for (trainer/nn/README.md) */
+    node_brief_waits(false); /* threads that spin for long would take the core another one waits for (trainer/nn/README.md) */
     execv(program, argv);
     fprintf(stderr, "cfarm %s: %s cannot be run\n", c->name, program);
     return FARM_BROKEN;

@@ -15,6 +15,7 @@
 
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
+#include "cluster/node/node.h"
 
 enum { FILES_MOST = 4096 };
 
@@ -57,12 +58,12 @@ static void set_number(const char *name, int v)
     setenv(name, text, 1);
 }
 
-/* Sleeping, not spinning: a worker that waits must not take the cores of one that works. */
+/* Sleeping, not spinning for long: a worker that waits must not take the cores of one that works. */
 static void set_threads(int n)
 {
     set_number("OMP_NUM_THREADS", n);
     set_number("OPENBLAS_NUM_THREADS", n);
-    setenv("OMP_WAIT_POLICY", "passive", 1);
+    node_brief_waits(true);
 }
 
 /* What a process may take from the others: memory of its own (shared files do not count), descriptors; and no core files,

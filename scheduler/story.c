@@ -317,7 +317,7 @@ static int hand_on(const char *dir, const char *story_flag, int argc, char **arg
         to[n++] = story_flag;
     for (int i = 0; i < argc; i++)
         to[n++] = argv[i];
-    setenv("OMP_WAIT_POLICY", "passive", 0);
+    node_brief_waits(false);
     if (rc == 0)
         execv(program, (char *const *)(uintptr_t)to);
     free(to);

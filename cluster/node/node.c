@@ -136,6 +136,16 @@ int node_cores_count(const node_cores *c)
     return n > 0 ? n : 1;
 }
 
+/* Tens of microseconds: most waits between two operations of a small model end within them, and a thread that waits longer takes no
+ * more of a core that another program wants (trainer/nn/README.md has the figures). */
+void node_brief_waits(bool firmly)
+{
+    if (!firmly && getenv("OMP_WAIT_POLICY"))
+        return;
+    setenv("OMP_WAIT_POLICY", "passive", 1);
+    setenv("GOMP_SPINCOUNT", "1000", firmly);
+}
+
 int node_open_files(int least, err *e)
 {
     struct rlimit files = {0};

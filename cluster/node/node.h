@@ -27,6 +27,10 @@ void node_cores_join(node_cores *all, const node_cores *more);
 int node_cores_use(const node_cores *c, err *e);
 int node_cores_count(const node_cores *c);
 
+/* How threads of OpenMP wait for each other in what is started from here: for microseconds awake, then asleep. As its
+ * environment says where that says anything, unless `firmly`. */
+void node_brief_waits(bool firmly);
+
 /* As many open files as the system's administrator allows; ERR_INPUT: fewer than `least`. */
 int node_open_files(int least, err *e);
 /* Addresses others may reach this machine at, as text; loopback last. How many. */

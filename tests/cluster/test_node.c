@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -49,12 +50,30 @@ static void loopback_is_the_last_address(void **unused)
     assert_string_equal(address[n - 1], "127.0.0.1");
 }
 
+static void waits_are_brief_unless_somebody_said_otherwise(void **unused)
+{
+    (void)unused;
+    setenv("OMP_WAIT_POLICY", "active", 1);
+    unsetenv("GOMP_SPINCOUNT");
+    node_brief_waits(false);
+    assert_string_equal(getenv("OMP_WAIT_POLICY"), "active");
+    assert_null(getenv("GOMP_SPINCOUNT"));
+    node_brief_waits(true);
+    assert_string_equal(getenv("OMP_WAIT_POLICY"), "passive");
+    assert_true(atoi(getenv("GOMP_SPINCOUNT")) > 0);
+    unsetenv("OMP_WAIT_POLICY");
+    setenv("GOMP_SPINCOUNT", "7", 1);
+    node_brief_waits(false);
+    assert_string_equal(getenv("GOMP_SPINCOUNT"), "7");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_node_has_a_name_cores_and_memory),
         cmocka_unit_test(cores_join_and_are_used),
         cmocka_unit_test(loopback_is_the_last_address),
+        cmocka_unit_test(waits_are_brief_unless_somebody_said_otherwise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
