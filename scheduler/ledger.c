@@ -166,6 +166,8 @@ static void add_slots(json_t *o, const sched_event *ev, const sched_effect *x)
     json_object_set_new(o, "slots", slots);
     if (ev->pack)
         json_object_set_new(o, "pack", json_true());
+    if (x ? x->ahead : ev->ahead)
+        json_object_set_new(o, "ahead", json_true());
 }
 
 /* Effects stand in the order of the records that they belong to. */

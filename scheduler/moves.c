@@ -79,8 +79,7 @@ static double left_ms(const sched *s, const sched_job *j)
     return ms > 0 ? ms : 0;
 }
 
-/* Of the time on g slots, on 2g. */
-static double halves(const sched *s, int gang)
+double move_halves(const sched *s, int gang, double unseen)
 {
     int k = 0;
     double f;
@@ -88,7 +87,7 @@ static double halves(const sched *s, int gang)
     while (2 << k <= gang)
         k++;
     if (s->pace[k].seen < SEEN_LEAST || s->pace[k + 1].seen < SEEN_LEAST)
-        return HALVES;
+        return unseen;
     f = s->pace[k + 1].ms / s->pace[k].ms / 2;
     return f < 0.5 ? 0.5 : f > 1 ? 1 : f;
 }
@@ -204,7 +203,7 @@ static bool widen(plan *p, const unit *u, sched_effects *todo)
 {
     const sched_job *j = &p->s->job[u->job];
     int gang = 2 * u->gang, to;
-    double end = u->end * halves(p->s, u->gang) + (u->gang == u->was ? p->cost : 0);
+    double end = u->end * move_halves(p->s, u->gang, HALVES) + (u->gang == u->was ? p->cost : 0);
 
     if (gang > p->s->how.gang_max || gang > GANG_MOST || gang > j->spec.leaves || u->end - end < PAYS * p->cost)
         return false;

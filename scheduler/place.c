@@ -1,7 +1,8 @@
 /* Who starts where. One number decides: the share s = free slots per waiting training. Below 1 each gets one slot, or up to
  * 1/s of one class share one, as a pack; from 1 on a gang of the largest power of two within the share, on one node, or where no
  * node has room for it on as few as have, with as many ranks on each.
- * What runs is given more room when nothing waits (moves.c). */
+ * Where nothing runs yet and about as many wait as slots are free, shares are planned for all of them together (wave.c). What runs
+ * is given more room when nothing waits (moves.c). */
 #include "scheduler/sched_impl.h"
 
 int place_gang(const sched_job *j, int gang_max, int slots, int waiting)
@@ -133,15 +134,17 @@ static bool join(sched *s, int job, int most, sched_effects *todo)
 static bool start_training(sched *s, int job, sched_effects *todo)
 {
     sched_job *j = &s->job[job];
-    int waiting = 0, on[GANG_MOST], slot[GANG_MOST], gang, pack;
+    int waiting = 0, planned = j->want, on[GANG_MOST], slot[GANG_MOST], gang, pack;
     bool later = false, found = false;
 
     for (int p = 0; p <= (int)j->spec.priority; p++)
         waiting += s->waiting[p];
-    pack = j->want > 0 ? 1 : place_pack(s, j, waiting);
+    if (j->want == 0 && s->wave_slots > 0)
+        planned = j->wave_gang;
+    pack = planned > 0 ? 1 : place_pack(s, j, waiting);
     if (pack > 1 && join(s, job, pack, todo))
         return true;
-    gang = j->want > 0 ? j->want : place_gang(j, s->how.gang_max, s->ready + s->warming, waiting);
+    gang = planned > 0 ? planned : place_gang(j, s->how.gang_max, s->ready + s->warming, waiting);
     for (; gang > 0 && !later; gang /= 2)
         if ((found = on_one(s, j, gang, on, slot, &later) || (!later && spread_out(s, j, gang, on, slot, &later))))
             break;
@@ -169,6 +172,7 @@ void sched_place(sched *s, sched_effects *todo)
     if (!s->open)
         return;
     start_merge(s, todo);
+    wave_plan(s);
     while ((s->ready > 0 || s->places > 0) && (job = queue_top(s)) >= 0 && start_training(s, job, todo))
         ;
     ahead_place(s, todo);

@@ -10,6 +10,8 @@
  * later than four times its own length can overtake it. With gangs that fill the tail the makespan hardly depends on the
  * order; the mean completion does, and shortest first is its best.
  *
+ * Where all that waits has its turn at once, the order is planned (wave.c).
+ *
  * A job that left the queued state by another door (cancelled, changed) stays in the heap until it comes up, and is dropped
  * there. */
 #include <stdlib.h>
@@ -36,6 +38,8 @@ static bool before(const sched *s, int a, int b)
 
     if (x->spec.priority != y->spec.priority)
         return x->spec.priority < y->spec.priority;
+    if (s->wave_slots > 0 && x->wave_turn != y->wave_turn)
+        return x->wave_turn < y->wave_turn;
     return x->key != y->key ? x->key < y->key : a < b;
 }
 
@@ -158,6 +162,8 @@ void queue_push(sched *s, int job)
     bool others;
     double least;
 
+    if (s->job[job].wave_gang == 0)
+        wave_end(s);
     if (s->job[job].in_queue) { /* left behind when it went by another door: its key may be another now */
         s->queue_stale = true;
         return;

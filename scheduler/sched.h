@@ -107,6 +107,7 @@ typedef struct {
     bool soon;                 /* it is of those whose slots will soon be free */
     bool moving;               /* it is stopped to go on with more room: */
     int want;                  /* with a gang of so many; 0: with its share */
+    int wave_gang, wave_turn;  /* of the plan for one wave, while there is one (wave.c) */
     int64_t began_ms, began_step; /* of the last attempt: its start, and the first step it told of */
     int last_gang;
     bool in_queue;
@@ -229,6 +230,7 @@ typedef struct {
     double ms_per_sample;      /* of one slot, as seen lately; 0: not yet */
     struct { double ms; int seen; } pace[7]; /* the same by the logarithm of the gang, of trainings that share no slot */
     double load_ms;            /* from a start to its first step, as seen lately */
+    int wave_slots;            /* the line stands as it was planned for so many; 0: there is no such plan */
     int moving;                /* trainings that were stopped to be moved and have not begun again */
     int64_t plan_ms;           /* the next moves are looked for then */
     int *merge;                /* the merges among the jobs */

@@ -19,6 +19,13 @@ bool ahead_any(const sched *s);                                             /* s
 void ahead_look(sched *s, int job);                                         /* will its slot soon be free? */
 void ahead_tally(sched *s, int job, int by);                                /* every change of one of them stands between -1 and 1 */
 
+/* Of the time on so many slots, what is left on twice as many. */
+double move_halves(const sched *s, int gang, double unseen);
+
+/* wave.c -- a plan for all that wait, when nothing runs and each will soon have its turn. */
+void wave_plan(sched *s);
+void wave_end(sched *s);
+
 /* queue.c -- runnable trainings, the one to start next on top. */
 int queue_owner(sched *s, const char *name);
 void queue_free(sched *s);
