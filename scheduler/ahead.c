@@ -94,12 +94,12 @@ static bool soonest(sched *s, int *node, int *slot)
     return false;
 }
 
-/* Whoever has failed is placed with care, whoever is on a move has his slots to come. */
+/* Whoever has failed is placed with care, whoever is on a move has his slots to come; of a wave, gangs have their own. */
 static bool may_come_next(const sched *s, const sched_job *j)
 {
     bool packs = s->how.pack_max > 1 && j->spec.alike[0] && j->spec.priority != PRIORITY_URGENT && !j->alone;
 
-    return j->failures + j->mishaps == 0 && j->want == 0 && !packs;
+    return j->failures + j->mishaps == 0 && j->want == 0 && !packs && (s->wave_slots == 0 || j->wave_gang < 2);
 }
 
 void ahead_place(sched *s, sched_effects *todo)

@@ -46,6 +46,7 @@ typedef struct {
 typedef struct {
     int job, attempt, node, slot, next; /* next of the same attempt; -1: none */
     bool pack, sure;                    /* sure: it is held until the attempt's answer */
+    bool ahead;        /* it comes next there: whoever has it has it still */
     bool over;
     int by;       /* the attempt that was given it meanwhile, of hold; -1: none */
     int64_t from; /* wall clock, ms */

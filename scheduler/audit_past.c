@@ -90,7 +90,7 @@ static void move_in(audit_past *p, int hold)
 
     for (int i = 0; i < at->n; i++) {
         audit_hold *other = &p->hold[at->hold[i]];
-        if (!other->over && !share(p, other, h))
+        if (!other->over && !h->ahead && !share(p, other, h))
             other->by = hold;
         if (!other->over && other->by < 0)
             at->hold[kept++] = at->hold[i];
@@ -123,6 +123,7 @@ static void take_slots(audit *a, const sched_event *ev, const json_t *slots, int
                                          .slot = slot,
                                          .next = j->last_hold,
                                          .pack = ev->pack,
+                                         .ahead = ev->ahead,
                                          .by = -1,
                                          .from = now};
         j->last_hold = p->holds++;
@@ -136,6 +137,18 @@ static void take_slots(audit *a, const sched_event *ev, const json_t *slots, int
     }
 }
 
+/* Who was to come next on this slot has it now. */
+static void follow(audit_past *p, const audit_hold *h, int64_t now)
+{
+    const audit_place *at = place_of(p, h->node, h->slot);
+
+    for (int i = 0; i < at->n; i++)
+        if (p->hold[at->hold[i]].ahead && !p->hold[at->hold[i]].over) {
+            p->hold[at->hold[i]].ahead = false;
+            p->hold[at->hold[i]].from = now;
+        }
+}
+
 static void give_slots(audit *a, audit_job *j, int64_t now)
 {
     audit_past *p = &a->past;
@@ -143,6 +156,7 @@ static void give_slots(audit *a, audit_job *j, int64_t now)
     for (int i = j->last_hold; i >= 0; i = p->hold[i].next) {
         audit_hold *h = &p->hold[i];
         h->over = true;
+        follow(p, h, now);
         if (h->sure && !h->pack && now > h->from)
             p->worked += (double)(now - h->from) * 1e-3;
         if (h->by < 0 || !h->sure)
@@ -365,6 +379,7 @@ static int witness(audit *a, sched_event *ev, json_t *o, err *e)
     if (!known(a, ev))
         return 0;
     ev->pack = json_is_true(json_object_get(o, "pack"));
+    ev->ahead = json_is_true(json_object_get(o, "ahead"));
     switch ((int)ev->type) {
     case EV_EPOCH: begin_epoch(a, ev, now); break;
     case EV_SUBMIT: submitted(a, ev); break;
