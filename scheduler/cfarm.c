@@ -63,6 +63,7 @@ static const command commands[] = {
     {"init", NULL, "cfarm-eval", true, "a commented farm file for a folder of pictures"},
     {"reg", NULL, "cfarm-eval", true, "index captioned pictures, for regularisation"},
     {"bench", NULL, "cfarm-worker", true, "how fast this machine is at a model's parts"},
+    {"calibrate", command_calibrate, NULL, false, "measure here what cfarm plan and simulate reckon with"},
     {"simulate", command_simulate, NULL, false, "what a farm of any size would make of any number of concepts"},
     {"doctor", command_doctor, NULL, false, "what this machine has, and what its launcher does when a rank dies"},
     {"version", command_version, NULL, false, "the version"},

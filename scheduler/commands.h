@@ -21,5 +21,6 @@ int command_replay(int argc, char **argv);
 int command_submit(int argc, char **argv);
 int command_report(int argc, char **argv);
 int command_doctor(int argc, char **argv);
+int command_calibrate(int argc, char **argv);
 int command_simulate(int argc, char **argv);
 #endif

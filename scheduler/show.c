@@ -22,6 +22,7 @@
 #include "scheduler/limit.h"
 #include "scheduler/look.h"
 #include "scheduler/prepare.h"
+#include "scheduler/sim_times.h"
 
 /* ---- plan ----------------------------------------------------------------------------------------------------- */
 
@@ -100,7 +101,9 @@ typedef struct {
     double left, usable;         /* seconds; left negative: no limit */
     double sample;
     int slots, learned;          /* from so many concepts */
-    bool seen;                   /* else from the steps that were made last; else assumed */
+    bool seen;                   /* else from the steps that were made last; */
+    bool measured;               /* else as cfarm calibrate measured them with this base; else assumed */
+    sim_times times;
     forecast_work *work;
     size_t n, fit;
 } outlook;
@@ -154,10 +157,35 @@ static void learn(outlook *o, const ledger *l, const char *dir)
     o->sample = seconds > 0 ? seconds : ASSUMED;
 }
 
+/* What was measured here with another base says nothing of this one. */
+static int look_up_times(outlook *o, const prepared *p, err *e)
+{
+    char path[FS_PATH];
+
+    if (o->learned > 0 || o->seen || sim_times_here(path, NULL) != 0 || !fs_exists(path))
+        return 0;
+    TRY(sim_times_read(&o->times, path, e));
+    o->measured = strcmp(o->times.base, p->f->base) == 0;
+    return 0;
+}
+
+/* Seconds of a slot, where its method was measured. */
+static double measured_seconds(const outlook *o, const json_t *checked, double samples)
+{
+    const char *method = json_string_value(json_object_get(checked, "method"));
+    const sim_method *m = method ? sim_find(&o->times, method) : NULL;
+    double batch = json_number_value(json_object_get(checked, "batch"));
+
+    if (!m || batch <= 0)
+        return samples * ASSUMED;
+    return o->times.load + o->times.publish + samples / batch * sim_step(m, batch, 1);
+}
+
 /* What of the farm file is still to be trained and may start. */
 static void list_work(outlook *o, const prepared *p, const json_t *checked)
 {
     const json_t *list = json_object_get(checked, "concepts");
+    double samples = 0, seconds = 0;
 
     o->work = NEW_N(forecast_work, json_array_size(list) + 1);
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -166,10 +194,14 @@ static void list_work(outlook *o, const prepared *p, const json_t *checked)
         int at = f && p->l ? sched_find(p->l->s, f->name) : -1;
         if (!f || f->hold || (at >= 0 && p->l->s->job[at].state >= JOB_DONE))
             continue;
-        o->work[o->n++] = (forecast_work){.name = f->name, .priority = (int)f->priority,
-                                          .samples = json_number_value(json_object_get(one, "steps")) *
-                                                     json_number_value(json_object_get(one, "batch"))};
+        double n = json_number_value(json_object_get(one, "steps")) * json_number_value(json_object_get(one, "batch"));
+        double t = o->measured ? measured_seconds(o, one, n) : n * o->sample;
+        samples += n;
+        seconds += t;
+        o->work[o->n++] = (forecast_work){.name = f->name, .priority = (int)f->priority, .samples = o->measured ? t : n};
     }
+    if (o->measured && samples > 0)
+        o->sample = seconds / samples;
 }
 
 static int look_ahead(outlook *o, const prepared *p, const json_t *checked, err *e)
@@ -181,8 +213,9 @@ static int look_ahead(outlook *o, const prepared *p, const json_t *checked, err 
     o->usable = o->left - 2 * limit_margin(o->left);
     o->slots = slots_of(p->f);
     learn(o, p->l, p->f->dir);
+    TRY(look_up_times(o, p, e));
     list_work(o, p, checked);
-    o->fit = forecast(o->work, o->n, o->slots, o->usable, o->sample);
+    o->fit = forecast(o->work, o->n, o->slots, o->usable, o->measured ? 1 : o->sample);
     return 0;
 }
 
@@ -197,6 +230,8 @@ static void show_outlook(const outlook *o)
         printf("as %d concepts took)\n", o->learned);
     else if (o->seen)
         printf("as the last steps took)\n");
+    else if (o->measured)
+        printf("as cfarm calibrate measured)\n");
     else
         printf("an assumption: nothing was done here yet)\n");
     printf("%zu will finish, %zu will not and go on at the next start\n", o->fit, o->n - o->fit);
@@ -213,9 +248,9 @@ static void add_outlook(json_t *to, const outlook *o)
         if (!o->work[i].fits)
             json_array_append_new(out, json_string(o->work[i].name));
     if (o->left >= 0)
-        json_object_set_new(to, "time", json_pack("{s:f, s:f, s:i, s:f, s:i, s:I, s:b}", "left", o->left, "usable", o->usable, "slots",
+        json_object_set_new(to, "time", json_pack("{s:f, s:f, s:i, s:f, s:i, s:I, s:b, s:b}", "left", o->left, "usable", o->usable, "slots",
                                                   o->slots, "sample", o->sample, "learned_from", o->learned, "will_finish",
-                                                  (json_int_t)o->fit, "by_steps", o->seen));
+                                                  (json_int_t)o->fit, "by_steps", o->seen, "measured", o->measured));
     json_object_set_new(to, "will_not_finish", out);
 }
 

@@ -98,20 +98,31 @@ static int read_methods(sim_times *t, json_t *all, err *e)
 int sim_times_read(sim_times *t, const char *path, err *e)
 {
     json_t *o = NULL;
-    const char *name;
+    const char *name, *base = "";
     int rc;
 
     *t = (sim_times){0};
     TRY(json_read(&o, path, e));
     rc = json_opt_text(o, "machine", "", &name, e);
     if (rc == 0)
+        rc = json_opt_text(o, "base", "", &base, e);
+    if (rc == 0)
         rc = get(o, t, times_field, sizeof times_field / sizeof *times_field, e);
     if (rc == 0) {
         str_copy(t->machine, sizeof t->machine, name);
+        str_copy(t->base, sizeof t->base, base);
         rc = read_methods(t, json_object_get(o, "methods"), e);
     }
     json_decref(o);
     return rc == 0 ? 0 : err_wrap(e, "%s", path);
+}
+
+int sim_times_here(char path[FS_PATH], err *e)
+{
+    char dir[FS_PATH];
+
+    TRY(fs_cache_dir(dir, e));
+    return fs_join(path, dir, "times.json", e);
 }
 
 json_t *sim_times_json(const sim_times *t)

@@ -4,6 +4,7 @@
  * of a machine, or from a file, in the form that `cfarm simulate --json` shows them. */
 #include <stdbool.h>
 
+#include "cluster/base/fs.h"
 #include "cluster/base/json.h"
 
 enum { SIM_METHODS = 16 };
@@ -18,6 +19,7 @@ typedef struct {
 
 typedef struct {
     char machine[80];
+    char base[512];     /* the model that it was measured with; "": assumed, or not said */
     double start;       /* a worker, from nothing to ready */
     double load;        /* a concept */
     double resize;      /* what a stop and a new start with another gang cost, besides loading again */
@@ -30,6 +32,8 @@ typedef struct {
 /* ERR_INPUT names the machines there are. */
 int sim_times_assume(sim_times *out, const char *machine, err *e);
 int sim_times_read(sim_times *out, const char *path, err *e);
+/* Where cfarm calibrate keeps what it has measured on this machine. */
+int sim_times_here(char path[FS_PATH], err *e);
 json_t *sim_times_json(const sim_times *t);
 const sim_method *sim_find(const sim_times *t, const char *name); /* NULL: none */
 

@@ -20,7 +20,7 @@ typedef struct {
 
 static const char usage[] =
     "usage: cfarm simulate [--gpus N] [--concepts N] [OPTION...] [--json]\n"
-    "  --machine NAME      whose step times are assumed: a100, h200 (the default), l40s\n"
+    "  --machine NAME      whose step times are assumed: a100, h200 (the default), l40s; or here: what cfarm calibrate measured\n"
     "  --times FILE        step times of another machine, as JSON: what --json shows under times\n"
     "  --per-node 8        GPUs of a node\n"
     "  --batch 8           samples of a step\n"
@@ -166,6 +166,20 @@ static void print_result(const request *r, const sim_result *s, const sim_other 
            1e3 * s->mind_worst);
 }
 
+static int read_times(request *r, err *e)
+{
+    char path[FS_PATH];
+
+    if (r->file)
+        return sim_times_read(&r->times, r->file, e);
+    if (strcmp(r->machine, "here") != 0)
+        return sim_times_assume(&r->times, r->machine, e);
+    TRY(sim_times_here(path, e));
+    if (!fs_exists(path))
+        return err_set(e, ERR_INPUT, "--machine here: nothing is measured here; cfarm calibrate FARM.yaml does it");
+    return sim_times_read(&r->times, path, e);
+}
+
 static int simulate(request *r, err *e)
 {
     sim_concept *work;
@@ -173,7 +187,7 @@ static int simulate(request *r, err *e)
     sim_result s;
     int rc;
 
-    TRY(r->file ? sim_times_read(&r->times, r->file, e) : sim_times_assume(&r->times, r->machine, e));
+    TRY(read_times(r, e));
     r->how.times = &r->times;
     if (!r->how.mix)
         r->how.mix = r->times.method[0].name;
