@@ -20,7 +20,7 @@ const cfg_field farm_fields[] = {
     {"base", CFG_TEXT, CFG_AT(farmfile, base), NULL, 1, 4095,
      .help = "the base model: a folder in the diffusers layout, or one .safetensors"},
     {"backend", CFG_CHOICE, CFG_AT(farmfile, backend), "auto", WORDS("auto", "cpu", "cuda"),
-     .help = "what trains; auto: what this build has"},
+     .help = "what trains; cuda: a worker for each GPU, and workers in number share the GPUs out; auto: cpu"},
     {"limits.workers", CFG_INT, CFG_AT(farmfile, limits.workers), "auto", 1, 1e5, "workers on each node; auto: one "
      "per two cores and 8 GiB, or as many as the launcher has ranks there", .unit = "workers", WORDS("auto")},
     {"limits.threads", CFG_INT, CFG_AT(farmfile, limits.threads), "auto", 1, 4096,

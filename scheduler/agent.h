@@ -26,7 +26,10 @@ typedef struct {
                                             came by itself and also leaves at USR1 */
     const char *node;                    /* this one's name in the farm */
     int slots, threads;                  /* threads of each worker */
-    uint64_t memory;                     /* bytes of its own that each worker may have */
+    uint64_t memory;                     /* bytes of its own that each worker may have; 0: nobody counts */
+    int devices;                         /* GPUs, shared out to the slots in turn; 0: workers compute on cores */
+    char device[NODE_DEVICES][NODE_DEVICE]; /* as CUDA_VISIBLE_DEVICES names them */
+    double share;                        /* part of its GPU's memory that a worker may take */
     agent_coordinator *coordinator;      /* ours, to whom signals are passed on; NULL: elsewhere */
 } agent_options;
 

@@ -131,20 +131,37 @@ static void load(crew *c)
 {
     const agent *a = c->of;
 
-    crew_order(c, WORKER_LOAD,
-               json_pack("{s:i, s:s, s:s, s:I, s:i, s:i, s:i}", "protocol", WORKER_PROTOCOL, "farm", a->farm, "base",
-                         a->base, "epoch", (json_int_t)a->epoch, "slot", c->number, "threads", a->how->threads, "pack",
-                         a->pack));
+    json_t *o = json_pack("{s:i, s:s, s:s, s:I, s:i, s:i, s:i}", "protocol", WORKER_PROTOCOL, "farm", a->farm, "base",
+                          a->base, "epoch", (json_int_t)a->epoch, "slot", c->number, "threads", a->how->threads, "pack",
+                          a->pack);
+
+    if (a->how->devices > 0) {
+        json_object_set_new(o, "backend", json_string("cuda"));
+        json_object_set_new(o, "share", json_real(a->how->share));
+    }
+    crew_order(c, WORKER_LOAD, o);
+}
+
+/* "CUDA_VISIBLE_DEVICES=3": a worker sees one GPU, its own, and calls it its first. */
+static void name_device(char out[NODE_DEVICE + 32], const crew *c)
+{
+    const agent_options *how = c->of->how;
+
+    snprintf(out, NODE_DEVICE + 32, "CUDA_VISIBLE_DEVICES=%s", how->device[c->number % how->devices]);
 }
 
 static int start(crew *c, err *e)
 {
-    char program[FS_PATH];
-    const char *argv[] = {program, "--fd", "3", NULL};
+    char program[FS_PATH], device[NODE_DEVICE + 32];
+    const char *argv[] = {program, "--fd", "3", NULL}, *env[] = {device, NULL};
     child_spec spec = {.argv = argv, .threads = c->of->how->threads, .memory = c->of->how->memory};
     int ends[2], rc;
 
     TRY(child_program(program, "cfarm-worker", e));
+    if (c->of->how->devices > 0) {
+        name_device(device, c);
+        spec.env = env;
+    }
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
         return err_set(e, ERR_IO, "a socket pair: %s", strerror(errno));
     spec.fd = ends[1];

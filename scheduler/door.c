@@ -15,8 +15,8 @@ static int path_of(char out[FS_PATH], const char *farm, err *e) { return fs_join
 static char *text_of(const door *d)
 {
     json_t *addresses = json_array();
-    json_t *o = json_pack("{s:i, s:i, s:s, s:I, s:I, s:f}", "version", 1, "port", d->port, "token", d->token, "workers",
-                          (json_int_t)d->workers, "threads", (json_int_t)d->threads, "memory", d->memory);
+    json_t *o = json_pack("{s:i, s:i, s:s, s:I, s:I, s:f, s:b}", "version", 1, "port", d->port, "token", d->token, "workers",
+                          (json_int_t)d->workers, "threads", (json_int_t)d->threads, "memory", d->memory, "cuda", d->cuda);
     char *text;
 
     for (int i = 0; i < d->addresses; i++)
@@ -71,6 +71,7 @@ static int read_fields(door *d, const json_t *o, err *e)
     TRY(json_opt_int(o, "threads", INT32_MIN, INT32_MAX, -1, &d->threads, e));
     TRY(json_opt_real(o, "memory", 1, &d->memory, e));
     d->port = (int)port;
+    d->cuda = json_is_true(json_object_get(o, "cuda"));
     if (!str_copy(d->token, sizeof d->token, token))
         return err_set(e, ERR_INPUT, "a token too long");
     return read_addresses(d, o, e);

@@ -13,7 +13,8 @@ typedef struct {
     char address[NODE_ADDRESSES][NODE_ADDRESS];
     char token[DOOR_TOKEN];
     int64_t workers, threads;  /* as the farm file has them; negative: auto */
-    double memory;             /* part of the node's that all its workers together may take */
+    double memory;             /* part of the node's that all its workers together may take; of a GPU's, of the GPU's */
+    bool cuda;                 /* workers train on GPUs */
 } door;
 
 int door_write(const door *d, const char *farm, err *e);

@@ -21,6 +21,21 @@ static int auto_slots(const meet_place *place, const node_facts *node)
     return place->local_size > 1 ? place->local_size : join_slots(node);
 }
 
+/* A worker a GPU, or as many as the farm file says, which share the GPUs out. Their address space is CUDA's affair: it reserves
+ * far more than it uses, so their memory of the machine is not limited. */
+static int share_devices(agent_options *o, const door *d, const node_facts *node, err *e)
+{
+    o->devices = node_devices(o->device);
+    if (o->devices == 0)
+        return err_set(e, ERR_DEVICE, "backend: cuda: this machine shows no GPU; see /dev/nvidia0 and CUDA_VISIBLE_DEVICES");
+    o->slots = d->workers > 0 ? (int)d->workers : o->devices;
+    int to_each = (o->slots + o->devices - 1) / o->devices;
+    o->share = d->memory / to_each;
+    o->threads = d->threads > 0 ? (int)d->threads : node->cores / o->slots;
+    o->memory = 0;
+    return 0;
+}
+
 int join_farm(const door *d, const meet_place *place, agent_coordinator *coordinator, const char *farm)
 {
     agent_options o = {.door = *d, .coordinator = coordinator, .farm = farm};
@@ -33,10 +48,11 @@ int join_farm(const door *d, const meet_place *place, agent_coordinator *coordin
     o.node = node.name;
     o.slots = d->workers > 0 ? (int)d->workers : auto_slots(place, &node);
     o.threads = d->threads > 0 ? (int)d->threads : node.cores / o.slots;
+    o.memory = (uint64_t)(d->memory * (double)node.memory) / (uint64_t)o.slots;
+    int rc = d->cuda ? share_devices(&o, d, &node, &e) : 0;
     if (o.threads < 1)
         o.threads = 1;
-    o.memory = (uint64_t)(d->memory * (double)node.memory) / (uint64_t)o.slots;
-    if (agent_run(&o, &e) == 0)
+    if (rc == 0 && agent_run(&o, &e) == 0)
         return FARM_DONE;
     fprintf(stderr, "cfarm: agent on %s: %s\n", node.name, e.text);
     return FARM_BROKEN;

@@ -148,6 +148,7 @@ static int open_house(host *h, const train_options *o, err *e)
     d->workers = o->workers > 0 ? o->workers : h->p.f->limits.workers;
     d->threads = h->p.f->limits.threads;
     d->memory = h->p.f->limits.memory;
+    d->cuda = h->p.f->backend == FARM_BACKEND_CUDA;
     h->notice.go = 1;
     return door_write(d, h->p.l->dir, e);
 }

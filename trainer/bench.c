@@ -25,7 +25,7 @@
 /* ---- settings ---- */
 
 typedef struct {
-    const char *model, *packs;
+    const char *model, *packs, *backend;
     cfg_texts parts;
     int side, batch, rounds, threads, compute;
     bool ops, json;
@@ -47,6 +47,7 @@ static const cfg_field ROWS[] = {
     {"batch", CFG_INT, CFG_AT(settings, batch), "1", 1, 1024, .help = "samples of one pass"},
     {"rounds", CFG_INT, CFG_AT(settings, rounds), "5", 1, 1000, .help = "runs of each part, after one to warm up; the median counts"},
     {"threads", CFG_INT, CFG_AT(settings, threads), "0", 0, 4096, .help = "0: as many as this process may use"},
+    {"backend", CFG_TEXT, CFG_AT(settings, backend), "cpu", 1, 64, .help = "what computes: cpu, cuda or cuda:N, the N-th GPU from 0"},
     {"compute", CFG_CHOICE, CFG_AT(settings, compute), "auto", .names = computes, .help = "what products are computed in"},
     {"ops", CFG_BOOL, CFG_AT(settings, ops), "false", .help = "a table of each part's operations, too"},
     {"json", CFG_BOOL, CFG_AT(settings, json), "false", .help = "one JSON object instead of a table"},
@@ -394,10 +395,10 @@ static int measure_named(bench *b, const char *name, err *e)
 static int open_model(bench *b, err *e)
 {
     const char *why;
-    nn_compute best = nn_cpu_best_compute(&why);
     int asked = b->set.compute;
 
-    TRY(nn_cpu_open(&b->on, b->set.threads, false, e));
+    TRY(nn_open(&b->on, b->set.backend, b->set.threads, e));
+    nn_compute best = nn_best_compute(b->on, &why);
     TRY(b->on->compute(b->on, asked == COMPUTE_AUTO ? best : asked == COMPUTE_BF16 ? NN_BF16 : NN_F32, e));
     bool folder = fs_is_dir(b->set.model);
     TRY((folder ? sd_open : sd_open_named)(&b->model, b->set.model, b->on, e));

@@ -258,14 +258,15 @@ static int look_at_base(checking *c, err *e)
     return rc;
 }
 
-/* What the farm asks of the machines and this build cannot give. */
+/* What the farm asks of the machines and this build cannot give. Devices are the workers' to find: where a farm is planned
+ * there may be none. */
 static void check_backend(checking *c)
 {
     err e = {0};
 
-    if (c->farm->backend != FARM_BACKEND_CUDA)
+    if (c->farm->backend != FARM_BACKEND_CUDA || nn_cuda_built(&e) == 0)
         return;
-    err_set(&e, ERR_DEVICE, "%s: backend: cuda: workers do not train on GPUs yet; use cpu or auto", c->farm->path);
+    err_wrap(&e, "%s: backend: cuda", c->farm->path);
     mistake(c, &e);
 }
 
@@ -297,6 +298,7 @@ int check_farm(const farmfile *farm, bool json, FILE *out, FILE *wrong)
     concept_cfg *all = NEW_N(concept_cfg, farm->concept_count + 1);
     err e = {0};
 
+    train_on_gpu(farm->backend == FARM_BACKEND_CUDA);
     c.base_ok = look_at_base(&c, &e) == 0;
     if (!c.base_ok)
         mistake(&c, &e);

@@ -147,6 +147,15 @@ static int digest_of(latents *l, const subject_picture *p, const char **sha, err
     return 0;
 }
 
+static void add_who(str *to, const nn_backend *by, bool bf16)
+{
+    if (by->kind)
+        str_add(to, "by %s", by->kind);
+    else
+        str_add(to, "by %s %s", by->name, nn_cpu_kind());
+    str_add(to, " %s\n", bf16 ? "bf16" : "f32");
+}
+
 /* All that decides the bits: the picture's bytes, how it is shown, the weights, and who computes. */
 static int place_on_disk(char out[FS_PATH], latents *l, const batch_sample *of, err *e)
 {
@@ -158,8 +167,9 @@ static int place_on_disk(char out[FS_PATH], latents *l, const batch_sample *of, 
 
     TRY(digest_of(l, &s->prior[of->picture], &sha, e));
     TRY(sd_digest(l->pool->model, "vae", vae, e));
-    str_add(&all, "conceptfarm " CFARM_VERSION " moments\nvae %s\nby %s %s %s\npicture %s\nshown %s side %d flip %d\n", vae,
-            by->name, nn_cpu_kind(), by->computes == NN_BF16 ? "bf16" : "f32", sha, batch_manner(l->from), l->pool->side, of->look.flip);
+    str_add(&all, "conceptfarm " CFARM_VERSION " moments\nvae %s\n", vae);
+    add_who(&all, by, by->computes == NN_BF16);
+    str_add(&all, "picture %s\nshown %s side %d flip %d\n", sha, batch_manner(l->from), l->pool->side, of->look.flip);
     hash_bytes(all.at, all.n, key);
     str_free(&all);
     return moments_path(out, l->kept, key, e);
@@ -244,8 +254,9 @@ static int text_on_disk(char out[FS_PATH], latents *l, const int32_t *ids, bool 
     str all = {0};
 
     TRY(sd_digest(l->pool->model, "text_encoder", encoder, e));
-    str_add(&all, "conceptfarm " CFARM_VERSION " text\nencoder %s\nby %s %s %s\nids", encoder,
-            nn_params_backend(sd_params(l->pool->model))->name, nn_cpu_kind(), in_bf16(l, exact) ? "bf16" : "f32");
+    str_add(&all, "conceptfarm " CFARM_VERSION " text\nencoder %s\n", encoder);
+    add_who(&all, nn_params_backend(sd_params(l->pool->model)), in_bf16(l, exact));
+    str_add(&all, "ids");
     for (int i = 0; i < TOKENS; i++)
         str_add(&all, " %d", (int)ids[i]);
     hash_bytes(all.at, all.n, key);

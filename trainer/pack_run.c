@@ -98,7 +98,8 @@ int pack_run(const farmfile *farm, const char *folder, const pack_opts *o, int *
     for (int i = 0; i < (int)farm->concept_count && rc == 0; i++)
         rc = settle(&at[i], farm, &farm->concepts[i], folder, self, failed, e);
     if (rc == 0)
-        rc = nn_cpu_open(&b, 0, false, e);
+        rc = farm->backend == FARM_BACKEND_CUDA ? err_set(e, ERR_DEVICE, "packs train on cores only; take backend: cpu")
+                                                : nn_cpu_open(&b, 0, false, e);
     if (rc == 0)
         rc = sd_open(&model, farm->base, b, e);
     if (rc == 0)

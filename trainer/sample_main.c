@@ -17,7 +17,7 @@
 #include "trainer/sample.h"
 
 typedef struct {
-    const char *model, *from, *prompts, *negative, *out;
+    const char *model, *from, *prompts, *negative, *out, *backend;
     cfg_texts prompt;
     int sampler, steps, width, height, count;
     double eta, guidance;
@@ -47,6 +47,7 @@ static const cfg_field ROWS[] = {
      .help = "auto: what the model was made for"},
     {"count", CFG_INT, CFG_AT(settings, count), "1", 1, 10000, .unit = "pictures", .help = "pictures of each prompt"},
     {"out", CFG_TEXT, CFG_AT(settings, out), "samples", 1, 4000, .help = "folder for 00000.png, ..., prompts.json and grid.png"},
+    {"backend", CFG_TEXT, CFG_AT(settings, backend), "cpu", 1, 64, .help = "what computes: cpu, cuda or cuda:N, the N-th GPU from 0"},
     {"grid", CFG_BOOL, CFG_AT(settings, grid), "true", .help = "also grid.png, a row for each prompt"},
     CFG_END,
 };
@@ -148,7 +149,7 @@ static int open_model(job *j, err *e)
     char path[FS_PATH];
 
     TRY(open_from(j, e));
-    TRY(nn_cpu_open(&j->backend, 0, false, e));
+    TRY(nn_open(&j->backend, j->set.backend, 0, e));
     TRY(sd_open(&j->model, j->set.model, j->backend, e));
     TRY(fs_join(path, j->set.model, "tokenizer", e));
     TRY(tokenizer_open(&j->words, path, e));

@@ -38,6 +38,7 @@ typedef struct {
     pthread_mutex_t lock;               /* over what is said and the rest here: a pack has threads of its own. Recursive */
     member *members;                    /* under way */
     bool quit;
+    bool broken;                        /* its device has failed */
 } worker;
 
 /* A training under way: alone, in this thread, or in the pack. */
@@ -349,6 +350,8 @@ static void on_ended(void *arg, int rc, const train_summary *sum, const err *why
     }
     if (rc != 0)
         say_error(m, &e);
+    w->broken |= e.code == ERR_DEVICE && w->backend->wait(w->backend, NULL) != 0; /* it stays so for this process */
+    w->quit |= w->broken;
     member_free(m);
     pthread_mutex_unlock(&w->lock);
 }
@@ -489,8 +492,9 @@ static void on_start(worker *w, const json_t *order)
 
 static int on_load(worker *w, const json_t *order, err *e)
 {
-    const char *base;
+    const char *base, *backend;
     int64_t threads, protocol, room;
+    double share;
 
     TRY(json_get_int(order, "protocol", 0, 1 << 20, &protocol, e));
     if (protocol < 1 || protocol > WORKER_PROTOCOL)
@@ -500,7 +504,16 @@ static int on_load(worker *w, const json_t *order, err *e)
     TRY(json_opt_int(order, "threads", 0, 4096, 0, &threads, e));
     TRY(json_opt_int(order, "pack", 1, ROOM_MOST, 1, &room, e));
     w->room = (int)room;
-    TRY(nn_cpu_open(&w->backend, (int)threads, false, e));
+    TRY(json_opt_text(order, "backend", "cpu", &backend, e));
+    TRY(json_opt_real(order, "share", 1, &share, e));
+    TRY(nn_open(&w->backend, backend, (int)threads, e));
+    if (!(share > 0 && share <= 1))
+        return err_set(e, ERR_PEER, "LOAD with share %g of a device", share);
+    if (w->backend->limit)
+        TRY(w->backend->limit(w->backend, share, e));
+    train_on_gpu(w->backend->kind);
+    if (w->backend->kind) /* a device has one stream, and a pack would have several threads */
+        w->room = 1;
     TRY(sd_open(&w->model, base, w->backend, e));
     say(w, WORKER_READY, json_pack("{s:I s:i s:s s:s s:I s:i}", "protocol", (json_int_t)protocol, "pid", (int)getpid(), "version",
                                    CFARM_VERSION, "backend", w->backend->name, "memory", (json_int_t)mem_free_bytes(), "pack",
@@ -587,5 +600,5 @@ int serve(int fd)
         w.backend->close(w.backend);
     wire_free(w.agent);
     pthread_mutex_destroy(&w.lock);
-    return rc != 0;
+    return rc != 0 || w.broken;
 }

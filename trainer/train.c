@@ -538,7 +538,7 @@ static int choose_compute(training *t, err *e)
     if (!on->compute)
         return 0;
     if (comm_rank(t->job->gang) == 0)
-        pass_on(t, nn_cpu_best_compute(&why) == c ? why : c == NN_BF16 ? "bf16, as asked for" : "f32, as asked for");
+        pass_on(t, nn_best_compute(on, &why) == c ? why : c == NN_BF16 ? "bf16, as asked for" : "f32, as asked for");
     return on->compute(on, c, e);
 }
 

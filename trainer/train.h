@@ -46,6 +46,8 @@ extern const cfg_field train_fields[];
 /* Fills in what the method decides: its manner, and where auto was said its paper's numbers, or those of diffusers'
  * port (compat). */
 void train_recipe(train_cfg *how, data_cfg *data);
+/* Whether this process trains on a GPU, and so what `compute: auto` is; before any train_recipe. */
+void train_on_gpu(bool yes);
 
 /* Settings of the training that its method does not take. */
 int train_check(const train_cfg *how, const data_cfg *data, err *e);

@@ -69,6 +69,13 @@ static bool regularised(const data_cfg *data)
     return false;
 }
 
+static bool on_gpu; /* what `auto` means in this process */
+
+void train_on_gpu(bool yes)
+{
+    on_gpu = yes;
+}
+
 void train_recipe(train_cfg *how, data_cfg *data)
 {
     const method *by = method_find(method_names[how->method]);
@@ -79,7 +86,7 @@ void train_recipe(train_cfg *how, data_cfg *data)
     data->manner = by->manner;
     memset(data->rare, 0, sizeof data->rare);
     if (how->compute == COMPUTE_AUTO)
-        how->compute = nn_cpu_best_compute(NULL) == NN_BF16 ? COMPUTE_BF16 : COMPUTE_F32;
+        how->compute = (on_gpu ? NN_BF16 : nn_cpu_best_compute(NULL)) == NN_BF16 ? COMPUTE_BF16 : COMPUTE_F32;
     if (!given)
         how->lr = how->train_text_encoder && r->lr_text > 0 ? r->lr_text : r->lr;
     if (how->clip < 0)

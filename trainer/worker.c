@@ -31,6 +31,7 @@ static void print_say(void *arg, const char *text)
 
 static int train_by_hand(const farmfile *farm, const char *name, const char *out, err *e)
 {
+    const bool cuda = farm->backend == FARM_BACKEND_CUDA;
     const farm_concept *f = farm_find(farm, name);
     const cfg *from;
     concept_cfg cfg_of;
@@ -42,8 +43,9 @@ static int train_by_hand(const farmfile *farm, const char *name, const char *out
 
     if (!f)
         return err_set(e, ERR_INPUT, "%s: no concept %s", farm->path, name);
+    train_on_gpu(cuda);
     TRY(concept_cfg_fill(&cfg_of, &from, farm->doc, f->settings, e));
-    TRY(nn_cpu_open(&b, 0, false, e));
+    TRY(nn_open(&b, cuda ? "cuda" : "cpu", 0, e));
     TRY(sd_open(&model, farm->base, b, e));
     TRY(comm_self(&self, e));
     char *ran = cfg_values(from);

@@ -82,6 +82,38 @@ static int count_gpus(void)
     return n;
 }
 
+/* Empty words and a word that is too long end the list, as what CUDA cannot read ends it for CUDA. */
+static int listed_devices(const char *list, char out[NODE_DEVICES][NODE_DEVICE])
+{
+    int n = 0;
+
+    while (n < NODE_DEVICES) {
+        size_t length = strcspn(list, ",");
+        if (length == 0 || length >= NODE_DEVICE || (length == 2 && strncmp(list, "-1", 2) == 0))
+            break;
+        memcpy(out[n], list, length);
+        out[n++][length] = '\0';
+        if (list[length] == '\0')
+            break;
+        list += length + 1;
+    }
+    return n;
+}
+
+int node_devices(char out[NODE_DEVICES][NODE_DEVICE])
+{
+    const char *list = getenv("CUDA_VISIBLE_DEVICES");
+    int n;
+
+    if (list)
+        return listed_devices(list, out);
+    n = count_gpus();
+    n = n < NODE_DEVICES ? n : NODE_DEVICES;
+    for (int i = 0; i < n; i++)
+        snprintf(out[i], NODE_DEVICE, "%d", i);
+    return n;
+}
+
 void node_look(node_facts *out)
 {
     char name[NODE_NAME] = "localhost";

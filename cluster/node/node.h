@@ -8,7 +8,7 @@
 
 #include "cluster/base/err.h"
 
-enum { NODE_NAME = 256, NODE_CORES = 1024, NODE_ADDRESS = 64, NODE_ADDRESSES = 16 };
+enum { NODE_NAME = 256, NODE_CORES = 1024, NODE_ADDRESS = 64, NODE_ADDRESSES = 16, NODE_DEVICE = 96, NODE_DEVICES = 64 };
 
 typedef struct {
     char name[NODE_NAME];      /* hostname */
@@ -18,6 +18,9 @@ typedef struct {
     int gpus;                  /* NVIDIA device files this process can see */
 } node_facts;
 void node_look(node_facts *out);
+/* The GPUs that this process may use, each as CUDA_VISIBLE_DEVICES names it: that variable's own list ("3", "GPU-...", "MIG-..."),
+ * or the numbers of all there are. How many. */
+int node_devices(char out[NODE_DEVICES][NODE_DEVICE]);
 int node_workers(const node_facts *node); /* CPU workers that fit, where nobody says how many: one per two cores and 8 GiB */
 
 /* The cores this process may run on, as a set that can be sent, joined with others' and applied. */

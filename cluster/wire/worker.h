@@ -11,7 +11,8 @@
  * bug and is answered by FAILED with code "protocol". `?` marks an optional key. Paths are absolute.
  *
  * agent -> worker                                                                answered by
- *   LOAD  {protocol: 2, farm: DIR, base: PATH, epoch, slot, threads, pack?}      READY, or FAILED without job, exit 1
+ *   LOAD  {protocol: 2, farm: DIR, base: PATH, epoch, slot, threads, pack?,
+ *          backend?: "cpu"|"cuda", share?}                                       READY, or FAILED without job, exit 1
  *   START {job, attempt, name, settings: {...},
  *          gang: {rank, size, leaves, path?, meet?}, out?, pack?: bool,
  *          keep?: [PATH, PATH], every?, from?: [PATH, ...]}                      STARTED or FAILED
@@ -72,7 +73,10 @@
  *   its own checkpoints. A member that stands between loading and its first step, or behind its last, is silent for as
  *   long as others are loaded and written; between two steps rule 3 holds for each. Of a death nobody knows
  *   which member caused it: none is blamed (code "pack"), and each is tried again alone; the last member left is blamed as ever.
- * 11 Versions. Protocol 1 is this one without `pack`; a worker obeys both and answers in the one that LOAD spoke.
+ * 11 Backend. `cuda`: the worker trains on the first device that CUDA_VISIBLE_DEVICES shows it and takes at most `share` (0 to 1)
+ *   of its memory; where the build, a driver or a device is missing it says which and ends. A device that fails is no worker's
+ *   any more: after FAILED with blame "gpu" the worker exits with status 1, and another is started.
+ * 12 Versions. Protocol 1 is this one without `pack`; a worker obeys both and answers in the one that LOAD spoke.
  *
  * `cfarm-worker --check FARM.yaml [--piece PIECE] [--json]` tells what `cfarm plan` shows: it reads the settings, the
  * pictures and the model's files and prints what would run; status 0, or 2 with one line per mistake on stderr. It

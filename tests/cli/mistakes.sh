@@ -63,7 +63,7 @@ farm 'token: mug';                   check 'a token that is a word of the vocabu
 farm 'initializer: qqqqzzzz';        check 'an initializer that is no word' 'initializer'
 farm '' 'limits: {gang_max: 99999}'; check 'a limit out of range' "farm.yaml:[0-9]+:[0-9]+: .*gang_max"
 farm '' 'limits: {time_limit: 5 parsecs}'; check 'a time in parsecs' "farm.yaml:[0-9]+:[0-9]+: .*time_limit"
-farm '' 'backend: cuda';              check 'a backend that is not there yet' 'backend: cuda'
+farm '' 'backend: cuda';              check 'a backend that this build has not' 'backend: cuda: this build has no CUDA backend'
 farm '' 'merge: [{name: m, of: [mug, cup]}]'; check 'a merge of a concept there is not' "farm.yaml:[0-9]+:[0-9]+: .*cup"
 printf 'farm: f\nbase: %s\ndefaults: {class: mug, images: %s, steps: 2}\nconcepts:\n - {name: a}\n - {name: b, method: svdiff, token: rare}\nmerge: [{name: m, of: [a, b]}]\n' \
     "$toy/model" "$toy/subjects/mug" >"$work/farm.yaml"

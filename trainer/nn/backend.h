@@ -55,6 +55,17 @@ struct nn_backend {
     void (*begin)(nn_backend *b);
     int (*wait)(nn_backend *b, err *e);                      /* the only place where a device's late error appears */
     void (*close)(nn_backend *b);
+    /* Work that is done again and again, as one piece (a CUDA graph): between record and recorded kernels and copies are
+     * noted and not carried out; replay does all that was noted, in order with the rest. recorded must follow record, also
+     * after an error. NULL: there is no such thing. */
+    int (*record)(nn_backend *b, err *e);
+    int (*recorded)(nn_backend *b, void **list, err *e);
+    int (*replay)(nn_backend *b, void *list, err *e);
+    void (*forget)(nn_backend *b, void *list);
+    /* Part of the device's memory that may be taken at most, 0 to 1. NULL: its memory is the machine's. */
+    int (*limit)(nn_backend *b, double share, err *e);
+    const char *kind;                                        /* of device, as far as its bits depend on it; NULL: the
+                                                              * processor's, nn_cpu_kind */
     int lanes;                                               /* threads of the caller's that run plans at the same time
                                                               * and share out the backend's; 0: one */
     /* For plans made from now on; NULL: there is no choice. ERR_DEVICE where the processor cannot. */
@@ -63,8 +74,9 @@ struct nn_backend {
     const nn_kernel *const *(*exact)(nn_op_id op);           /* kernels of exact nodes; NULL: the same */
 };
 
-/* What is faster on this processor, and why, in one sentence (why may be NULL). */
+/* What is faster on this processor, and why, in one sentence (why may be NULL); and on a backend. */
 nn_compute nn_cpu_best_compute(const char **why);
+nn_compute nn_best_compute(const nn_backend *b, const char **why);
 
 /* threads 0: what OMP_NUM_THREADS or the affinity mask gives. reference: plain kernels only (for tests). */
 int nn_cpu_open(nn_backend **out, int threads, bool reference, err *e);
@@ -74,6 +86,8 @@ const char *nn_cpu_kind(void);
  * program or in ../lib, or the file that CFARM_CUDA_PLUGIN names. ERR_DEVICE with one sentence where there is no plugin, none of its libraries, no driver or no
  * such device. */
 int nn_cuda_open(nn_backend **out, int device, err *e);
+/* Whether such a plugin and its libraries are there; no device is looked for. */
+int nn_cuda_built(err *e);
 /* By name: "cpu", "cuda" (device 0) or "cuda:N"; threads are the CPU's. ERR_INPUT for another name. */
 int nn_open(nn_backend **out, const char *name, int threads, err *e);
 #endif

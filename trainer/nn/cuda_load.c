@@ -27,14 +27,22 @@ static int load(nn_cuda_entry_fn **out, const char *path, err *e)
     return 0;
 }
 
-int nn_cuda_open_from(nn_backend **out, const char *path, int device, err *e)
+static int plugin_from(const nn_cuda_plugin **out, const char *path, err *e)
 {
     nn_cuda_entry_fn *entry = NULL;
 
     TRY(load(&entry, path, e));
-    const nn_cuda_plugin *p = entry();
-    if (p->abi != NN_CUDA_ABI || p->size != NN_CUDA_SIZE)
+    *out = entry();
+    if ((*out)->abi != NN_CUDA_ABI || (*out)->size != NN_CUDA_SIZE)
         return err_set(e, ERR_DEVICE, "%s is of another build than this program; build both together", path);
+    return 0;
+}
+
+int nn_cuda_open_from(nn_backend **out, const char *path, int device, err *e)
+{
+    const nn_cuda_plugin *p;
+
+    TRY(plugin_from(&p, path, e));
     return p->open(out, device, e);
 }
 
@@ -53,23 +61,49 @@ static int own_folder(char out[FS_PATH], err *e)
     return 0;
 }
 
-int nn_cuda_open(nn_backend **out, int device, err *e)
+static int find_plugin(char path[FS_PATH], err *e)
 {
-    char own[FS_PATH], lib[FS_PATH], path[FS_PATH];
+    char own[FS_PATH], lib[FS_PATH];
     const char *given = getenv(PLACE);
 
     if (given)
-        return nn_cuda_open_from(out, given, device, e);
+        return str_copy(path, FS_PATH, given) ? 0 : err_set(e, ERR_INPUT, "%s is too long a path", PLACE);
     TRY(own_folder(own, e));
     TRY(fs_join(path, own, PLUGIN, e));
     if (fs_exists(path))
-        return nn_cuda_open_from(out, path, device, e);
+        return 0;
     TRY(fs_join(lib, own, "../lib", e));
     TRY(fs_join(path, lib, PLUGIN, e));
     if (fs_exists(path))
-        return nn_cuda_open_from(out, path, device, e);
+        return 0;
     return err_set(e, ERR_DEVICE, "this build has no CUDA backend: %s is not in %s; configure with CFARM_CUDA=ON",
                    PLUGIN, own);
+}
+
+int nn_cuda_open(nn_backend **out, int device, err *e)
+{
+    char path[FS_PATH];
+
+    TRY(find_plugin(path, e));
+    return nn_cuda_open_from(out, path, device, e);
+}
+
+int nn_cuda_built(err *e)
+{
+    const nn_cuda_plugin *p;
+    char path[FS_PATH];
+
+    TRY(find_plugin(path, e));
+    return plugin_from(&p, path, e);
+}
+
+nn_compute nn_best_compute(const nn_backend *b, const char **why)
+{
+    if (!b->kind)
+        return nn_cpu_best_compute(why);
+    if (why)
+        *why = "bf16: GPUs multiply it in tiles";
+    return NN_BF16;
 }
 
 int nn_open(nn_backend **out, const char *name, int threads, err *e)

@@ -195,6 +195,8 @@ void nn_plan_free(nn_plan *p)
     if (!p)
         return;
     nn_params_lock(p->params);
+    if (p->list)
+        p->on->forget(p->on, p->list);
     for (int i = 0; i < p->s.step_n; i++)
         plan_finish_call(p, i);
     for (int id = 0; id < p->s.nodes; id++)
@@ -258,7 +260,8 @@ int plan_run_call(const nn_plan *p, int i, err *e)
 
     if (rc == 0)
         return 0;
-    err_set(e, (err_code)rc, "%s gave up", k->name);
+    if (p->on->wait(p->on, e) == 0) /* else the device says why */
+        err_set(e, (err_code)rc, "%s gave up", k->name);
     return where(&p->calls[i], e);
 }
 
@@ -272,13 +275,39 @@ int plan_run_copies(const nn_plan *p, err *e)
     return 0;
 }
 
+static int run_calls(const nn_plan *p, err *e)
+{
+    for (int i = 0; i < p->s.step_n; i++)
+        TRY(plan_run_call(p, i, e));
+    return plan_run_copies(p, e);
+}
+
+static int record(nn_plan *p, err *e)
+{
+    err late = {0};
+
+    TRY(p->on->record(p->on, e));
+    int rc = run_calls(p, e);
+    int end = p->on->recorded(p->on, &p->list, rc ? &late : e);
+    return rc ? rc : end;
+}
+
+/* Only what has run once is recorded: libraries load code at a first call, which a device does not let be recorded. */
+static int run_all(nn_plan *p, err *e)
+{
+    if (!p->on->record || p->on->lanes > 1 || !p->ran)
+        return run_calls(p, e);
+    if (!p->list)
+        TRY(record(p, e));
+    return p->on->replay(p->on, p->list, e);
+}
+
 int nn_run(nn_plan *p, err *e)
 {
     TRY(plan_check_written(p, e));
     p->on->begin(p->on);
-    for (int i = 0; i < p->s.step_n; i++)
-        TRY(plan_run_call(p, i, e));
-    TRY(plan_run_copies(p, e));
+    TRY(run_all(p, e));
+    p->ran = true;
     return p->on->wait(p->on, e);
 }
 

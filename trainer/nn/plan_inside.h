@@ -23,6 +23,8 @@ struct nn_plan {
     size_t scratch_bytes, own_bytes; /* own: of weights that single calls have laid out */
     late_copy *copies; /* what nn_keep_in could not place directly */
     int copy_n;
+    void *list;       /* the whole run, as the backend has recorded it; NULL: not yet, or it does not record */
+    bool ran;         /* once, call by call */
     bool *unwritten;  /* of each node: an input that is needed and was never written */
 };
 

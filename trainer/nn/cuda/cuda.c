@@ -4,9 +4,11 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cluster/base/mem.h"
 #include "trainer/nn/cuda/cuda_entry.h"
+#include "trainer/nn/cuda/cuda_kernels.h"
 
 static const nn_kernel *const *const lists[NN_OP_COUNT] = {
 #define NN_NAME(name)
@@ -18,6 +20,17 @@ static const nn_kernel *const *const lists[NN_OP_COUNT] = {
 static const nn_kernel *const *kernels(nn_op_id op)
 {
     return lists[op];
+}
+
+static const nn_kernel *const *kernels_bf16(nn_op_id op)
+{
+    switch (op) {
+    case NN_OP_matmul: return cuda_matmul_bf16;
+    case NN_OP_conv2d: return cuda_conv2d_bf16;
+    case NN_OP_conv2d_grad_x: return cuda_conv2d_grad_x_bf16;
+    case NN_OP_conv2d_grad_w: return cuda_conv2d_grad_w_bf16;
+    default: return lists[op];
+    }
 }
 
 static _Thread_local cuda *current;
@@ -56,6 +69,9 @@ static int refused(const cuda *c, size_t bytes, err *e)
     const double mib = 1048576.0;
     size_t left = 0, all = 0;
 
+    if (bytes > c->most - c->taken)
+        return err_set(e, ERR_MEMORY, "%s: %.1f MiB are wanted and %.1f of the %.1f MiB that it may use are free", c->name,
+                       (double)bytes / mib, (double)(c->most - c->taken) / mib, (double)c->most / mib);
     cudaGetLastError(); /* the refusal is answered here and shall not appear at the next launch */
     if (cudaMemGetInfo(&left, &all) != cudaSuccess)
         left = all = 0;
@@ -66,41 +82,149 @@ static int refused(const cuda *c, size_t bytes, err *e)
 /* cudaMalloc aligns to 256 bytes and has no empty piece. */
 static int cuda_alloc(nn_backend *b, void **mem, size_t bytes, err *e)
 {
-    const cuda *c = cuda_of(b);
+    cuda *c = cuda_of(b);
 
     TRY(use(c, e));
+    if (bytes > c->most - c->taken)
+        return refused(c, bytes, e);
     cudaError_t rc = cudaMalloc(mem, bytes ? bytes : 1);
-    return rc == cudaErrorMemoryAllocation ? refused(c, bytes, e) : told(c, rc, "memory", e);
+    if (rc == cudaErrorMemoryAllocation)
+        return refused(c, bytes, e);
+    TRY(told(c, rc, "memory", e));
+    c->pieces = mem_grow(c->pieces, c->piece_n + 1, sizeof *c->pieces);
+    c->pieces[c->piece_n++] = (struct cuda_piece){*mem, bytes};
+    c->taken += bytes;
+    return 0;
 }
 
 /* cudaFree waits for whatever still uses the memory. */
 static void cuda_release(nn_backend *b, void *mem)
 {
-    if (cudaSetDevice(cuda_of(b)->device) == cudaSuccess)
+    cuda *c = cuda_of(b);
+
+    for (size_t i = c->piece_n; i-- > 0;)
+        if (c->pieces[i].mem == mem) {
+            c->taken -= c->pieces[i].bytes;
+            c->pieces[i] = c->pieces[--c->piece_n];
+            break;
+        }
+    if (cudaSetDevice(c->device) == cudaSuccess)
         cudaFree(mem);
 }
 
-/* Returns when the bytes have arrived: the caller may reuse or read its side. */
-static int move(const cuda *c, void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, err *e)
+static int cuda_limit(nn_backend *b, double share, err *e)
 {
+    cuda *c = cuda_of(b);
+    size_t left, all;
+
+    CHECK(share > 0.0 && share <= 1.0);
     TRY(use(c, e));
-    TRY(told(c, cudaMemcpyAsync(to, from, bytes, kind, c->stream), "a copy", e));
-    return told(c, cudaStreamSynchronize(c->stream), "a copy, or work before it", e);
+    TRY(told(c, cudaMemGetInfo(&left, &all), "its memory", e));
+    c->most = (size_t)((double)all * share);
+    return 0;
 }
 
+/* Ours are pages of the system, never pinned: CUDA has taken a copy when it returns, and the caller may reuse its side. */
 static int cuda_write(nn_backend *b, void *to, const void *host, size_t bytes, err *e)
 {
-    return move(cuda_of(b), to, host, bytes, cudaMemcpyHostToDevice, e);
+    const cuda *c = cuda_of(b);
+
+    TRY(use(c, e));
+    return told(c, cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, c->stream), "a copy", e);
 }
 
 static int cuda_read(nn_backend *b, void *host, const void *from, size_t bytes, err *e)
 {
-    return move(cuda_of(b), host, from, bytes, cudaMemcpyDeviceToHost, e);
+    const cuda *c = cuda_of(b);
+
+    TRY(use(c, e));
+    TRY(told(c, cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, c->stream), "a copy", e));
+    return told(c, cudaStreamSynchronize(c->stream), "a copy, or work before it", e);
 }
 
 static int cuda_copy(nn_backend *b, void *to, const void *from, size_t bytes)
 {
     return cuda_ran(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_stream(b)));
+}
+
+int cuda_round(nn_backend *b, void **to, const void *from, int64_t n, err *e)
+{
+    cuda *c = cuda_of(b);
+    struct cuda_rounded made = {.from = from, .users = 1};
+
+    for (size_t i = 0; i < c->rounded_n; i++)
+        if (c->rounded[i].from == from) {
+            c->rounded[i].users++;
+            *to = c->rounded[i].to;
+            return 0;
+        }
+    TRY(cuda_alloc(b, &made.to, (size_t)n * 2, e));
+    cudaError_t rc = k_cast(c->stream, made.to, CUDA_BF16, from, CUDA_F32, n);
+    if (rc != cudaSuccess) {
+        cuda_release(b, made.to);
+        return told(c, rc, "rounding a weight", e);
+    }
+    c->rounded = mem_grow(c->rounded, c->rounded_n + 1, sizeof *c->rounded);
+    c->rounded[c->rounded_n++] = made;
+    *to = made.to;
+    return 0;
+}
+
+void cuda_round_done(nn_backend *b, const void *from)
+{
+    cuda *c = cuda_of(b);
+
+    for (size_t i = 0; i < c->rounded_n; i++)
+        if (c->rounded[i].from == from && --c->rounded[i].users == 0) {
+            cuda_release(b, c->rounded[i].to);
+            c->rounded[i] = c->rounded[--c->rounded_n];
+            return;
+        }
+}
+
+static int cuda_compute(nn_backend *b, nn_compute as, err *e)
+{
+    (void)e;
+    b->kernels = as == NN_BF16 ? kernels_bf16 : kernels;
+    b->computes = as;
+    return 0;
+}
+
+/* ---- recording: a graph of CUDA's ---- */
+
+static int cuda_record(nn_backend *b, err *e)
+{
+    const cuda *c = cuda_of(b);
+
+    return told(c, cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal), "a graph's beginning", e);
+}
+
+static int cuda_recorded(nn_backend *b, void **list, err *e)
+{
+    const cuda *c = cuda_of(b);
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t ready = NULL;
+
+    *list = NULL;
+    TRY(told(c, cudaStreamEndCapture(c->stream, &graph), "a graph's end", e));
+    cudaError_t rc = cudaGraphInstantiate(&ready, graph, 0);
+    cudaGraphDestroy(graph);
+    TRY(told(c, rc, "a graph", e));
+    *list = ready;
+    return 0;
+}
+
+static int cuda_replay(nn_backend *b, void *list, err *e)
+{
+    const cuda *c = cuda_of(b);
+
+    return told(c, cudaGraphLaunch(list, c->stream), "a graph's launch", e);
+}
+
+static void cuda_forget(nn_backend *b, void *list)
+{
+    if (cudaSetDevice(cuda_of(b)->device) == cudaSuccess)
+        cudaGraphExecDestroy(list);
 }
 
 /* ---- a thread's turn, waiting, closing ---- */
@@ -130,6 +254,8 @@ static void close_device(cuda *c)
         cublasLtDestroy(c->gemm);
     if (c->stream)
         cudaStreamDestroy(c->stream);
+    free(c->pieces);
+    free(c->rounded);
     free(c);
 }
 
@@ -177,9 +303,22 @@ static int check_device(int device, err *e)
     return 0;
 }
 
+/* What decides a device's bits: how it computes, and the library that chooses how. */
+static int name_kind(cuda *c, err *e)
+{
+    int major, minor;
+
+    TRY(told(c, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, c->device), "its kind", e));
+    TRY(told(c, cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, c->device), "its kind", e));
+    snprintf(c->kind, sizeof c->kind, "cuda sm_%d%d cublas %zu cudnn %zu", major, minor, cublasLtGetVersion(),
+             cudnnGetVersion());
+    return 0;
+}
+
 static int open_device(cuda *c, err *e)
 {
     TRY(use(c, e));
+    TRY(name_kind(c, e));
     TRY(told(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "a stream", e));
     cublasStatus_t gemm = cublasLtCreate(&c->gemm);
     if (gemm != CUBLAS_STATUS_SUCCESS)
@@ -192,11 +331,20 @@ static int open_device(cuda *c, err *e)
     return 0;
 }
 
+/* CFARM_CUDA_GRAPHS=0: every call by itself, to see what graphs are worth and where a fault lies. */
+static bool graphs_wanted(void)
+{
+    const char *text = getenv("CFARM_CUDA_GRAPHS");
+
+    return !text || strcmp(text, "0") != 0;
+}
+
 static int cuda_open(nn_backend **out, int device, err *e)
 {
     TRY(check_device(device, e));
     cuda *c = NEW(cuda);
     c->device = device;
+    c->most = SIZE_MAX;
     snprintf(c->name, sizeof c->name, "cuda:%d", device);
     int rc = open_device(c, e);
     if (rc != 0) {
@@ -214,6 +362,14 @@ static int cuda_open(nn_backend **out, int device, err *e)
                          .copy = cuda_copy,
                          .begin = cuda_begin,
                          .wait = cuda_wait,
+                         .record = graphs_wanted() ? cuda_record : NULL,
+                         .recorded = cuda_recorded,
+                         .replay = cuda_replay,
+                         .forget = cuda_forget,
+                         .limit = cuda_limit,
+                         .kind = c->kind,
+                         .compute = cuda_compute,
+                         .exact = kernels,
                          .close = cuda_close};
     return 0;
 }

@@ -18,6 +18,12 @@
 typedef struct {
     int device;
     char name[24];             /* "cuda:3" */
+    char kind[64];             /* what its bits depend on */
+    size_t most, taken;        /* bytes of its memory that may be taken, and are */
+    struct cuda_piece { void *mem; size_t bytes; } *pieces;
+    size_t piece_n;
+    struct cuda_rounded { const void *from; void *to; int users; } *rounded; /* frozen weights in bf16 */
+    size_t rounded_n;
     cudaStream_t stream;
     cublasLtHandle_t gemm;
     cudnnHandle_t conv;
@@ -46,6 +52,17 @@ static inline int cuda_ran(cudaError_t rc)
 /* For takes(): NULL when the result and all float sources are F32, else the reason. */
 const char *cuda_needs_f32(const struct nn_node *y);
 
+/* A frozen weight's `n` f32 values in bf16, made once for all calls that read it; each that has it gives it back by its
+ * `from`. */
+int cuda_round(nn_backend *b, void **to, const void *from, int64_t n, err *e);
+void cuda_round_done(nn_backend *b, const void *from);
+
+/* Pieces of a call's scratch begin at multiples of what every library likes. */
+static inline size_t cuda_aligned(int64_t bytes)
+{
+    return ((size_t)bytes + 255) / 256 * 256;
+}
+
 /* A list of the one kernel we have for an operation. __VA_ARGS__: further members of nn_kernel. */
 #define CUDA_LIST(NAME, ...)                                                                                 \
     static const nn_kernel NAME##_plain = {.name = "cuda." #NAME ".plain", __VA_ARGS__};                     \
@@ -53,4 +70,8 @@ const char *cuda_needs_f32(const struct nn_node *y);
 
 /* Kernels of the libraries, and the plain ones that take what those decline. */
 extern const nn_kernel cuda_lt_matmul, cuda_dnn_conv2d, cuda_dnn_conv2d_grad_x, cuda_dnn_conv2d_grad_w;
+/* The same with sources rounded to bf16, sums and results in f32; and lists that begin with them. */
+extern const nn_kernel cuda_lt_matmul_bf16, cuda_dnn_conv2d_bf16, cuda_dnn_conv2d_grad_x_bf16, cuda_dnn_conv2d_grad_w_bf16;
+extern const nn_kernel *const cuda_matmul_bf16[], *const cuda_conv2d_bf16[], *const cuda_conv2d_grad_x_bf16[],
+    *const cuda_conv2d_grad_w_bf16[];
 #endif

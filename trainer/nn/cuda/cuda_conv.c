@@ -1,7 +1,11 @@
-/* conv2d and its two gradients through cuDNN's graph API (its C backend of descriptors): f32, NHWC maps, kernels
+/* conv2d and its two gradients through cuDNN's graph API (its C backend of descriptors): NHWC maps, kernels
  * [o, kh, kw, c], padding that may differ from side to side. A convolution is one operation in a graph of its own;
- * cuDNN's heuristics list engines, and the first is taken that gives the same bits each time and computes in f32
- * throughout: no TF32, no rounding of inputs, no Winograd. The bias is added by our own kernel. */
+ * cuDNN's heuristics list engines, and the first is taken that gives the same bits each time and computes as is promised:
+ * in f32 throughout (no TF32, no rounding of inputs), or of sources rounded to bf16 with sums in f32; no Winograd. The
+ * bias is added by our own kernel.
+ *
+ * In bf16 frozen weights are rounded once, what changes in every run, into scratch. Results are f32 where an engine makes
+ * them; else they are bf16 in scratch and widened. */
 #include <stdlib.h>
 
 #include "cluster/base/mem.h"
@@ -18,6 +22,11 @@ enum { ID_X = 'x', ID_W = 'w', ID_Y = 'y' };
 typedef struct {
     desc x, w, y, how, op, graph, plan;
     int64_t scratch;
+    bool half, narrow;      /* sources, and the result, in bf16 */
+    void *w_rounded;        /* the frozen kernel in bf16, or NULL */
+    const void *w_from;
+    nn_backend *on;         /* whose it is */
+    size_t bytes[3];        /* of scratch for what is rounded: first source, second, result */
 } conv;
 
 static void forget(desc *d)
@@ -74,10 +83,10 @@ static cudnnStatus_t make(desc *out, cudnnBackendDescriptorType_t kind, const at
 enum { ALIGN = 16 }; /* bytes: every tensor that a plan places, and every piece of the trained block, has 64 */
 
 /* [n, h, w, c] in memory; cuDNN names the dimensions n, c, h, w whatever their order there. */
-static cudnnStatus_t tensor(desc *out, int64_t id, int64_t n, int64_t h, int64_t w, int64_t c)
+static cudnnStatus_t tensor(desc *out, int64_t id, bool half, int64_t n, int64_t h, int64_t w, int64_t c)
 {
     const int64_t dims[] = {n, c, h, w}, steps[] = {h * w * c, 1, w * c, c}, align = ALIGN;
-    const cudnnDataType_t type = CUDNN_DATA_FLOAT;
+    const cudnnDataType_t type = half ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
     const attribute list[] = {
         {CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type},
         {CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, dims},
@@ -156,9 +165,11 @@ static cudnnStatus_t describe(conv *v, cudnnHandle_t handle, nn_tensor y)
 {
     const conv_shape s = conv_shape_of(y);
 
-    DNN(tensor(&v->x, ID_X, s.n, s.h, s.w, s.c));
-    DNN(tensor(&v->w, ID_W, s.o, s.kh, s.kw, s.c));
-    DNN(tensor(&v->y, ID_Y, s.n, s.oh, s.ow, s.o));
+    const nn_op_id op = y->op->id; /* whose result is x, w or y; the others are sources */
+
+    DNN(tensor(&v->x, ID_X, op == NN_OP_conv2d_grad_x ? v->narrow : v->half, s.n, s.h, s.w, s.c));
+    DNN(tensor(&v->w, ID_W, op == NN_OP_conv2d_grad_w ? v->narrow : v->half, s.o, s.kh, s.kw, s.c));
+    DNN(tensor(&v->y, ID_Y, op == NN_OP_conv2d ? v->narrow : v->half, s.n, s.oh, s.ow, s.o));
     DNN(convolution(&v->how, &s));
     DNN(operation(v, y->op->id));
     const attribute list[] = {
@@ -172,11 +183,11 @@ static cudnnStatus_t describe(conv *v, cudnnHandle_t handle, nn_tensor y)
 
 enum { ENGINES = 32, NOTES = 32 }; /* the most that one answer may list */
 
-static bool unwanted(cudnnBackendNumericalNote_t note)
+static bool unwanted(cudnnBackendNumericalNote_t note, bool half)
 {
     switch (note) {
+    case CUDNN_NUMERICAL_NOTE_TENSOR_CORE: return !half; /* of f32 it makes TF32 */
     case CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC:
-    case CUDNN_NUMERICAL_NOTE_TENSOR_CORE: /* of f32 it makes TF32 */
     case CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS:
     case CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION:
     case CUDNN_NUMERICAL_NOTE_WINOGRAD: /* its transforms lose a digit or two */
@@ -188,7 +199,7 @@ static bool unwanted(cudnnBackendNumericalNote_t note)
 }
 
 /* Whether this engine computes as we promise. */
-static cudnnStatus_t check_engine(desc config, bool *good)
+static cudnnStatus_t check_engine(desc config, bool half, bool *good)
 {
     cudnnBackendNumericalNote_t notes[NOTES];
     int64_t n = 0;
@@ -203,7 +214,7 @@ static cudnnStatus_t check_engine(desc config, bool *good)
     forget(&engine);
     *good = rc == CUDNN_STATUS_SUCCESS;
     for (int64_t i = 0; *good && i < n && i < NOTES; i++)
-        *good = !unwanted(notes[i]);
+        *good = !unwanted(notes[i], half);
     return rc;
 }
 
@@ -231,7 +242,7 @@ static cudnnStatus_t choose(conv *v, cudnnHandle_t handle, desc *configs, int64_
     bool good;
 
     for (int64_t i = 0; i < n; i++)
-        if (check_engine(configs[i], &good) == CUDNN_STATUS_SUCCESS && good
+        if (check_engine(configs[i], v->half, &good) == CUDNN_STATUS_SUCCESS && good
             && make_plan(v, handle, configs[i]) == CUDNN_STATUS_SUCCESS)
             return CUDNN_STATUS_SUCCESS;
     return CUDNN_STATUS_NOT_SUPPORTED;
@@ -271,11 +282,13 @@ static cudnnStatus_t search_by(conv *v, cudnnHandle_t handle, cudnnBackendHeurMo
 }
 
 /* What is expected to be fast, then what works for most. */
-static cudnnStatus_t conv_make(conv **out, const cuda *on, nn_tensor y)
+static cudnnStatus_t try_make(conv **out, const cuda *on, nn_tensor y, bool half, bool narrow)
 {
     conv *v = NEW(conv);
-    cudnnStatus_t rc = describe(v, on->conv, y);
 
+    v->half = half;
+    v->narrow = narrow;
+    cudnnStatus_t rc = describe(v, on->conv, y);
     if (rc == CUDNN_STATUS_SUCCESS) {
         rc = search_by(v, on->conv, CUDNN_HEUR_MODE_A);
         if (rc != CUDNN_STATUS_SUCCESS)
@@ -288,9 +301,16 @@ static cudnnStatus_t conv_make(conv **out, const cuda *on, nn_tensor y)
     return rc;
 }
 
+static cudnnStatus_t conv_make(conv **out, const cuda *on, nn_tensor y, bool half)
+{
+    cudnnStatus_t rc = try_make(out, on, y, half, false);
+
+    return rc == CUDNN_STATUS_SUCCESS || !half ? rc : try_make(out, on, y, true, true);
+}
+
 /* ---- the kernels ---- */
 
-static const char *takes(const struct nn_node *y)
+static const char *takes_as(const struct nn_node *y, bool half)
 {
     conv *v;
 
@@ -298,10 +318,21 @@ static const char *takes(const struct nn_node *y)
         return cuda_needs_f32(y);
     if (!cuda_current())
         return "no device is in use";
-    if (conv_make(&v, cuda_current(), y) != CUDNN_STATUS_SUCCESS)
-        return "cuDNN has no engine for it that keeps f32 and its bits";
+    if (conv_make(&v, cuda_current(), y, half) != CUDNN_STATUS_SUCCESS)
+        return half ? "cuDNN has no engine for it in bf16 that keeps its bits"
+                    : "cuDNN has no engine for it that keeps f32 and its bits";
     conv_free(v);
     return NULL;
+}
+
+static const char *takes(const struct nn_node *y)
+{
+    return takes_as(y, false);
+}
+
+static const char *takes_bf16(const struct nn_node *y)
+{
+    return takes_as(y, true);
 }
 
 static bool aligned(const void *mem)
@@ -309,14 +340,13 @@ static bool aligned(const void *mem)
     return (uintptr_t)mem % ALIGN == 0;
 }
 
-static int prepare(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
+static int made(nn_backend *b, nn_call *c, bool half, err *e)
 {
     conv *v = NULL;
 
-    (void)frozen;
     if (!aligned(c->in[0]) || !aligned(c->in[1]) || !aligned(c->out))
         return err_set(e, ERR_DEVICE, "a tensor of a convolution does not begin at a multiple of %d bytes", ALIGN);
-    cudnnStatus_t rc = conv_make(&v, cuda_of(b), c->y);
+    cudnnStatus_t rc = conv_make(&v, cuda_of(b), c->y, half);
     if (rc != CUDNN_STATUS_SUCCESS)
         return err_set(e, ERR_DEVICE, "cuDNN: %s", cudnnGetErrorString(rc));
     c->state = v;
@@ -324,9 +354,39 @@ static int prepare(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err
     return 0;
 }
 
+static int prepare(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
+{
+    (void)frozen;
+    return made(b, c, false, e);
+}
+
+static int prepare_bf16(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
+{
+    int64_t n[3] = {nn_count(c->y->src[0]->shape), nn_count(c->y->src[1]->shape), nn_count(c->y->shape)};
+
+    TRY(made(b, c, true, e));
+    conv *v = c->state;
+    v->bytes[0] = cuda_aligned(2 * n[0]);
+    v->bytes[1] = frozen[1] ? 0 : cuda_aligned(2 * n[1]);
+    v->bytes[2] = v->narrow ? cuda_aligned(2 * n[2]) : 0;
+    c->scratch_bytes += v->bytes[0] + v->bytes[1] + v->bytes[2];
+    c->own_bytes = frozen[1] ? 2 * (size_t)n[1] : 0;
+    if (!frozen[1] || c->sizing)
+        return 0;
+    TRY(cuda_round(b, &v->w_rounded, c->in[1], n[1], e));
+    v->on = b;
+    v->w_from = c->in[1];
+    return 0;
+}
+
 static void done(nn_call *c)
 {
-    conv_free(c->state);
+    conv *v = c->state;
+
+    if (v && v->w_rounded)
+        cuda_round_done(v->on, v->w_from);
+    conv_free(v);
+    c->state = NULL;
 }
 
 /* A pack of pointers is made in each run: the plan's scratch is not known when a call is prepared. */
@@ -349,35 +409,55 @@ static cudnnStatus_t execute(cudnnHandle_t handle, const conv *v, const void *x,
     return rc;
 }
 
-static int run_these(nn_backend *b, const nn_call *c, const void *x, const void *w, const void *y)
+/* The two sources and the result, whichever of x, w and y they are. */
+static int convolve(nn_backend *b, const nn_call *c, const void *first, const void *second, void *out, void *scratch)
 {
-    cudnnStatus_t rc = execute(cuda_of(b)->conv, c->state, x, w, y, c->scratch);
+    const void *const in[] = {first, second};
+    cudnnStatus_t rc;
 
+    switch (c->y->op->id) {
+    case NN_OP_conv2d_grad_x: rc = execute(cuda_of(b)->conv, c->state, out, in[1], in[0], scratch); break; /* dy, w */
+    case NN_OP_conv2d_grad_w: rc = execute(cuda_of(b)->conv, c->state, in[0], out, in[1], scratch); break; /* x, dy */
+    default: rc = execute(cuda_of(b)->conv, c->state, in[0], in[1], out, scratch);                         /* x, w */
+    }
     return rc == CUDNN_STATUS_SUCCESS ? 0 : ERR_DEVICE;
 }
 
-static int run_conv2d(nn_backend *b, const nn_call *c)
+static int add_bias(nn_backend *b, const nn_call *c)
 {
-    TRY(run_these(b, c, c->in[0], c->in[1], c->out));
-    if (!c->in[2])
+    if (c->y->op->id != NN_OP_conv2d || !c->in[2])
         return 0;
     cuda_walk at = cuda_walk_in(&c->y->shape, &c->y->src[2]->shape);
     return cuda_ran(k_binary(cuda_stream(b), CUDA_ADD, c->out, c->out, c->in[2], at, nn_count(c->y->shape)));
 }
 
-static int run_conv2d_grad_x(nn_backend *b, const nn_call *c) /* dy, w */
+static int run(nn_backend *b, const nn_call *c)
 {
-    return run_these(b, c, c->out, c->in[1], c->in[0]);
+    TRY(convolve(b, c, c->in[0], c->in[1], c->out, c->scratch));
+    return add_bias(b, c);
 }
 
-static int run_conv2d_grad_w(nn_backend *b, const nn_call *c) /* x, dy */
+/* Scratch: what is rounded, then the engine's own. */
+static int run_bf16(nn_backend *b, const nn_call *c)
 {
-    return run_these(b, c, c->in[0], c->out, c->in[1]);
+    const conv *v = c->state;
+    char *first = c->scratch, *second = first + v->bytes[0], *out = second + v->bytes[1], *rest = out + v->bytes[2];
+    cudaError_t rc = k_cast(cuda_stream(b), first, CUDA_BF16, c->in[0], CUDA_F32, nn_count(c->y->src[0]->shape));
+
+    if (rc == cudaSuccess && !v->w_rounded)
+        rc = k_cast(cuda_stream(b), second, CUDA_BF16, c->in[1], CUDA_F32, nn_count(c->y->src[1]->shape));
+    TRY(cuda_ran(rc));
+    TRY(convolve(b, c, first, v->w_rounded ? v->w_rounded : second, v->narrow ? out : c->out, rest));
+    if (v->narrow)
+        TRY(cuda_ran(k_cast(cuda_stream(b), c->out, CUDA_F32, out, CUDA_BF16, nn_count(c->y->shape))));
+    return add_bias(b, c);
 }
 
 #define CONV(NAME)                                                                                           \
     const nn_kernel cuda_dnn_##NAME = {                                                                      \
-        .name = "cuda." #NAME ".cudnn", .takes = takes, .prepare = prepare, .run = run_##NAME, .done = done};
+        .name = "cuda." #NAME ".cudnn", .takes = takes, .prepare = prepare, .run = run, .done = done};       \
+    const nn_kernel cuda_dnn_##NAME##_bf16 = {.name = "cuda." #NAME ".cudnn_bf16", .takes = takes_bf16,      \
+                                              .prepare = prepare_bf16, .run = run_bf16, .done = done};
 
 CONV(conv2d)
 CONV(conv2d_grad_x)

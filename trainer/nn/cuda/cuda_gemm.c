@@ -1,4 +1,5 @@
-/* matmul through cuBLASLt, f32 in and out, f32 sums (no TF32), the bias in its epilogue.
+/* matmul through cuBLASLt, the bias in its epilogue where it has one for it: f32 in and out, f32 sums (no TF32); or sources
+ * rounded to bf16, sums and results in f32. A frozen second factor is rounded once, what changes in every run, into scratch.
  *
  * cuBLASLt's matrices lie by columns, ours by rows: a row-major M is its transpose to cuBLASLt. So it is asked for
  * Y' [n, m] = B' A', with B as the first factor; a factor that lies turned for us is then asked for transposed, and the
@@ -8,6 +9,8 @@
 #include "cluster/base/mem.h"
 #include "trainer/nn/cpu/cpu_shapes.h"
 #include "trainer/nn/cuda/cuda.h"
+#include "trainer/nn/cuda/cuda_kernels.h"
+#include "trainer/nn/cuda/cuda_walks.h"
 
 /* 32 MiB is what NVIDIA advises on Hopper; one piece is shared by all calls of a plan. */
 enum { SCRATCH = 32 << 20 };
@@ -16,6 +19,12 @@ typedef struct {
     cublasLtMatmulDesc_t how;
     cublasLtMatrixLayout_t left, right, out; /* as cuBLASLt sees them: B', A', Y' */
     cublasLtMatmulAlgo_t algo;
+    bool half;                 /* sources in bf16 */
+    bool adds;                 /* the bias is added by our own kernel: no epilogue takes it */
+    void *b;                   /* the frozen second factor in bf16, or NULL */
+    const void *b_from;
+    nn_backend *on;            /* whose b is */
+    size_t a_bytes, b_bytes;   /* of scratch for the rounded ones */
 } gemm;
 
 static void gemm_free(gemm *g)
@@ -38,20 +47,22 @@ static void gemm_free(gemm *g)
     } while (0)
 
 /* `count` matrices one behind the other, each rows x cols by columns with nothing between these. */
-static cublasStatus_t layout(cublasLtMatrixLayout_t *out, int64_t rows, int64_t cols, int64_t count)
+static cublasStatus_t layout(cublasLtMatrixLayout_t *out, bool half, int64_t rows, int64_t cols, int64_t count)
 {
     int32_t batch = (int32_t)count;
     int64_t apart = rows * cols;
 
-    LT(cublasLtMatrixLayoutCreate(out, CUDA_R_32F, (uint64_t)rows, (uint64_t)cols, rows));
+    LT(cublasLtMatrixLayoutCreate(out, half ? CUDA_R_16BF : CUDA_R_32F, (uint64_t)rows, (uint64_t)cols, rows));
     LT(cublasLtMatrixLayoutSetAttribute(*out, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batch, sizeof batch));
     return cublasLtMatrixLayoutSetAttribute(*out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &apart, sizeof apart);
 }
 
 static cublasStatus_t set_epilogue(gemm *g, const void *bias)
 {
-    cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    const cudaDataType_t type = CUDA_R_32F;
 
+    LT(cublasLtMatmulDescSetAttribute(g->how, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type));
     LT(cublasLtMatmulDescSetAttribute(g->how, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
     return cublasLtMatmulDescSetAttribute(g->how, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
 }
@@ -66,9 +77,9 @@ static cublasStatus_t describe(gemm *g, const mat_shape *s, const void *bias)
     LT(cublasLtMatmulDescSetAttribute(g->how, CUBLASLT_MATMUL_DESC_TRANSB, &right, sizeof right));
     if (bias)
         LT(set_epilogue(g, bias));
-    LT(layout(&g->left, s->tb ? s->k : s->n, s->tb ? s->n : s->k, s->batch));
-    LT(layout(&g->right, s->ta ? s->m : s->k, s->ta ? s->k : s->m, s->batch));
-    return layout(&g->out, s->n, s->m, s->batch);
+    LT(layout(&g->left, g->half, s->tb ? s->k : s->n, s->tb ? s->n : s->k, s->batch));
+    LT(layout(&g->right, g->half, s->ta ? s->m : s->k, s->ta ? s->k : s->m, s->batch));
+    return layout(&g->out, false, s->n, s->m, s->batch);
 }
 
 /* The largest power of two up to 256 that divides the place. */
@@ -109,12 +120,14 @@ static cublasStatus_t search(gemm *g, cublasLtHandle_t handle, const void *const
     return rc;
 }
 
-static cublasStatus_t gemm_make(gemm **out, const cuda *on, nn_tensor y, const void *const places[3], const void *bias)
+static cublasStatus_t try_make(gemm **out, const cuda *on, nn_tensor y, bool half, const void *const places[3],
+                               const void *bias)
 {
     const mat_shape s = mat_shape_of(y);
     gemm *g = NEW(gemm);
-    cublasStatus_t rc = describe(g, &s, bias);
 
+    g->half = half;
+    cublasStatus_t rc = describe(g, &s, bias);
     if (rc == CUBLAS_STATUS_SUCCESS)
         rc = search(g, on->gemm, places);
     if (rc == CUBLAS_STATUS_SUCCESS)
@@ -124,12 +137,24 @@ static cublasStatus_t gemm_make(gemm **out, const cuda *on, nn_tensor y, const v
     return rc;
 }
 
-/* A place that is only a multiple of 4 bytes: what is found for it is found for every f32 tensor. */
-static const void *const ANYWHERE = (const void *)4;
-
-static const char *takes(const struct nn_node *y)
+static cublasStatus_t gemm_make(gemm **out, const cuda *on, nn_tensor y, bool half, const void *const places[3],
+                                const void *bias)
 {
-    const void *const places[3] = {ANYWHERE, ANYWHERE, ANYWHERE};
+    cublasStatus_t rc = try_make(out, on, y, half, places, bias);
+
+    if (rc == CUBLAS_STATUS_SUCCESS || !bias)
+        return rc;
+    LT(try_make(out, on, y, half, places, NULL));
+    (*out)->adds = true;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+/* A place that is only a multiple of 4 bytes: what is found for it is found for every f32 tensor. Scratch lies better. */
+static const void *const ANYWHERE = (const void *)4, *const IN_SCRATCH = (const void *)256;
+
+static const char *takes_as(const struct nn_node *y, bool half)
+{
+    const void *const from = half ? IN_SCRATCH : ANYWHERE, *const places[3] = {from, from, ANYWHERE};
     const mat_shape s = mat_shape_of(y);
     gemm *g;
 
@@ -139,42 +164,107 @@ static const char *takes(const struct nn_node *y)
         return "no device is in use";
     if (s.batch > INT32_MAX || s.k == 0)
         return "needs columns to multiply, and fewer than 2^31 matrices";
-    if (gemm_make(&g, cuda_current(), y, places, y->src[2] ? ANYWHERE : NULL) != CUBLAS_STATUS_SUCCESS)
+    if (gemm_make(&g, cuda_current(), y, half, places, y->src[2] ? ANYWHERE : NULL) != CUBLAS_STATUS_SUCCESS)
         return "cuBLASLt has no algorithm for it";
     gemm_free(g);
     return NULL;
 }
 
-static int prepare(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
+static const char *takes(const struct nn_node *y)
 {
-    const void *const places[3] = {c->in[1], c->in[0], c->out};
-    gemm *g = NULL;
+    return takes_as(y, false);
+}
 
-    (void)frozen;
-    c->scratch_bytes = SCRATCH;
-    if (c->sizing)
-        return 0;
-    cublasStatus_t rc = gemm_make(&g, cuda_of(b), c->y, places, c->in[2]);
+static const char *takes_bf16(const struct nn_node *y)
+{
+    return takes_as(y, true);
+}
+
+static int made(nn_backend *b, nn_call *c, bool half, const void *const places[3], err *e)
+{
+    gemm *g = NULL;
+    cublasStatus_t rc = gemm_make(&g, cuda_of(b), c->y, half, places, c->in[2]);
+
     if (rc != CUBLAS_STATUS_SUCCESS)
         return err_set(e, ERR_DEVICE, "cuBLASLt: %s", cublasLtGetStatusString(rc));
     c->state = g;
     return 0;
 }
 
-static int run(nn_backend *b, const nn_call *c)
+static int prepare(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
+{
+    const void *const places[3] = {c->in[1], c->in[0], c->out};
+
+    (void)frozen;
+    c->scratch_bytes = SCRATCH;
+    return c->sizing ? 0 : made(b, c, false, places, e);
+}
+
+static int prepare_bf16(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
+{
+    const void *const places[3] = {IN_SCRATCH, IN_SCRATCH, c->out};
+    int64_t an = nn_count(c->y->src[0]->shape), bn = nn_count(c->y->src[1]->shape);
+    size_t a_bytes = cuda_aligned(2 * an), b_bytes = frozen[1] ? 0 : cuda_aligned(2 * bn);
+
+    c->scratch_bytes = SCRATCH + a_bytes + b_bytes;
+    c->own_bytes = frozen[1] ? 2 * (size_t)bn : 0;
+    if (c->sizing)
+        return 0;
+    TRY(made(b, c, true, places, e));
+    gemm *g = c->state;
+    g->a_bytes = a_bytes;
+    g->b_bytes = b_bytes;
+    if (!frozen[1])
+        return 0;
+    TRY(cuda_round(b, &g->b, c->in[1], bn, e));
+    g->on = b;
+    g->b_from = c->in[1];
+    return 0;
+}
+
+static int multiply(nn_backend *b, const nn_call *c, const void *left, const void *right, void *scratch)
 {
     const gemm *g = c->state;
     const float one = 1.0f, zero = 0.0f;
-    cublasStatus_t rc = cublasLtMatmul(cuda_of(b)->gemm, g->how, &one, c->in[1], g->left, c->in[0], g->right, &zero,
-                                       c->out, g->out, c->out, g->out, &g->algo, c->scratch, SCRATCH, cuda_stream(b));
+    cublasStatus_t rc = cublasLtMatmul(cuda_of(b)->gemm, g->how, &one, right, g->left, left, g->right, &zero, c->out,
+                                       g->out, c->out, g->out, &g->algo, scratch, SCRATCH, cuda_stream(b));
 
-    return rc == CUBLAS_STATUS_SUCCESS ? 0 : ERR_DEVICE;
+    if (rc != CUBLAS_STATUS_SUCCESS)
+        return ERR_DEVICE;
+    if (!g->adds)
+        return 0;
+    cuda_walk at = cuda_walk_in(&c->y->shape, &c->y->src[2]->shape);
+    return cuda_ran(k_binary(cuda_stream(b), CUDA_ADD, c->out, c->out, c->in[2], at, nn_count(c->y->shape)));
+}
+
+static int run(nn_backend *b, const nn_call *c)
+{
+    return multiply(b, c, c->in[0], c->in[1], c->scratch);
+}
+
+/* Scratch: the workspace, then the rounded factors. */
+static int run_bf16(nn_backend *b, const nn_call *c)
+{
+    const gemm *g = c->state;
+    char *left = (char *)c->scratch + SCRATCH, *right = g->b ? g->b : left + g->a_bytes;
+    cudaError_t rc = k_cast(cuda_stream(b), left, CUDA_BF16, c->in[0], CUDA_F32, nn_count(c->y->src[0]->shape));
+
+    if (rc == cudaSuccess && !g->b)
+        rc = k_cast(cuda_stream(b), right, CUDA_BF16, c->in[1], CUDA_F32, nn_count(c->y->src[1]->shape));
+    return rc == cudaSuccess ? multiply(b, c, left, right, c->scratch) : cuda_ran(rc);
 }
 
 static void done(nn_call *c)
 {
-    gemm_free(c->state);
+    gemm *g = c->state;
+
+    if (g && g->b)
+        cuda_round_done(g->on, g->b_from);
+    gemm_free(g);
+    c->state = NULL;
 }
 
 const nn_kernel cuda_lt_matmul = {
     .name = "cuda.matmul.cublaslt", .takes = takes, .prepare = prepare, .run = run, .done = done};
+const nn_kernel cuda_lt_matmul_bf16 = {
+    .name = "cuda.matmul.cublaslt_bf16", .takes = takes_bf16, .prepare = prepare_bf16, .run = run_bf16, .done = done};

@@ -29,6 +29,7 @@ static int run_matmul(nn_backend *b, const nn_call *c)
 static const nn_kernel plain_matmul = {.name = "cuda.matmul.plain", .takes = takes_matmul, .run = run_matmul};
 
 const nn_kernel *const cuda_matmul[] = {&cuda_lt_matmul, &plain_matmul, NULL};
+const nn_kernel *const cuda_matmul_bf16[] = {&cuda_lt_matmul_bf16, &cuda_lt_matmul, &plain_matmul, NULL};
 
 /* ---- conv2d ---- */
 
@@ -68,7 +69,8 @@ static int run_conv2d_grad_w(nn_backend *b, const nn_call *c)
 #define CONV(NAME)                                                                                           \
     static const nn_kernel plain_##NAME = {                                                                  \
         .name = "cuda." #NAME ".plain", .takes = takes_conv, .run = run_##NAME};                             \
-    const nn_kernel *const cuda_##NAME[] = {&cuda_dnn_##NAME, &plain_##NAME, NULL};
+    const nn_kernel *const cuda_##NAME[] = {&cuda_dnn_##NAME, &plain_##NAME, NULL};                          \
+    const nn_kernel *const cuda_##NAME##_bf16[] = {&cuda_dnn_##NAME##_bf16, &cuda_dnn_##NAME, &plain_##NAME, NULL};
 
 CONV(conv2d)
 CONV(conv2d_grad_x)

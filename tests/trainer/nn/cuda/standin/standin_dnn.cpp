@@ -131,7 +131,7 @@ convolution convolution_of(desc *op)
 bool fits(const convolution &v)
 {
     bool good = v.x.d[0] == v.y.d[0] && v.x.d[1] == v.w.d[1] && v.w.d[0] == v.y.d[1] && v.alpha == 1.0f
-                && v.beta == 0.0f && v.x.type == v.w.type;
+                && v.beta == 0.0f;
 
     for (int i = 0; i < 2 && good; i++)
         good = v.stride[i] > 0
@@ -184,6 +184,18 @@ void convolve(const convolution &v, void *x, void *w, void *y)
             ((uint16_t *)out)[i] = bf16_of_f32((float)sum[i]);
 }
 
+/* Sources of one type; of bf16 a result in bf16, or in f32 but for a gradient of x: so that a caller meets both. */
+bool types_fit(const convolution &v)
+{
+    switch (v.kind) {
+    case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR:
+        return v.w.type == v.y.type && v.x.type == v.w.type;
+    case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR:
+        return v.x.type == v.y.type && (v.w.type == v.x.type || v.w.type == CUDNN_DATA_FLOAT);
+    default: return v.x.type == v.w.type && (v.y.type == v.x.type || v.y.type == CUDNN_DATA_FLOAT);
+    }
+}
+
 /* ---- what each kind of descriptor must have ---- */
 
 bool parts_are_finished(desc *d)
@@ -205,7 +217,7 @@ cudnnStatus_t finish(standin_dnn_desc *d)
     case CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR:
     case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR:
     case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR:
-        return fits(convolution_of(d)) ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
+        return fits(convolution_of(d)) && types_fit(convolution_of(d)) ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
     case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR:
         return get<void *>(d, CUDNN_ATTR_OPERATIONGRAPH_HANDLE) ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
     case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR: {
@@ -226,6 +238,11 @@ void put(void *values, int64_t *n, const void *from, size_t bytes, int64_t many)
 }
 
 } // namespace
+
+size_t cudnnGetVersion(void)
+{
+    return 0;
+}
 
 cudnnStatus_t cudnnCreate(cudnnHandle_t *out)
 {

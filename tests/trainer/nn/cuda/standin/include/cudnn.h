@@ -107,6 +107,7 @@ typedef enum {
 typedef struct standin_dnn *cudnnHandle_t;
 typedef struct standin_dnn_desc *cudnnBackendDescriptor_t;
 
+size_t cudnnGetVersion(void);
 cudnnStatus_t cudnnCreate(cudnnHandle_t *out);
 cudnnStatus_t cudnnDestroy(cudnnHandle_t h);
 cudnnStatus_t cudnnSetStream(cudnnHandle_t h, cudaStream_t s);
