@@ -205,20 +205,27 @@ static bool will_be_taken_over(const audit *a, const audit_job *j)
     return !a->running && j->open && publish_find(a->dir, j->name, sha256, NULL) == 0 && sha256[0];
 }
 
+typedef struct {
+    int done;       /* by the journal */
+    bool unwritten; /* the log says that a status could not be written: what stands there may be of before */
+} told;
+
 static void on_event(audit *a, const json_t *o, void *arg)
 {
     const char *event = text_of(o, "event"),
                *name = text_of(o, "concept") ? text_of(o, "concept") : text_of(o, "merge");
-    int at = name ? audit_find(&a->past, name) : -1, *done = arg;
+    int at = name ? audit_find(&a->past, name) : -1;
     const audit_job *j = at >= 0 ? &a->past.job[at] : NULL;
     int64_t attempt = number_of(o, "attempt");
+    told *t = arg;
 
     if (!event)
         return;
     a->law[LAW_LOG].looked++;
-    if (strcmp(event, "farm") == 0 && number_of(o, "done") > *done)
+    t->unwritten |= strcmp(event, "status-not-written") == 0 && look_wall_ms(text_of(o, "time")) >= a->past.epoch_ms;
+    if (strcmp(event, "farm") == 0 && number_of(o, "done") > t->done)
         audit_breach(a, LAW_LOG, "the log says that %lld were done at a farm's end; the journal has %d",
-                     (long long)number_of(o, "done"), *done);
+                     (long long)number_of(o, "done"), t->done);
     if (strcmp(event, "done") == 0 && (!j || (j->dones == 0 && !will_be_taken_over(a, j))))
         audit_breach(a, LAW_LOG, "the log says that %s was done; the journal does not", name ? name : "a nameless one");
     if (strcmp(event, "failed") == 0 && j && attempt > j->attempt)
@@ -288,14 +295,17 @@ static void check_exit(audit *a)
 void audit_log(audit *a)
 {
     json_t *status = read_json(a, "status.json");
-    int done = count_state(&a->past, JOB_DONE);
+    told t = {.done = count_state(&a->past, JOB_DONE)};
 
     a->law[LAW_LOG].asked = true;
-    each_line(a, "logs/events.jsonl", on_event, &done);
+    each_line(a, "logs/events.jsonl", on_event, &t);
     if (number_of(status, "epoch") > a->past.epoch)
         audit_breach(a, LAW_LOG, "status.json is of epoch %lld; the journal ends with epoch %lld",
                      (long long)number_of(status, "epoch"), (long long)a->past.epoch);
-    if (ended_in_order(a, status)) {
+    if (t.unwritten)
+        audit_remark(a, "the status could not be written for a while, as the log says: jobs.jsonl and exit are not "
+                        "held to the journal");
+    else if (ended_in_order(a, status)) {
         each_line(a, "jobs.jsonl", on_job, NULL);
         check_exit(a);
     }

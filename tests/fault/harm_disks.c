@@ -61,6 +61,12 @@ void shim_enospc(world *w) { shim(w, "enospc", 30); }
 void shim_short(world *w) { shim(w, "short", 3); }
 void shim_eintr(world *w) { shim(w, "eintr", 3); }
 void shim_fsync(world *w) { shim(w, "fsync", 15); }
+void shim_rename(world *w) { shim(w, "rename", 12); }
+void shim_link(world *w) { shim(w, "link", 5); }
+void shim_unlink(world *w) { shim(w, "unlink", 12); }
+void shim_mkdir(world *w) { shim(w, "mkdir", 12); }
+void shim_create(world *w) { shim(w, "create", 30); }
+void shim_alloc(world *w) { shim(w, "alloc", 6000); }
 
 /* A disk of its own that is full, and is enlarged while the farm runs. */
 void disk_full(world *w)
