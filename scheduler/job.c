@@ -116,6 +116,7 @@ static void spec_own(sched *s, sched_job *j, const job_spec *from)
     j->spec.owner = mem_text(from->owner ? from->owner : "");
     j->spec.alike = mem_text(from->alike ? from->alike : "");
     j->owner = queue_owner(s, j->spec.owner);
+    j->class = slow_class(s, j->spec.alike);
     j->since_ms = -1;
     j->spec.needs = json_deep_copy(from->needs);
     j->needs = NEW_N(int, n + 1);
@@ -562,6 +563,7 @@ static void learn(sched *s, sched_job *j, const sched_event *ev)
     }
     j->step_seconds = ev->step_seconds;
     j->told_ms = ev->now_ms;
+    slow_learn(s, (int)(j - s->job));
 }
 
 int job_progress(sched *s, const sched_event *ev, err *e)

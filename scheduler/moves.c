@@ -2,6 +2,8 @@
  * on as a gang twice as wide. A move is a stop with a checkpoint and a new start (STOPPED without blame, then START), so it costs
  * the loading once more; it is made where it saves twice that.
  *
+ * What runs on slow slots (slow.c) goes on elsewhere, as wide as it is, where that saves as much. Slow slots are not planned with.
+ *
  * The plan is greedy, as in the proof of the bound (the last to end decides the makespan): whoever will end last is improved
  * first, as far as free slots on one node go; then the next. A training may be improved several times in one plan, and is
  * stopped once. The slots are only counted, not kept: who finds less than was planned takes what there is. */
@@ -11,7 +13,7 @@
 #include "cluster/base/mem.h"
 #include "scheduler/sched_impl.h"
 
-enum { PLAN_EVERY_MS = 500, COST_LEAST_MS = 2000, SEEN_LEAST = 50 };
+enum { PLAN_EVERY_MS = 500, COST_LEAST_MS = 2000, SEEN_LEAST = 50, HURRIES_MOST = 3, STEPS_LEAST = 3 };
 static const double PAYS = 1;       /* times the cost, besides the cost itself */
 static const double HALVES = 0.55;  /* of the time is left on twice as many slots, before it was seen */
 static const double ALONE = 1.1;    /* a pack of n takes n/ALONE of the time of one alone */
@@ -124,7 +126,7 @@ static void gather(plan *p)
     sched *s = p->s;
 
     for (int n = 0; n < s->nodes; n++) {
-        p->ready[n] = s->node[n].name && node_takes(&s->node[n]) ? s->node[n].ready : 0;
+        p->ready[n] = s->node[n].name && node_takes(&s->node[n]) ? s->node[n].ready - slow_ready(s, &s->node[n]) : 0;
         for (int i = 0; i < s->node[n].n; i++) {
             int job = s->node[n].slot[i].job;
             const sched_job *j = job >= 0 ? &s->job[job] : NULL;
@@ -186,12 +188,23 @@ static bool unpack(plan *p, const unit *u, sched_effects *todo)
     return true;
 }
 
+/* Of its own slots, those that are not slow. */
+static int own(const plan *p, const unit *u)
+{
+    const sched_node *n = &p->s->node[p->s->job[u->job].node];
+    int slow = 0;
+
+    for (int i = 0; p->s->slows > 0 && i < n->n; i++)
+        slow += n->slot[i].slow_ms > 0 && slot_holds(n, i, u->job);
+    return slow < u->gang ? u->gang - slow : 0;
+}
+
 /* Its own slots are free for it; another node's where it has more. */
 static int node_for(const plan *p, const unit *u, int gang)
 {
     int best = -1;
 
-    if (p->ready[u->node] + u->gang >= gang)
+    if (p->ready[u->node] + own(p, u) >= gang)
         return u->node;
     for (int n = 0; n < p->s->nodes; n++)
         if (p->ready[n] >= gang && (best < 0 || p->ready[n] < p->ready[best]))
@@ -210,10 +223,31 @@ static bool widen(plan *p, const unit *u, sched_effects *todo)
     to = node_for(p, u, gang);
     if (to < 0)
         return false;
-    p->ready[u->node] += u->gang;
+    p->ready[u->node] += own(p, u);
     p->ready[to] -= gang;
     improve(p->s, u->job, gang, todo);
     push(p, (unit){.end = end, .node = to, .slot = -1, .job = u->job, .gang = gang, .was = u->was});
+    return true;
+}
+
+/* Off slow slots, as wide as it is. The move is paid for: it may become wider by the same one. */
+static bool hurry(plan *p, const unit *u, sched_effects *todo)
+{
+    sched_job *j = &p->s->job[u->job];
+    double by = u->was == u->gang ? slow_by(p->s, j) : 1, end = u->end / by + p->cost;
+    int to;
+
+    if (u->was != u->gang || !slow_runs(p->s, j) || j->step < j->began_step + STEPS_LEAST || j->hurried >= HURRIES_MOST ||
+        u->end - end < PAYS * p->cost)
+        return false;
+    to = node_for(p, u, u->gang);
+    if (to < 0)
+        return false;
+    p->ready[u->node] += own(p, u);
+    p->ready[to] -= u->gang;
+    j->hurried++;
+    improve(p->s, u->job, u->gang, todo);
+    push(p, (unit){.end = end, .node = to, .slot = -1, .job = u->job, .gang = u->gang});
     return true;
 }
 
@@ -230,10 +264,11 @@ void sched_move(sched *s, sched_effects *todo)
         return;
     s->plan_ms = s->now_ms + PLAN_EVERY_MS;
     p.ready = NEW_N(int, s->nodes);
+    slow_forget(s);
     gather(&p);
     for (int left = s->ready; p.n > 0 && left > 0;) {
         unit u = pop(&p);
-        left -= u.slot >= 0 ? unpack(&p, &u, todo) : widen(&p, &u, todo);
+        left -= u.slot >= 0 ? unpack(&p, &u, todo) : hurry(&p, &u, todo) || widen(&p, &u, todo);
     }
     free(p.ready);
     free(p.heap);

@@ -14,7 +14,8 @@ int place_gang(const sched_job *j, int gang_max, int slots, int waiting)
     return g;
 }
 
-/* The fullest node that can hold the whole gang keeps big holes for big gangs; the one it failed on comes last. *later:
+/* The fullest node that can hold the whole gang keeps big holes for big gangs; those whose slots are slow come later, the one it
+ * failed on comes last. *later:
  * some node will have room once its workers are warm. */
 static int snuggest(const sched *s, const sched_job *j, int gang, bool *later)
 {
@@ -28,7 +29,8 @@ static int snuggest(const sched *s, const sched_job *j, int gang, bool *later)
         *later = true;
         if (ready < gang)
             continue;
-        cost = ready + (n == j->last_node ? SLOTS_MOST : 0);
+        cost = ready + (n == j->last_node ? 2 * SLOTS_MOST : 0);
+        cost += s->slows > 0 && ready - slow_ready(s, &s->node[n]) < gang ? SLOTS_MOST : 0;
         if (best < 0 || cost < best_cost) {
             best = n;
             best_cost = cost;
@@ -37,14 +39,14 @@ static int snuggest(const sched *s, const sched_job *j, int gang, bool *later)
     return best;
 }
 
-/* Free slots in order, the one it failed on only when there is no other. */
+/* Free slots in order, slow ones after the others, the one it failed on only when there is no other. */
 static void choose_slots(const sched_node *n, int shun, int gang, int slot[])
 {
     int k = 0;
 
-    for (int pass = 0; pass < 2; pass++)
+    for (int pass = 0; pass < 3; pass++)
         for (int i = 0; i < n->n && k < gang; i++)
-            if (n->slot[i].job < 0 && n->slot[i].state == SLOT_READY && (i == shun) == (pass == 1))
+            if (n->slot[i].job < 0 && n->slot[i].state == SLOT_READY && (i == shun ? 2 : n->slot[i].slow_ms > 0) == pass)
                 slot[k++] = i;
 }
 

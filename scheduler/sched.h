@@ -110,6 +110,8 @@ typedef struct {
     int wave_gang, wave_turn;  /* of the plan for one wave, while there is one (wave.c) */
     int64_t began_ms, began_step; /* of the last attempt: its start, and the first step it told of */
     int last_gang;
+    int class;                 /* of sched.class; -1: none */
+    int hurried;               /* times it was moved off slow slots */
     bool in_queue;
     int owner;                 /* of sched.owner */
     int64_t since_ms;          /* it waits since; -1: not yet */
@@ -133,8 +135,13 @@ typedef struct {
         int ahead;             /* who comes next here, by an order that is there already; -1: nobody. Never without job */
         int room;              /* trainings that its worker may hold at once */
         int mates, mate[PACK_MOST - 1]; /* of a pack: those beside job */
+        int64_t slow_ms;       /* it was seen to be slow then (slow.c); 0: it was not */
+        bool quick;            /* it was seen to be quick */
     } *slot;
 } sched_node;
+
+/* Trainings of one class, by the logarithm of their gang: what a sample takes of the quick ones. */
+typedef struct { struct { double ms; int seen; } width[7]; } sched_class;
 
 /* Whose concepts these are, and how much of the farm they have had. */
 typedef struct {
@@ -230,6 +237,10 @@ typedef struct {
     double ms_per_sample;      /* of one slot, as seen lately; 0: not yet */
     struct { double ms; int seen; } pace[7]; /* the same by the logarithm of the gang, of trainings that share no slot */
     double load_ms;            /* from a start to its first step, as seen lately */
+    sched_class *class;
+    int classes;
+    json_t *by_class;          /* by spec.alike */
+    int slows;                 /* slots that were seen to be slow */
     int wave_slots;            /* the line stands as it was planned for so many; 0: there is no such plan */
     int moving;                /* trainings that were stopped to be moved and have not begun again */
     int64_t plan_ms;           /* the next moves are looked for then */

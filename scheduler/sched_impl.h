@@ -22,6 +22,14 @@ void ahead_tally(sched *s, int job, int by);                                /* e
 /* Of the time on so many slots, what is left on twice as many. */
 double move_halves(const sched *s, int gang, double unseen);
 
+/* slow.c -- slots where trainings take longer than others of their class elsewhere. */
+int slow_class(sched *s, const char *alike);                                /* -1: none */
+void slow_learn(sched *s, int job);                                         /* it has told of a step */
+void slow_forget(sched *s);                                                 /* what was seen long ago */
+double slow_by(const sched *s, const sched_job *j);                         /* times what the quick ones take; below SLOW: none of note */
+int slow_ready(const sched *s, const sched_node *n);                        /* free slots that are slow */
+bool slow_runs(const sched *s, const sched_job *j);
+
 /* wave.c -- a plan for all that wait, when nothing runs and each will soon have its turn. */
 void wave_plan(sched *s);
 void wave_end(sched *s);

@@ -173,6 +173,7 @@ sched *sched_new(sched_options how)
     s->how = how;
     s->by_name = json_object();
     s->by_owner = json_object();
+    s->by_class = json_object();
     s->next_wake_ms = INT64_MAX;
     return s;
 }
@@ -191,6 +192,8 @@ void sched_free(sched *s)
         free(s->node[n].slot);
     }
     json_decref(s->by_name);
+    json_decref(s->by_class);
+    free(s->class);
     free(s->job);
     free(s->node);
     queue_free(s);

@@ -68,10 +68,12 @@ static int by_turn(const void *a, const void *b)
     return x->job < y->job ? -1 : x->job > y->job;
 }
 
+static int most_of(const wave *w, const part *p) { return p->leaves < w->widest ? p->leaves : w->widest; }
+
 /* The narrowest gang with which it ends within t; the widest, where none does. */
 static void widen_to(const wave *w, part *p, double t)
 {
-    int most = p->leaves < w->widest ? p->leaves : w->widest;
+    int most = most_of(w, p);
 
     p->gang = 1;
     p->time = p->work;
@@ -103,7 +105,7 @@ static double lay_out(wave *w, double guess)
 
 /* No end is sooner than the work on all slots, or than the longest on its widest gang; with the longest alone on a slot nothing
  * becomes wider any more. */
-static void search(wave *w)
+static double search(wave *w)
 {
     double sum = 0, longest = 0, least = 0, best = 0;
 
@@ -121,6 +123,27 @@ static void search(wave *w)
         best = end;
         for (int i = 0; i < w->n; i++)
             w->best[i] = w->at[i];
+    }
+    return best;
+}
+
+/* Where all begin at once and slots are left, the others end sooner than need be, too, as far as slots go. */
+static void fill(wave *w, double end)
+{
+    for (double guess = end / GUESS; guess > 0; guess /= GUESS) {
+        int slots = 0;
+        bool wider = false;
+        for (int i = 0; i < w->n; i++) {
+            widen_to(w, &w->at[i], guess);
+            slots += w->at[i].gang;
+            wider |= 2 * w->at[i].gang <= most_of(w, &w->at[i]);
+        }
+        if (slots > w->slots)
+            return;
+        for (int i = 0; i < w->n; i++)
+            w->best[i] = w->at[i];
+        if (!wider)
+            return;
     }
 }
 
@@ -151,7 +174,7 @@ static void make_plan(sched *s, int slots, int n)
                                  .work = (double)j->spec.steps * (double)j->spec.batch};
     }
     qsort(w.at, (size_t)w.n, sizeof *w.at, by_turn);
-    search(&w);
+    fill(&w, search(&w));
     for (int i = 0; i < w.n; i++) {
         s->job[w.best[i].job].wave_gang = w.best[i].gang;
         s->job[w.best[i].job].wave_turn = i;
