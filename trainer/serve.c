@@ -397,6 +397,8 @@ static int settle(member *m, err *e)
 
     TRY(join_gang(&m->gang, gang, e));
     TRY(read_settings(m, &from, e));
+    if (comm_size(m->gang) > 1 && m->cfg.how.reduce == REDUCE_FAST && m->of->backend->join)
+        TRY(m->of->backend->join(m->of->backend, &m->gang, GANG_TIMEOUT, e));
     TRY(json_opt_int(gang, "leaves", 0, 1 << 20, 0, &leaves, e));
     TRY(resume_open(&m->resume, m->order, m->name, (resume_ear){m, on_kept, on_say, on_wants}, e));
     m->ran = cfg_values(from);

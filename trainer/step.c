@@ -421,6 +421,12 @@ static size_t gradients(const stepper *s) { return (size_t)s->opts.width * s->we
 static size_t sum_size(const stepper *s) { return gradients(s) + (size_t)(s->opts.width * s->opts.batch) + 1; }
 static size_t gradients_at(const stepper *s) { return (size_t)s->opts.first * s->weights; }
 
+/* The gang's devices add up what lies on them: where a rank has one leaf, its gradient never leaves the device. */
+static bool stays(const stepper *s)
+{
+    return comm_joins_devices(s->gang) && s->opts.batch / s->opts.micro == comm_size(s->gang);
+}
+
 static int push_leaf(stepper *s, int first, err *e)
 {
     size_t n = sum_size(s), micro = (size_t)s->opts.micro, batch = (size_t)s->opts.batch;
@@ -431,7 +437,8 @@ static int push_leaf(stepper *s, int first, err *e)
     if (!s->level[k])
         TRY(mem_big((void **)&s->level[k], n * sizeof(float), "gradient sums", e));
     float *sum = s->level[k], *losses = sum + gradients(s);
-    TRY(nn_params_state_read_at(sd_params(s->model), "train.g", gradients_at(s), sum, gradients(s), e));
+    if (!stays(s))
+        TRY(nn_params_state_read_at(sd_params(s->model), "train.g", gradients_at(s), sum, gradients(s), e));
     memset(losses, 0, (n - gradients(s)) * sizeof(float));
     sum[n - 1] = s->stop;
     for (size_t place = 0; place < (size_t)s->opts.width; place++)
@@ -519,6 +526,19 @@ static int move(stepper *s, const step_turn turns[], err *e)
     return rc ? rc : nn_run(s->update, e);
 }
 
+/* As much of the sum as the host needs by the host, the gradient by the devices. */
+static int sum_devices(stepper *s, float *sum, err *e)
+{
+    size_t n = gradients(s);
+    void *at;
+
+    TRY(comm_sum(s->gang, sum + n, sum_size(s) - n, e));
+    if (!stays(s))
+        TRY(nn_params_state_write_at(sd_params(s->model), "train.g", gradients_at(s), sum, n, e));
+    TRY(nn_params_state_place(sd_params(s->model), "train.g", gradients_at(s), n, &at, e));
+    return comm_sum_devices(s->gang, at, n, e);
+}
+
 /* train.g holds the whole gang's gradient then, losses [width, batch] its losses. A single leaf leaves it there by itself,
  * and nothing passes the host. */
 static int gradient(stepper *s, step_turn turns[], const float **losses, bool *stop, err *e)
@@ -534,10 +554,11 @@ static int gradient(stepper *s, step_turn turns[], const float **losses, bool *s
     if (s->opts.width == 1 && turns->why.code)
         mine = turns->why;
     TRY(comm_agree(s->gang, &mine, e)); /* nobody leaves a step alone */
-    TRY(comm_sum(s->gang, sum, sum_size(s), e));
+    bool devices = comm_joins_devices(s->gang);
+    TRY(devices ? sum_devices(s, sum, e) : comm_sum(s->gang, sum, sum_size(s), e));
     *losses = sum + gradients(s);
     *stop = sum[sum_size(s) - 1] > 0;
-    return nn_params_state_write_at(sd_params(s->model), "train.g", gradients_at(s), sum, gradients(s), e);
+    return devices ? 0 : nn_params_state_write_at(sd_params(s->model), "train.g", gradients_at(s), sum, gradients(s), e);
 }
 
 static int sum_up(stepper *s, step_turn *of, int place, const float *losses, bool stop, err *e)

@@ -19,6 +19,8 @@ typedef enum { LORA_ATTENTION, LORA_CROSS } lora_layers; /* all attention of the
 
 typedef enum { SVDIFF_ELEMENTWISE, SVDIFF_SCALAR, SVDIFF_OFF } svdiff_norms; /* shifts a norm's gain has */
 
+typedef enum { REDUCE_FAST, REDUCE_EXACT } train_reduce;
+
 typedef enum { COMPUTE_AUTO, COMPUTE_F32, COMPUTE_BF16 } train_compute;
 
 /* What of a concept's settings concerns the training itself; data_cfg has the rest. CFG_WORD: as the recipe has it. */
@@ -32,6 +34,7 @@ typedef struct train_cfg {
     int lora_layers;             /* a lora_layers */
     int svdiff_norms;            /* a svdiff_norms */
     int compute;                 /* a train_compute; the recipe turns AUTO into what this machine does faster */
+    int reduce;                  /* a train_reduce */
     int64_t steps, accumulate, warmup, probe, seed, leaves;
     double lr, clip, beta1, beta2, eps, weight_decay;
     int lr_schedule;             /* index in lr_names */

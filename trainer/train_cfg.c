@@ -12,6 +12,8 @@ static const char *const moment_names[] = {"f32", "8bit", NULL};
 static const char *const master_names[] = {"f32", "bf16", NULL};
 static const char *const recipe[] = {"auto", NULL};
 
+static const char *const reduces[] = {"fast", "exact", NULL};
+
 const cfg_field train_fields[] = {
     {"base", CFG_TEXT, CFG_AT(train_cfg, base), "", .help = "the base model, as the farm has it"},
     {"method", CFG_CHOICE, CFG_AT(train_cfg, method), METHOD_USUAL, .help = "how the concept is taught", .names = method_names},
@@ -57,6 +59,9 @@ const cfg_field train_fields[] = {
      .help = "folder where class pictures, once encoded, are kept for other concepts; empty: beside pictures that are generated, else nowhere"},
     {"leaves", CFG_INT, CFG_AT(train_cfg, leaves), "auto", 1, 4096, .names = recipe,
      .help = "passes a batch is cut into, a power of two; decides the order of sums and the widest gang; auto: the largest that divides it"},
+    {"reduce", CFG_CHOICE, CFG_AT(train_cfg, reduce), "fast", .names = reduces,
+     .help = "how a gang of GPUs adds its gradients: fast, by NCCL; exact, through the host in one fixed order, the same bits for every "
+             "gang that makes the same passes. Gangs of CPUs are exact always"},
     {"compute", CFG_CHOICE, CFG_AT(train_cfg, compute), "auto", .names = computes,
      .help = "what products are computed in: f32, or bf16 with sums, norms, losses and all that is trained in f32; auto: the faster one here"},
     CFG_END};

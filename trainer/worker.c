@@ -6,6 +6,7 @@
 
 #include "cluster/base/clock.h"
 #include "cluster/base/json.h"
+#include "cluster/base/mem.h"
 #include "trainer/bench.h"
 #include "trainer/check.h"
 #include "trainer/pack_run.h"
@@ -29,7 +30,21 @@ static void print_say(void *arg, const char *text)
     fprintf(stderr, "%s\n", text);
 }
 
-static int train_by_hand(const farmfile *farm, const char *name, const char *out, err *e)
+/* A rank of a gang by hand; size 1: alone. */
+typedef struct { int rank, size; const char *meet; double timeout; } seat;
+
+enum { SEATS_MOST = 64 };
+static const double GANG_TIMEOUT = 300; /* of ranks that a person or a launcher starts together, which load a model first */
+
+static int sit_down(comm **out, const seat *at, nn_backend *b, bool fast, err *e)
+{
+    if (at->size == 1)
+        return comm_self(out, e);
+    TRY(comm_tcp(out, at->meet, at->rank, at->size, at->timeout, e));
+    return fast && b->join ? b->join(b, out, at->timeout, e) : 0;
+}
+
+static int train_by_hand(const farmfile *farm, const char *name, const char *out, const seat *at, err *e)
 {
     const bool cuda = farm->backend == FARM_BACKEND_CUDA;
     const farm_concept *f = farm_find(farm, name);
@@ -47,9 +62,9 @@ static int train_by_hand(const farmfile *farm, const char *name, const char *out
     TRY(concept_cfg_fill(&cfg_of, &from, farm->doc, f->settings, e));
     TRY(nn_open(&b, cuda ? "cuda" : "cpu", 0, e));
     TRY(sd_open(&model, farm->base, b, e));
-    TRY(comm_self(&self, e));
+    TRY(sit_down(&self, at, b, cfg_of.how.reduce == REDUCE_FAST, e));
     char *ran = cfg_values(from);
-    train_job job = {.name = name, .cfg = &cfg_of, .settings = ran, .gang = self, .out = out, .progress = print_progress,
+    train_job job = {.name = name, .cfg = &cfg_of, .settings = ran, .gang = self, .out = at->rank == 0 ? out : NULL, .progress = print_progress,
                      .say = print_say, .arg = &told};
     int rc = train_concept(model, &job, &sum, e);
     if (rc == 0) {
@@ -77,12 +92,57 @@ static int pack_by_hand(const farmfile *farm, int argc, char **argv)
     return 1;
 }
 
+/* How fast a gang adds up, and that what it adds up is right: buf[i] = rank + i, whose sum is known. */
+static int gang_speed(const seat *at, const char *backend, size_t n, int rounds, err *e)
+{
+    float *host = NEW_N(float, n), first = (float)at->rank, last, want = (float)(at->size * (at->size - 1) / 2);
+    nn_backend *b;
+    comm *gang;
+    void *mem;
+    double best = 0;
+
+    TRY(nn_open(&b, backend, 0, e));
+    TRY(sit_down(&gang, at, b, true, e));
+    if (at->size > 1 && !comm_joins_devices(gang))
+        return err_set(e, ERR_INPUT, "backend %s joins no devices; cuda does", backend);
+    TRY(b->alloc(b, &mem, n * sizeof *host, e));
+    for (int i = 0; i < rounds; i++) {
+        for (size_t k = 0; k < n; k++)
+            host[k] = first;
+        TRY(b->write(b, mem, host, n * sizeof *host, e));
+        TRY(b->wait(b, e));
+        double from = clock_s();
+        if (at->size > 1)
+            TRY(comm_sum_devices(gang, mem, n, e));
+        double rate = (double)(n * sizeof *host) / (clock_s() - from) / 1e9;
+        TRY(b->read(b, host, mem, n * sizeof *host, e));
+        last = host[n - 1];
+        if ((at->size > 1 ? want : first) != host[0] || host[0] != last)
+            return err_set(e, ERR_PEER, "a sum is %g and %g where %g is right", (double)host[0], (double)last, (double)want);
+        best = rate > best ? rate : best;
+    }
+    if (at->rank == 0 && at->size > 1)
+        printf("gang %d bytes %zu best %.3f GB/s of payload, %.3f GB/s on each link\n", at->size, n * sizeof *host, best,
+               2.0 * (at->size - 1) / at->size * best);
+    comm_free(gang);
+    b->release(b, mem);
+    b->close(b);
+    free(host);
+    return 0;
+}
+
 static int usage(FILE *to)
 {
     fprintf(to, "cfarm-worker --check FARM.yaml [--piece PIECE] [--json]\n"
                 "                                                    what would run, and every mistake; status 2 if there are any;\n"
                 "                                                    --piece: of what is to be added to that farm, alone\n"
                 "cfarm-worker --train FARM.yaml NAME OUT.h5          trains one concept here and now, without a farm\n"
+                "cfarm-worker --train-gang FARM.yaml NAME OUT.h5 RANK SIZE MEET\n"
+                "                                                    one rank of a gang that does it together; MEET: the beginning of\n"
+                "                                                    a path that all of them see\n"
+                "cfarm-worker --gang-speed BACKEND MIB ROUNDS TIMEOUT RANK SIZE MEET\n"
+                "                                                    how fast a gang of GPUs adds up, and whether it is right; a rank\n"
+                "                                                    that is lost is noticed after TIMEOUT seconds at most\n"
                 "cfarm-worker --train-pack FARM.yaml FOLDER [LANES [WIDTH]]\n"
                 "                                                    trains all of its concepts, many at once (trainer/pack.h), into\n"
                 "                                                    FOLDER/NAME.h5; status 1 if any failed; LANES: 2, WIDTH: 1\n"
@@ -97,6 +157,7 @@ static int by_hand(int argc, char **argv)
     cfg_doc *d = cfg_doc_new();
     farmfile *farm;
     err e = {0};
+    seat at = {argc == 8 ? atoi(argv[5]) : 0, argc == 8 ? atoi(argv[6]) : 1, argc == 8 ? argv[7] : "", GANG_TIMEOUT};
     int status = 0, piece = argc > 4 && strcmp(argv[3], "--piece") == 0 ? 4 : 0;
 
     if (farm_read(&farm, d, argv[2], NULL, &e) != 0 || (piece && farm_piece(&farm, farm, argv[piece], &e) != 0)) {
@@ -106,12 +167,26 @@ static int by_hand(int argc, char **argv)
         status = check_farm(farm, argc > 3 && strcmp(argv[argc - 1], "--json") == 0, stdout, stderr) ? 2 : 0;
     else if (strcmp(argv[1], "--train-pack") == 0)
         status = pack_by_hand(farm, argc, argv);
-    else if (train_by_hand(farm, argv[3], argv[4], &e) != 0) {
+    else if (train_by_hand(farm, argv[3], argv[4], &at, &e) != 0) {
         fprintf(stderr, "concept %s: %s\n", argv[3], e.text);
         status = 1;
     }
     cfg_doc_free(d);
     return status;
+}
+
+static int speed_by_hand(char **argv)
+{
+    seat at = {atoi(argv[6]), atoi(argv[7]), argv[8], atof(argv[5])};
+    int mib = atoi(argv[3]), rounds = atoi(argv[4]);
+    err e = {0};
+
+    if (at.size < 1 || at.size > SEATS_MOST || at.rank < 0 || at.rank >= at.size || mib < 1 || rounds < 1 || !(at.timeout > 0))
+        return usage(stderr);
+    if (gang_speed(&at, argv[2], (size_t)mib << 18, rounds, &e) == 0)
+        return 0;
+    fprintf(stderr, "rank %d of %d: %s\n", at.rank, at.size, e.text);
+    return 1;
 }
 
 int main(int argc, char **argv)
@@ -121,8 +196,12 @@ int main(int argc, char **argv)
     if (strcmp(verb, "--fd") == 0 && argc == 3)
         return serve(atoi(argv[2]));
     if ((strcmp(verb, "--check") == 0 && argc >= 3) || (strcmp(verb, "--train") == 0 && argc == 5) ||
-        (strcmp(verb, "--train-pack") == 0 && argc >= 4 && argc <= 6))
+        (strcmp(verb, "--train-pack") == 0 && argc >= 4 && argc <= 6) ||
+        (strcmp(verb, "--train-gang") == 0 && argc == 8 && atoi(argv[6]) >= 1 && atoi(argv[6]) <= SEATS_MOST && atoi(argv[5]) >= 0 &&
+         atoi(argv[5]) < atoi(argv[6])))
         return by_hand(argc, argv);
+    if (strcmp(verb, "--gang-speed") == 0 && argc == 9)
+        return speed_by_hand(argv);
     if (strcmp(verb, "--bench") == 0 || strcmp(verb, "bench") == 0) { /* the word alone: as cfarm hands it over */
         argv[1] = argv[0];
         return bench_main(argc - 1, argv + 1);

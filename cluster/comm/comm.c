@@ -27,7 +27,7 @@ static void self_free(comm *c) { free(c); }
 
 int comm_self(comm **out, err *e)
 {
-    static const comm_wire wire = {self_sum, self_broadcast, self_agree, self_free};
+    static const comm_wire wire = {self_sum, self_broadcast, self_agree, self_free, NULL};
 
     (void)e;
     *out = NEW(comm);
@@ -44,6 +44,14 @@ void comm_free(comm *c)
 int comm_rank(const comm *c) { return c->rank; }
 int comm_size(const comm *c) { return c->size; }
 int comm_sum(comm *c, float *buf, size_t n, err *e) { return c->wire->sum(c, buf, n, e); }
+
+bool comm_joins_devices(const comm *c) { return c->wire->sum_devices != NULL; }
+
+int comm_sum_devices(comm *c, float *device, size_t n, err *e)
+{
+    CHECK(c->wire->sum_devices);
+    return c->wire->sum_devices(c, device, n, e);
+}
 
 int comm_broadcast(comm *c, void *buf, size_t bytes, int root, err *e)
 {

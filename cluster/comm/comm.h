@@ -2,6 +2,7 @@
 #define COMM_H
 /* The ranks of one gang. Which wire carries it is chosen once, in main(). In a gang nobody leaves alone:
  * comm_agree() before leaving a step. */
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "cluster/base/dtype.h"
@@ -26,6 +27,10 @@ int comm_size(const comm *c);
  * r + 1, then r + 2, r + 4, ...), in f32, so that the same bits stand on every rank when it returns; a power-of-two gang
  * of halves continues the tree that each rank began over its own leaves. */
 int comm_sum(comm *c, float *buf, size_t n, err *e);
+/* Whether the wire also joins the ranks' devices (a gang of GPUs, nn_backend's gang), and then, collective: the same over
+ * the devices' memory, in the wire's own order: the same bits on every rank, other bits than comm_sum's. */
+bool comm_joins_devices(const comm *c);
+int comm_sum_devices(comm *c, float *device, size_t n, err *e);
 /* Collective: rank root's bytes on every rank. */
 int comm_broadcast(comm *c, void *buf, size_t bytes, int root, err *e);
 /* Collective: 0 only if every rank says ok; otherwise ERR_PEER with the lowest failing rank's text. */

@@ -1,6 +1,6 @@
 #ifndef COMM_IMPL_H
 #define COMM_IMPL_H
-/* What a wire brings: the five verbs of comm.h over one kind of transport. */
+/* What a wire brings: the verbs of comm.h over one kind of transport. */
 #include "cluster/comm/comm.h"
 
 typedef struct {
@@ -8,6 +8,7 @@ typedef struct {
     int (*broadcast)(comm *c, void *buf, size_t bytes, int root, err *e);
     int (*agree)(comm *c, const err *mine, err *e);
     void (*free)(comm *c);
+    int (*sum_devices)(comm *c, float *device, size_t n, err *e); /* NULL: it joins none */
 } comm_wire;
 
 struct comm {

@@ -248,6 +248,7 @@ static void close_device(cuda *c)
     if (current == c)
         current = NULL;
     cudaSetDevice(c->device);
+    cuda_part(c);
     if (c->conv)
         cudnnDestroy(c->conv);
     if (c->gemm)
@@ -367,6 +368,7 @@ static int cuda_open(nn_backend **out, int device, err *e)
                          .replay = cuda_replay,
                          .forget = cuda_forget,
                          .limit = cuda_limit,
+                         .join = cuda_join,
                          .kind = c->kind,
                          .compute = cuda_compute,
                          .exact = kernels,

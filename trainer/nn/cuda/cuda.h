@@ -24,6 +24,8 @@ typedef struct {
     size_t piece_n;
     struct cuda_rounded { const void *from; void *to; int users; } *rounded; /* frozen weights in bf16 */
     size_t rounded_n;
+    struct cuda_joined *joined; /* communicators of gangs, kept (cuda_gang.c) */
+    size_t joined_n;
     cudaStream_t stream;
     cublasLtHandle_t gemm;
     cudnnHandle_t conv;
@@ -51,6 +53,10 @@ static inline int cuda_ran(cudaError_t rc)
 
 /* For takes(): NULL when the result and all float sources are F32, else the reason. */
 const char *cuda_needs_f32(const struct nn_node *y);
+
+/* nn_backend's join; and the end of all that were joined. */
+int cuda_join(nn_backend *b, struct comm **gang, double timeout_s, err *e);
+void cuda_part(cuda *c);
 
 /* A frozen weight's `n` f32 values in bf16, made once for all calls that read it; each that has it gives it back by its
  * `from`. */

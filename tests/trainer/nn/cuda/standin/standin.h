@@ -11,6 +11,8 @@
  *   race between blocks changes bits from run to run; a barrier that not all threads reach ends the process.
  * - The address sanitizer (presets/dev.cmake) sees kernels as it sees any C++: a stray access ends the process.
  *
+ * NCCL is played, too (standin_nccl.cpp), in the same file: CFARM_NCCL names it for the backend to open.
+ *
  * What it is not: a clock, a memory model below barriers, an opinion of what real engines cuBLASLt or cuDNN list.
  *
  * STANDIN_CUDA in the environment says what kind of machine it plays, words apart by commas: devices=N, memory=BYTES of
@@ -22,6 +24,8 @@
 
 /* Puts work on a stream, or into the graph that is being captured there. */
 cudaError_t standin_do(cudaStream_t s, std::function<void()> work);
+/* The same for work that may not be done yet: it is asked again until it gives true. */
+cudaError_t standin_do_when(cudaStream_t s, std::function<bool()> work);
 bool standin_plain(); /* STANDIN_CUDA has `plain` */
 
 /* ---- for kernels ---- */

@@ -12,7 +12,7 @@
 
 #include "tests/trainer/nn/cuda/standin/standin.h"
 
-using work = std::function<void()>;
+using work = std::function<bool()>; /* false: it is not done yet */
 
 struct standin_graph {
     std::vector<work> list;
@@ -144,15 +144,12 @@ cudaError_t unless_captured()
 
 void do_next(standin_stream *s)
 {
-    work next = std::move(s->todo.front());
-
-    s->todo.pop_front();
-    if (broken)
-        return;
-    if (machine.fail_at && ++done == machine.fail_at)
+    if (!broken && machine.fail_at && done + 1 == machine.fail_at)
         broken = machine.fail;
-    else
-        next();
+    if (!broken && !s->todo.front()())
+        return;
+    done++;
+    s->todo.pop_front();
 }
 
 void drain(standin_stream *s)
@@ -208,7 +205,15 @@ void standin_refuse(cudaError_t rc)
     say(rc);
 }
 
-cudaError_t standin_do(cudaStream_t s, work w)
+cudaError_t standin_do(cudaStream_t s, std::function<void()> w)
+{
+    return standin_do_when(s, [=] {
+        w();
+        return true;
+    });
+}
+
+cudaError_t standin_do_when(cudaStream_t s, work w)
 {
     guard g(lock);
 
@@ -529,7 +534,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s)
     guard hold(lock);
 
     for (const work &w : g->list) {
-        cudaError_t rc = standin_do(s, w);
+        cudaError_t rc = standin_do_when(s, w);
         if (rc)
             return say(rc);
     }

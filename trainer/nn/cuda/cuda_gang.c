@@ -1,0 +1,302 @@
+/* A gang of GPUs: NCCL's all-reduce over the devices' memory, beside the wire that the gang has anyway, which carries what
+ * is small or of the host. NCCL is opened when the first gang is joined (libnccl.so.2, or what CFARM_NCCL names), so that
+ * everything else runs without it.
+ *
+ * Nobody waits for ever: a communicator is made and used without blocking, and a rank that hears nothing for the timeout,
+ * or of whom NCCL says that another is lost, aborts it and returns ERR_PEER. Communicators are kept: the same ranks that
+ * meet again, as a farm's workers do concept after concept, need no new one. */
+#include <dlfcn.h>
+#include <nccl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cluster/base/clock.h"
+#include "cluster/base/mem.h"
+#include "cluster/comm/comm_impl.h"
+#include "trainer/nn/cuda/cuda.h"
+
+/* ---- the library ---- */
+
+#define NCCL_FUNCTIONS(F)                                                                                    \
+    F(GetUniqueId) F(CommInitRankConfig) F(CommGetAsyncError) F(CommAbort) F(CommDestroy) F(AllReduce)       \
+    F(GetErrorString)
+
+static struct {
+    void *library;
+#define F(NAME) __typeof__(nccl##NAME) *NAME;
+    NCCL_FUNCTIONS(F)
+#undef F
+} nccl;
+
+static int find(void *to, const char *name, err *e)
+{
+    void *at = dlsym(nccl.library, name);
+
+    if (!at)
+        return err_set(e, ERR_DEVICE, "this NCCL has no %s; version 2.18 or a later one is needed", name);
+    memcpy(to, &at, sizeof at);
+    return 0;
+}
+
+static int open_library(err *e)
+{
+    const char *given = getenv("CFARM_NCCL");
+
+    if (nccl.GetErrorString) /* the last that is looked for */
+        return 0;
+    if (!nccl.library)
+        nccl.library = dlopen(given ? given : "libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
+    if (!nccl.library)
+        return err_set(e, ERR_DEVICE, "a gang of GPUs needs NCCL, or reduce: exact: %s", dlerror());
+#define F(NAME) TRY(find(&nccl.NAME, "nccl" #NAME, e));
+    NCCL_FUNCTIONS(F)
+#undef F
+    return 0;
+}
+
+/* ---- gangs ---- */
+
+enum { RANKS_MOST = 64, KEPT_MOST = 8 };
+
+/* A process that is in a gang, as no other ever: a number, and its own of the device. */
+typedef struct { uint64_t process, device; } member;
+
+/* Made for these ranks, in this order. */
+struct cuda_joined {
+    ncclComm_t with;
+    int rank, size;
+    member of[RANKS_MOST];
+};
+
+typedef struct {
+    comm base;
+    comm *under;       /* the gang as it came: taken over */
+    cuda *on;
+    ncclComm_t with;
+    double timeout;
+} gang;
+
+static int refused(const gang *g, ncclResult_t rc, err *e)
+{
+    if (rc == ncclInvalidUsage)
+        return err_set(e, ERR_PEER, "NCCL: %s; do two ranks of the gang share a GPU? then reduce: exact can join them",
+                       nccl.GetErrorString(rc));
+    return err_set(e, ERR_PEER, "NCCL, rank %d of %d: %s", g->base.rank, g->base.size, nccl.GetErrorString(rc));
+}
+
+/* Forgets a communicator that is of no more use. */
+static void drop(gang *g)
+{
+    for (size_t i = 0; i < g->on->joined_n; i++)
+        if (g->on->joined[i].with == g->with)
+            g->on->joined[i] = g->on->joined[--g->on->joined_n];
+    if (g->with)
+        nccl.CommAbort(g->with);
+    g->with = NULL;
+}
+
+static void rest(void)
+{
+    usleep(20); /* an all-reduce of 38 MB takes 200 */
+}
+
+/* Waits until the communicator has taken what it was asked. */
+static int taken(gang *g, ncclResult_t rc, err *e)
+{
+    const double late = clock_s() + g->timeout;
+
+    while (rc == ncclInProgress) {
+        ncclResult_t now = nccl.CommGetAsyncError(g->with, &rc);
+        rc = now == ncclSuccess ? rc : now;
+        if (rc == ncclInProgress && clock_s() > late) {
+            drop(g);
+            return err_set(e, ERR_PEER, "NCCL, rank %d of %d: the others have not come within %.0f s", g->base.rank,
+                           g->base.size, g->timeout);
+        }
+        if (rc == ncclInProgress)
+            rest();
+    }
+    if (rc == ncclSuccess)
+        return 0;
+    refused(g, rc, e);
+    drop(g);
+    return ERR_PEER;
+}
+
+/* Waits until the stream has done it, or somebody is lost. */
+static int done(gang *g, err *e)
+{
+    const double late = clock_s() + g->timeout;
+    ncclResult_t rc = ncclSuccess;
+
+    for (;;) {
+        cudaError_t state = cudaStreamQuery(g->on->stream);
+        if (state == cudaSuccess)
+            return 0;
+        if (state != cudaErrorNotReady)
+            return err_set(e, ERR_DEVICE, "%s: a gang's sum: %s", g->on->name, cudaGetErrorString(state));
+        cudaGetLastError(); /* it is no error */
+        if (nccl.CommGetAsyncError(g->with, &rc) != ncclSuccess || (rc != ncclSuccess && rc != ncclInProgress)) {
+            refused(g, rc, e);
+            drop(g);
+            return ERR_PEER;
+        }
+        if (clock_s() > late) {
+            drop(g);
+            return err_set(e, ERR_PEER, "NCCL, rank %d of %d: a sum is not done after %.0f s; a rank is lost", g->base.rank,
+                           g->base.size, g->timeout);
+        }
+        rest();
+    }
+}
+
+/* ---- the wire ---- */
+
+static int gang_sum(comm *c, float *buf, size_t n, err *e)
+{
+    comm *under = ((gang *)c)->under;
+
+    return under->wire->sum(under, buf, n, e);
+}
+
+static int gang_broadcast(comm *c, void *buf, size_t bytes, int root, err *e)
+{
+    comm *under = ((gang *)c)->under;
+
+    return under->wire->broadcast(under, buf, bytes, root, e);
+}
+
+static int gang_agree(comm *c, const err *mine, err *e)
+{
+    comm *under = ((gang *)c)->under;
+
+    return under->wire->agree(under, mine, e);
+}
+
+/* The communicator stays with the device. */
+static void gang_free(comm *c)
+{
+    comm *under = ((gang *)c)->under;
+
+    under->wire->free(under);
+    free(c);
+}
+
+static int gang_sum_devices(comm *c, float *device, size_t n, err *e)
+{
+    gang *g = (gang *)c;
+
+    if (!g->with)
+        return err_set(e, ERR_PEER, "the gang of GPUs has broken up");
+    TRY(taken(g, nccl.AllReduce(device, device, n, ncclFloat32, ncclSum, g->with, g->on->stream), e));
+    return done(g, e);
+}
+
+/* ---- joining ---- */
+
+/* Who is in it, told in turns by each. */
+static int meet(const gang *g, struct cuda_joined *j, err *e)
+{
+    static uint64_t self;
+
+    if (!self && getentropy(&self, sizeof self) != 0)
+        return err_set(e, ERR_IO, "no random numbers from the system");
+    *j = (struct cuda_joined){.rank = g->base.rank, .size = g->base.size};
+    j->of[j->rank] = (member){self, (uint64_t)g->on->device};
+    for (int r = 0; r < j->size; r++)
+        TRY(g->under->wire->broadcast(g->under, &j->of[r], sizeof j->of[r], r, e));
+    return 0;
+}
+
+static ncclComm_t kept(const cuda *on, const struct cuda_joined *j)
+{
+    for (size_t i = 0; i < on->joined_n; i++)
+        if (on->joined[i].rank == j->rank && on->joined[i].size == j->size
+            && memcmp(on->joined[i].of, j->of, (size_t)j->size * sizeof *j->of) == 0)
+            return on->joined[i].with;
+    return NULL;
+}
+
+/* The oldest goes when there are many. */
+static void keep(cuda *on, const struct cuda_joined *j)
+{
+    if (on->joined_n == KEPT_MOST) {
+        nccl.CommDestroy(on->joined[0].with);
+        memmove(on->joined, on->joined + 1, --on->joined_n * sizeof *on->joined);
+    }
+    on->joined = mem_grow(on->joined, on->joined_n + 1, sizeof *on->joined);
+    on->joined[on->joined_n++] = *j;
+}
+
+static int make(gang *g, struct cuda_joined *j, err *e)
+{
+    ncclConfig_t how = NCCL_CONFIG_INITIALIZER;
+    ncclUniqueId id = {{0}};
+    err mine = {0};
+
+    how.blocking = 0;
+    if (j->rank == 0) {
+        ncclResult_t rc = nccl.GetUniqueId(&id);
+        if (rc != ncclSuccess)
+            refused(g, rc, &mine);
+    }
+    TRY(g->under->wire->agree(g->under, &mine, e));
+    TRY(g->under->wire->broadcast(g->under, &id, sizeof id, 0, e));
+    ncclResult_t rc = nccl.CommInitRankConfig(&g->with, j->size, id, j->rank, &how);
+    int ended = taken(g, rc, &mine);
+    if (g->under->wire->agree(g->under, &mine, e) != 0) { /* the others may stand where this one does not */
+        if (ended == 0)
+            drop(g);
+        return (int)e->code;
+    }
+    j->with = g->with;
+    keep(g->on, j);
+    return 0;
+}
+
+/* A communicator is taken again only if all have it. */
+static int join(gang *g, err *e)
+{
+    struct cuda_joined j;
+    float have;
+
+    TRY(meet(g, &j, e));
+    g->with = kept(g->on, &j);
+    have = g->with ? 1.0f : 0.0f;
+    TRY(g->under->wire->sum(g->under, &have, 1, e));
+    if ((int)have == j.size)
+        return 0;
+    if (g->with)
+        drop(g);
+    return make(g, &j, e);
+}
+
+int cuda_join(nn_backend *b, comm **io, double timeout_s, err *e)
+{
+    static const comm_wire wire = {gang_sum, gang_broadcast, gang_agree, gang_free, gang_sum_devices};
+    err mine = {0}, said = {0};
+
+    if (!e)
+        e = &said;
+    CHECK((*io)->size <= RANKS_MOST);
+    open_library(&mine);
+    TRY((*io)->wire->agree(*io, &mine, e));
+    TRY(cudaSetDevice(cuda_of(b)->device) == cudaSuccess ? 0 : err_set(e, ERR_DEVICE, "%s cannot be used", b->name));
+    gang *g = NEW(gang);
+    *g = (gang){.base = {&wire, (*io)->rank, (*io)->size}, .under = *io, .on = cuda_of(b), .timeout = timeout_s};
+    int rc = join(g, e);
+    if (rc == 0)
+        *io = &g->base;
+    else
+        free(g);
+    return rc;
+}
+
+void cuda_part(cuda *c)
+{
+    for (size_t i = 0; i < c->joined_n; i++)
+        nccl.CommDestroy(c->joined[i].with);
+    free(c->joined);
+}
