@@ -386,7 +386,7 @@ concept_matrix *compose_matrices(const features *f, int64_t *outs)
     return m;
 }
 
-void compose_factors(concept_factors *out, const concept in[], const rows *r, const features *f, const double *p)
+void compose_factors(concept_factors *out, const concept in[], const rows *r, const features *f, double *p)
 {
     size_t n = (size_t)r->n;
     *out = (concept_factors){.rank = r->n, .width = r->width, .matrices = f->matrices};
@@ -397,7 +397,7 @@ void compose_factors(concept_factors *out, const concept in[], const rows *r, co
     out->wanted = NEW_N(double, n);
     out->k = NEW_N(float, n *(size_t)out->width);
     out->bos = mem_copy(in[0].card.bos, (size_t)out->width * sizeof *out->bos);
-    out->right = mem_copy(p, sizeof(double) * n * (size_t)out->width);
+    out->right = p;
     for (size_t i = 0; i < n; i++) {
         const concept_card *card = &in[r->from[i]].card;
         out->label[i] = mem_text(r->label[i]);
@@ -435,6 +435,7 @@ static void fill_factors(job *j, concept_factors *f, const double *all_moved)
         return;
     }
     compose_factors(f, j->in, &j->r, j->f, j->p);
+    j->p = NULL;
     f->moved = mem_copy(all_moved, sizeof(double) * ((size_t)f->matrices + 1));
     f->left = j->left;
     j->left = NULL;

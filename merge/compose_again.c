@@ -27,12 +27,13 @@ typedef struct {
     int *now;        /* [known] */
     int *was;        /* [r.n] which of the known rows; beyond those, the added ones in order */
     double *before;  /* [known] weights in the merged file */
-    double *old_p;   /* [known, width] right factors without weights */
+    const double *old_p; /* [known, width] right factors without weights */
+    double *own_p;       /* the same, where some had a weight */
     double *p;       /* [r.n, width] the new ones, without weights until the end */
     lsq_report report;
     lsq_change change; /* with weights, after weigh_change */
     float *left;       /* [come, outs] images of the rows that come */
-    float *seen;       /* [known + come, probes] */
+    float *seen;       /* [come, probes] */
     double *size;      /* [known + come] |e_i|^2 */
     double *moved, doubt;
 } job;
@@ -46,7 +47,7 @@ static void close_job(job *j)
     free(j->now);
     free(j->was);
     free(j->before);
-    free(j->old_p);
+    free(j->own_p);
     free(j->p);
     free(j->left);
     free(j->seen);
@@ -96,13 +97,15 @@ static void map_rows(job *j)
     j->now = NEW_N(int, f->rank);
     j->was = NEW_N(int, j->r.n);
     j->before = NEW_N(double, f->rank);
-    j->old_p = NEW_N(double, (size_t)f->rank *d);
+    j->old_p = f->right;
     for (int i = 0; i < f->rank; i++) {
         const concept_source *s = &j->merged->sources[f->source[i]];
         j->now[i] = -1;
         j->before[i] = s->weight != 0 ? s->weight : 1;
-        for (size_t k = 0; k < d; k++)
-            j->old_p[(size_t)i * d + k] = f->right[(size_t)i * d + k] / j->before[i];
+        if (j->before[i] != 1 && !j->own_p)
+            j->old_p = j->own_p = mem_copy(f->right, sizeof(double) * (size_t)f->rank * d);
+        for (size_t k = 0; k < d && j->before[i] != 1; k++)
+            j->own_p[(size_t)i * d + k] /= j->before[i];
     }
     for (int i = 0; i < j->r.n; i++) {
         int s = j->source[j->r.from[i]];
@@ -124,19 +127,13 @@ static const char *too_much(const job *j)
 
 static int update(job *j, const char **why, err *e)
 {
-    const concept_factors *f = &j->merged->factors;
-    size_t count = (size_t)f->rank * (size_t)f->width;
     lsq_problem in = {.s = j->r.s, .fixed = j->r.fixed, .k = j->r.k};
-    double *k = NEW_N(double, count);
-    lsq_known was = {.n = f->rank, .k = k, .p = j->old_p, .now = j->now};
+    lsq_known was = {.n = j->known, .p = j->old_p, .now = j->now};
     int rc;
-    for (size_t i = 0; i < count; i++)
-        k[i] = f->k[i];
     j->p = NEW_N(double, (size_t)j->r.n *(size_t)j->r.width);
     rc = lsq_update(j->p, &j->report, &j->change, &j->f->keep, &in, &was, e);
     if (rc == 0 && j->report.reason != LSQ_SOLVED)
         *why = "too little is left of a new row, or of the digits";
-    free(k);
     return rc;
 }
 
@@ -171,15 +168,14 @@ static void weigh_change(job *j)
 static void take_new_images(job *j)
 {
     const concept_factors *f = &j->merged->factors;
-    size_t outs = (size_t)f->outs, known = (size_t)j->known, probes = (size_t)f->probes, n = 0;
+    size_t outs = (size_t)f->outs, known = (size_t)j->known, n = 0;
     j->left = NEW_N(float, (size_t)j->come *outs + 1);
     for (int i = 0; i < j->r.n; i++)
         if (j->was[i] >= j->known)
             memcpy(j->left + n++ * outs, j->in[j->r.from[i]].card.image + (size_t)j->r.at[i] * outs, outs * sizeof(float));
-    j->seen = NEW_N(float, (known + n) * probes);
-    memcpy(j->seen, f->seen, known * probes * sizeof *j->seen);
+    j->seen = NEW_N(float, n *(size_t)f->probes + 1);
     if (n > 0)
-        probes_see(j->seen + known * probes, j->left, (int)n, f->matrix, f->matrices);
+        probes_see(j->seen, j->left, (int)n, f->matrix, f->matrices);
     j->size = NEW_N(double, known + n);
     memcpy(j->size, f->size, known * sizeof *j->size);
     for (size_t i = 0; i < n; i++)
@@ -240,10 +236,34 @@ static void add_gains(job *j, const double *x, const double *const s[2])
     j->moved[j->f->matrices] = fmax(j->moved[j->f->matrices], 0);
 }
 
+/* What the probes see of the image of a row, which stays, went, or came. */
+static const float *seen_of(const job *j, int row)
+{
+    size_t probes = (size_t)j->merged->factors.probes;
+    return row < j->known ? j->merged->factors.seen + (size_t)row * probes : j->seen + (size_t)(row - j->known) * probes;
+}
+
+/* x [probes, ld] = seen' g, g [all, ld]; some rows at a time, which as doubles stay in the cache. */
+static void see_rows(const job *j, const double *g, double *x, int ld)
+{
+    enum { BLOCK = 32 };
+    int all = j->known + j->come, probes = j->merged->factors.probes;
+    double *block = NEW_N(double, BLOCK *probes);
+    for (int at = 0; at < all; at += BLOCK) {
+        int n = all - at < BLOCK ? all - at : BLOCK;
+        for (int i = 0; i < n; i++)
+            for (int o = 0; o < probes; o++)
+                block[i * probes + o] = (double)seen_of(j, at + i)[o];
+        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, probes, ld, n, 1.0, block, probes, g + (size_t)at * (size_t)ld, ld, 1.0, x,
+                    ld);
+    }
+    free(block);
+}
+
 static void see_change(job *j)
 {
     int rank = j->change.rank, all = j->known + j->come, ld = 3 * rank, probes = j->merged->factors.probes;
-    double *g = NEW_N(double, (size_t)all *(size_t)ld + 1), *x = NEW_N(double, (size_t)probes *(size_t)ld + 1), *seen, *s[2];
+    double *g = NEW_N(double, (size_t)all *(size_t)ld + 1), *x = NEW_N(double, (size_t)probes *(size_t)ld + 1), *s[2];
     j->moved = mem_copy(j->merged->factors.moved, sizeof(double) * ((size_t)j->f->matrices + 1));
     j->doubt = j->merged->factors.doubt;
     s[0] = see_factor(j, &j->f->keep, g, ld);
@@ -251,14 +271,10 @@ static void see_change(job *j)
     for (int i = 0; i < all; i++)
         for (int k = 0; k < rank; k++)
             g[i * ld + 2 * rank + k] = j->change.c[i * rank + k];
-    seen = NEW_N(double, (size_t)all *(size_t)probes);
-    for (size_t i = 0; i < (size_t)all * (size_t)probes; i++)
-        seen[i] = j->seen[i];
     if (rank > 0) {
-        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, probes, ld, all, 1.0, seen, probes, g, ld, 0.0, x, ld);
+        see_rows(j, g, x, ld);
         add_gains(j, x, (const double *const *)s);
     }
-    free(seen);
     free(g);
     free(x);
     free(s[0]);
@@ -276,16 +292,16 @@ static double doubt_of(const job *j)
 
 /* ---- what is told and written ---- */
 
-/* |E t| is at most the sum of |t_i| |e_i|, and no |t_i| is above the largest: rounding, told from above, for the inner products
- * of all images cost more than the merge. */
+/* |E t| is at most |E| |t|, and no column t of P K' - I is longer than the longest: rounding, told from above, for the inner
+ * products of all images cost more than the merge. */
 static void find_residuals(const job *j, certificate *c)
 {
     double *wanted = NEW_N(double, c->n), sum = 0;
     for (int i = 0; i < j->r.n; i++)
-        sum += weight_of(j, i) * sqrt(j->size[j->was[i]]);
+        sum += weight_of(j, i) * weight_of(j, i) * j->size[j->was[i]];
     for (int i = 0; i < j->r.n; i++) {
         certificate_concept *p = &c->concept[j->r.from[i]];
-        double want = j->in[j->r.from[i]].card.row[j->r.at[i]].wanted, off = j->report.miss * sum;
+        double want = j->in[j->r.from[i]].card.row[j->r.at[i]].wanted, off = j->report.miss * sqrt(sum);
         p->rows++;
         p->before += j->size[j->was[i]];
         p->after += off * off;
@@ -326,13 +342,14 @@ static void fill_factors(job *j, concept_factors *f)
 {
     size_t n = (size_t)j->r.n;
     compose_factors(f, j->in, &j->r, j->f, j->p);
+    j->p = NULL;
     f->moved = mem_copy(j->moved, sizeof(double) * ((size_t)j->f->matrices + 1));
     f->doubt = j->doubt;
     f->probes = j->merged->factors.probes;
     f->seen = NEW_N(float, n *(size_t)f->probes);
     f->size = NEW_N(double, n);
     for (size_t i = 0; i < n; i++) {
-        memcpy(f->seen + i * (size_t)f->probes, j->seen + (size_t)j->was[i] * (size_t)f->probes, sizeof(float) * (size_t)f->probes);
+        memcpy(f->seen + i * (size_t)f->probes, seen_of(j, j->was[i]), sizeof(float) * (size_t)f->probes);
         f->size[i] = j->size[j->was[i]];
     }
     f->block = number_blocks(j);
@@ -363,12 +380,13 @@ int compose_again(concept *out, certificate *told, const char **why, const compo
                   const char *const file[], int n, const features *f, const compose_opts *o, err *e)
 {
     job j = {.in = in, .merged = start->merged, .source = start->source, .file = file, .n = n, .f = f, .o = o};
-    int rc = 0;
+    int rc = 0, threads = openblas_get_num_threads();
     *out = (concept){0};
     *told = (certificate){0};
     *why = not_alike(&j);
     if (*why)
         return 0;
+    openblas_set_num_threads(1); /* every product is done before another thread is awake */
     rc = words_choose(&j.w, in, file, n, o, e);
     if (rc == 0)
         rc = rows_gather(&j.r, in, file, n, &j.w, f, o, e);
@@ -387,6 +405,7 @@ int compose_again(concept *out, certificate *told, const char **why, const compo
     }
     if (rc == 0 && !*why)
         rc = finish(&j, out, told, e);
+    openblas_set_num_threads(threads);
     close_job(&j);
     if (rc != 0)
         certificate_free(told);

@@ -39,7 +39,7 @@ void rows_free(rows *r);
  * moved of the factors; the recipe. */
 void compose_told(certificate *c, const concept in[], const char *const file[], int n, const words *w, const rows *r,
                   const features *f, const lsq_report *report);
-void compose_factors(concept_factors *out, const concept in[], const rows *r, const features *f, const double *p);
+void compose_factors(concept_factors *out, const concept in[], const rows *r, const features *f, double *p); /* takes p */
 char *compose_recipe(const rows *r, const features *f, bool relaxed, double ridge);
 /* moved [matrices + 1] as c->moved: takes it and sets the drifts. */
 void compose_drift(certificate *c, const features *f, double *moved);

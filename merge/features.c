@@ -197,6 +197,13 @@ static void unpack(lsq_factor *f, const double *from)
         memcpy(f->f + j * d, from, (j + 1) * sizeof *from);
 }
 
+static void unpack_rounded(lsq_factor *f, const float *from)
+{
+    for (size_t j = 0, d = (size_t)f->d; j < d; from += ++j)
+        for (size_t i = 0; i <= j; i++)
+            f->f[j * d + i] = (double)from[i];
+}
+
 static int put_triangle(store *s, const char *path, const lsq_factor *f, bool exact, err *e)
 {
     size_t n = packed_count(f->d);
@@ -273,17 +280,13 @@ static int get_triangle(store *s, const char *path, lsq_factor *f, bool exact, e
 {
     size_t n = packed_count(f->d);
     void *at = NULL;
-    double *all;
     int rc;
     TRY(store_load(s, path, (store_shape){exact ? F64 : F32, 1, {(int64_t)n}}, &at, NULL, e));
-    all = exact ? at : NEW_N(double, n);
-    for (size_t i = 0; i < n && !exact; i++)
-        all[i] = (double)((const float *)at)[i];
     rc = lsq_factor_new(f, f->d, e);
-    if (rc == 0)
-        unpack(f, all);
-    if (!exact)
-        free(all);
+    if (rc == 0 && exact)
+        unpack(f, at);
+    else if (rc == 0)
+        unpack_rounded(f, at);
     free(at);
     return rc;
 }

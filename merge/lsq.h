@@ -72,8 +72,8 @@ void lsq_report_free(lsq_report *r);
  *     adding A:      y_A without what the others span is r, its dual Z_A = r (r'r)^-1;  Z <- Z - (Z y_A) Z_A */
 typedef struct {
     int n;
-    const double *k, *p; /* [n, d]: target rows and their right factors, by a solve with the same fixed rows and no ridge */
-    const int *now;      /* [n] which row with an image each is in the new problem; -1: taken out */
+    const double *p; /* [n, d]: right factors, by a solve with the same fixed rows and no ridge */
+    const int *now;  /* [n] which row with an image each is in the new problem; -1: taken out */
 } lsq_known;
 
 /* P as it is - P as it was = c r, over the rows known and behind them those added, in the new problem's order (P of what
@@ -84,8 +84,8 @@ typedef struct {
 } lsq_change;
 void lsq_change_free(lsq_change *c);
 
-/* p [s - fixed, d] of in (no ridge, at most one row fixed) from what is known. r->condition is a bound (Frobenius norms),
- * r->kkt estimated by probes, r->miss measured as ever. LSQ_DEPENDENT: a new row depends on the others, or too much was lost
+/* p [s - fixed, d] of in (no ridge, at most one row fixed) from what is known. What r says is seen by random probes: r->miss is
+ * from above the largest length of a column of P K' - I, r->kkt an estimate, r->condition about a bound (Frobenius norms). LSQ_DEPENDENT: a new row depends on the others, or too much was lost
  * on the way; lsq_solve is to be asked (p is spoiled, dependent is not named). */
 int lsq_update(double *p, lsq_report *r, lsq_change *change, const lsq_factor *f, const lsq_problem *in, const lsq_known *was,
                err *e);

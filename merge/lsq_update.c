@@ -1,5 +1,5 @@
-/* A solve changed by a few rows (lsq.h has the algebra). Work is rows x d x changed rows; only what is looked at in the
- * end (constraints, lengths) costs as much as a product of all rows with all rows.
+/* A solve changed by a few rows (lsq.h has the algebra). Work is rows x d x changed rows, and as much again for a few random
+ * looks at what came out: no product of all rows with all rows.
  *
  * Row-major: rows [n, d] behind each other, which LAPACK sees as columns [d, n]. */
 #include <cblas.h>
@@ -14,17 +14,19 @@
 
 static const double TOLERANCE = 1e-5; /* a new row this near to the others' span is for the pivoted solve to judge */
 static const double GOOD = 1e-10;     /* what may be missed; a solve anew leaves 1e-13 */
-enum { ORTHOGONAL = 3, PROBES = 8 };
+enum { ORTHOGONAL = 3, PROBES = 8, LENGTHS = 32 };
 
 typedef struct {
     const lsq_factor *f;
     const lsq_problem *in;
     const lsq_known *was;
-    int d, gone, come, stay; /* rows taken out, added, kept */
-    double *p;               /* [was->n, d] the known right factors as they change */
-    int *out, *add;          /* which they are: indices of was, and of the new problem's rows with an image */
-    double *c;               /* [was->n + come, gone + come] */
-    double *r;               /* [gone + come, d] */
+    int d, n, gone, come; /* n: rows with an image of the new problem; rows taken out, added */
+    const double *k;      /* [n, d] theirs */
+    double *p;            /* [n, d] the caller's: right factors as they change; zeroes where a row is yet to be added */
+    double *fixed;        /* [d] that of the fixed row, whose image is zero */
+    int *out, *add;       /* which they are: indices of was, and of the new rows */
+    double *c;            /* [was->n + come, gone + come] */
+    double *r;            /* [gone + come, d] */
 } updater;
 
 static double *doubles(size_t a, size_t b)
@@ -32,18 +34,18 @@ static double *doubles(size_t a, size_t b)
     return NEW_N(double, a *b + 1);
 }
 
-/* x [m, n] = a [m, d] b [n, d]', plus beta x */
-static void products(int m, int n, int d, double alpha, const double *a, const double *b, double beta, double *x, int ld)
+/* x [m, n] = a [m, d] b [n, d]' */
+static void products(int m, int n, int d, double alpha, const double *a, const double *b, double *x, int ld)
 {
     if (m > 0 && n > 0)
-        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, d, alpha, a, d, b, d, beta, x, ld);
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, d, alpha, a, d, b, d, 0.0, x, ld);
 }
 
-/* x [m, d] += alpha a [m, n] b [n, d] */
-static void combine(int m, int n, int d, double alpha, const double *a, int ld, const double *b, double *x)
+/* x [m, d] += alpha a [m, n] b [n, d]; with Trans a is [n, m]. */
+static void combine(CBLAS_TRANSPOSE t, int m, int n, int d, double alpha, const double *a, int ld, const double *b, double *x)
 {
     if (m > 0 && n > 0)
-        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, d, n, alpha, a, ld, b, d, 1.0, x, d);
+        cblas_dgemm(CblasRowMajor, t, CblasNoTrans, m, d, n, alpha, a, ld, b, d, 1.0, x, d);
 }
 
 /* Rows through F or its inverse: x <- x F' (NoTrans), x F (Trans); and with F^-1 in its place. */
@@ -60,11 +62,6 @@ static void over_factor(const lsq_factor *f, CBLAS_TRANSPOSE t, double *x, int n
 static bool is_fixed(const updater *u)
 {
     return u->in->fixed > 0;
-}
-
-static const double *new_row(const updater *u, int i)
-{
-    return u->in->k + (size_t)(u->in->fixed + i) * (size_t)u->d;
 }
 
 /* ---- taking out ---- */
@@ -87,99 +84,81 @@ static int orthonormal(double *z, double *tri, int n, int d)
 static int take_out(updater *u)
 {
     size_t d = (size_t)u->d, row = sizeof(double) * d;
-    int n = u->was->n, all = u->gone + u->come;
-    double *q = doubles((size_t)u->gone, d), *back = doubles((size_t)u->gone, d);
+    int n = u->was->n, all = u->gone + u->come, bad;
+    double *q = doubles((size_t)u->gone, d), *back = doubles((size_t)u->gone, d), *a = doubles((size_t)u->n, (size_t)u->gone);
     double *tri = doubles((size_t)u->gone, (size_t)u->gone);
-    int bad;
     for (int i = 0; i < u->gone; i++)
-        memcpy(q + (size_t)i * d, u->p + (size_t)u->out[i] * d, row);
+        memcpy(q + (size_t)i * d, u->was->p + (size_t)u->out[i] * d, row);
     times_factor(u->f, CblasNoTrans, q, u->gone);
     bad = orthonormal(q, tri, u->gone, u->d);
     memcpy(back, q, row * (size_t)u->gone);
     times_factor(u->f, CblasTrans, back, u->gone);
     over_factor(u->f, CblasNoTrans, q, u->gone);
-    products(n, u->gone, u->d, -1, u->p, back, 0, u->c, all);
-    combine(n, u->gone, u->d, 1, u->c, all, q, u->p);
+    products(n, u->gone, u->d, -1, u->was->p, back, u->c, all);
+    for (int i = 0; i < n; i++)
+        if (u->was->now[i] >= 0)
+            memcpy(a + (size_t)u->was->now[i] * (size_t)u->gone, u->c + (size_t)i * (size_t)all, sizeof(double) * (size_t)u->gone);
+    combine(CblasNoTrans, u->n, u->gone, u->d, 1, a, u->gone, q, u->p);
     memcpy(u->r, q, row * (size_t)u->gone);
     free(q);
     free(back);
+    free(a);
     free(tri);
     return bad;
 }
 
 /* ---- adding ---- */
 
-/* Rows that stay, the fixed one in front, and their right factors. */
-typedef struct {
-    int n;
-    double *k, *p; /* [n, d] */
-    int *from;     /* [n] which of the known rows; -1: the fixed one */
-} basis;
-
-static void free_basis(basis *b)
-{
-    free(b->k);
-    free(b->p);
-    free(b->from);
-}
-
 /* The fixed row's right factor is not kept, for its image is zero. Its dual among them all:
- * p_b = (g - sum p_i (k_i g)) / (b g), g = C^-1 b. */
-static void find_fixed(const lsq_factor *f, basis *b)
+ * p_b = (g - sum p_i (k_i g)) / (b g), g = C^-1 b. Rows yet to be added have no part in it. */
+static void find_fixed(updater *u)
 {
-    size_t d = (size_t)f->d;
-    double *g = b->p, *at = doubles((size_t)b->n, 1), length;
-    memcpy(g, b->k, sizeof(double) * d);
-    over_factor(f, CblasTrans, g, 1);
-    length = cblas_ddot(f->d, g, 1, g, 1);
-    over_factor(f, CblasNoTrans, g, 1);
-    products(1, b->n - 1, f->d, 1, g, b->k + d, 0, at, b->n);
-    combine(1, b->n - 1, f->d, -1, at, b->n, b->p + d, g);
-    cblas_dscal(f->d, 1 / length, g, 1);
+    double *g = u->fixed, *at = doubles((size_t)u->n, 1), length;
+    if (is_fixed(u)) {
+        memcpy(g, u->in->k, sizeof(double) * (size_t)u->d);
+        over_factor(u->f, CblasTrans, g, 1);
+        length = cblas_ddot(u->d, g, 1, g, 1);
+        over_factor(u->f, CblasNoTrans, g, 1);
+        products(1, u->n, u->d, 1, g, u->k, at, u->n);
+        combine(CblasNoTrans, 1, u->n, u->d, -1, at, u->n, u->p, g);
+        cblas_dscal(u->d, 1 / length, g, 1);
+    }
     free(at);
 }
 
-static void open_basis(basis *b, const updater *u)
+static const double *new_row(const updater *u, int i)
 {
-    size_t d = (size_t)u->d, row = sizeof(double) * d, n = 0;
-    *b = (basis){.n = u->in->fixed + u->stay};
-    b->k = doubles((size_t)b->n, d);
-    b->p = doubles((size_t)b->n, d);
-    b->from = NEW_N(int, b->n + 1);
-    if (is_fixed(u)) {
-        memcpy(b->k, u->in->k, row);
-        b->from[n++] = -1;
-    }
-    for (int i = 0; i < u->was->n; i++) {
-        if (u->was->now[i] < 0)
-            continue;
-        memcpy(b->k + n * d, u->was->k + (size_t)i * d, row);
-        memcpy(b->p + n * d, u->p + (size_t)i * d, row);
-        b->from[n++] = i;
-    }
-    if (is_fixed(u))
-        find_fixed(u->f, b);
+    return u->k + (size_t)u->add[i] * (size_t)u->d;
 }
 
-/* y [come, d] = the new rows, whitened, without what the basis spans; t [come, basis] how much of each that is. Once leaves
- * what rounding left. False where one of them leaves next to nothing. */
-static bool outside(const updater *u, const basis *b, double *y, double *t)
+/* y [come, d] without what the rows there span; t [come, n] grows by how much of each that was. */
+static void project_out(const updater *u, double *y, double *t, double *part)
+{
+    products(u->come, u->n, u->d, 1, y, u->p, part, u->n);
+    for (int i = 0; i < u->come && is_fixed(u); i++) {
+        double *row = y + (size_t)i * (size_t)u->d;
+        cblas_daxpy(u->d, -cblas_ddot(u->d, row, 1, u->fixed, 1), u->in->k, 1, row, 1);
+    }
+    combine(CblasNoTrans, u->come, u->n, u->d, -1, part, u->n, u->k, y);
+    cblas_daxpy(u->come * u->n, 1, part, 1, t, 1);
+}
+
+/* y [come, d] = the new rows, whitened, without what the others span. Once leaves what rounding left. False where one of them
+ * leaves next to nothing. */
+static bool outside(const updater *u, double *y, double *t)
 {
     size_t d = (size_t)u->d;
-    double *part = doubles((size_t)u->come, (size_t)b->n), *length = doubles((size_t)u->come, 1);
+    double *part = doubles((size_t)u->come, (size_t)u->n), *length = doubles((size_t)u->come, 1);
     bool good = true;
     for (int i = 0; i < u->come; i++)
-        memcpy(y + (size_t)i * d, new_row(u, u->add[i]), sizeof(double) * d);
+        memcpy(y + (size_t)i * d, new_row(u, i), sizeof(double) * d);
     over_factor(u->f, CblasTrans, y, u->come);
     for (int i = 0; i < u->come; i++) {
         length[i] = cblas_dnrm2(u->d, y + (size_t)i * d, 1);
-        memcpy(y + (size_t)i * d, new_row(u, u->add[i]), sizeof(double) * d);
+        memcpy(y + (size_t)i * d, new_row(u, i), sizeof(double) * d);
     }
-    for (int pass = 0; pass < ORTHOGONAL; pass++) {
-        products(u->come, b->n, u->d, 1, y, b->p, 0, part, b->n);
-        combine(u->come, b->n, u->d, -1, part, b->n, b->k, y);
-        cblas_daxpy(u->come * b->n, 1, part, 1, t, 1);
-    }
+    for (int pass = 0; pass < ORTHOGONAL; pass++)
+        project_out(u, y, t, part);
     over_factor(u->f, CblasTrans, y, u->come);
     for (int i = 0; i < u->come; i++)
         good = good && cblas_dnrm2(u->d, y + (size_t)i * d, 1) > TOLERANCE * length[i];
@@ -206,163 +185,181 @@ static bool dual(const lsq_factor *f, double *y, int n)
     return good;
 }
 
-/* P <- P - t' P_A for the rows that stay, and P_A behind them. */
+/* P <- P - t' P_A for the rows that stay, and P_A in its place. */
 static bool add(updater *u)
 {
     size_t d = (size_t)u->d;
     int all = u->gone + u->come;
-    double *y = u->r + (size_t)u->gone * d, *t;
-    basis b;
+    double *y = u->r + (size_t)u->gone * d, *t = doubles((size_t)u->come, (size_t)u->n);
     bool good;
-    open_basis(&b, u);
-    t = doubles((size_t)u->come, (size_t)b.n);
-    good = outside(u, &b, y, t) && dual(u->f, y, u->come);
-    for (int j = 0; good && j < b.n; j++)
-        for (int i = 0; i < u->come && b.from[j] >= 0; i++)
-            u->c[b.from[j] * all + u->gone + i] = -t[i * b.n + j];
-    for (int i = 0; i < u->come; i++)
-        u->c[(u->was->n + i) * all + u->gone + i] = 1;
+    find_fixed(u);
+    good = outside(u, y, t) && dual(u->f, y, u->come);
+    for (int i = 0; good && i < u->was->n; i++)
+        for (int a = 0; a < u->come && u->was->now[i] >= 0; a++)
+            u->c[i * all + u->gone + a] = -t[a * u->n + u->was->now[i]];
+    for (int a = 0; a < u->come; a++)
+        u->c[(u->was->n + a) * all + u->gone + a] = 1;
     if (good)
-        combine(u->was->n, u->come, u->d, 1, u->c + u->gone, all, y, u->p);
+        combine(CblasTrans, u->n, u->come, u->d, -1, t, u->n, y, u->p);
+    for (int a = 0; good && a < u->come; a++)
+        memcpy(u->p + (size_t)u->add[a] * d, y + (size_t)a * d, sizeof(double) * d);
     free(t);
-    free_basis(&b);
     return good;
 }
 
-/* ---- what came of it ---- */
+/* ---- what came of it: all rows with all would cost more than the change, so random combinations of them ---- */
 
-/* The largest entry of P K' - I over all rows. */
-static double missing(const updater *u, const double *p)
+static double *draw(const char *what, size_t n)
 {
-    int n = u->in->s - u->in->fixed, s = u->in->s;
-    double *miss = doubles((size_t)n, (size_t)s), most = 0;
-    products(n, s, u->d, 1, p, u->in->k, 0, miss, s);
-    for (int i = 0; i < n; i++)
-        miss[(size_t)i * (size_t)s + (size_t)(u->in->fixed + i)] -= 1;
-    for (size_t i = 0; i < (size_t)n * (size_t)s; i++)
-        most = isnan(miss[i]) ? INFINITY : fmax(most, fabs(miss[i]));
-    free(miss);
+    float *x = NEW_N(float, n);
+    double *y = doubles(n, 1);
+    rng_normal_fill(rng_open(1, what, 0, 0), x, n);
+    for (size_t i = 0; i < n; i++)
+        y[i] = (double)x[i];
+    free(x);
+    return y;
+}
+
+/* The largest length of a column of P K' - I, from above: of x (P K' - I) for each of a few random x. z [PROBES, d] = x P. */
+static double missing(const updater *u, const double *x, const double *z)
+{
+    int s = u->in->s, fixed = u->in->fixed;
+    double *at = doubles(PROBES, (size_t)s), most = 0;
+    products(PROBES, s, u->d, 1, z, u->in->k, at, s);
+    for (int j = 0; j < s; j++) {
+        double sum = 0;
+        for (int i = 0; i < PROBES; i++) {
+            double off = at[i * s + j] - (j < fixed ? 0 : x[i * u->n + j - fixed]);
+            sum += off * off;
+        }
+        most = isnan(sum) ? INFINITY : fmax(most, sqrt(sum));
+    }
+    free(at);
     return most;
 }
 
-static void open_whole(basis *b, const updater *u, const double *p)
+/* |z - Y Z'z| / |z| for z in the span of P F': zero where that is the span of Y. x [PROBES, d]: combinations of P, spoiled. */
+static double probe(const updater *u, double *x)
 {
     size_t d = (size_t)u->d;
-    *b = (basis){.n = u->in->s, .p = doubles((size_t)u->in->s, d)};
-    b->k = mem_copy(u->in->k, sizeof(double) * d * (size_t)u->in->s);
-    memcpy(b->p + (size_t)u->in->fixed * d, p, sizeof(double) * d * (size_t)(u->in->s - u->in->fixed));
-    if (is_fixed(u))
-        find_fixed(u->f, b);
-}
-
-/* |z - Y Z'z| / |z| over random z in the span of P F': zero where that is the span of Y. */
-static double probe(const updater *u, const basis *b)
-{
-    size_t d = (size_t)u->d;
-    float *draw = NEW_N(float, b->n *PROBES);
-    double *x = doubles(PROBES, (size_t)b->n), *z = doubles(PROBES, d), *t = doubles(PROBES, (size_t)b->n), whole, off;
-    double *back = doubles(PROBES, d);
-    rng_normal_fill(rng_open(1, "probe", 0, 0), draw, (size_t)b->n * PROBES);
-    for (int i = 0; i < b->n * PROBES; i++)
-        x[i] = draw[i];
-    combine(PROBES, b->n, u->d, 1, x, b->n, b->p, z);
+    double *z = x, *back, *t = doubles(PROBES, (size_t)u->n), *of_fixed = doubles(PROBES, 1), whole, off;
     times_factor(u->f, CblasNoTrans, z, PROBES);
     whole = cblas_dnrm2(PROBES * u->d, z, 1);
-    memcpy(back, z, sizeof(double) * PROBES * d);
+    back = mem_copy(z, sizeof(double) * PROBES * d);
     times_factor(u->f, CblasTrans, back, PROBES);
-    products(PROBES, b->n, u->d, 1, back, b->p, 0, t, b->n);
+    products(PROBES, u->n, u->d, 1, back, u->p, t, u->n);
+    if (is_fixed(u))
+        products(PROBES, 1, u->d, 1, back, u->fixed, of_fixed, 1);
     memset(back, 0, sizeof(double) * PROBES * d);
-    combine(PROBES, b->n, u->d, 1, t, b->n, b->k, back);
+    combine(CblasNoTrans, PROBES, u->n, u->d, 1, t, u->n, u->k, back);
+    if (is_fixed(u))
+        combine(CblasNoTrans, PROBES, 1, u->d, 1, of_fixed, 1, u->in->k, back);
     over_factor(u->f, CblasTrans, back, PROBES);
     cblas_daxpy(PROBES * u->d, -1, back, 1, z, 1);
     off = cblas_dnrm2(PROBES * u->d, z, 1);
-    free(draw);
-    free(x);
-    free(z);
     free(t);
     free(back);
+    free(of_fixed);
     return whole > 0 ? off / whole : 0;
 }
 
-/* |Y| |Y^+| with the rows of Y at length 1, in Frobenius norms: at least the condition. Spoils b. */
-static double bound(const updater *u, basis *b)
+/* Of rows [n, d] behind `first`, which may be NULL: |row F^-1|^2 or |row F'|^2, seen by random g: row (F^-1 g), row (F' g). */
+static double *squares(const updater *u, const char *what, bool over, const double *first, const double *rows)
 {
-    double sum = 0;
-    over_factor(u->f, CblasTrans, b->k, b->n);
-    times_factor(u->f, CblasNoTrans, b->p, b->n);
-    for (int i = 0; i < b->n; i++) {
-        double x = cblas_dnrm2(u->d, b->k + (size_t)i * (size_t)u->d, 1) * cblas_dnrm2(u->d, b->p + (size_t)i * (size_t)u->d, 1);
-        sum += x * x;
-    }
-    return sqrt(b->n * sum);
+    int n = u->n + (first != NULL);
+    double *g = draw(what, (size_t)LENGTHS * (size_t)u->d), *at = doubles(LENGTHS, (size_t)n), *sum = doubles((size_t)n, 1);
+    if (over)
+        over_factor(u->f, CblasNoTrans, g, LENGTHS);
+    else
+        times_factor(u->f, CblasTrans, g, LENGTHS);
+    if (first)
+        products(LENGTHS, 1, u->d, 1, g, first, at, n);
+    products(LENGTHS, u->n, u->d, 1, g, rows, at + (first != NULL), n);
+    for (int i = 0; i < LENGTHS; i++)
+        for (int j = 0; j < n; j++)
+            sum[j] += at[i * n + j] * at[i * n + j] / LENGTHS;
+    free(g);
+    free(at);
+    return sum;
 }
 
-static void judge(const updater *u, double *p, lsq_report *r)
+/* About |Y| |Y^+| with the rows of Y at length 1, in Frobenius norms, which is at least the condition. */
+static double bound(const updater *u)
 {
-    basis b;
-    r->miss = missing(u, p);
-    open_whole(&b, u, p);
-    r->kkt = probe(u, &b);
-    r->condition = bound(u, &b);
+    double *y = squares(u, "rows", true, is_fixed(u) ? u->in->k : NULL, u->k), sum = 0;
+    double *z = squares(u, "duals", false, is_fixed(u) ? u->fixed : NULL, u->p);
+    for (int i = 0; i < u->in->s; i++)
+        sum += y[i] * z[i];
+    free(y);
+    free(z);
+    return sqrt(u->in->s * sum);
+}
+
+static void judge(updater *u, lsq_report *r)
+{
+    double *x = draw("probe", (size_t)u->n * PROBES), *z = doubles(PROBES, (size_t)u->d);
+    find_fixed(u);
+    combine(CblasNoTrans, PROBES, u->n, u->d, 1, x, u->n, u->p, z);
+    r->miss = missing(u, x, z);
+    if (is_fixed(u))
+        for (int i = 0; i < PROBES; i++)
+            cblas_daxpy(u->d, x[i], u->fixed, 1, z + (size_t)i * (size_t)u->d, 1);
+    r->kkt = probe(u, z);
+    r->condition = bound(u);
     r->rank = u->in->s;
     r->reason = r->miss <= GOOD && r->kkt <= GOOD ? LSQ_SOLVED : LSQ_DEPENDENT;
-    free_basis(&b);
+    free(x);
+    free(z);
 }
 
 /* ---- all of it ---- */
 
 static void open_updater(updater *u)
 {
-    int n = u->in->s - u->in->fixed, rank;
-    bool *taken = NEW_N(bool, n + 1);
-    u->out = NEW_N(int, u->was->n + 1);
-    u->add = NEW_N(int, n + 1);
-    for (int i = 0; i < u->was->n; i++)
-        if (u->was->now[i] < 0)
-            u->out[u->gone++] = i;
-        else
-            taken[u->was->now[i]] = true;
-    for (int i = 0; i < n; i++)
-        if (!taken[i])
-            u->add[u->come++] = i;
-    free(taken);
-    u->stay = u->was->n - u->gone;
-    rank = u->gone + u->come;
-    u->p = mem_copy(u->was->p, sizeof(double) * (size_t)u->was->n * (size_t)u->d);
-    u->c = doubles((size_t)(u->was->n + u->come), (size_t)rank);
-    u->r = doubles((size_t)rank, (size_t)u->d);
-}
-
-static void collect(const updater *u, double *p)
-{
     size_t d = (size_t)u->d, row = sizeof(double) * d;
-    for (int i = 0; i < u->was->n; i++)
-        if (u->was->now[i] >= 0)
-            memcpy(p + (size_t)u->was->now[i] * d, u->p + (size_t)i * d, row);
-    for (int i = 0; i < u->come; i++)
-        memcpy(p + (size_t)u->add[i] * d, u->r + (size_t)(u->gone + i) * d, row);
+    bool *taken = NEW_N(bool, u->n + 1);
+    u->out = NEW_N(int, u->was->n + 1);
+    u->add = NEW_N(int, u->n + 1);
+    u->fixed = doubles(d, 1);
+    for (int i = 0; i < u->was->n; i++) {
+        int now = u->was->now[i];
+        if (now < 0) {
+            u->out[u->gone++] = i;
+            continue;
+        }
+        taken[now] = true;
+        memcpy(u->p + (size_t)now * d, u->was->p + (size_t)i * d, row);
+    }
+    for (int i = 0; i < u->n; i++) {
+        if (taken[i])
+            continue;
+        u->add[u->come++] = i;
+        memset(u->p + (size_t)i * d, 0, row);
+    }
+    free(taken);
+    u->c = doubles((size_t)(u->was->n + u->come), (size_t)(u->gone + u->come));
+    u->r = doubles((size_t)(u->gone + u->come), d);
 }
 
 int lsq_update(double *p, lsq_report *r, lsq_change *change, const lsq_factor *f, const lsq_problem *in, const lsq_known *was,
                err *e)
 {
-    updater u = {.f = f, .in = in, .was = was, .d = f->d};
+    updater u = {.f = f, .in = in, .was = was, .d = f->d, .n = in->s - in->fixed, .p = p};
     bool good = true;
     CHECK(in->fixed <= 1 && in->s > in->fixed && in->ridge == 0);
     *r = (lsq_report){.reason = LSQ_DEPENDENT};
     *change = (lsq_change){0};
     TRY(lsq_check(f, in, e));
+    u.k = in->k + (size_t)in->fixed * (size_t)f->d;
     open_updater(&u);
     if (u.gone > 0)
         good = take_out(&u) == 0;
     if (good && u.come > 0)
         good = add(&u);
-    if (good) {
-        collect(&u, p);
-        judge(&u, p, r);
-    }
+    if (good)
+        judge(&u, r);
     *change = (lsq_change){u.gone + u.come, u.c, u.r};
-    free(u.p);
+    free(u.fixed);
     free(u.out);
     free(u.add);
     return 0;

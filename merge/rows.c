@@ -84,7 +84,6 @@ static void add_row(rows *r, const concept_card *card, int from, int at, char *l
     r->at = mem_grow(r->at, n + 1, sizeof *r->at);
     r->label = mem_grow(r->label, n + 1, sizeof *r->label);
     r->key = mem_grow(r->key, n + 1, sizeof *r->key);
-    r->k = mem_grow(r->k, ((size_t)r->s + 1) * w, sizeof *r->k);
     r->from[n] = from;
     r->at[n] = at;
     r->label[n] = label;
@@ -125,10 +124,13 @@ static int add_concept(rows *r, const concept in[], int i, const words *w, err *
 int rows_gather(rows *out, const concept in[], const char *const file[], int n, const words *w, const features *f,
                 const compose_opts *o, err *e)
 {
+    size_t most = 1;
+    for (int i = 0; i < n; i++)
+        most += (size_t)in[i].card.n;
     *out = (rows){.width = f->width, .fixed = !o->bos_free, .shared = NEW_N(int, n)};
+    out->k = NEW_N(double, most *(size_t)f->width);
     if (out->fixed) {
         CHECK(f->bos);
-        out->k = NEW_N(double, f->width);
         for (int j = 0; j < f->width; j++)
             out->k[j] = f->bos[j];
         out->s = 1;
