@@ -21,7 +21,8 @@ enum {
 struct safetensors {
     char *path;
     fs_map map;
-    json_t *header;        /* owns the names and the metadata */
+    json_t *header;        /* owns the names and the metadata; NULL: a view, */
+    char **names;          /* [n] which owns its own */
     st_tensor *t;          /* in the order of their data */
     const st_tensor **by_name;
     size_t n;
@@ -207,6 +208,14 @@ static int read_tensors(safetensors *f, const unsigned char *data, uint64_t n, e
     return check_cover(f, data, n, e);
 }
 
+static void sort_names(safetensors *f)
+{
+    f->by_name = NEW_N(const st_tensor *, f->n + 1);
+    for (size_t i = 0; i < f->n; i++)
+        f->by_name[i] = &f->t[i];
+    qsort(f->by_name, f->n, sizeof *f->by_name, by_name);
+}
+
 static int open_file(safetensors *f, err *e)
 {
     const unsigned char *data;
@@ -214,10 +223,7 @@ static int open_file(safetensors *f, err *e)
 
     TRY(read_header(f, &data, &n, e));
     TRY(read_tensors(f, data, n, e));
-    f->by_name = NEW_N(const st_tensor *, f->n + 1);
-    for (size_t i = 0; i < f->n; i++)
-        f->by_name[i] = &f->t[i];
-    qsort(f->by_name, f->n, sizeof *f->by_name, by_name);
+    sort_names(f);
     return 0;
 }
 
@@ -238,12 +244,30 @@ int st_open(safetensors **out, const char *path, err *e)
     return rc;
 }
 
+void st_view(safetensors **out, const char *path, const st_tensor *tensors, size_t n)
+{
+    safetensors *f = NEW(safetensors);
+
+    f->path = mem_text(path);
+    f->t = NEW_N(st_tensor, n + 1);
+    f->names = NEW_N(char *, n + 1);
+    for (; f->n < n; f->n++) {
+        f->t[f->n] = tensors[f->n];
+        f->t[f->n].name = f->names[f->n] = mem_text(tensors[f->n].name);
+    }
+    sort_names(f);
+    *out = f;
+}
+
 void st_close(safetensors *f)
 {
     if (!f)
         return;
     fs_map_close(&f->map);
     json_decref(f->header);
+    for (size_t i = 0; f->names && i < f->n; i++)
+        free(f->names[i]);
+    free(f->names);
     free(f->by_name);
     free(f->t);
     free(f->path);

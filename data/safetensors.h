@@ -19,6 +19,8 @@ typedef struct {
 
 typedef struct safetensors safetensors;
 int st_open(safetensors **out, const char *path, err *e);
+/* Tensors of an open file, which must stay open, as a file of their own under names of their own (copied). path: for people. */
+void st_view(safetensors **out, const char *path, const st_tensor *tensors, size_t n);
 void st_close(safetensors *f);
 const char *st_path(const safetensors *f);
 size_t st_count(const safetensors *f);

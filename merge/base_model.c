@@ -20,7 +20,7 @@ int base_open(base_model *out, const char *dir, const char *hint, const char *wa
     *out = (base_model){0};
     if (!dir[0] && (!hint || !hint[0]))
         return err_set(e, ERR_INPUT, "the base model is needed; give --base DIR");
-    if (!dir[0] && !fs_is_dir(hint))
+    if (!dir[0] && !fs_exists(hint))
         return err_set(e, ERR_INPUT, "the base model is needed and is not at %s any more; give --base DIR", hint);
     TRY(nn_cpu_open(&out->backend, 0, false, e));
     rc = sd_open(&out->model, dir[0] ? dir : hint, out->backend, e);

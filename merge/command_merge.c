@@ -35,7 +35,7 @@ enum { MANY = 8 }; /* files: fewer are read before another thread is awake */
 static const cfg_field ROWS[] = {
     {"out", CFG_TEXT, CFG_AT(settings, out), NULL, 1, 4000, .help = "the merged file; also -o"},
     {"base", CFG_TEXT, CFG_AT(settings, base), "",
-     .help = "the base model's folder; left out: where the concepts say it "
+     .help = "the base model's folder, or its .safetensors; left out: where the concepts say it "
              "was. Not needed with --factors-only once its captions' features are kept"},
     {"rename", CFG_TEXTS, CFG_AT(settings, rename), "",
      .help = "FILE:<old>=<new>: another word for a token; may be given "

@@ -323,7 +323,7 @@ static int write_delta_ckpt(const export_job *j, err *e)
     char *tail = name + strlen("state_dict/");
     int rc = 0;
     for (int i = 0; rc == 0 && i < j->c->n_tensors; i++) {
-        if (!names_to_compvis(tail, j->c->tensors[i].name, sd_unet_shape(j->base)->level[0].layers))
+        if (!single_attention(tail, j->c->tensors[i].name, sd_unet_shape(j->base)->level[0].layers))
             rc = no_name(j->c->tensors[i].name, "delta-ckpt", e);
         else
             push_tensor(&l, name, &j->c->tensors[i]);

@@ -127,7 +127,7 @@ static int add_ckpt(pieces *p, const export_job *j, err *e)
     char name[NAME_ROOM + 16] = "state_dict/", *tail = name + strlen("state_dict/");
     size_t width = (size_t)j->c->width, n = (size_t)j->c->n_tokens;
     for (int i = 0; i < j->c->n_tensors; i++) {
-        if (!names_to_compvis(tail, j->c->tensors[i].name, sd_unet_shape(j->base)->level[0].layers))
+        if (!single_attention(tail, j->c->tensors[i].name, sd_unet_shape(j->base)->level[0].layers))
             return err_set(e, ERR_INPUT, "%s has no place in a compressed delta; --format model takes everything",
                            j->c->tensors[i].name);
         TRY(add_tensor(p, name, &j->c->tensors[i], j, e));

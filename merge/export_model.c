@@ -265,6 +265,9 @@ int export_model(const export_job *j, err *e)
 {
     char aside[FS_PATH];
     int rc;
+    if (sd_is_single(j->base))
+        return err_set(e, ERR_INPUT, "the base is one file (%s) and no folder to make another of; --format single or "
+                                     "single-diffusers makes one file", sd_dir(j->base));
     if (fs_exists(j->out))
         return err_set(e, ERR_INPUT, "%s is there already; give another name", j->out);
     TRY(fs_aside(aside, j->out, e));

@@ -134,7 +134,7 @@ static int encode_all(features *f, sd *m, const caption *c, int n, row_list rows
 static int open_words(tokenizer **t, const sd *m, err *e)
 {
     char dir[FS_PATH];
-    TRY(fs_join(dir, sd_dir(m), "tokenizer", e));
+    TRY(sd_path(dir, sd_dir(m), "tokenizer", e));
     return tokenizer_open(t, dir, e);
 }
 

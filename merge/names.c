@@ -41,21 +41,6 @@ bool names_from_processor(char out[NAME_ROOM], const char *key)
 
 #define COMPVIS "model.diffusion_model."
 
-/* The k-th block of a side counts resnets: down, conv_in is block 0 and each level ends in a downsampler; up, each
- * level has one resnet more. So down (i, j) is input block (per_level + 1) i + j + 1, up (i, j) output block (per_level
- * + 1) i + j. */
-bool names_to_compvis(char out[NAME_ROOM], const char *name, int per_level)
-{
-    int i, j, used = 0, n = -1;
-    if (sscanf(name, "down_blocks.%d.attentions.%d.%n", &i, &j, &used) == 2 && used)
-        n = snprintf(out, NAME_ROOM, COMPVIS "input_blocks.%d.1.%s", (per_level + 1) * i + j + 1, name + used);
-    else if (sscanf(name, "up_blocks.%d.attentions.%d.%n", &i, &j, &used) == 2 && used)
-        n = snprintf(out, NAME_ROOM, COMPVIS "output_blocks.%d.1.%s", (per_level + 1) * i + j, name + used);
-    else if (sscanf(name, "mid_block.attentions.0.%n", &used) == 0 && used)
-        n = snprintf(out, NAME_ROOM, COMPVIS "middle_block.1.%s", name + used);
-    return n > 0 && n < NAME_ROOM;
-}
-
 bool names_from_compvis(char out[NAME_ROOM], const char *key, int per_level)
 {
     int k, used = 0, n = -1, step = per_level + 1;

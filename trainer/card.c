@@ -142,7 +142,7 @@ static int add_prompts(concept_card *out, const concept *c, sd *m, const tokeniz
 static int open_words(tokenizer **t, const concept *c, const sd *m, err *e)
 {
     char dir[FS_PATH];
-    TRY(fs_join(dir, sd_dir(m), "tokenizer", e));
+    TRY(sd_path(dir, sd_dir(m), "tokenizer", e));
     TRY(tokenizer_open(t, dir, e));
     for (int i = 0; i < c->n_tokens; i++) {
         int32_t id;

@@ -48,7 +48,7 @@ static int check_words(checking *c, data_cfg *d, err *e)
     char dir[FS_PATH];
     int n;
 
-    TRY(fs_join(dir, c->farm->base, "tokenizer", e));
+    TRY(sd_path(dir, c->farm->base, "tokenizer", e));
     if (!c->words)
         TRY(tokenizer_open(&c->words, dir, e));
     int rc = subject_choose(d, c->words, e);
@@ -245,17 +245,7 @@ static void check_merge(checking *c, const farm_merge *m, const concept_cfg *of)
 /* What of the base other settings must fit. */
 static int look_at_base(checking *c, err *e)
 {
-    char path[FS_PATH];
-    json_t *config;
-    vae_shape vae;
-
-    TRY(sd_check(c->farm->base, e));
-    TRY(fs_join(path, c->farm->base, "vae/config.json", e));
-    TRY(json_read(&config, path, e));
-    int rc = vae_shape_from(&vae, config, e);
-    json_decref(config);
-    c->factor = vae_factor(&vae);
-    return rc;
+    return sd_check(c->farm->base, &c->factor, e);
 }
 
 /* What the farm asks of the machines and this build cannot give. Devices are the workers' to find: where a farm is planned

@@ -151,7 +151,7 @@ static int open_model(job *j, err *e)
     TRY(open_from(j, e));
     TRY(nn_open(&j->backend, j->set.backend, 0, e));
     TRY(sd_open(&j->model, j->set.model, j->backend, e));
-    TRY(fs_join(path, j->set.model, "tokenizer", e));
+    TRY(sd_path(path, j->set.model, "tokenizer", e));
     TRY(tokenizer_open(&j->words, path, e));
     if (j->has_from && apply_concept(j->model, j->words, &j->from, e) != 0)
         return err_wrap(e, "%s", j->set.from);

@@ -96,7 +96,7 @@ static int open_words(training *t, err *e)
     char dir[FS_PATH];
     int width = sd_text_shape(t->model)->width;
 
-    TRY(fs_join(dir, sd_dir(t->model), "tokenizer", e));
+    TRY(sd_path(dir, sd_dir(t->model), "tokenizer", e));
     TRY(tokenizer_open(&t->words, dir, e));
     TRY(subject_choose(&t->data, t->words, e));
     tell_words(t);

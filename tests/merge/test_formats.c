@@ -68,7 +68,7 @@ static void names_go_there_and_back(void **state)
         assert_string_equal(out, spelled[i].processor);
         assert_true(names_from_processor(out, spelled[i].processor));
         assert_string_equal(out, spelled[i].ours);
-        assert_true(names_to_compvis(out, spelled[i].ours, 2));
+        assert_true(single_attention(out, spelled[i].ours, 2));
         assert_string_equal(out, spelled[i].compvis);
         assert_true(names_from_compvis(out, spelled[i].compvis, 2));
         assert_string_equal(out, spelled[i].ours);
@@ -77,7 +77,7 @@ static void names_go_there_and_back(void **state)
     }
     assert_false(names_from_processor(out, DOWN "to_k.weight"));
     assert_false(names_from_compvis(out, "model.diffusion_model.out.0.weight", 2));
-    assert_false(names_to_compvis(out, "conv_in.weight", 2));
+    assert_false(single_attention(out, "conv_in.weight", 2));
     assert_false(names_to_kohya(out, MID "to_out.0.bias"));
 }
 

@@ -23,8 +23,9 @@
 static void expect_refusal(const char *dir, const char *says)
 {
     err e = {0};
+    int factor;
 
-    if (sd_check(dir, &e) == 0)
+    if (sd_check(dir, &factor, &e) == 0)
         fail_msg("accepted, where \"%s\" is expected", says);
     if (!strstr(e.text, says) || strchr(e.text, '\n'))
         fail_msg("%s does not say %s", e.text, says);
@@ -33,9 +34,11 @@ static void expect_refusal(const char *dir, const char *says)
 static void a_whole_directory_is_accepted(void **state)
 {
     err e = {0};
+    int factor;
 
     (void)state;
-    OK(sd_check(small_model_dir(), &e));
+    OK(sd_check(small_model_dir(), &factor, &e));
+    assert_int_equal(factor, 2);
 }
 
 static void a_missing_file_is_named(void **state)
@@ -70,13 +73,14 @@ static void weights_in_other_forms_are_told_apart(void **state)
 {
     char dir[FS_PATH], from[FS_PATH], to[FS_PATH];
     err e = {0};
+    int factor;
 
     (void)state;
     small_model_copy(dir, "forms");
     OK(fs_join(from, dir, "unet/diffusion_pytorch_model.safetensors", &e));
     OK(fs_join(to, dir, "unet/diffusion_pytorch_model.fp16.safetensors", &e));
     assert_int_equal(rename(from, to), 0);
-    OK(sd_check(dir, &e)); /* the variant's name serves as well */
+    OK(sd_check(dir, &factor, &e)); /* the variant's name serves as well */
     assert_int_equal(unlink(to), 0);
     small_model_write(dir, "unet/diffusion_pytorch_model.bin", "pickle");
     expect_refusal(dir, "pickled weights are not read");

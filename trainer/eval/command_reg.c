@@ -56,7 +56,7 @@ static int encoder_open(encoder *c, const char *dir, err *e)
 
     TRY(nn_cpu_open(&c->backend, 0, false, e));
     TRY(sd_open(&c->model, dir, c->backend, e));
-    TRY(fs_join(path, dir, "tokenizer", e));
+    TRY(sd_path(path, dir, "tokenizer", e));
     TRY(tokenizer_open(&c->words, path, e));
     return caption_vectors_open(&c->by, c->model, c->words, e);
 }

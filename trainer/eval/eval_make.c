@@ -114,7 +114,7 @@ static int open_model(maker *m, const eval_cfg *set, err *e)
     }
     TRY(nn_cpu_open(&m->backend, 0, false, e));
     TRY(sd_open(&m->model, model, m->backend, e));
-    TRY(fs_join(path, model, "tokenizer", e));
+    TRY(sd_path(path, model, "tokenizer", e));
     TRY(tokenizer_open(&m->words, path, e));
     eval_words_of(&m->say, set, m->has_from ? &m->from : NULL);
     return m->has_from && apply_concept(m->model, m->words, &m->from, e) != 0 ? err_wrap(e, "%s", set->from) : 0;

@@ -128,6 +128,8 @@ void sd_close(sd *m)
 /* ---- what it is ---- */
 
 const char *sd_dir(const sd *m) { return m->files.dir; }
+bool sd_is_single(const sd *m) { return m->files.single != NULL; }
+const safetensors *sd_file(const sd *m, sd_part p) { return m->files.file[p]; }
 nn_params *sd_params(sd *m) { return m->params; }
 const unet_shape *sd_unet_shape(const sd *m) { return &m->files.unet; }
 const clip_shape *sd_text_shape(const sd *m) { return &m->files.text; }

@@ -1,12 +1,14 @@
 #ifndef SD_H
 #define SD_H
-/* A Stable Diffusion directory in the diffusers layout: checked whole, opened, its weights in a backend's memory, and
- * its parts at hand as plain functions on host arrays (each with a small plan of its own, made at first use and kept).
+/* A Stable Diffusion directory in the diffusers layout, or one .safetensors file (single.h): checked whole, opened, its weights in a
+ * backend's memory, and its parts at hand as plain functions on host arrays (each with a small plan of its own, made at first use and kept).
  * Weights are known in sd_params() as "unet.", "text_encoder.", "vae." + the name in the file; modifier tokens' rows as
  * "text_encoder.modifier". */
+#include "cluster/base/fs.h"
 #include "cluster/base/hash.h"
 #include "trainer/diffusion/schedule.h"
 #include "trainer/model/clip.h"
+#include "trainer/model/single.h"
 #include "trainer/model/unet.h"
 #include "trainer/model/vae.h"
 #include "trainer/nn/params.h"
@@ -16,15 +18,20 @@
 typedef struct sd sd;
 
 /* The cheap check that `plan` makes: every file is there, every config is one we build, and every weight the graphs ask
- * for exists with its shape. No weight is read. Errors name the file, and the tensor or the key. */
-int sd_check(const char *dir, err *e);
+ * for exists with its shape. No weight is read. Errors name the file, and the tensor or the key. *factor: pixels to one latent. */
+int sd_check(const char *dir, int *factor, err *e);
+/* Where a part of a model that is no weights lies: DIR/tokenizer; of MODEL.safetensors in the folder MODEL beside it, where an
+ * error asks for it. */
+int sd_path(char out[FS_PATH], const char *dir, const char *name, err *e);
 /* The same check, then the files are held open; the backend is borrowed. */
 int sd_open(sd **out, const char *dir, nn_backend *b, err *e);
 /* A shape of shapes.h with random weights, the same ones always, and without tokenizer: for measuring. */
 int sd_open_named(sd **out, const char *shape, nn_backend *b, err *e);
 void sd_close(sd *m);
 
-const char *sd_dir(const sd *m);
+const char *sd_dir(const sd *m);                          /* or the file it is in, */
+bool sd_is_single(const sd *m);
+const safetensors *sd_file(const sd *m, sd_part p);       /* its tensors under a folder's names; NULL: a named shape */
 nn_params *sd_params(sd *m);
 const unet_shape *sd_unet_shape(const sd *m);
 const clip_shape *sd_text_shape(const sd *m);

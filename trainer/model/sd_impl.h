@@ -5,17 +5,18 @@
 
 #include "data/safetensors.h"
 #include "trainer/model/sd.h"
+#include "trainer/model/single.h"
 #include "trainer/nn/plan.h"
 
-typedef enum { SD_UNET, SD_VAE, SD_TEXT, SD_PARTS } sd_part;
-
-/* A model directory as read and checked, no weight loaded. */
+/* A model directory, or a model in one file, as read and checked, no weight loaded. */
 typedef struct {
     char *dir;
     unet_shape unet;
     vae_shape vae;
     clip_shape text;
     schedule noise;
+    safetensors *single;       /* a model in one file: dir is its path, and file[] are views of it */
+    single_keys keys;
     safetensors *file[SD_PARTS];
     bool named;                /* a shape of shapes.h: dir is its name, and there are no files */
 } sd_files;

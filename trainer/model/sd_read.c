@@ -1,4 +1,4 @@
-/* Reads a model directory and says in one sentence what is wrong with it: files that are missing, configs that are not
+/* Reads a model directory, or a model in one file, and says in one sentence what is wrong with it: files that are missing, configs that are not
  * built, weights that are not there or have another shape than the graphs ask for. Nothing is loaded. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,15 +117,55 @@ static int read_noise(sd_files *f, const json_t *c, err *e)
 }
 
 /* The config of a named shape, which stands in this program. */
-static int read_named(sd_files *f, const char *part, read_config *read, err *e)
+static int read_named(sd_files *f, const char *shape, const char *part, read_config *read, err *e)
 {
-    const char *text = shape_config(f->dir, part);
+    const char *text = shape_config(shape, part);
     json_t *config = NULL;
 
-    TRY(json_parse(&config, text, strlen(text), f->dir, e));
+    TRY(json_parse(&config, text, strlen(text), shape, e));
     int rc = read(f, config, e);
     json_decref(config);
-    return rc == 0 ? 0 : err_wrap(e, "%s of %s", part, f->dir);
+    return rc == 0 ? 0 : err_wrap(e, "%s of %s", part, shape);
+}
+
+static bool is_file(const char *dir)
+{
+    return str_ends(dir, ".safetensors") && !fs_is_dir(dir);
+}
+
+int sd_path(char out[FS_PATH], const char *dir, const char *name, err *e)
+{
+    char folder[FS_PATH];
+
+    if (!is_file(dir))
+        return fs_join(out, dir, name, e);
+    snprintf(folder, sizeof folder, "%.*s", (int)(strlen(dir) - strlen(".safetensors")), dir);
+    TRY(fs_join(out, folder, name, e));
+    return fs_exists(out) ? 0 : err_set(e, ERR_INPUT, "%s: missing; a model in one file has no %s, so put that of its model folder there",
+                                        out, name);
+}
+
+/* A config beside a model in one file; path "": there is none, and none is needed. Those of Stable Diffusion 1.x stand in this
+ * program; those of 2.x differ in what cannot be seen in weights (what is predicted, the side). */
+static int find_beside(char path[FS_PATH], const sd_files *f, const char *folder, const char *name, err *e)
+{
+    enum { WIDTH_1 = 768 };
+    single_shape shape = {.keys = f->keys, .per_level = 2};
+    const st_tensor *whole;
+    st_tensor k;
+    char both[128];
+    err none = {0};
+
+    snprintf(both, sizeof both, "%s/%s", folder, name);
+    if (sd_path(path, f->dir, both, &none) == 0)
+        return 0;
+    if (!single_find(&k, &whole, f->single, SD_UNET, "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight", &shape) ||
+        k.n != 2 || k.d[1] != WIDTH_1) {
+        *e = none;
+        return (int)e->code;
+    }
+    path[0] = '\0';
+    return 0;
 }
 
 static int read_one(sd_files *f, const char *folder, const char *name, read_config *read, err *e)
@@ -134,8 +174,13 @@ static int read_one(sd_files *f, const char *folder, const char *name, read_conf
     json_t *config = NULL;
 
     if (f->named)
-        return read_named(f, folder, read, e);
-    TRY(path_in(path, f->dir, folder, name, e));
+        return read_named(f, f->dir, folder, read, e);
+    if (f->single)
+        TRY(find_beside(path, f, folder, name, e));
+    else
+        TRY(path_in(path, f->dir, folder, name, e));
+    if (!path[0])
+        return read_named(f, "sd15", folder, read, e);
     if (!fs_exists(path))
         return err_set(e, ERR_INPUT, "%s: missing; the model directory is not complete", path);
     TRY(json_read(&config, path, e));
@@ -199,6 +244,44 @@ static int open_weights(sd_files *f, err *e)
     f->vae.old_attention = st_find(f->file[SD_VAE], "encoder.mid_block.attentions.0.query.weight") != NULL;
     const st_tensor *projection = st_find(f->file[SD_TEXT], "text_projection.weight");
     f->text.projection = projection && projection->n == 2 ? (int)projection->d[0] : 0;
+    return 0;
+}
+
+/* What the part's graph asks for, as views of the one file. */
+static int view_part(sd_files *f, sd_part p, const single_shape *s, err *e)
+{
+    nn_graph *g = nn_graph_new();
+    size_t skip = strlen(sd_part_scope(p)) + 1, n = 0;
+    st_tensor *list;
+
+    sd_files_write(g, f, p);
+    list = NEW_N(st_tensor, nn_node_count(g) + 1);
+    int rc = nn_check(g, e);
+    for (int i = 0; rc == 0 && i < nn_node_count(g); i++) {
+        nn_tensor t = nn_node_at(g, i);
+        const st_tensor *whole;
+        single_place place;
+
+        if (t->op != &nn_op_param || single_find(&list[n++], &whole, f->single, p, t->name + skip, s))
+            continue;
+        single_place_of(&place, p, t->name + skip, s);
+        rc = err_set(e, ERR_INPUT, "%s: no tensor %s (%s of a model folder)", f->dir, place.key, t->name);
+    }
+    if (rc == 0)
+        st_view(&f->file[p], f->dir, list, n);
+    free(list);
+    nn_graph_free(g);
+    return rc;
+}
+
+static int view_weights(sd_files *f, err *e)
+{
+    single_shape s = single_shape_of(f->keys, &f->unet, &f->vae, &f->text);
+
+    f->vae.old_attention = st_find(f->single, "vae.encoder.mid_block.attentions.0.query.weight") != NULL;
+    f->text.projection = 0;
+    for (sd_part p = 0; p < SD_PARTS; p++)
+        TRY(view_part(f, p, &s, e));
     return 0;
 }
 
@@ -267,12 +350,29 @@ static int check_part(const sd_files *f, sd_part p, err *e)
 
 /* ---- all of it ---- */
 
-static int open_all(sd_files *f, err *e)
+static int open_single(sd_files *f, err *e)
+{
+    TRY(st_open(&f->single, f->dir, e));
+    if (st_find(f->single, "conditioner.embedders.0.transformer.text_model.final_layer_norm.weight"))
+        return err_set(e, ERR_INPUT, "%s: SDXL is not built; Stable Diffusion 1.x and 2.x are", f->dir);
+    if (!single_is(&f->keys, f->single))
+        return err_set(e, ERR_INPUT, "%s: no model in one file: neither CompVis' keys (model.diffusion_model.) are in it nor "
+                       "diffusers' (unet.)", f->dir);
+    TRY(read_configs(f, e));
+    return view_weights(f, e);
+}
+
+static int open_folder(sd_files *f, err *e)
 {
     TRY(read_index(f->dir, e));
     TRY(read_configs(f, e));
     TRY(check_tokenizer(f->dir, e));
-    TRY(open_weights(f, e));
+    return open_weights(f, e);
+}
+
+static int open_all(sd_files *f, err *e)
+{
+    TRY(is_file(f->dir) ? open_single(f, e) : open_folder(f, e));
     for (sd_part p = 0; p < SD_PARTS; p++)
         TRY(check_part(f, p, e));
     return 0;
@@ -300,16 +400,18 @@ void sd_files_close(sd_files *f)
 {
     for (sd_part p = 0; p < SD_PARTS; p++)
         st_close(f->file[p]);
+    st_close(f->single);
     schedule_free(&f->noise);
     free(f->dir);
     *f = (sd_files){0};
 }
 
-int sd_check(const char *dir, err *e)
+int sd_check(const char *dir, int *factor, err *e)
 {
     sd_files f;
 
     TRY(sd_files_open(&f, dir, e));
+    *factor = vae_factor(&f.vae);
     sd_files_close(&f);
     return 0;
 }
