@@ -27,7 +27,7 @@
 typedef struct {
     const char *model, *packs, *backend;
     cfg_texts parts;
-    int side, batch, rounds, threads, compute;
+    int side, batch, rounds, threads, compute, peak;
     bool ops, json;
 } settings;
 
@@ -49,6 +49,8 @@ static const cfg_field ROWS[] = {
     {"threads", CFG_INT, CFG_AT(settings, threads), "0", 0, 4096, .help = "0: as many as this process may use"},
     {"backend", CFG_TEXT, CFG_AT(settings, backend), "cpu", 1, 64, .help = "what computes: cpu, cuda or cuda:N, the N-th GPU from 0"},
     {"compute", CFG_CHOICE, CFG_AT(settings, compute), "auto", .names = computes, .help = "what products are computed in"},
+    {"peak", CFG_INT, CFG_AT(settings, peak), "2048", 64, 1 << 14,
+     .help = "side of the square matrices whose product is the peak that parts are measured against; a GPU wants 8192"},
     {"ops", CFG_BOOL, CFG_AT(settings, ops), "false", .help = "a table of each part's operations, too"},
     {"json", CFG_BOOL, CFG_AT(settings, json), "false", .help = "one JSON object instead of a table"},
     CFG_END};
@@ -119,7 +121,7 @@ static int time_plan(nn_plan *p, int rounds, double *seconds, err *e)
 /* The best of some runs of [n,n] times frozen [n,n], in what the parts are computed in. */
 static int find_peak(bench *b, err *e)
 {
-    enum { N = 2048 };
+    const int64_t N = b->set.peak;
     nn_params *w = nn_params_new(b->on);
     nn_graph *g = nn_graph_new();
     nn_plan *p = NULL;
@@ -419,9 +421,9 @@ static int run(bench *b, err *e)
     TRY(open_model(b, e));
     TRY(find_peak(b, e));
     if (!b->set.json)
-        printf("%s; %d threads; product of 2048 x 2048: %.1f GFLOP/s\n",
-               json_string_value(json_object_get(b->said, "computed in")), b->set.threads ? b->set.threads : node.cores,
-               b->peak * 1e-9);
+        printf("%s; %d threads; product of %d x %d: %.1f GFLOP/s\n",
+               json_string_value(json_object_get(b->said, "computed in")), b->set.threads ? b->set.threads : node.cores, b->set.peak,
+               b->set.peak, b->peak * 1e-9);
     fflush(stdout);
     const cfg_texts parts = b->set.parts.n ? b->set.parts : (cfg_texts){parts_known, 4};
     for (size_t i = 0; i < parts.n; i++) {

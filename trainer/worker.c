@@ -103,7 +103,9 @@ static int gang_speed(const seat *at, const char *backend, size_t n, int rounds,
 
     TRY(nn_open(&b, backend, 0, e));
     TRY(sit_down(&gang, at, b, true, e));
-    if (at->size > 1 && !comm_joins_devices(gang))
+    if (at->size == 1 && b->join) /* a communicator of one */
+        TRY(b->join(b, &gang, at->timeout, e));
+    if (!comm_joins_devices(gang))
         return err_set(e, ERR_INPUT, "backend %s joins no devices; cuda does", backend);
     TRY(b->alloc(b, &mem, n * sizeof *host, e));
     for (int i = 0; i < rounds; i++) {
@@ -112,16 +114,15 @@ static int gang_speed(const seat *at, const char *backend, size_t n, int rounds,
         TRY(b->write(b, mem, host, n * sizeof *host, e));
         TRY(b->wait(b, e));
         double from = clock_s();
-        if (at->size > 1)
-            TRY(comm_sum_devices(gang, mem, n, e));
+        TRY(comm_sum_devices(gang, mem, n, e));
         double rate = (double)(n * sizeof *host) / (clock_s() - from) / 1e9;
         TRY(b->read(b, host, mem, n * sizeof *host, e));
         last = host[n - 1];
-        if ((at->size > 1 ? want : first) != host[0] || host[0] != last)
+        if (want != host[0] || host[0] != last)
             return err_set(e, ERR_PEER, "a sum is %g and %g where %g is right", (double)host[0], (double)last, (double)want);
         best = rate > best ? rate : best;
     }
-    if (at->rank == 0 && at->size > 1)
+    if (at->rank == 0)
         printf("gang %d bytes %zu best %.3f GB/s of payload, %.3f GB/s on each link\n", at->size, n * sizeof *host, best,
                2.0 * (at->size - 1) / at->size * best);
     comm_free(gang);
