@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "cluster/base/clock.h"
+#include "cluster/base/rng.h"
 #include "scheduler/agent_impl.h"
 #include "scheduler/link.h"
 
@@ -219,9 +220,11 @@ void tie_tick(agent *a)
         give_up(a, "the coordinator is gone");
 }
 
+/* Thousands that are welcomed together do not beat together. */
 void tie_up(agent *a)
 {
     a->tie = TIE_UP;
     a->trouble = (err){0};
-    a->proof_ns = a->beat_ns = clock_ns();
+    a->proof_ns = clock_ns();
+    a->beat_ns = a->proof_ns - (int64_t)(rng_uniform(rng_open((uint64_t)getpid(), "beat", 0, 0), 0) * (float)SECOND);
 }

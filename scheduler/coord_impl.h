@@ -1,6 +1,7 @@
 #ifndef COORD_IMPL_H
 #define COORD_IMPL_H
 /* What the files of the coordinator show each other and nobody else. */
+#include <stdio.h>
 #include <sys/types.h>
 
 #include "cluster/base/fs.h"
@@ -35,11 +36,13 @@ typedef struct { const char *event; char *name, *why; } notice;
 
 /* The status files on their way: pieces of them are made turn by turn. */
 typedef enum { PAGE_COUNT, PAGE_NODES, PAGE_RUNNING, PAGE_UNWELL, PAGE_TABLE, PAGE_STAGES } page_stage;
+typedef struct { char path[FS_PATH], aside[FS_PATH]; FILE *to; int broken; } page_file; /* to: NULL: none; broken: why */
 typedef struct {
     int stage, at;           /* at: the next job, or node */
     int told;                /* in this stage */
     eta_work work;           /* counted so far */
     str text;
+    page_file table;
     int64_t spent_ns;
 } status_page;
 

@@ -204,7 +204,7 @@ static void minute_line(coordinator *c)
 /* ---- the status files ----------------------------------------------------------------------------------------- */
 
 enum { UNWELL_MOST = 50 }; /* named in the summary; all are in the table */
-enum { PAGE_LOOKS = 32 };   /* jobs between two looks at the clock */
+enum { PAGE_LOOKS = 32, PAGE_BYTES = 1 << 16 }; /* jobs between two looks at the clock; bytes of them between two writes */
 static const int64_t PIECE = 500000;
 
 static void put_word(str *to, const char *key, const char *word)
@@ -294,27 +294,55 @@ static void put_head(const coordinator *c, str *to, const char *state, const eta
 
 /* Whole or not at all, but not synced: it is told again in a second. A status that cannot be written (a full disk) must
  * not stop what it tells of. */
-static void write_file(const coordinator *c, const char *name, const str *text)
+static int open_aside(page_file *f, const coordinator *c, const char *name, err *e)
 {
-    char path[FS_PATH], aside[FS_PATH];
-    err e = {0};
-    FILE *f = NULL;
+    TRY(fs_join(f->path, c->l->dir, name, e));
+    TRY(fs_aside(f->aside, f->path, e));
+    f->to = fopen(f->aside, "we");
+    return f->to ? 0 : err_set(e, ERR_IO, "%s: %s", f->path, strerror(errno));
+}
 
-    if (fs_join(path, c->l->dir, name, &e) == 0 && fs_aside(aside, path, &e) == 0) {
-        f = fopen(aside, "we");
-        if (!f || fwrite(text->at, 1, text->n, f) != text->n || fflush(f) != 0 || rename(aside, path) != 0) {
-            err_set(&e, ERR_IO, "%s: %s", path, strerror(errno));
-            fs_discard(aside);
-        }
-    }
-    if (f)
-        fclose(f);
-    if (e.code)
+static void open_file(page_file *f, const coordinator *c, const char *name)
+{
+    err e = {0};
+
+    if (open_aside(f, c, name, &e) != 0)
         log_event(c->how->log, "status-not-written", TEXT("why", e.text));
 }
 
+static void put_in_file(page_file *f, str *text)
+{
+    if (f->to && fwrite(text->at, 1, text->n, f->to) != text->n)
+        f->broken = errno;
+    text->n = 0;
+}
+
+static void close_file(page_file *f, const coordinator *c)
+{
+    if (!f->to)
+        return;
+    if (!f->broken && (fflush(f->to) != 0 || rename(f->aside, f->path) != 0))
+        f->broken = errno;
+    fclose(f->to);
+    if (f->broken) {
+        log_event(c->how->log, "status-not-written", TEXT("path", f->path), TEXT("why", strerror(f->broken)));
+        fs_discard(f->aside);
+    }
+    f->to = NULL;
+    f->broken = 0;
+}
+
+static void write_file(const coordinator *c, const char *name, str *text)
+{
+    page_file f = {0};
+
+    open_file(&f, c, name);
+    put_in_file(&f, text);
+    close_file(&f, c);
+}
+
 /* One job or node of the stage it is in; false: there is none left. */
-static bool put_next(const coordinator *c, status_page *p)
+static bool put_next(coordinator *c, status_page *p)
 {
     int at = p->at++;
     const sched_job *j = at < c->s->jobs ? &c->s->job[at] : NULL;
@@ -331,6 +359,8 @@ static bool put_next(const coordinator *c, status_page *p)
     } else if (p->stage == PAGE_TABLE) {
         put_job(c, &p->text, j);
         str_put(&p->text, "\n", 1);
+        if (p->text.n > PAGE_BYTES)
+            put_in_file(&p->table, &p->text);
     } else if (p->stage == PAGE_RUNNING ? sched_running(j) : unwell(j) && p->told < UNWELL_MOST) {
         str_add(&p->text, "%s\n ", p->told++ ? "," : "");
         put_job(c, &p->text, j);
@@ -351,7 +381,7 @@ static void write_summary(const coordinator *c, status_page *p, const char *stat
     p->text.n = 0;
 }
 
-static void end_stage(const coordinator *c, status_page *p, const char *state)
+static void end_stage(coordinator *c, status_page *p, const char *state)
 {
     static const char *const opens[PAGE_STAGES] = {[PAGE_NODES] = ",\n\"nodes\":[", [PAGE_RUNNING] = ",\n\"running\":[",
                                                    [PAGE_UNWELL] = ",\n\"unwell\":["};
@@ -361,18 +391,24 @@ static void end_stage(const coordinator *c, status_page *p, const char *state)
     if (p->stage == PAGE_UNWELL)
         write_summary(c, p, state);
     if (p->stage == PAGE_TABLE) {
-        str_put(&p->text, "", 0);
-        write_file(c, "jobs.jsonl", &p->text);
-        p->text.n = 0;
+        put_in_file(&p->table, &p->text);
+        close_file(&p->table, c);
     }
     p->stage++;
     p->at = p->told = 0;
     if (p->stage < PAGE_STAGES && opens[p->stage])
         str_add(&p->text, "%s", opens[p->stage]);
+    if (p->stage == PAGE_TABLE)
+        open_file(&p->table, c, "jobs.jsonl");
 }
 
 static void page_forget(status_page *p)
 {
+    if (p->table.to) {
+        fclose(p->table.to);
+        fs_discard(p->table.aside);
+        p->table.to = NULL;
+    }
     p->text.n = 0;
     p->stage = p->at = p->told = 0;
     p->work = (eta_work){0};
