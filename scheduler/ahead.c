@@ -1,7 +1,7 @@
-/* The next order is there before its slot is free: its worker goes on to it at once, and what becomes of the last result (syncing it,
- * naming it, the journal) goes on beside. Only a slot that will be free within ahead_ms has one, and only one: so little is decided
- * too early, and what is can be taken back. It comes back when another slot is free and nobody else waits, when one of a better
- * class waits, and when the farm is to end; if it has begun meanwhile, it just goes on.
+/* The next order is there before its slot is free: its worker goes on to it at once, and what becomes of the last result
+ * (syncing it, naming it, the journal) goes on beside. Only a slot that will be free within ahead_ms has one, and only one: so
+ * little is decided too early, and what is can be taken back. It comes back when another slot is free and nobody else waits,
+ * when one of a better class waits, and when the farm is to end; if it has begun meanwhile, it just goes on.
  *
  * In the journal it is a start like any other. Gangs and packs have none: they are put together of what is free. */
 #include "cluster/base/mem.h"
@@ -10,8 +10,8 @@
 /* It has one slot of its own, and does not leave it but by its end. */
 static bool alone_on_slot(const sched_job *j)
 {
-    return sched_running(j) && j->spec.kind == JOB_TRAIN && j->gang == 1 && j->node >= 0 && !j->packed && !j->slotless && !j->ahead &&
-           !j->moving;
+    return sched_running(j) && j->spec.kind == JOB_TRAIN && j->gang == 1 && j->node >= 0 && !j->packed && !j->slotless &&
+           !j->ahead && !j->moving;
 }
 
 /* Before it has told of a step, as long as such a one takes. */
@@ -106,7 +106,8 @@ void ahead_place(sched *s, sched_effects *todo)
 {
     int job, node, slot;
 
-    while (s->soons > 0 && s->ready == 0 && (job = queue_top(s)) >= 0 && may_come_next(s, &s->job[job]) && soonest(s, &node, &slot)) {
+    while (s->soons > 0 && s->ready == 0 && (job = queue_top(s)) >= 0 && may_come_next(s, &s->job[job]) &&
+           soonest(s, &node, &slot)) {
         queue_pop(s);
         sched_begin(s, job, 1, &node, &slot, false, todo);
         s->soon[0] = s->soon[--s->soons];

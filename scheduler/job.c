@@ -246,6 +246,7 @@ int job_start(sched *s, const sched_event *ev, err *e)
     j->gang = ev->gang;
     j->step = 0;
     j->moved = j->moving;
+    j->narrowed = j->moving && ev->gang < j->last_gang;
     j->soon = j->recalled = false;
     s->merging |= j->spec.kind == JOB_MERGE;
     job_settled(s, ev->job);

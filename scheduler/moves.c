@@ -1,4 +1,6 @@
-/* When nothing waits and slots are free, what runs is given more room: a training leaves its pack for a slot of its own, or goes
+/* When work waits and no slot is free, a gang that has more than its share goes on with less; see "narrower" below.
+ *
+ * When nothing waits and slots are free, what runs is given more room: a training leaves its pack for a slot of its own, or goes
  * on as a gang twice as wide. A move is a stop with a checkpoint and a new start (STOPPED without blame, then START), so it costs
  * the loading once more; it is made where it saves twice that.
  *
@@ -14,6 +16,7 @@
 #include "scheduler/sched_impl.h"
 
 enum { PLAN_EVERY_MS = 500, COST_LEAST_MS = 2000, SEEN_LEAST = 50, HURRIES_MOST = 3, STEPS_LEAST = 3 };
+static const double DWELLS = 20;    /* times the cost: so long a training runs before it is narrowed, and after it */
 static const double PAYS = 1;       /* times the cost, besides the cost itself */
 static const double HALVES = 0.55;  /* of the time is left on twice as many slots, before it was seen */
 static const double ALONE = 1.1;    /* a pack of n takes n/ALONE of the time of one alone */
@@ -72,6 +75,12 @@ static bool may_move(const sched_job *j)
 {
     return j->state == JOB_TRAINING && !j->moving && !j->slotless && j->node >= 0 && j->part.each == 0 &&
            j->step_seconds > 0;
+}
+
+/* So what changes to and fro, as work comes and ends, costs a training at most a twentieth of its time. */
+static bool settled(const sched *s, const sched_job *j, double cost)
+{
+    return (double)(s->now_ms - j->began_ms) >= DWELLS * cost;
 }
 
 static double left_ms(const sched *s, const sched_job *j)
@@ -220,6 +229,8 @@ static bool widen(plan *p, const unit *u, sched_effects *todo)
 
     if (gang > p->s->how.gang_max || gang > GANG_MOST || gang > j->spec.leaves || u->end - end < PAYS * p->cost)
         return false;
+    if (j->narrowed && !settled(p->s, j, p->cost))
+        return false;
     to = node_for(p, u, gang);
     if (to < 0)
         return false;
@@ -249,6 +260,87 @@ static bool hurry(plan *p, const unit *u, sched_effects *todo)
     improve(p->s, u->job, u->gang, todo);
     push(p, (unit){.end = end, .node = to, .slot = -1, .job = u->job, .gang = u->gang});
     return true;
+}
+
+/* ---- narrower --------------------------------------------------------------------------------------------------- */
+
+/* What waiting costs now: so many wait, each for as long as the next has, and a slot is free by itself after so long. */
+typedef struct { int waiting, share; double each, until; } press;
+
+/* So many times as long on fewer slots. */
+static double slower(const sched *s, int from, int to)
+{
+    double f = 1;
+
+    for (; to < from; to *= 2)
+        f /= move_halves(s, to, HALVES);
+    return f;
+}
+
+/* Waiting that is spared (those who start at once would have waited for the next slot), less what the gang is later: at the lower
+ * pace until the line is done, or itself, and by going out and back. 0 or less: it does not pay. */
+static double gain(const sched *s, const sched_job *j, int to, const press *w, double cost)
+{
+    double f = slower(s, j->gang, to), freed = j->gang - to < w->waiting ? j->gang - to : w->waiting;
+    double low = w->waiting * w->each / freed, itself = left_ms(s, j) * f;
+
+    if (low > itself)
+        low = itself;
+    return freed * w->until - (1 + PAYS) * (low * (1 - 1 / f) + 2 * cost);
+}
+
+static press look_around(sched *s)
+{
+    int slots = 0, runs = 0, next = queue_top(s);
+    press w = {.share = 1, .until = -1};
+
+    for (int n = 0; n < s->nodes; n++)
+        for (int i = 0; s->node[n].name && i < s->node[n].n; i++) {
+            int job = s->node[n].slot[i].job;
+            double left;
+            slots += s->node[n].slot[i].state != SLOT_DOWN;
+            if (job < 0 || s->job[job].node != n || pack_of(s, &s->job[job]) != i)
+                continue;
+            runs++;
+            left = s->job[job].step_seconds > 0 ? left_ms(s, &s->job[job]) : 0;
+            if (w.until < 0 || left < w.until)
+                w.until = left;
+        }
+    for (int p = 0; p < PRIORITIES; p++)
+        w.waiting += s->waiting[p];
+    w.each = next >= 0 ? (double)(s->job[next].spec.steps * s->job[next].spec.batch) * s->ms_per_sample : 0;
+    while (2 * w.share * (runs + w.waiting) <= slots)
+        w.share *= 2;
+    return w;
+}
+
+/* The one gang that pays most, to what pays most; one at a time, and what follows is seen then. */
+void sched_narrow(sched *s, sched_effects *todo)
+{
+    double cost = s->load_ms > COST_LEAST_MS ? s->load_ms : COST_LEAST_MS, best = 0;
+    int job = -1, to = 0;
+    press w = {.share = 0};
+
+    if (!s->how.moves || s->ready + s->warming > 0 || s->moving > 0 || s->wave_slots > 0 || ahead_any(s) ||
+        s->now_ms < s->plan_ms)
+        return;
+    s->plan_ms = s->now_ms + PLAN_EVERY_MS;
+    for (int n = 0; n < s->nodes; n++)
+        for (int i = 0; s->node[n].name && i < s->node[n].n; i++) {
+            const sched_job *j = s->node[n].slot[i].job >= 0 ? &s->job[s->node[n].slot[i].job] : NULL;
+            if (!j || j->gang < 2 || !may_move(j) || !settled(s, j, cost))
+                continue;
+            if (w.share == 0)
+                w = look_around(s);
+            for (int g = j->gang / 2; g >= w.share; g /= 2)
+                if (gain(s, j, g, &w, cost) > best) {
+                    best = gain(s, j, g, &w, cost);
+                    job = (int)(j - s->job);
+                    to = g;
+                }
+        }
+    if (job >= 0)
+        improve(s, job, to, todo);
 }
 
 static bool due(const sched *s)

@@ -132,12 +132,26 @@ static bool join(sched *s, int job, int most, sched_effects *todo)
     return true;
 }
 
-/* False: it waits for workers that are warming up, or for others to end. */
+/* As wide as asked for, or less; false: it waits for workers that are warming up, or for others to end. */
+static bool find_slots(const sched *s, const sched_job *j, int *gang, int on[], int slot[])
+{
+    bool later = false;
+
+    for (; *gang > 0 && !later; *gang /= 2)
+        if (on_one(s, j, *gang, on, slot, &later) || (!later && spread_out(s, j, *gang, on, slot, &later)))
+            return true;
+    return false;
+}
+
+static int share_of(const sched *s, const sched_job *j, int waiting)
+{
+    return place_gang(j, s->how.gang_max, s->ready + s->warming, waiting);
+}
+
 static bool start_training(sched *s, int job, sched_effects *todo)
 {
     sched_job *j = &s->job[job];
     int waiting = 0, planned = j->want, on[GANG_MOST], slot[GANG_MOST], gang, pack;
-    bool later = false, found = false;
 
     for (int p = 0; p <= (int)j->spec.priority; p++)
         waiting += s->waiting[p];
@@ -146,15 +160,27 @@ static bool start_training(sched *s, int job, sched_effects *todo)
     pack = planned > 0 ? 1 : place_pack(s, j, waiting);
     if (pack > 1 && join(s, job, pack, todo))
         return true;
-    gang = planned > 0 ? planned : place_gang(j, s->how.gang_max, s->ready + s->warming, waiting);
-    for (; gang > 0 && !later; gang /= 2)
-        if ((found = on_one(s, j, gang, on, slot, &later) || (!later && spread_out(s, j, gang, on, slot, &later))))
-            break;
-    if (!found)
+    gang = planned > 0 ? planned : share_of(s, j, waiting);
+    if (!find_slots(s, j, &gang, on, slot))
         return false;
     queue_pop(s);
     sched_begin(s, job, gang, on, slot, pack > 1 && gang == 1 && s->node[on[0]].slot[slot[0]].room > 1, todo);
     return true;
+}
+
+/* Others may have come meanwhile: then it has no more than its share. It is out of the line by this door (queue.c). */
+void place_moved(sched *s, int job, sched_effects *todo)
+{
+    sched_job *j = &s->job[job];
+    int waiting = 0, on[GANG_MOST], slot[GANG_MOST], gang;
+
+    for (int p = 0; p < PRIORITIES; p++)
+        waiting += s->waiting[p];
+    gang = share_of(s, j, waiting);
+    if (gang > j->want)
+        gang = j->want;
+    if (s->open && gang > 0 && find_slots(s, j, &gang, on, slot))
+        sched_begin(s, job, gang, on, slot, false, todo);
 }
 
 /* A result that was asked for is made before the next one: merges run one at a time. */
@@ -179,6 +205,8 @@ void sched_place(sched *s, sched_effects *todo)
         ;
     ahead_place(s, todo);
     ahead_recall(s, todo);
-    if (!sched_waits(s))
+    if (sched_waits(s))
+        sched_narrow(s, todo);
+    else
         sched_move(s, todo);
 }

@@ -105,7 +105,8 @@ typedef struct {
     bool ahead;                /* it comes next on its slot, when the one there has ended: nothing has begun */
     bool recalled;             /* it shall come back from there, if nothing has */
     bool soon;                 /* it is of those whose slots will soon be free */
-    bool moving;               /* it is stopped to go on with more room: */
+    bool narrowed;             /* this attempt began by a move to fewer slots */
+    bool moving;               /* it is stopped to go on with more room, or with less: */
     int want;                  /* with a gang of so many; 0: with its share */
     int wave_gang, wave_turn;  /* of the plan for one wave, while there is one (wave.c) */
     int64_t began_ms, began_step; /* of the last attempt: its start, and the first step it told of */
@@ -215,7 +216,7 @@ typedef struct {
     int gang_nodes;              /* that a gang may be spread over; 0 and 1: one */
     const sched_share *share;    /* borrowed; owners not named weigh 1 */
     int shares;
-    bool moves;                  /* what runs is given more room when slots are free (moves.c) */
+    bool moves;                  /* what runs is given more room when slots are free, gangs less when work waits (moves.c) */
     int64_t ahead_ms;            /* a slot that will be free so soon is given its next order; 0: only a free one */
     int64_t backoff_ms, hold_ms; /* first wait after a failure, doubled each time up to 5 min; wait for a full disk */
 } sched_options;

@@ -5,11 +5,14 @@
 
 /* place.c -- starts what should start now. */
 void sched_place(sched *s, sched_effects *todo);
+/* One that was stopped for a move goes on, before others take what it has left. */
+void place_moved(sched *s, int job, sched_effects *todo);
 /* The gang a training gets that shares `slots` with `waiting` others of its rank or better. */
 int place_gang(const sched_job *j, int gang_max, int slots, int waiting);
 
-/* moves.c -- more room for what runs, when nothing waits. */
+/* moves.c -- more room for what runs, when nothing waits; less for a gang, when work does. */
 void sched_move(sched *s, sched_effects *todo);
+void sched_narrow(sched *s, sched_effects *todo);
 
 /* ahead.c -- the next order is there before its slot is free. */
 void ahead_place(sched *s, sched_effects *todo);                            /* as far as slots will soon be free */

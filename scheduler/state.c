@@ -149,6 +149,8 @@ int sched_step(sched *s, const sched_event *ev, sched_effects *todo, err *e)
         if (now.type < EV_DURABLE_END)
             sched_record(todo, &now);
     }
+    if (ev->type == EV_STOPPED && s->job[ev->job].moving && job_in_line(&s->job[ev->job]))
+        place_moved(s, ev->job, todo);
     if (!ev->more)
         sched_place(s, todo);
     return 0;

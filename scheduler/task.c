@@ -226,8 +226,8 @@ static int read_slots(agent *a, task *t, const json_t *order, err *e)
     return 0;
 }
 
-/* An order crosses news of its slot, or comes while a worker is still at what the coordinator has given up. Such a slot is told as
- * it stands before the order is handed back, and once more when it is free: nothing is ordered for it until then. */
+/* An order crosses news of its slot, or comes while a worker is still at what the coordinator has given up. Such a slot is told
+ * as it stands before the order is handed back, and once more when it is free: nothing is ordered for it until then. */
 static bool deny_taken(agent *a, const task *t)
 {
     bool any = false;

@@ -199,7 +199,8 @@ static void run_next(wire *w, int job)
 
 static void call_back(wire *w, int job)
 {
-    say(w, LINK_HALT, json_pack("{s:i, s:i, s:s, s:b, s:b}", "job", job, "attempt", 1, "why", "the test", "keep", 1, "unbegun", 1));
+    say(w, LINK_HALT, json_pack("{s:i, s:i, s:s, s:b, s:b}", "job", job, "attempt", 1, "why", "the test", "keep", 1, "unbegun",
+                                1));
 }
 
 static void who_comes_next_begins_when_the_one_before_has_ended(void **unused)

@@ -19,8 +19,8 @@ static int told(const farm *f, sched_effect_type type, int job)
 
 static void trains(farm *f, int job, int step_number, double step_seconds)
 {
-    assert_int_equal(step(f, (sched_event){.type = EV_PROGRESS, .job = job, .attempt = f->s->job[job].attempt, .phase = JOB_TRAINING,
-                                           .step = step_number, .step_seconds = step_seconds}), 0);
+    assert_int_equal(step(f, (sched_event){.type = EV_PROGRESS, .job = job, .attempt = f->s->job[job].attempt,
+                                           .phase = JOB_TRAINING, .step = step_number, .step_seconds = step_seconds}), 0);
 }
 
 static void stopped(farm *f, int job)
@@ -173,8 +173,8 @@ static void the_next_coordinator_takes_over_who_comes_next(void **unused)
     assert_int_equal(step(&f, (sched_event){.type = EV_EPOCH, .epoch = 2}), 0);
     node(&f, "n0", 1);
     for (int j = 0; j < 2; j++)
-        assert_int_equal(step(&f, (sched_event){.type = EV_ADOPT, .node = 1, .job = j, .attempt = 1, .gang = 1, .on = on, .on_n = 1,
-                                                .ahead = j == 1}), 0);
+        assert_int_equal(step(&f, (sched_event){.type = EV_ADOPT, .node = 1, .job = j, .attempt = 1, .gang = 1, .on = on,
+                                                .on_n = 1, .ahead = j == 1}), 0);
     assert_int_equal(f.s->node[1].slot[0].job, 0);
     assert_int_equal(f.s->node[1].slot[0].ahead, 1);
     assert_int_equal(done(&f, 0), 0);

@@ -1,8 +1,9 @@
-/* Moves: what runs is given more room when nothing waits (scheduler/moves.c). */
+/* Moves: what runs is given more room when nothing waits, a gang less when work does (scheduler/moves.c). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -217,6 +218,173 @@ static void a_slow_slot_is_forgotten(void **unused)
     farm_free(&f);
 }
 
+/* ---- narrower -------------------------------------------------------------------------------------------------- */
+
+/* A training of 1000 steps of 10 s on eight slots is at step `at`, at `now`; then another one comes, of so many. */
+static farm wide(int at, int64_t now, int steps)
+{
+    farm f = farm_new();
+
+    f.s->how.moves = true;
+    node(&f, "n0", 8);
+    for (int i = 0; i < 8; i++)
+        warm(&f, 0, i);
+    step(&f, (sched_event){.type = EV_OPEN});
+    submit(&f, "long", PRIORITY_NORMAL, 1000, 8);
+    assert_int_equal(f.s->job[0].gang, 8);
+    trains(&f, 0, 1, 10, 1000);
+    trains(&f, 0, at, 10, now);
+    submit(&f, "other", PRIORITY_NORMAL, steps, 8);
+    return f;
+}
+
+static void a_gang_is_narrowed_when_work_waits(void **unused)
+{
+    farm f = wide(2, 100000, 10);
+    (void)unused;
+    assert_int_equal(stops(&f), 1);
+    step(&f, (sched_event){.type = EV_TICK, .now_ms = 101000});
+    assert_int_equal(stops(&f), 0); /* once */
+    assert_int_equal(step(&f, (sched_event){.type = EV_STOPPED, .job = 0, .attempt = 1, .now_ms = 102000}), 0);
+    assert_int_equal(f.s->job[0].gang, 4);
+    assert_int_equal(f.s->job[1].gang, 4);
+    assert_int_equal(f.s->job[0].failures + f.s->job[0].mishaps, 0);
+    farm_free(&f);
+}
+
+static void a_gang_that_has_begun_lately_is_not_narrowed(void **unused)
+{
+    farm f = wide(2, 30000, 10);
+    (void)unused;
+    assert_int_equal(f.s->moving, 0);
+    step(&f, (sched_event){.type = EV_TICK, .now_ms = 41000}); /* twenty times what a move costs */
+    assert_int_equal(f.s->moving, 1);
+    farm_free(&f);
+}
+
+static void a_gang_that_soon_ends_is_waited_for(void **unused)
+{
+    farm f = wide(999, 100000, 10);
+    (void)unused;
+    step(&f, (sched_event){.type = EV_TICK, .now_ms = 101000});
+    assert_int_equal(f.s->moving, 0);
+    farm_free(&f);
+}
+
+static void a_gang_is_not_narrowed_for_what_is_no_shorter_than_itself(void **unused)
+{
+    farm f = wide(2, 100000, 4000);
+    (void)unused;
+    step(&f, (sched_event){.type = EV_TICK, .now_ms = 101000});
+    assert_int_equal(f.s->moving, 0);
+    farm_free(&f);
+}
+
+/* A farm of eight slots in virtual time: a long training is always there, a short one comes every now and then. A start costs
+ * LOAD; g slots are g/1.1^log2(g) times as quick as one. */
+enum { TURN = 500, LOAD = 2000, HOUR = 3600000 };
+typedef struct { double done; int64_t loads_until; bool stopping; } life;
+typedef struct { double used, lost, waited; int shorts, moves; } course;
+
+static double pace_of(int gang)
+{
+    double p = 1;
+
+    for (; gang > 1; gang /= 2)
+        p *= 2 / 1.1;
+    return p;
+}
+
+static void carry_out(const farm *f, life lives[], int64_t now, course *c)
+{
+    for (size_t i = 0; i < f->todo.n; i++) {
+        life *l = &lives[f->todo.at[i].job];
+        if (f->todo.at[i].type == DO_STOP) {
+            l->stopping = true;
+            c->moves++;
+        } else if (f->todo.at[i].type == DO_START) {
+            l->loads_until = now + LOAD;
+        }
+    }
+}
+
+static void tell(farm *f, sched_event ev, life lives[], course *c)
+{
+    assert_int_equal(step(f, ev), 0);
+    carry_out(f, lives, ev.now_ms, c);
+}
+
+static void live_on(farm *f, life lives[], int64_t now, course *c)
+{
+    for (int j = 0; j < f->s->jobs; j++) {
+        const sched_job *x = &f->s->job[j];
+        sched_event ev = {.job = j, .attempt = x->attempt, .now_ms = now};
+        int gang = x->gang;
+        if (!sched_running(x))
+            continue;
+        c->used += gang * TURN;
+        c->lost += now <= lives[j].loads_until && x->attempt > 1 ? gang * TURN : 0;
+        ev.type = EV_STOPPED;
+        if (lives[j].stopping) {
+            lives[j].stopping = false;
+            tell(f, ev, lives, c);
+            continue;
+        }
+        if (now <= lives[j].loads_until)
+            continue;
+        lives[j].done += pace_of(gang) * TURN / 1000; /* a step is a second of one slot */
+        ev = (sched_event){.type = EV_PROGRESS, .job = j, .attempt = x->attempt, .now_ms = now, .phase = JOB_TRAINING,
+                           .step = (int64_t)lives[j].done < x->spec.steps ? (int64_t)lives[j].done : x->spec.steps,
+                           .step_seconds = 1 / pace_of(gang)};
+        tell(f, ev, lives, c);
+        if (lives[j].done < (double)x->spec.steps)
+            continue;
+        c->shorts += x->spec.steps == 60;
+        c->waited += x->spec.steps == 60 ? (double)(now - x->since_ms) * 1e-3 : 0;
+        tell(f, (sched_event){.type = EV_DONE, .job = j, .attempt = x->attempt, .now_ms = now, .sha256 = SHA}, lives, c);
+    }
+}
+
+static course hours(bool moves, int every_ms)
+{
+    static life lives[2000];
+    farm f = farm_new();
+    course c = {0};
+
+    memset(lives, 0, sizeof lives);
+    f.s->how.moves = moves;
+    node(&f, "n0", 8);
+    for (int i = 0; i < 8; i++)
+        warm(&f, 0, i);
+    step(&f, (sched_event){.type = EV_OPEN});
+    for (int64_t now = TURN; now <= 4 * HOUR; now += TURN) {
+        char name[16];
+        snprintf(name, sizeof name, "c%d", f.s->jobs);
+        if (f.s->jobs == 0 || now % every_ms == 0) {
+            job_spec spec = {.priority = PRIORITY_NORMAL, .name = name, .settings = "{}", .steps = f.s->jobs == 0 ? 40000 : 60,
+                             .batch = 8, .leaves = 8, .retries = 3};
+            tell(&f, (sched_event){.type = EV_SUBMIT, .spec = spec, .now_ms = now}, lives, &c);
+        }
+        live_on(&f, lives, now, &c);
+        tell(&f, (sched_event){.type = EV_TICK, .now_ms = now}, lives, &c);
+    }
+    farm_free(&f);
+    return c;
+}
+
+static void moving_to_and_fro_costs_a_twentieth_at_most_and_spares_the_waiting(void **unused)
+{
+    static const int every[] = {10 * 60000, 3 * 60000, 60000, 20000};
+    (void)unused;
+    for (size_t i = 0; i < sizeof every / sizeof *every; i++) {
+        course with = hours(true, every[i]), without = hours(false, every[i]);
+        assert_true(with.moves > 0 && without.moves == 0);
+        assert_true(with.lost <= 0.05 * with.used);
+        assert_true(with.shorts >= without.shorts && without.shorts > 0);
+        assert_true(10 * with.waited / with.shorts < without.waited / without.shorts);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -230,6 +398,11 @@ int main(void)
         cmocka_unit_test(a_gang_that_would_be_no_quicker_is_not_widened),
         cmocka_unit_test(a_pack_is_taken_apart_when_slots_are_free),
         cmocka_unit_test(what_is_cancelled_while_it_moves_is_not_waited_for),
+        cmocka_unit_test(a_gang_is_narrowed_when_work_waits),
+        cmocka_unit_test(a_gang_that_has_begun_lately_is_not_narrowed),
+        cmocka_unit_test(a_gang_that_soon_ends_is_waited_for),
+        cmocka_unit_test(a_gang_is_not_narrowed_for_what_is_no_shorter_than_itself),
+        cmocka_unit_test(moving_to_and_fro_costs_a_twentieth_at_most_and_spares_the_waiting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
