@@ -3,7 +3,8 @@
  *
  *   fake: {step_ms: 5,          each step takes so long
  *          at: 3, does: crash,  at step 3: crash (SIGSEGV), kill (SIGKILL), exit, hang, nan, disk, refuse, or memory: as one
- *                               whom the kernel kills for want of it, and counts in the file $CFARM_CGROUP/memory.events
+ *                               whom the kernel kills for want of it, and counts in the file $CFARM_CGROUP/memory.events;
+ *                               or devour: memory that no limit of its own counts, until the kernel does kill it
  *          times: 1,            only so many times, counted in the farm's logs/fake-NAME; without it always
  *          rank: 1,             only this rank of a gang; without it the first
  *          says: 5}             tells the log when this step and its checkpoint are done
@@ -88,6 +89,18 @@ static void count_kill(void)
         _exit(13);
 }
 
+/* Pages of a memory file. A machine that lets it have a GiB would let it have all. */
+static _Noreturn void devour(void)
+{
+    static char page[1 << 20];
+    int fd = memfd_create("devoured", MFD_CLOEXEC);
+
+    for (int i = 0; i < 1024; i++)
+        if (write(fd, page, sizeof page) != sizeof page)
+            _exit(15);
+    _exit(16);
+}
+
 /* A byte for each time. An attempt may end before it comes so far: attempts are not counted. */
 static bool often_enough(const training *t)
 {
@@ -115,6 +128,8 @@ static bool misbehave(const training *t)
         return false;
     if (strcmp(does, "crash") == 0)
         raise(SIGSEGV);
+    if (strcmp(does, "devour") == 0)
+        devour();
     if (strcmp(does, "memory") == 0)
         count_kill();
     if (strcmp(does, "kill") == 0 || strcmp(does, "memory") == 0)

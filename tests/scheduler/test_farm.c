@@ -1,5 +1,6 @@
 /* Whole farms, as processes, with a worker that does as it is told (fake_worker.c). After each: every result is
  * published once and has the bytes of an undisturbed run, and nothing is left running. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -7,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -143,6 +145,55 @@ static void a_worker_killed_for_want_of_memory_is_named_and_costs_its_concept(vo
     expect_end(&f, launch(&f, why), 0);
     wait_for_words(&f, named);
     nothing_is_left(&f);
+}
+
+/* A control group with a limit, of either version; false: nobody lets us make one. */
+static bool memory_group(char path[100])
+{
+    static const char *const kind[][2] = {{"/sys/fs/cgroup", "memory.max"}, {"/sys/fs/cgroup/memory", "memory.limit_in_bytes"}};
+    char file[160];
+
+    for (size_t i = 0; i < sizeof kind / sizeof *kind; i++) {
+        int fd;
+        snprintf(path, 100, "%s/cfarm-test-%ld", kind[i][0], (long)getpid());
+        snprintf(file, sizeof file, "%s/%s", path, kind[i][1]);
+        if (mkdir(path, 0755) != 0)
+            continue;
+        fd = open(file, O_WRONLY | O_CLOEXEC);
+        bool limited = fd >= 0 && write(fd, "201326592", 9) == 9;
+        if (fd >= 0)
+            close(fd);
+        if (limited)
+            return true;
+        rmdir(path);
+    }
+    return false;
+}
+
+/* Not as if: the kernel does it. Each time one worker dies, it is known why, and nobody else is harmed. */
+static void a_worker_that_the_kernel_does_kill_costs_its_concept_and_nothing_else(void **unused)
+{
+    char group[100], command[600];
+    farm f = farm_new(" - {name: bad, fake: {at: 2, does: devour}}\n - {name: a}\n - {name: b}", "");
+    const char *argv[] = {"sh", "-c", command, NULL}, *why[] = {cfarm, "why", f.file, "bad", NULL};
+    tally t;
+    (void)unused;
+    if (!memory_group(group)) {
+        print_message("no control group with a limit of memory can be made here: the kernel's own killing is not tried\n");
+        skip();
+    }
+    snprintf(command, sizeof command, "echo $$ >%s/cgroup.procs && exec %.200s train %s --workers 1", group, cfarm, f.file);
+    expect_end(&f, launch(&f, argv), 1);
+    t = journal_of(&f);
+    assert_int_equal(t.dones, 2);
+    assert_int_equal(t.fails, 3);
+    assert_false(has_result(&f, "bad"));
+    assert_int_equal(unlink(f.said), 0);
+    expect_end(&f, launch(&f, why), 0);
+    wait_for_words(&f, "the kernel killed the worker for want of memory");
+    nothing_is_left(&f);
+    for (int i = 0; i < 300 && rmdir(group) != 0; i++)
+        usleep(10000);
 }
 
 static void what_a_setting_makes_impossible_is_rejected_at_once(void **unused)
@@ -530,6 +581,7 @@ int main(void)
         cmocka_unit_test(a_member_that_dies_ends_its_gang_and_the_attempt_is_repeated),
         cmocka_unit_test(poison_is_quarantined_and_the_others_go_on),
         cmocka_unit_test(a_worker_killed_for_want_of_memory_is_named_and_costs_its_concept),
+        cmocka_unit_test(a_worker_that_the_kernel_does_kill_costs_its_concept_and_nothing_else),
         cmocka_unit_test(what_a_setting_makes_impossible_is_rejected_at_once),
         cmocka_unit_test(a_second_run_does_nothing_and_says_so),
         cmocka_unit_test(new_concepts_are_added_and_removed_ones_dropped),
