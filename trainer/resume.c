@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cluster/base/clock.h"
@@ -30,7 +31,9 @@ struct resume {
     room room[2];
     int turn;                     /* the place that is written next */
     double every, last, cost;     /* seconds: between two, when the last was made, what it took */
-    double began;                 /* the one under way */
+    double began, began_cpu;      /* the one under way */
+    int made;
+    double cpu;                   /* processor seconds of all */
     bool full;                    /* told already */
     source from[FROM_MOST];
     int n;
@@ -100,6 +103,7 @@ static void *on_open(void *arg, int step, size_t bytes, bool last)
     if (!due(r, last))
         return NULL;
     r->began = clock_s();
+    r->began_cpu = resume_cpu_s();
     if (map_room(&r->room[r->turn], r->keep[r->turn], bytes, &e) == 0)
         return r->room[r->turn].at;
     if (!r->full)
@@ -116,6 +120,22 @@ static void on_close(void *arg, int step, size_t bytes)
     r->cost = r->last - r->began;
     r->ear.kept(r->ear.arg, r->turn, step, bytes);
     r->turn = 1 - r->turn;
+    r->made++;
+    r->cpu += resume_cpu_s() - r->began_cpu;
+}
+
+double resume_cpu_s(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+int resume_made(const resume *r, double *cpu_seconds)
+{
+    *cpu_seconds = r->cpu;
+    return r->made;
 }
 
 /* ---- which one to go on from ---- */

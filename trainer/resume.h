@@ -16,6 +16,9 @@ typedef struct resume resume;
 /* start: the order's body. ERR_PEER: what it says of checkpoints makes no sense. */
 int resume_open(resume **out, const json_t *start, const char *name, resume_ear ear, err *e);
 void resume_close(resume *r);
+/* How many were made so far, and the processor time of this process that went into them; and that of all it did. */
+int resume_made(const resume *r, double *cpu_seconds);
+double resume_cpu_s(void);
 /* Sets what of the job concerns checkpoints: the newest of `from` that is whole and this training's, and the shelf. What
  * is passed over is told. The job may be used until r is closed. */
 int resume_prepare(resume *r, const sd *model, train_job *job, err *e);

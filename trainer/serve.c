@@ -58,6 +58,7 @@ struct member {
     comm *gang;
     resume *resume;
     train_job train;
+    double began_cpu;                   /* processor seconds of this process */
 };
 
 /* ---- telling the agent ---- */
@@ -131,6 +132,7 @@ static member *member_new(worker *w, const json_t *order)
     m->job = json_integer_value(json_object_get(order, "job"));
     m->attempt = json_integer_value(json_object_get(order, "attempt"));
     m->name = json_string_value(json_object_get(m->order, "name"));
+    m->began_cpu = resume_cpu_s();
     pthread_mutex_lock(&w->lock);
     m->next = w->members;
     w->members = m;
@@ -302,11 +304,15 @@ json_t *serve_summary(const train_summary *s)
 static void say_learned(const member *m, const train_summary *s)
 {
     str line = {0};
+    double cpu;
 
     str_add(&line, "concept %s: %d steps, mean loss %.5f over the first tenth and %.5f over the last", m->name, s->steps,
             s->first_loss, s->last_loss);
     if (isfinite(s->probe_before) && isfinite(s->probe_after))
         str_add(&line, "; on the fixed draws %.6f before and %.6f after", s->probe_before, s->probe_after);
+    int made = resume_made(m->resume, &cpu);
+    if (made > 0 && !m->packed) /* in a pack the others' time is in it */
+        str_add(&line, "; checkpoints: %d, of the processor time %.6f", made, cpu / (resume_cpu_s() - m->began_cpu));
     say(m->of, WORKER_LOG, json_pack("{s:s}", "text", line.at));
     str_free(&line);
 }

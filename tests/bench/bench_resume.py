@@ -4,12 +4,13 @@
 
 notice: a worker's SIGKILL until the coordinator has the failure; computing: until another worker's first finished step of
 the same training; durable: TERM until its checkpoint is under its name on the disk; coordinator: its SIGKILL until the next one
-has taken the training over; left: until the farm is gone; cost: processor seconds of a whole farm of one training, its savers with it, with checkpoints in memory
+has taken the training over; left: until the farm is gone; counted: the share of a
+worker's own processor time that its checkpoints took, as it counts them itself (trainer/resume.c): other work does not disturb that; cost: processor seconds of a whole farm of one training, its savers with it, with checkpoints in memory
 every 5 s, each second and also on the disk, and after each step, beside one without, in turn: other work disturbs these least."""
-import json, os, shutil, signal, statistics, struct, subprocess, sys, tempfile, time
+import json, os, re, shutil, signal, statistics, struct, subprocess, sys, tempfile, time
 
 BIN, SRC = (os.path.abspath(p) for p in sys.argv[1:3])
-ROUNDS = int(sys.argv[3]) if len(sys.argv) > 3 else 5
+ROUNDS = int(sys.argv[3]) if len(sys.argv) > 3 else 5 # a fourth word, --counted: only what workers count
 WORK = tempfile.mkdtemp(prefix="cfarm-bench-resume-")
 ENV = dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive", OPENBLAS_NUM_THREADS="1")
 
@@ -112,17 +113,35 @@ def lost_coordinator(n):
     return {"coordinator": f.events("goes-on")[0] - killed}
 
 
+def counted(n, every, steps):
+    """What the worker's last line of a concept says."""
+    f = Farm(f"counted{n}-{every}", steps, every)
+    f.end()
+    with open(f.dir + "/logs/events.jsonl") as log:
+        said = re.findall(r"checkpoints: (\d+), of the processor time ([0-9.]+)", log.read())
+    if len(said) != 1:
+        sys.exit(f"the worker has counted no checkpoints; see {f.dir}.log")
+    return int(said[0][0]), float(said[0][1])
+
+
 def seconds(n, every, disk="never"):
     return Farm(f"cost{n}-{every}-{disk}", 400, every, disk).end()
 
 
 def main():
     print("what,unit,median,worst,rounds")
-    for measure in lost_worker, notice, lost_coordinator:
+    for measure in () if "--counted" in sys.argv else (lost_worker, notice, lost_coordinator):
         rows = [measure(i) for i in range(ROUNDS)]
         for key in rows[0]:
             values = [r[key] * 1000 for r in rows]
             print(f"{key},ms,{statistics.median(values):.0f},{max(values):.0f},{ROUNDS}", flush=True)
+    for every, steps in (5, 12000), (1, 4000), (0, 400):
+        rows = [counted(i, every, steps) for i in range(min(ROUNDS, 3))]
+        made, shares = statistics.median(r[0] for r in rows), [r[1] for r in rows]
+        print(f"counted: {made} checkpoints in {steps} steps; one every {every} s,of its processor time,{statistics.median(shares):.5f},"
+              f"{max(shares):.5f},{len(rows)}", flush=True)
+    if "--counted" in sys.argv:
+        return
     ways = {"processor time with one every 5 s": (5, "never"), "processor time with one every second and on the disk": (1, "1s"),
             "processor time with one after each step": (0, "never")}
     ratios = {name: [] for name in ways}
