@@ -61,6 +61,7 @@ struct coordinator {
     peer *peers;
     peer **at_node;          /* [at_nodes]; NULL: gone */
     int at_nodes;
+    struct gather *gathers;  /* coord_parts.c */
     int leaving, strangers;  /* peers that have said farewell; that have not said hello */
     int agents_seen;
     int added;               /* by the orders of this turn */
@@ -106,6 +107,12 @@ void peer_accept(coordinator *c);
 void peer_close(peer *k, const char *why);
 void peer_leases(coordinator *c);
 void peer_farewells(coordinator *c);
+
+/* coord_parts.c -- gangs over several nodes that outlived a coordinator */
+int parts_gather(peer *k, const json_t *told, const sched_event *ev, err *e); /* ev: as ADOPT of this node's ranks */
+void parts_tick(coordinator *c);
+void parts_gone(coordinator *c, int node);
+void parts_end(coordinator *c);
 
 /* coord_orders.c -- the spool */
 void orders_tick(coordinator *c);

@@ -67,9 +67,11 @@ static int take_over(peer *k, const json_t *running, err *e)
         int on[GANG_MOST];
         err late = {0};
         TRY(read_running(o, &ev, on, e));
-        if (json_is_true(json_object_get(o, "part")))
-            err_set(&late, ERR_PEER, "a gang over several nodes is not taken over");
-        if (late.code == 0 && coord_try(k->of, &ev, &late) == 0)
+        if (json_is_true(json_object_get(o, "part"))) {
+            TRY(parts_gather(k, o, &ev, e));
+            continue;
+        }
+        if (coord_try(k->of, &ev, &late) == 0)
             log_event(k->of->how->log, "goes-on", TEXT("concept", k->of->s->job[ev.job].spec.name), INT("attempt", ev.attempt));
         else
             coord_tell(k, LINK_HALT, json_pack("{s:i, s:i, s:s, s:b}", "job", ev.job, "attempt", ev.attempt, "why", late.text,
@@ -406,6 +408,8 @@ void peer_close(peer *k, const char *why)
         }
     if (node >= 0)
         c->at_node[node] = NULL;
+    if (node >= 0 && !c->ended)
+        parts_gone(c, node);
     c->strangers -= node < 0;
     c->leaving -= k->leaving;
     loop_drop(c->loop, wire_fd(k->w));

@@ -327,6 +327,7 @@ static void turn(coordinator *c)
     coord_step(c, &(sched_event){.type = EV_TICK, .now_ms = coord_now_ms()});
     open_when_met(c);
     orders_tick(c);
+    parts_tick(c);
     carry_out(c);
     peer_farewells(c);
     drop_strangers(c);
@@ -359,6 +360,7 @@ int coordinator_run(const coordinator_options *o)
     say_end(&c);
     notify_end(&c);
     keep_end(&c);
+    parts_end(&c);
     loop_drop(c.loop, o->listen);
     close(o->listen);
     loop_free(c.loop);

@@ -356,7 +356,7 @@ void crew_tell(agent *a)
         c->untold = c->state == CREW_BUSY && task_has_part(a, i);
         if (c->state == CREW_CLOSED || a->leaving)
             tell_slot(c, "down", c->last_words);
-        else if (c->untold) /* no coordinator takes a part over: the slot is free when it has been given up */
+        else if (c->untold) /* the other parts may not come back: the slot is free when this one has ended or was given up */
             tell_slot(c, "warming", NULL);
         else if (c->state == CREW_IDLE || c->state == CREW_BUSY)
             tell_slot(c, "ready", NULL);

@@ -7,7 +7,7 @@
 #include "cluster/base/rng.h"
 #include "scheduler/sched_impl.h"
 
-enum { BACKOFF_MOST_MS = 300000 };
+enum { BACKOFF_MOST_MS = 300000, AWAIT_MS = 5000 };
 static const double PACE_KEEPS = 0.98; /* of what was known, at each step that is told: some 50 of them count */
 
 bool sched_running(const sched_job *j) { return j->state >= JOB_ASSIGNED && j->state <= JOB_PUBLISHING; }
@@ -49,6 +49,7 @@ void job_set(sched *s, int job, job_state next)
 
     if (next >= JOB_RETRY_WAIT)
         job_settled(s, job);
+    j->awaited = false;
     s->waiting[j->spec.priority] -= job_in_line(j);
     s->count[j->state]--;
     j->state = next;
@@ -254,20 +255,39 @@ int job_start(sched *s, const sched_event *ev, err *e)
     return 0;
 }
 
+static int node_at(const sched_event *ev, int r) { return ev->at ? ev->at[r] : ev->node; }
+
 /* Slots that are there, free or of its pack, and each named once. */
 static bool own_slots(const sched *s, const sched_event *ev)
 {
-    const sched_node *n = ev->node >= 0 ? &s->node[ev->node] : NULL;
-
     for (int r = 0; r < ev->on_n; r++) {
+        int node = node_at(ev, r);
+        const sched_node *n = node >= 0 && node < s->nodes && s->node[node].name ? &s->node[node] : NULL;
         if (!n || ev->on[r] < 0 || ev->on[r] >= n->n)
             return false;
-        if (n->slot[ev->on[r]].job >= 0 && !(ev->pack && slot_takes(s, ev->node, ev->on[r], &s->job[ev->job])))
+        if (n->slot[ev->on[r]].job >= 0 && !(ev->pack && slot_takes(s, node, ev->on[r], &s->job[ev->job])))
             return false;
         for (int k = 0; k < r; k++)
-            if (ev->on[k] == ev->on[r])
+            if (ev->on[k] == ev->on[r] && node_at(ev, k) == node)
                 return false;
     }
+    return true;
+}
+
+/* As parts.c has them: as many ranks on each of 2, 4 or 8 nodes, one node's behind the other's. */
+static bool even_parts(const sched_event *ev)
+{
+    int each = 1, nodes;
+
+    while (each < ev->on_n && ev->at[each] == ev->at[0])
+        each++;
+    nodes = ev->on_n / each;
+    if (ev->on_n == 0 || ev->node != ev->at[0] || ev->pack || ev->ahead || nodes * each != ev->on_n || nodes < 2 || nodes > GANG_NODES_MOST)
+        return false;
+    for (int r = 0; r < ev->on_n; r++)
+        for (int k = 0; k < r; k++)
+            if ((ev->at[k] == ev->at[r]) != (k / each == r / each))
+                return false;
     return true;
 }
 
@@ -288,13 +308,13 @@ static int check_adoption(const sched *s, const sched_event *ev, err *e)
 
     TRY(check_job(s, ev, e));
     j = &s->job[ev->job];
-    free = j->state == JOB_QUEUED && !j->blocked && j->gang == 0;
+    free = (j->state == JOB_QUEUED || j->awaited) && !j->blocked && j->gang == 0;
     if (j->spec.kind != JOB_TRAIN || !(free || (ev->node < 0 && sched_running(j))) || ev->attempt != j->attempt || ev->attempt == 0)
         return err_set(e, ERR_PEER, "%s attempt %d: late, it is %s in attempt %d", j->spec.name, ev->attempt,
                        job_state_name(j->state), j->attempt);
     if (ev->gang < 1 || ev->gang > j->spec.leaves || (ev->gang & (ev->gang - 1)) != 0 ||
         (ev->pack && (ev->gang > 1 || !j->spec.alike[0])) || (ev->on_n != 0 && ev->on_n != ev->gang) ||
-        (ev->ahead ? !next_there(s, ev) : !own_slots(s, ev)))
+        (ev->at && !even_parts(ev)) || (ev->ahead ? !next_there(s, ev) : !own_slots(s, ev)))
         return err_set(e, ERR_PEER, "%s attempt %d: its gang of %d is none", j->spec.name, ev->attempt, ev->gang);
     return 0;
 }
@@ -311,12 +331,29 @@ int job_adopt(sched *s, const sched_event *ev, err *e)
     j->node = ev->node;
     j->slotless = ev->on_n == 0;
     j->packed = ev->pack;
+    if (ev->at)
+        parts_begin(j, ev->gang, ev->at);
     job_set(s, ev->job, JOB_ASSIGNED);
     for (int r = 0; r < ev->on_n; r++)
         if (ev->ahead && s->node[ev->node].slot[ev->on[r]].job >= 0)
             slot_next(s, ev->node, ev->on[r], ev->job);
         else
-            slot_take(s, ev->node, ev->on[r], ev->job);
+            slot_take(s, node_at(ev, r), ev->on[r], ev->job);
+    return 0;
+}
+
+/* A part of its gang has outlived the coordinator: it is not begun anew before the others had time to come back, too. */
+int job_await(sched *s, const sched_event *ev, err *e)
+{
+    const sched_job *j;
+
+    TRY(check_job(s, ev, e));
+    j = &s->job[ev->job];
+    if (j->spec.kind != JOB_TRAIN || j->state != JOB_QUEUED || j->blocked || j->gang > 0 || ev->attempt != j->attempt || ev->attempt == 0)
+        return err_set(e, ERR_PEER, "%s attempt %d: late, it is %s in attempt %d", j->spec.name, ev->attempt,
+                       job_state_name(j->state), j->attempt);
+    wait_until(s, ev->job, JOB_RETRY_WAIT, ev->now_ms + AWAIT_MS);
+    s->job[ev->job].awaited = true;
     return 0;
 }
 

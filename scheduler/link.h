@@ -9,7 +9,8 @@
  *   HELLO    {protocol: 3, node, pid, slots, cores, memory, epoch, running: [{job, attempt, gang, pack?, part?, ahead?,
  *            slots: [...]}]}
  *            first. epoch: the last one obeyed, 0: none yet. running: what it still works at, from before; slots empty:
- *            only its answer is still to be said; part: true, of a gang over several nodes, which is not taken over; ahead: true, it comes next
+ *            only its answer is still to be said; part: true, of a gang over several nodes (its ranks first, first + 1, ... of
+ *            size), which is taken over when all its parts are told within some seconds; ahead: true, it comes next
  *            on its slot, told behind the one that is there
  *   BEAT     {}                                                      each second
  *   SLOT     {slot, state: "warming"|"ready"|"down", pack?, text?}   at every change; pack: trainings at once

@@ -102,6 +102,7 @@ typedef struct {
     int64_t had_step;          /* as far as the attempt before had come, */
     double had_seconds;        /* in so many seconds of a slot */
     bool moved;                /* this attempt began by a move */
+    bool awaited;              /* in RETRY_WAIT: parts of its gang have come back, and the others are waited for */
     bool ahead;                /* it comes next on its slot, when the one there has ended: nothing has begun */
     bool recalled;             /* it shall come back from there, if nothing has */
     bool soon;                 /* it is of those whose slots will soon be free */
@@ -155,7 +156,8 @@ typedef enum {
     EV_EPOCH = 1, EV_SUBMIT, EV_START, EV_DONE, EV_FAILED, EV_CANCEL, EV_RELEASE, EV_SNAPSHOT, EV_HOLD,
     EV_PRIORITY, EV_ADOPT, EV_DURABLE_END,
     /* of the moment */
-    EV_OPEN = 32, EV_DRAIN, EV_HALT, EV_NODE_UP, EV_NODE_LOST, EV_SLOT, EV_PROGRESS, EV_STOPPED, EV_TICK, EV_PART, EV_END
+    EV_OPEN = 32, EV_DRAIN, EV_HALT, EV_NODE_UP, EV_NODE_LOST, EV_SLOT, EV_PROGRESS, EV_STOPPED, EV_TICK, EV_PART, EV_AWAIT,
+    EV_END
 } sched_event_type;
 
 typedef struct {
@@ -176,6 +178,7 @@ typedef struct {
     bool pack;                 /* START, ADOPT: it shares its slot. Not in the journal */
     bool ahead;                /* ADOPT: it comes next on its slot. Not in the journal */
     const int *on;             /* ADOPT: [on_n] rank r on slot on[r] of `node`; none: it has given them back */
+    const int *at;             /* ADOPT: [on_n] of node at[r]; NULL: all of `node`, which is at[0] otherwise */
     int on_n;
     const char *sha256;        /* DONE */
     int64_t bytes;

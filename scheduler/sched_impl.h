@@ -56,6 +56,7 @@ void job_spec_free(sched_job *j);
 int job_submit(sched *s, const sched_event *ev, err *e);
 int job_start(sched *s, const sched_event *ev, err *e);
 int job_adopt(sched *s, const sched_event *ev, err *e);
+int job_await(sched *s, const sched_event *ev, err *e);
 int job_done(sched *s, const sched_event *ev, err *e);
 int job_failed(sched *s, const sched_event *ev, err *e);
 int job_cancel(sched *s, const sched_event *ev, sched_effects *todo, err *e);

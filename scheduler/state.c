@@ -85,6 +85,7 @@ static int apply(sched *s, const sched_event *ev, sched_effects *todo, err *e)
     case EV_SUBMIT:    return job_submit(s, ev, e);
     case EV_START:     return job_start(s, ev, e);
     case EV_ADOPT:     return job_adopt(s, ev, e);
+    case EV_AWAIT:     return job_await(s, ev, e);
     case EV_DONE:      return job_done(s, ev, e);
     case EV_FAILED:    return job_failed(s, ev, e);
     case EV_CANCEL:    return job_cancel(s, ev, todo, e);

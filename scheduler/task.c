@@ -456,7 +456,7 @@ static json_t *describe(const task *t)
         json_array_append_new(slots, json_integer(t->slot[r]));
     json_object_set_new(o, "gang", json_integer(t->gang));
     if (is_part(t))
-        json_object_set_new(o, "part", json_true());
+        json_object_update_new(o, json_pack("{s:b, s:i, s:i}", "part", 1, "first", t->first, "size", t->all));
     if (t->pack)
         json_object_set_new(o, "pack", json_true());
     if (t->order)

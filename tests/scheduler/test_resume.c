@@ -442,7 +442,7 @@ static void an_agent_that_leaves_or_dies_gives_its_part_to_others(void **unused)
     }
 }
 
-static void a_gang_over_two_nodes_begins_again_under_the_next_coordinator(void **unused)
+static void a_gang_over_two_nodes_goes_on_under_the_next_coordinator(void **unused)
 {
     pid_t pid, late, coordinator;
     farm f = begin_wide("", &pid, &late);
@@ -451,7 +451,26 @@ static void a_gang_over_two_nodes_begins_again_under_the_next_coordinator(void *
         usleep(1000);
     kill(coordinator, SIGKILL);
     end_wide(&f, pid, late);
+    assert_true(farm_said(&f, "goes-on concept a"));
+    assert_false(farm_said(&f, "a goes on from step"));
+    assert_int_equal(journal_of(&f).starts, 1);
+    assert_int_equal(journal_of(&f).dones, 1);
+}
+
+static void a_gang_whose_other_node_does_not_come_back_begins_again(void **unused)
+{
+    pid_t pid, late, coordinator;
+    farm f = begin_wide("", &pid, &late);
+    (void)unused;
+    while ((coordinator = coordinator_of(pid)) == 0)
+        usleep(1000);
+    kill(late, SIGSTOP); /* it must not come before it is known that it does not */
+    kill(coordinator, SIGKILL);
+    kill(late, SIGKILL);
+    waitpid(late, NULL, 0);
+    end_wide(&f, pid, 0);
     assert_true(farm_said(&f, "a goes on from step"));
+    assert_int_equal(journal_of(&f).starts, 2);
     assert_int_equal(journal_of(&f).dones, 1);
 }
 
@@ -494,7 +513,8 @@ int main(void)
         cmocka_unit_test(a_gang_over_two_nodes_ends_as_one),
         cmocka_unit_test(a_crash_in_either_part_is_the_concepts_and_is_tried_again),
         cmocka_unit_test(an_agent_that_leaves_or_dies_gives_its_part_to_others),
-        cmocka_unit_test(a_gang_over_two_nodes_begins_again_under_the_next_coordinator),
+        cmocka_unit_test(a_gang_over_two_nodes_goes_on_under_the_next_coordinator),
+        cmocka_unit_test(a_gang_whose_other_node_does_not_come_back_begins_again),
         cmocka_unit_test(workers_have_limits),
     };
 

@@ -96,8 +96,8 @@ static sched_event any_event(const sched *s, uint64_t seed, uint32_t at, char na
                                             EV_RELEASE, EV_EPOCH, EV_OPEN, EV_DRAIN, EV_NODE_UP, EV_NODE_LOST, EV_SLOT,
                                             EV_SLOT, EV_SLOT, EV_SLOT, EV_PROGRESS, EV_PROGRESS, EV_STOPPED, EV_TICK,
                                             EV_OPEN, EV_START, EV_SNAPSHOT, EV_END, EV_HOLD, EV_PRIORITY,
-                                            EV_HALT, EV_ADOPT, EV_PART, EV_PART};
-    static int on[2];
+                                            EV_HALT, EV_ADOPT, EV_PART, EV_PART, EV_AWAIT};
+    static int on[2], nodes[2];
     sched_event ev = {.type = type[lot(seed, at, 0, sizeof type / sizeof type[0])]};
 
     *now += lot(seed, at, 1, 3000);
@@ -131,6 +131,9 @@ static sched_event any_event(const sched *s, uint64_t seed, uint32_t at, char na
     ev.room = (int)lot(seed, at, 31, 5);
     ev.pack = lot(seed, at, 32, 3) == 0;
     ev.ahead = lot(seed, at, 35, 3) == 0;
+    nodes[0] = ev.node;
+    nodes[1] = (int)lot(seed, at, 37, NODES + 1) - 1;
+    ev.at = lot(seed, at, 38, 3) == 0 ? nodes : NULL;
     ev.step_seconds = lot(seed, at, 36, 3) ? 0.1 : 10;
     ev.code = lot(seed, at, 33, 4) ? "fake" : FAILED_PACK;
     on[0] = ev.slot;

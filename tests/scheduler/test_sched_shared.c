@@ -163,6 +163,61 @@ static void what_is_cancelled_stops_on_all_its_nodes(void **unused)
     farm_free(&f);
 }
 
+/* Its nodes have come back as 2 and 3, with their slots at work. */
+static farm outlived(void)
+{
+    farm f = spread_of(2, PAIR, 2);
+
+    assert_int_equal(step(&f, (sched_event){.type = EV_DRAIN}), 0);
+    assert_int_equal(step(&f, (sched_event){.type = EV_EPOCH, .epoch = 2}), 0);
+    for (int n = 0; n < 2; n++) {
+        assert_int_equal(step(&f, (sched_event){.type = EV_NODE_LOST, .node = n}), 0);
+        node(&f, "n", 1);
+    }
+    assert_int_equal(step(&f, (sched_event){.type = EV_AWAIT, .job = 0, .attempt = 1, .now_ms = 1000}), 0);
+    assert_int_equal(step(&f, (sched_event){.type = EV_OPEN}), 0);
+    node(&f, "other", 1);
+    warm(&f, 4, 0);
+    assert_int_equal(state(&f, 0), JOB_RETRY_WAIT); /* a slot is free, and it does not take it */
+    return f;
+}
+
+static void a_gang_over_two_nodes_is_taken_over_when_both_have_come_back(void **unused)
+{
+    static const int on[] = {0, 0}, at[] = {2, 3}, one[] = {2, 2};
+    sched_event ev = {.type = EV_ADOPT, .job = 0, .attempt = 1, .gang = 2, .node = 2, .on = on, .on_n = 2, .at = at, .now_ms = 2000};
+    farm f = outlived();
+    (void)unused;
+    ev.at = one;
+    assert_int_equal(step(&f, ev), ERR_PEER);
+    ev.at = at;
+    assert_int_equal(step(&f, ev), 0);
+    assert_int_equal(f.s->job[0].gang, 2);
+    assert_int_equal(f.s->node[2].slot[0].job, 0);
+    assert_int_equal(f.s->node[3].slot[0].job, 0);
+    assert_int_equal(part(&f, 3, false, BLAME_NODE, NULL), 0);
+    assert_int_equal(done(&f, 0), 0);
+    assert_int_equal(state(&f, 0), JOB_DONE);
+    farm_free(&f);
+}
+
+static void a_gang_that_is_waited_for_in_vain_begins_again(void **unused)
+{
+    static const int on[] = {0, 0}, at[] = {2, 3};
+    farm f = outlived();
+    (void)unused;
+    warm(&f, 2, 0); /* the part there was given up */
+    assert_int_equal(state(&f, 0), JOB_RETRY_WAIT);
+    warm(&f, 3, 0);
+    step(&f, (sched_event){.type = EV_TICK, .now_ms = 7000});
+    assert_int_equal(state(&f, 0), JOB_ASSIGNED);
+    assert_int_equal(f.s->job[0].attempt, 2);
+    assert_int_equal(f.s->job[0].failures + f.s->job[0].mishaps, 0);
+    assert_int_equal(step(&f, (sched_event){.type = EV_ADOPT, .job = 0, .attempt = 1, .gang = 2, .node = 2, .on = on, .on_n = 2, .at = at,
+                                            .now_ms = 8000}), ERR_PEER);
+    farm_free(&f);
+}
+
 /* ---- packs ---------------------------------------------------------------------------------------------------- */
 
 static void a_pack_is_as_large_as_the_share_and_the_limit(void **unused)
@@ -300,6 +355,8 @@ int main(void)
         cmocka_unit_test(a_part_that_fails_stops_the_others_and_says_why),
         cmocka_unit_test(a_part_that_leaves_blames_nobody),
         cmocka_unit_test(a_lost_node_ends_its_gang_on_the_others),
+        cmocka_unit_test(a_gang_over_two_nodes_is_taken_over_when_both_have_come_back),
+        cmocka_unit_test(a_gang_that_is_waited_for_in_vain_begins_again),
         cmocka_unit_test(a_result_of_several_nodes_needs_nobodys_leave),
         cmocka_unit_test(what_is_cancelled_stops_on_all_its_nodes),
         cmocka_unit_test(a_pack_is_as_large_as_the_share_and_the_limit),
