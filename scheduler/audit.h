@@ -35,8 +35,8 @@ typedef struct {
     job_state state; /* QUEUED: neither ended nor on hold */
     int attempt;
     bool open, wanted; /* the attempt has not answered; its answer still decides */
-    int dones, fails;
-    int64_t bytes, ended_at; /* ended_at: the record that ended it, counted from 1 */
+    int dones;
+    int64_t bytes;
     char sha256[HASH_HEX], *why;
     int ordered[EV_DURABLE_END]; /* records by a command, by their type */
     int last_hold;               /* of audit_past.hold, the first of this attempt's; -1: none is known */
@@ -68,7 +68,7 @@ typedef struct {
     int nodes;
     int64_t records, starts, told; /* told: starts that say on which slots */
     int64_t epoch, epoch_ms;       /* the last one, and its time */
-    int64_t first_ms, last_ms;
+    int64_t first_ms;
     double worked; /* seconds that slots were surely held in the last epoch, packs aside */
     bool restated;
 } audit_past;

@@ -261,7 +261,6 @@ static void ended_well(audit *a, const sched_event *ev, int64_t now)
     j->bytes = ev->bytes;
     j->state = JOB_DONE;
     j->open = j->wanted = false;
-    j->ended_at = a->past.records;
 }
 
 static void failed(audit *a, const sched_event *ev, int64_t now)
@@ -272,7 +271,6 @@ static void failed(audit *a, const sched_event *ev, int64_t now)
         return;
     give_slots(a, j, now);
     j->open = false;
-    j->fails++;
     if (!j->wanted)
         return;
     j->wanted = false;
@@ -281,7 +279,6 @@ static void failed(audit *a, const sched_event *ev, int64_t now)
     j->state = ev->verdict == VERDICT_QUARANTINE ? JOB_QUARANTINED
                : ev->verdict == VERDICT_REJECT   ? JOB_REJECTED
                                                  : JOB_QUEUED;
-    j->ended_at = a->past.records;
 }
 
 static void decided(audit *a, const sched_event *ev)
@@ -375,7 +372,6 @@ static int witness(audit *a, sched_event *ev, json_t *o, err *e)
 
     a->past.records++;
     a->past.first_ms = a->past.first_ms ? a->past.first_ms : now;
-    a->past.last_ms = now ? now : a->past.last_ms;
     if (!known(a, ev))
         return 0;
     ev->pack = json_is_true(json_object_get(o, "pack"));

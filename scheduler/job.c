@@ -107,13 +107,14 @@ static char *canonical(const char *text)
     return same;
 }
 
-static void spec_own(sched *s, sched_job *j, const job_spec *from)
+/* settings: canonical; taken. */
+static void spec_own(sched *s, sched_job *j, const job_spec *from, char *settings)
 {
     size_t n = json_array_size(from->needs);
 
     j->spec = *from;
     j->spec.name = mem_text(from->name);
-    j->spec.settings = canonical(from->settings);
+    j->spec.settings = settings;
     j->spec.owner = mem_text(from->owner ? from->owner : "");
     j->spec.alike = mem_text(from->alike ? from->alike : "");
     j->owner = queue_owner(s, j->spec.owner);
@@ -143,11 +144,8 @@ static int new_job(sched *s)
     return s->jobs++;
 }
 
-static int check_spec(const sched *s, const job_spec *p, err *e)
+static int check_spec(const sched *s, const job_spec *p, const char *settings, err *e)
 {
-    char *settings = p->settings ? canonical(p->settings) : NULL;
-
-    free(settings);
     if (!p->name || !*p->name || !settings)
         return err_set(e, ERR_INPUT, "a job without a name or settings");
     if (p->kind < 0 || p->kind >= JOB_KINDS || p->priority < 0 || p->priority >= PRIORITIES)
@@ -162,21 +160,34 @@ static int check_spec(const sched *s, const job_spec *p, err *e)
     return 0;
 }
 
-/* A name that is there already may come again with other settings while nothing depends on the old ones. */
-int job_submit(sched *s, const sched_event *ev, err *e)
+/* job: that of the name; -1: none yet. */
+static int check_submit(const sched *s, const sched_event *ev, const char *settings, int *job, err *e)
 {
-    job_spec spec = ev->spec;
-    bool changed;
     int at;
 
-    TRY(check_spec(s, &ev->spec, e));
-    at = sched_find(s, ev->spec.name);
+    TRY(check_spec(s, &ev->spec, settings, e));
+    at = *job = sched_find(s, ev->spec.name);
     if (at >= 0 && (sched_running(&s->job[at]) || s->job[at].node >= 0))
         return err_set(e, ERR_INPUT, "%s is being made", ev->spec.name);
     if (at >= 0 && s->job[at].state == JOB_DONE)
         return err_set(e, ERR_INPUT, "%s is done", ev->spec.name);
     if (at >= 0 && s->job[at].spec.kind != ev->spec.kind)
         return err_set(e, ERR_INPUT, "%s is a %s", ev->spec.name, job_kind_name(s->job[at].spec.kind));
+    return 0;
+}
+
+/* A name that is there already may come again with other settings while nothing depends on the old ones. */
+int job_submit(sched *s, const sched_event *ev, err *e)
+{
+    char *settings = ev->spec.settings ? canonical(ev->spec.settings) : NULL;
+    job_spec spec = ev->spec;
+    bool changed;
+    int at, rc = check_submit(s, ev, settings, &at, e);
+
+    if (rc != 0) {
+        free(settings);
+        return rc;
+    }
     changed = at >= 0;
     if (!changed) {
         at = new_job(s);
@@ -192,7 +203,7 @@ int job_submit(sched *s, const sched_event *ev, err *e)
         job_set(s, at, JOB_CANCELLED);
         job_spec_free(&s->job[at]);
     }
-    spec_own(s, &s->job[at], &spec);
+    spec_own(s, &s->job[at], &spec, settings);
     s->job[at].failures = s->job[at].mishaps = 0;
     s->job[at].alone = false;
     s->job[at].ordered &= ~ORDERED_CANCEL;
@@ -246,6 +257,7 @@ int job_start(sched *s, const sched_event *ev, err *e)
     remember_work(j);
     j->gang = ev->gang;
     j->step = 0;
+    j->sample_ms = 0;
     j->moved = j->moving;
     j->narrowed = j->moving && ev->gang < j->last_gang;
     j->soon = j->recalled = false;
@@ -328,6 +340,7 @@ int job_adopt(sched *s, const sched_event *ev, err *e)
     j = &s->job[ev->job];
     j->gang = ev->gang;
     j->step = 0;
+    j->sample_ms = 0;
     j->node = ev->node;
     j->slotless = ev->on_n == 0;
     j->packed = ev->pack;

@@ -114,6 +114,7 @@ typedef struct {
     int last_gang;
     int class;                 /* of sched.class; -1: none */
     int hurried;               /* times it was moved off slow slots */
+    double sample_ms;          /* of one slot for a sample, as this attempt sees it; 0: not yet */
     bool in_queue;
     int owner;                 /* of sched.owner */
     int64_t since_ms;          /* it waits since; -1: not yet */

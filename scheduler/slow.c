@@ -12,7 +12,8 @@
 #include "scheduler/sched_impl.h"
 
 enum { SEEN_LEAST = 4, FORGET_MS = 600000 };
-static const double SLOW = 1.4, FALLS = 0.3, RISES = 0.01; /* steps of one kind differ by a tenth or two */
+static const double SLOW = 1.4, FALLS = 0.3, RISES = 0.01; /* steps of one kind differ by a tenth or two, */
+static const double KEEPS = 0.7;                            /* and one alone by more */
 
 int slow_class(sched *s, const char *alike)
 {
@@ -47,9 +48,9 @@ double slow_by(const sched *s, const sched_job *j)
     const sched_class *c = j->class >= 0 ? &s->class[j->class] : NULL;
     int k = width_of(j->gang);
 
-    if (!c || j->packed || j->part.each > 0 || !(j->step_seconds > 0) || c->width[k].seen < SEEN_LEAST)
+    if (!c || j->packed || j->part.each > 0 || !(j->sample_ms > 0) || c->width[k].seen < SEEN_LEAST)
         return 1;
-    return ms_of(j) / c->width[k].ms;
+    return j->sample_ms / c->width[k].ms;
 }
 
 static void mark(sched *s, sched_node *n, int i, bool slow)
@@ -88,6 +89,7 @@ void slow_learn(sched *s, int job)
 
     if (!c || j->packed || j->part.each > 0 || j->node < 0)
         return;
+    j->sample_ms = j->sample_ms > 0 ? KEEPS * j->sample_ms + (1 - KEEPS) * ms : ms;
     if (c->width[k].seen++ == 0)
         c->width[k].ms = ms;
     else

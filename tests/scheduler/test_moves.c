@@ -194,6 +194,16 @@ static void no_gang_is_moved_that_is_as_quick_as_the_others(void **unused)
     farm_free(&f);
 }
 
+static void one_slow_step_moves_nobody(void **unused)
+{
+    farm f = three_nodes(1, "one");
+    (void)unused;
+    trains(&f, 0, 11, 2, 12000);
+    step(&f, (sched_event){.type = EV_TICK, .now_ms = 20000});
+    assert_int_equal(stops(&f), 0);
+    farm_free(&f);
+}
+
 /* Of no class: nobody knows whether they should take as long. */
 static void what_cannot_be_compared_is_not_moved(void **unused)
 {
@@ -393,6 +403,7 @@ int main(void)
         cmocka_unit_test(a_gang_is_moved_off_a_slow_node),
         cmocka_unit_test(what_comes_next_is_not_given_slow_slots_while_there_are_others),
         cmocka_unit_test(no_gang_is_moved_that_is_as_quick_as_the_others),
+        cmocka_unit_test(one_slow_step_moves_nobody),
         cmocka_unit_test(what_cannot_be_compared_is_not_moved),
         cmocka_unit_test(a_slow_slot_is_forgotten),
         cmocka_unit_test(a_gang_that_would_be_no_quicker_is_not_widened),
