@@ -186,6 +186,7 @@ static void append(ledger *l, const sched_event *ev, const sched_effect *x)
     json_t *o = sched_write_record(ev);
     char when[32], *text;
 
+    CHECK(o != NULL);
     if (x || ev->type == EV_ADOPT)
         add_slots(o, ev, x);
     clock_iso(when, clock_wall_ms());

@@ -37,7 +37,7 @@ int job_priority_find(const char *word) { return find(priority_names, PRIORITIES
 json_t *sched_write_spec(const job_spec *p)
 {
     json_t *settings = json_loads(p->settings, 0, NULL);
-    json_t *o = json_pack("{s:s, s:s, s:s, s:o*, s:I, s:I, s:i, s:i}", "kind", kind_names[p->kind], "name", p->name,
+    json_t *o = json_pack("{s:s, s:s, s:s, s:o, s:I, s:I, s:i, s:i}", "kind", kind_names[p->kind], "name", p->name,
                           "priority", priority_names[p->priority], "settings", settings, "steps", (json_int_t)p->steps,
                           "batch", (json_int_t)p->batch, "leaves", p->leaves, "retries", p->retries);
 

@@ -6,7 +6,14 @@
 #include <string.h>
 
 #include "cluster/base/fs.h"
+#include "cluster/base/mem.h"
 #include "cluster/base/str.h"
+
+/* Jansson would leave out of an object what it has no memory for, and a record of the journal would say less than it should: a
+ * refused allocation ends the process, as any other small one does (mem.h). */
+static void *take(size_t n) { return mem_grow(NULL, n, 1); }
+
+__attribute__((constructor)) static void own_memory(void) { json_set_alloc_funcs(take, free); }
 
 enum { JSON_MOST = 256 << 20 }; /* bytes of one file: an index of shards or a vocabulary is far below */
 

@@ -44,15 +44,18 @@ void checkpoint_fails(world *w)
 /* The calls of the C library itself, by harm_shim.c, in every process of the farm. */
 static void shim(world *w, const char *what, int most)
 {
-    char text[64];
+    char text[64], once[300];
     pid_t agent;
 
     snprintf(text, sizeof text, "%s:%d", what, pick(w, 1, most));
+    snprintf(once, sizeof once, "%s/once", w->f.dir);
+    setenv("HARM_ONCE", once, 1);
     setenv("HARM_SHIM", text, 1);
     setenv("LD_PRELOAD", HARM_SHIM_FILE, 1);
     agent = begin(w, "2");
     unsetenv("LD_PRELOAD");
     unsetenv("HARM_SHIM");
+    unsetenv("HARM_ONCE");
     await(w, agent);
 }
 
@@ -61,6 +64,7 @@ void shim_enospc(world *w) { shim(w, "enospc", 30); }
 void shim_short(world *w) { shim(w, "short", 3); }
 void shim_eintr(world *w) { shim(w, "eintr", 3); }
 void shim_fsync(world *w) { shim(w, "fsync", 15); }
+void shim_stall(world *w) { shim(w, "stall", 6); }
 void shim_rename(world *w) { shim(w, "rename", 12); }
 void shim_link(world *w) { shim(w, "link", 5); }
 void shim_unlink(world *w) { shim(w, "unlink", 12); }

@@ -23,7 +23,7 @@ harm_fn worker_killed, worker_segv, workers_killed, worker_killed_early, agent_k
 
 /* harm_disks.c */
 harm_fn link_fails, dies_at_link, dies_at_write, dies_at_sync, sync_fails, journal_full, dies_at_rename, rename_fails,
-    checkpoint_fails, shim_eio, shim_enospc, shim_short, shim_eintr, shim_fsync, shim_rename, shim_link, shim_unlink, shim_mkdir,
+    checkpoint_fails, shim_eio, shim_enospc, shim_short, shim_eintr, shim_fsync, shim_stall, shim_rename, shim_link, shim_unlink, shim_mkdir,
     shim_create, shim_alloc, disk_full, journal_torn,
     last_record_torn, journal_flipped, checkpoint_damaged, checkpoint_cut;
 

@@ -1,9 +1,9 @@
 /* LD_PRELOADed into every process of a farm: the C library's calls fail as HARM_SHIM says, on regular files only.
  *   eio:N      the N-th write fails with EIO          short:N   every N-th write takes half
  *   enospc:N   the N-th write and all after fail      eintr:N   every N-th write is interrupted first
- *   fsync:N    the N-th fsync or fdatasync fails with EIO
+ *   fsync:N    the N-th fsync or fdatasync fails with EIO      stall:N    every N-th takes most of a second
  *   rename:N, link:N, unlink:N, mkdir:N, create:N     the N-th of these fails with EIO; create: an open() that makes a file
- *   alloc:N    the N-th allocation is refused
+ *   alloc:N    the N-th allocation is refused, in the first process that makes so many: it leaves the file HARM_ONCE
  * Each process counts for itself, and goes on from its parent's count. */
 #include <dlfcn.h>
 #include <errno.h>
@@ -13,8 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+enum { STALL_US = 700000 };
 static atomic_int writes, syncs, names, allocations;
 
 /* The N of HARM_SHIM=what:N; 0: it says something else. */
@@ -61,10 +63,13 @@ static int sync_by(const char *name, int fd)
     int (*real)(int);
 
     *(void **)&real = dlsym(RTLD_NEXT, name);
-    if (asked("fsync") == atomic_fetch_add(&syncs, 1) + 1) {
+    int k = atomic_fetch_add(&syncs, 1) + 1;
+    if (asked("fsync") == k) {
         errno = EIO;
         return -1;
     }
+    if (asked("stall") > 0 && k % asked("stall") == 0)
+        usleep(STALL_US);
     return real(fd);
 }
 
@@ -127,7 +132,18 @@ extern void *__libc_malloc(size_t n);
 extern void *__libc_calloc(size_t n, size_t size);
 extern void *__libc_realloc(void *p, size_t n);
 
-static int no_memory(void) { return asked("alloc") == atomic_fetch_add(&allocations, 1) + 1; }
+/* A worker that is started again would otherwise fail again, at the same place, until its concept is blamed. */
+static int first_one(void)
+{
+    const char *path = getenv("HARM_ONCE");
+    long fd = path ? syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_EXCL, 0600) : -1;
+
+    if (fd >= 0)
+        syscall(SYS_close, fd);
+    return fd >= 0;
+}
+
+static int no_memory(void) { return asked("alloc") == atomic_fetch_add(&allocations, 1) + 1 && first_one(); }
 
 void *malloc(size_t n) { return no_memory() ? NULL : __libc_malloc(n); }
 void *calloc(size_t n, size_t size) { return no_memory() ? NULL : __libc_calloc(n, size); }

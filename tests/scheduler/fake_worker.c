@@ -260,8 +260,9 @@ static void write_result(const training *t, const char *out, const char *setting
     if (out) {
         char sha[HASH_HEX];
         if (fs_write(out, settings, strlen(settings), &e) != 0) {
-            fprintf(stderr, "%s\n", e.text);
-            exit(8);
+            json_decref(o);
+            say_failed(t, "store", true, e.text);
+            return;
         }
         hash_bytes(settings, strlen(settings), sha);
         json_object_update_new(o, json_pack("{s:s, s:s, s:i}", "file", out, "sha256", sha, "bytes",

@@ -19,13 +19,14 @@
 #include "cluster/base/json.h"
 #include "cluster/base/str.h"
 #include "scheduler/journal.h"
+#include "scheduler/ledger.h"
 #include "scheduler/publish.h"
 #include "scheduler/spool.h"
 
-enum { COMMITS = 3, CALLS_LEAST = 8, CALLS_MOST = 500, DIED = 77 };
+enum { COMMITS = 3, CALLS_LEAST = 8, CALLS_MOST = 2000, DIED = 77 };
 
 /* What the child shows: how many calls there were, and what it was answered. */
-typedef struct { int calls, fail_at; bool dies; int commits, again, published, ordered; } shown;
+typedef struct { int calls, fail_at; bool dies; int commits, again, published, ordered, submitted; } shown;
 static shown *show;
 static bool armed;
 
@@ -133,6 +134,22 @@ static void write_order(void)
     show->ordered = spool_put(id, dir, json_pack("{s:s, s:[s]}", "do", "cancel", "names", "rex"), &e) == 0;
 }
 
+/* A farm of one concept, begun. */
+static void write_farm(void)
+{
+    job_spec spec = {.name = "rex", .settings = "{\"class\":\"dog\",\"steps\":3}", .steps = 3, .batch = 8, .leaves = 8, .retries = 3};
+    sched_effects todo = {0};
+    ledger *l;
+    err e = {0};
+
+    if (ledger_open(&l, dir, (sched_options){.gang_max = 8}, &e) != 0)
+        return;
+    if (ledger_begin(l, "a test", &e) == 0 && ledger_step(l, &(sched_event){.type = EV_SUBMIT, .spec = spec}, &todo, &e) == 0)
+        show->submitted = ledger_commit(l, &e) == 0;
+    sched_effects_free(&todo);
+    ledger_close(l);
+}
+
 /* ---- what must be true ----------------------------------------------------------------------------------------- */
 
 typedef struct { int records[2]; bool torn; } past;
@@ -223,6 +240,24 @@ static void order_holds(int n)
         fail_msg("call %d: it cannot be given again", n);
 }
 
+/* Every record says all it should: what was accepted is there with its settings. */
+static void farm_holds(int n)
+{
+    ledger *l;
+    err e = {0};
+
+    if (ledger_look(&l, dir, &e) != 0)
+        fail_msg("call %d: the farm cannot be read: %s", n, e.text);
+    int at = sched_find(l->s, "rex");
+    if ((show->submitted && at < 0) || (at >= 0 && strcmp(l->s->job[at].spec.settings, "{\"class\":\"dog\",\"steps\":3}") != 0))
+        fail_msg("call %d: a concept was accepted and is not there as it was", n);
+    ledger_close(l);
+    show->submitted = 0;
+    write_farm();
+    if (!show->submitted && at < 0)
+        fail_msg("call %d: it cannot be begun again", n);
+}
+
 /* ---- every call ------------------------------------------------------------------------------------------------ */
 
 /* How many calls there were. A child that aborts for want of memory has died like any other. */
@@ -286,12 +321,19 @@ static void an_order_that_was_accepted_is_there(void **unused)
     fail_every_call(write_order, order_holds);
 }
 
+static void a_concept_that_was_accepted_is_there_with_its_settings(void **unused)
+{
+    (void)unused;
+    fail_every_call(write_farm, farm_holds);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_a_commit_answered_for_is_there_whatever_fails),
         cmocka_unit_test(a_result_has_its_name_whole_or_not_at_all),
         cmocka_unit_test(an_order_that_was_accepted_is_there),
+        cmocka_unit_test(a_concept_that_was_accepted_is_there_with_its_settings),
     };
 
     show = mmap(NULL, sizeof *show, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
