@@ -62,6 +62,7 @@ void kill_all(world *w, pid_t agent)
     n = list_marked(w, all, SOME * 4);
     for (int i = 0; i < n; i++)
         kill(all[i], SIGKILL);
+    hit(agent, SIGKILL); /* it may only just have become our program, and not be marked yet */
     await(w, agent);
 }
 
