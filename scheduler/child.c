@@ -15,7 +15,6 @@
 
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
-#include "cluster/node/node.h"
 
 enum { FILES_MOST = 4096 };
 
@@ -135,6 +134,8 @@ static _Noreturn void become(const child_spec *c, pid_t parent)
     close_range(fd >= 0 ? 4 : 3, ~0U, 0);
     if (c->threads > 0)
         set_threads(c->threads);
+    if (c->cores)
+        node_cores_use(c->cores, NULL); /* refused: slower, not wrong */
     for (const char *const *v = c->env; v && *v; v++)
         putenv((char *)(uintptr_t)*v);
     offer_to_oom_killer();

@@ -8,6 +8,7 @@
 
 #include "cluster/base/err.h"
 #include "cluster/base/fs.h"
+#include "cluster/node/node.h"
 
 typedef struct {
     const char *const *argv;  /* argv[0] is the program's path; ended by NULL */
@@ -15,6 +16,7 @@ typedef struct {
     int out, err;             /* become 1 and 2; -1: as ours */
     int threads;              /* for OpenMP and BLAS; 0: leave alone */
     uint64_t memory;          /* bytes of its own it may have; 0: as many as there are */
+    const node_cores *cores;  /* it runs on; NULL: on ours */
     const char *const *env;   /* "NAME=VALUE" besides ours, ended by NULL; NULL: none */
 } child_spec;
 

@@ -154,11 +154,15 @@ static int start(crew *c, err *e)
 {
     char program[FS_PATH], device[NODE_DEVICE + 32];
     const char *argv[] = {program, "--fd", "3", NULL}, *env[] = {device, NULL};
-    child_spec spec = {.argv = argv, .threads = c->of->how->threads, .memory = c->of->how->memory};
+    const agent_options *how = c->of->how;
+    node_cores ours, near;
+    child_spec spec = {.argv = argv, .threads = how->threads, .memory = how->memory, .cores = &near};
     int ends[2], rc;
 
+    node_cores_get(&ours);
+    node_cores_near(&near, &ours, c->number, how->slots, how->threads);
     TRY(child_program(program, "cfarm-worker", e));
-    if (c->of->how->devices > 0) {
+    if (how->devices > 0) {
         name_device(device, c);
         spec.env = env;
     }

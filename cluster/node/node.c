@@ -17,6 +17,8 @@
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
 
+enum { NODES_MOST = 64 }; /* memory nodes */
+
 _Static_assert(sizeof(node_cores) == sizeof(cpu_set_t), "a set of cores is sent as the kernel has it");
 
 /* Of a one-line file: its first two numbers; "max" reads as -1. How many were found. */
@@ -166,6 +168,51 @@ int node_cores_count(const node_cores *c)
     for (size_t i = 0; i < sizeof c->bits / sizeof c->bits[0]; i++)
         n += __builtin_popcountll(c->bits[i]);
     return n > 0 ? n : 1;
+}
+
+/* Of a list as "0-3,8-11", those that are among `all`; how many. A file that is not there has none. */
+static int cores_listed(node_cores *out, const node_cores *all, const char *path)
+{
+    char text[4096] = "";
+    FILE *f = fopen(path, "re");
+    int n = 0;
+
+    *out = (node_cores){0};
+    if (!f)
+        return 0;
+    char *rest = fgets(text, sizeof text, f) ? text : NULL;
+    fclose(f);
+    for (char *word; rest && (word = strtok_r(NULL, ",\n", &rest)) != NULL;) {
+        char *after;
+        long first = strtol(word, &after, 10), last = *after == '-' ? strtol(after + 1, NULL, 10) : first;
+        for (long i = first; i >= 0 && i <= last && i < NODE_CORES; i++)
+            if (all->bits[i / 64] >> i % 64 & 1) {
+                out->bits[i / 64] |= UINT64_C(1) << i % 64;
+                n++;
+            }
+    }
+    return n;
+}
+
+void node_cores_near(node_cores *out, const node_cores *all, int slot, int slots, int threads)
+{
+    const char *told = getenv("CFARM_SYS_NODES"), *folder = told ? told : "/sys/devices/system/node";
+    const int cores = node_cores_count(all);
+    int before = 0;
+
+    *out = *all;
+    for (int i = 0; i < NODES_MOST; i++) {
+        char path[4096];
+        node_cores here;
+        snprintf(path, sizeof path, "%s/node%d/cpulist", folder, i);
+        int n = cores_listed(&here, all, path);
+        before += n;
+        if ((2 * slot + 1) * cores >= 2 * slots * before) /* the middle of the slot's share lies in a later one */
+            continue;
+        if (n >= threads)
+            *out = here;
+        return;
+    }
 }
 
 /* Tens of microseconds: most waits between two operations of a small model end within them, and a thread that waits longer takes no

@@ -29,6 +29,10 @@ void node_cores_get(node_cores *out);
 void node_cores_join(node_cores *all, const node_cores *more);
 int node_cores_use(const node_cores *c, err *e);
 int node_cores_count(const node_cores *c);
+/* Of these cores those of the memory node (NUMA) that slot `slot` of `slots` belongs to, slots being shared out among nodes by
+ * their cores: all of them where there is one node, or where its cores are fewer than the slot's threads. As /sys says;
+ * CFARM_SYS_NODES names another folder: for tests. */
+void node_cores_near(node_cores *out, const node_cores *all, int slot, int slots, int threads);
 
 /* How threads of OpenMP wait for each other in what is started from here: for microseconds awake, then asleep. As its
  * environment says where that says anything, unless `firmly`. */

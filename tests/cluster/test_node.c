@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <cmocka.h>
 
 #include "cluster/node/node.h"
+#include "tests/cluster/scratch.h"
 
 static void a_node_has_a_name_cores_and_memory(void **unused)
 {
@@ -50,6 +52,43 @@ static void loopback_is_the_last_address(void **unused)
     assert_string_equal(address[n - 1], "127.0.0.1");
 }
 
+static void list_cores(const char *dir, int node, const char *cores)
+{
+    char path[FS_PATH + 32];
+    err e = {0};
+
+    snprintf(path, sizeof path, "%s/node%d", dir, node);
+    assert_int_equal(fs_mkdirs(path, &e), 0);
+    snprintf(path, sizeof path, "%s/node%d/cpulist", dir, node);
+    assert_int_equal(fs_write(path, cores, strlen(cores), &e), 0);
+}
+
+static uint64_t near(uint64_t all, int slot, int slots, int threads)
+{
+    node_cores from = {{all}}, to;
+
+    node_cores_near(&to, &from, slot, slots, threads);
+    return to.bits[0];
+}
+
+static void a_slot_keeps_to_one_memory_node(void **unused)
+{
+    const char *dir = scratch;
+    (void)unused;
+    setenv("CFARM_SYS_NODES", dir, 1);
+    assert_int_equal(near(0xff, 0, 2, 2), 0xff); /* nobody tells */
+    list_cores(dir, 0, "0-1,4-5\n");
+    list_cores(dir, 2, "2-3,6-7\n");
+    assert_int_equal(near(0xff, 0, 2, 4), 0x33);
+    assert_int_equal(near(0xff, 1, 2, 4), 0xcc);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(near(0xff, i, 4, 2), i < 2 ? 0x33 : 0xcc);
+    assert_int_equal(near(0xff, 0, 1, 8), 0xff); /* does not fit into one */
+    assert_int_equal(near(0x33, 1, 2, 2), 0x33); /* the other node's are not ours */
+    assert_int_equal(near(0xf0, 1, 2, 1), 0xc0);
+    unsetenv("CFARM_SYS_NODES");
+}
+
 static void waits_are_brief_unless_somebody_said_otherwise(void **unused)
 {
     (void)unused;
@@ -73,6 +112,7 @@ int main(void)
         cmocka_unit_test(a_node_has_a_name_cores_and_memory),
         cmocka_unit_test(cores_join_and_are_used),
         cmocka_unit_test(loopback_is_the_last_address),
+        cmocka_unit_test_setup_teardown(a_slot_keeps_to_one_memory_node, scratch_make, scratch_remove),
         cmocka_unit_test(waits_are_brief_unless_somebody_said_otherwise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
