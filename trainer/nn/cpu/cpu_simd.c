@@ -22,7 +22,7 @@ void cpu_simd_use(const cpu_simd *s)
 const cpu_simd *cpu_simd_pairs(void)
 {
 #ifdef __x86_64__
-    if (!asked && __builtin_cpu_supports("avx512bf16") && cpu_simd_avx512_bf16.panels)
+    if (!asked && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") && cpu_simd_avx512_bf16.panels)
         return &cpu_simd_avx512_bf16;
 #endif
     return NULL;

@@ -24,7 +24,7 @@ typedef struct {
     const float *start;      /* whole panels wide; NULL: 0 */
     float *out;
     int64_t ld, out_next;    /* in out: between rows, and from 16 columns to the 16 beside them */
-    int64_t columns;         /* 1..16 * panels of the tile */
+    int64_t columns;         /* from 1 on, as many as the tile is wide */
     bool add;                /* to what is in out */
 } simd_tile;
 
@@ -37,7 +37,7 @@ typedef struct {
     const char *name;                         /* "avx512" */
     int sizes[4];                             /* tiles there are, in rows: the largest first, 1 last */
     int panels;                               /* 1 or 2: panels of the widest tile */
-    simd_tile_fn *tile[4][SIMD_PANELS];       /* [size][panels - 1] */
+    simd_tile_fn *tile[4][SIMD_PANELS + 1];   /* [size][panels]; 0: the first half of one */
 
     /* Attention's scores s [keys][16] are a panel whose columns are queries; the first of them sees keys 0..first, each
      * further one a key more; first may be negative. more: takes further keys into each query's greatest score and sum of

@@ -1,15 +1,17 @@
-/* The tiles for processors with AVX512_BF16, over words that are pairs of bf16 (cpu_simd.h). */
+/* The tiles for processors with AVX512_BF16 and AVX512VL, over words that are pairs of bf16 (cpu_simd.h). */
 #include <string.h>
 
 #include "trainer/nn/cpu/cpu_simd.h"
 
-#if defined __AVX512BF16__
+#if defined __AVX512BF16__ && defined __AVX512VL__
 #define SIMD_BYTES 64
 #define SIMD_MOST 8
 #include "trainer/nn/cpu/cpu_simd_lanes.h"
 
 #define ADD_PRODUCT(sum, a, w)                                                                                       \
     ((sum) = (vec)_mm512_dpbf16_ps((__m512)(sum), (__m512bh)(w), (__m512bh)_mm512_set1_ps(a)))
+#define ADD_HALF_PRODUCT(sum, a, w)                                                                                  \
+    ((sum) = (half_vec)_mm256_dpbf16_ps((__m256)(sum), (__m256bh)(w), (__m256bh)_mm256_set1_ps(a)))
 #include "trainer/nn/cpu/cpu_simd_tile.h"
 #include "trainer/nn/cpu/cpu_simd_sizes.h"
 

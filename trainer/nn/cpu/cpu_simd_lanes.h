@@ -7,6 +7,15 @@ enum { LANES = SIMD_BYTES / 4 };
 typedef float vec __attribute__((vector_size(SIMD_BYTES), aligned(4), may_alias));
 typedef int32_t ivec __attribute__((vector_size(SIMD_BYTES), aligned(4), may_alias));
 
+/* Half a panel's numbers: a narrower register where that is one. */
+#if SIMD_BYTES > 32
+typedef float half_vec __attribute__((vector_size(32), aligned(4), may_alias));
+enum { HALF_LANES = 8 };
+#else
+typedef vec half_vec;
+enum { HALF_LANES = LANES };
+#endif
+
 static inline vec lanes(float x)
 {
     return (vec){0} + x;
@@ -46,6 +55,25 @@ static inline void store_lanes(float *to, vec v, int64_t n)
 #else
     for (int64_t i = 0; i < n; i++)
         to[i] = v[i];
+#endif
+}
+
+/* The same of a half_vec. */
+static inline half_vec load_half(const float *x, int64_t n)
+{
+#if SIMD_BYTES > 32
+    return (half_vec)_mm512_castps512_ps256((__m512)load_lanes(x, n));
+#else
+    return load_lanes(x, n);
+#endif
+}
+
+static inline void store_half(float *to, half_vec v, int64_t n)
+{
+#if SIMD_BYTES > 32
+    store_lanes(to, (vec)_mm512_castps256_ps512((__m256)v), n);
+#else
+    store_lanes(to, v, n);
 #endif
 }
 

@@ -1,6 +1,8 @@
 /* The tiles of a build, and the tables that list them. */
-#define TILES(R) TILE(R, 1) TILE(R, 2)
-#define TILE_ROW(R) {tile_##R##_1, tile_##R##_2}
+#define TILES(R)                                                                                             \
+    TILE(R, 8, half_vec, HALF_LANES, ADD_HALF_PRODUCT, put_half_columns)                                     \
+    TILE(R, 16, vec, LANES, ADD_PRODUCT, put_columns) TILE(R, 32, vec, LANES, ADD_PRODUCT, put_columns)
+#define TILE_ROW(R) {tile_##R##_8, tile_##R##_16, tile_##R##_32}
 #if SIMD_MOST == 8
 TILES(8) TILES(4) TILES(2) TILES(1)
 #define TILE_SIZES {8, 4, 2, 1}

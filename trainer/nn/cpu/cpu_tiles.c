@@ -84,16 +84,18 @@ static void run_slice(const tiles *t, const block *b, const simd_tile *slice_of,
     simd_tile c = *slice_of;
 
     for (int64_t p = panel, wide; p < panel_end; p += wide) {
-        wide = least(s->panels, panel_end - p);
+        const int64_t left = t->n - p * SIMD_LANES;
+        wide = left > SIMD_LANES * 3 / 2 ? least(s->panels, panel_end - p) : 1;
+        const int64_t kind = left <= SIMD_LANES / 2 ? 0 : wide;
         c.panel = slice_of->panel + p * next;
         c.start = first && t->start ? t->start + p * SIMD_LANES : NULL;
-        c.columns = least(t->n - p * SIMD_LANES, wide * SIMD_LANES);
+        c.columns = least(left, wide * SIMD_LANES);
         for (int64_t i = 0, size = 0; i < b->m; i += s->sizes[size]) {
             while (s->sizes[size] > b->m - i)
                 size++;
             c.rows = b->rows + i;
             c.out = t->out + (b->first + i) * t->ld + p * t->out_next;
-            s->tile[size][wide - 1](&c);
+            s->tile[size][kind](&c);
         }
     }
 }
