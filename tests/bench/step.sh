@@ -3,12 +3,12 @@
 #   tests/bench/step.sh BENCH_STEP "PYTHON ..." MODEL_DIR H W [MODEL_DIR H W ...]
 # Each PYTHON has torch, diffusers 0.21 and transformers. ROUNDS (5) of each; a row tells the median over rounds of the runs'
 # medians, the median of the peak resident memory, and how often that time our f32 fits into it. BATCHES ("1"), THREADS ("2"),
-# STEPS (10) and COMPUTES ("f32 bf16") may be set.
+# STEPS (10) and COMPUTES ("f32 bf16") may be set. Our threads wait as `cfarm` has it, PyTorch's in its own way, which is its faster
+# one where the cores are at rest.
 set -euo pipefail
 ours=$1 pythons=$2
 shift 2
 here=$(cd "$(dirname "$0")" && pwd)
-export OMP_WAIT_POLICY=passive
 field() { sed -nE "s/.*\"$1\": ([0-9.]+).*/\1/p"; }
 median() { sort -g | awk '{ x[NR] = $1 } END { print NR % 2 ? x[(NR + 1) / 2] : (x[NR / 2] + x[NR / 2 + 1]) / 2 }'; }
 version() { [ "$1" = ours ] && echo conceptfarm || echo "torch $("$1" -c 'import torch; print(torch.__version__)')"; }
@@ -23,7 +23,7 @@ while [ $# -ge 3 ]; do
                 for compute in ${COMPUTES:-f32 bf16}; do
                     n=0
                     for program in ours $pythons; do
-                        command=("$ours")
+                        command=(env OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=1000 "$ours")
                         [ "$program" = ours ] || command=("$program" "$here/bench_step.py")
                         said=$(OMP_NUM_THREADS=$threads "${command[@]}" "$1" --size "$2" "$3" --batch "$batch" --threads "$threads" \
                             --steps "${STEPS:-10}" --compute "$compute" 2>/dev/null) || said= # torch 1.13's autocast has no attention for it
