@@ -7,7 +7,11 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { DECADES = 7, CODES = 256 };
+enum {
+    DECADES = 7,
+    CODES = 256,
+    AT_ONCE = 16, /* searches side by side: each halving waits for the one before, but not for its neighbours' */
+};
 
 static int ascending(const void *a, const void *b)
 {
@@ -44,14 +48,16 @@ void moments_unpack(float *to, const uint8_t *codes, float scale, const moment_m
         to[i] = scale * map->value[codes[i]];
 }
 
-/* How many middles lie below x: the code of the nearest value. Eight halvings of 256. */
-static uint8_t nearest(const moment_map *map, float x)
+/* How many middles lie below each x: the codes of the nearest values. Eight halvings of 256. */
+static void nearest(uint8_t *codes, const moment_map *map, const float x[AT_ONCE], int64_t n)
 {
-    int at = 0;
+    int at[AT_ONCE] = {0};
 
     for (int step = CODES / 2; step > 0; step /= 2)
-        at += x > map->middle[at + step - 1] ? step : 0;
-    return (uint8_t)at;
+        for (int i = 0; i < AT_ONCE; i++)
+            at[i] += (x[i] > map->middle[at[i] + step - 1]) * step;
+    for (int64_t i = 0; i < n; i++)
+        codes[i] = (uint8_t)at[i];
 }
 
 float moments_pack(uint8_t *codes, const float *from, const moment_map *map, int64_t n)
@@ -61,7 +67,12 @@ float moments_pack(uint8_t *codes, const float *from, const moment_map *map, int
     for (int64_t i = 0; i < n; i++)
         scale = fmaxf(scale, fabsf(from[i]));
     float by = scale > 0 ? 1 / scale : 0;
-    for (int64_t i = 0; i < n; i++)
-        codes[i] = nearest(map, from[i] * by);
+    for (int64_t i = 0; i < n; i += AT_ONCE) {
+        float x[AT_ONCE] = {0};
+        int64_t some = n - i < AT_ONCE ? n - i : AT_ONCE;
+        for (int64_t k = 0; k < some; k++)
+            x[k] = from[i + k] * by;
+        nearest(codes + i, map, x, some);
+    }
     return scale;
 }
