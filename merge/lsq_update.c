@@ -209,15 +209,16 @@ static bool add(updater *u)
 
 /* ---- what came of it: all rows with all would cost more than the change, so random combinations of them ---- */
 
-static double *draw(const char *what, size_t n)
+static double *draw_signs(const char *what, size_t n)
 {
-    float *x = NEW_N(float, n);
-    double *y = doubles(n, 1);
-    rng_normal_fill(rng_open(1, what, 0, 0), x, n);
-    for (size_t i = 0; i < n; i++)
-        y[i] = (double)x[i];
-    free(x);
-    return y;
+    rng_stream bits = rng_open(1, what, 0, 0);
+    double *x = doubles(n, 1);
+    uint32_t word = 0;
+    for (size_t i = 0; i < n; i++, word >>= 1) {
+        word = i % 32 == 0 ? rng_u32(bits, i / 32) : word;
+        x[i] = word & 1 ? 1 : -1;
+    }
+    return x;
 }
 
 /* The largest length of a column of P K' - I, from above: of x (P K' - I) for each of a few random x. z [PROBES, d] = x P. */
@@ -267,7 +268,7 @@ static double probe(const updater *u, double *x)
 static double *squares(const updater *u, const char *what, bool over, const double *first, const double *rows)
 {
     int n = u->n + (first != NULL);
-    double *g = draw(what, (size_t)LENGTHS * (size_t)u->d), *at = doubles(LENGTHS, (size_t)n), *sum = doubles((size_t)n, 1);
+    double *g = draw_signs(what, (size_t)LENGTHS * (size_t)u->d), *at = doubles(LENGTHS, (size_t)n), *sum = doubles((size_t)n, 1);
     if (over)
         over_factor(u->f, CblasNoTrans, g, LENGTHS);
     else
@@ -297,7 +298,7 @@ static double bound(const updater *u)
 
 static void judge(updater *u, lsq_report *r)
 {
-    double *x = draw("probe", (size_t)u->n * PROBES), *z = doubles(PROBES, (size_t)u->d);
+    double *x = draw_signs("probe", (size_t)u->n * PROBES), *z = doubles(PROBES, (size_t)u->d);
     find_fixed(u);
     combine(CblasNoTrans, PROBES, u->n, u->d, 1, x, u->n, u->p, z);
     r->miss = missing(u, x, z);

@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """Whole merges timed from the start of the process to the synced file, beside the published arithmetic.
 
-Usage: merge_speed.py BUILD [--model MODEL] [--ridge] [CONCEPTS ...]      prints CSV; BUILD: a build folder of this project
+Usage: merge_speed.py BUILD [--model MODEL | --files DIR] [--ridge] [CONCEPTS ...]      prints CSV; BUILD: a build folder of this project
 Cards and features are those of bench_merge --files (the sizes of Stable Diffusion 1.5), in the page cache. The rows "full" (and
 the fingerprint that goes with them) need MODEL, a folder made by `bench_model sd15 MODEL TOKENIZER f16`. From 128 concepts
-on there is no exact merge: "relaxed" is by a ridge (asked for by --ridge). "add one" and its like change a merged file in place, "elsewhere" write another
+on there is no exact merge: "relaxed" is by a ridge (asked for by --ridge), "cold" with the cards out of the page cache. DIR: cards that
+`bench_merge --files DIR N` made before, for as many concepts. "add one" and its like change a merged file in place, "elsewhere" write another
 beside it; the file is copied and synced anew before each, untimed. "disk" is what writing and syncing the last merged file's bytes takes alone.
 The published program's arithmetic is re-made where NumPy and SciPy are: per matrix R'R anew in f32, LU, one solve a target
 row, an explicit inverse (facts of the algorithm: merge/README.md); without its model's loading, which takes longer.
@@ -20,12 +21,13 @@ import time
 
 build = os.path.abspath(sys.argv[1])
 model = os.path.abspath(sys.argv[3]) if sys.argv[2:3] == ["--model"] else None
-rest = sys.argv[4 if model else 2:]
+files = os.path.abspath(sys.argv[3]) if sys.argv[2:3] == ["--files"] else None
+rest = sys.argv[4 if model or files else 2:]
 ridge = "--ridge" in rest
 counts = [int(n) for n in rest if n != "--ridge"] or [2]
 LIMIT = 127  # of concepts of 6 rows in 768 dimensions
 LAYERS = [320, 320, 640, 640, 1280, 1280, 1280, 1280, 1280, 1280, 640, 640, 640, 320, 320, 320]
-work = tempfile.mkdtemp(prefix="cf-speed-")
+work = files or tempfile.mkdtemp(prefix="cf-speed-")
 
 
 def run(*args):
@@ -37,9 +39,21 @@ def run(*args):
     return spent
 
 
-def timed(*args):
+def chill(cards):
+    """Their bytes, which lie on the disk, out of the page cache."""
+    for card in cards:
+        fd = os.open(f"{work}/{card}", os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+
+
+def timed(*args, cold=()):
     run(*args)
-    return statistics.median(run(*args) for _ in range(3 if n >= 1000 else 9))
+    times = []
+    for _ in range(3 if n >= 1000 else 9):
+        chill(cold)
+        times.append(run(*args))
+    return statistics.median(times)
 
 
 def changed(start, to, *args):
@@ -92,8 +106,9 @@ def published(n):
 
 try:
     print("concepts,file,ms,published_ms,times")
-    subprocess.run([f"{build}/bin/bench_merge", "--files", work, str(max(counts)), *([model] if model else [])], check=True,
-                   stderr=subprocess.DEVNULL)
+    if not files:
+        subprocess.run([f"{build}/bin/bench_merge", "--files", work, str(max(counts)), *([model] if model else [])], check=True,
+                       stderr=subprocess.DEVNULL)
     for n in counts:
         cards = [f"{i}.h5" for i in range(n)]
         common = ["-o", "m.h5", "--features", "features.h5", "--accept-drift"]
@@ -111,6 +126,8 @@ try:
             spent = timed(*cards, *flags)
             beside = f"{1e3 * theirs:.0f},{theirs / spent:.1f}" if theirs and name == "factors" else ","
             print(f"{n},{name},{1e3 * spent:.1f},{beside}", flush=True)
+            if n >= 100 and name != "full":
+                print(f"{n},{name} cold,{1e3 * timed(*cards, *flags, cold=cards):.1f},,", flush=True)
         if 2 < n <= LIMIT:
             run(*cards[:-1], *only)
             shutil.copy(f"{work}/m.h5", f"{work}/fewer.h5")
@@ -123,4 +140,5 @@ try:
             print(f"{n},weigh one,{1e3 * changed('many.h5', 'm.h5', '--weight', '5=0.5', *bare):.1f},,", flush=True)
             print(f"{n},disk,{1e3 * disk():.1f},,", flush=True)
 finally:
-    shutil.rmtree(work)
+    if not files:
+        shutil.rmtree(work)
