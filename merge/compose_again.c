@@ -254,8 +254,8 @@ static void see_rows(const job *j, const double *g, double *x, int ld)
         for (int i = 0; i < n; i++)
             for (int o = 0; o < probes; o++)
                 block[i * probes + o] = (double)seen_of(j, at + i)[o];
-        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, probes, ld, n, 1.0, block, probes, g + (size_t)at * (size_t)ld, ld, 1.0, x,
-                    ld);
+        cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, probes, ld, n, 1.0, block, probes, g + (size_t)at * (size_t)ld, ld,
+                    1.0, x, ld);
     }
     free(block);
 }

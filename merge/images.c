@@ -56,8 +56,8 @@ float *images_combine(const rows *r, const concept in[], const double *v, int m)
     float *by = rounded(v, (size_t)r->n * (size_t)m);
     for (int at = 0; at < r->n; at += BLOCK) {
         gather(block, r, in, at, count(r, at));
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, m, outs, count(r, at), 1, by + (size_t)at * (size_t)m, m, block, outs,
-                    1, x, outs);
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, m, outs, count(r, at), 1, by + (size_t)at * (size_t)m, m, block,
+                    outs, 1, x, outs);
     }
     free(block);
     free(by);
@@ -94,8 +94,8 @@ void images_miss(double *off, double *size, const rows *r, const concept in[], c
     int outs = (int)in[0].card.outs;
     float *block = floats(BLOCK, (size_t)outs), *by = rounded(t, (size_t)r->n * (size_t)m);
     for (int at = 0; at < r->n; at += BLOCK) {
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count(r, at), outs, m, 1, by + (size_t)at * (size_t)m, m, x, outs, 0,
-                    block, outs);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count(r, at), outs, m, 1, by + (size_t)at * (size_t)m, m, x, outs,
+                    0, block, outs);
 #pragma omp parallel for
         for (int i = 0; i < count(r, at); i++) {
             double w = weight ? weight[r->from[at + i]] : 1;

@@ -97,7 +97,8 @@ static int take_out(updater *u)
     products(n, u->gone, u->d, -1, u->was->p, back, u->c, all);
     for (int i = 0; i < n; i++)
         if (u->was->now[i] >= 0)
-            memcpy(a + (size_t)u->was->now[i] * (size_t)u->gone, u->c + (size_t)i * (size_t)all, sizeof(double) * (size_t)u->gone);
+            memcpy(a + (size_t)u->was->now[i] * (size_t)u->gone, u->c + (size_t)i * (size_t)all,
+                   sizeof(double) * (size_t)u->gone);
     combine(CblasNoTrans, u->n, u->gone, u->d, 1, a, u->gone, q, u->p);
     memcpy(u->r, q, row * (size_t)u->gone);
     free(q);
