@@ -4,13 +4,14 @@
 
 notice: a worker's SIGKILL until the coordinator has the failure; computing: until another worker's first finished step of
 the same training; durable: TERM until its checkpoint is under its name on the disk; coordinator: its SIGKILL until the next one
-has taken the training over; left: until the farm is gone; counted: the share of a
-worker's own processor time that its checkpoints took, as it counts them itself (trainer/resume.c): other work does not disturb that; cost: processor seconds of a whole farm of one training, its savers with it, with checkpoints in memory
-every 5 s, each second and also on the disk, and after each step, beside one without, in turn: other work disturbs these least."""
+has taken the training over; left: until the farm is gone; counted: the share of a worker's own processor time that its checkpoints
+took, as it counts itself (trainer/resume.c), which other work does not disturb; cost: processor seconds of a whole farm of one training,
+its savers with it, with checkpoints in memory every 5 s, each second and also on the disk, and after each step, beside one without, in
+turn: other work disturbs these least.   A fourth word, --counted: only what workers count."""
 import json, os, re, shutil, signal, statistics, struct, subprocess, sys, tempfile, time
 
 BIN, SRC = (os.path.abspath(p) for p in sys.argv[1:3])
-ROUNDS = int(sys.argv[3]) if len(sys.argv) > 3 else 5 # a fourth word, --counted: only what workers count
+ROUNDS = int(sys.argv[3]) if len(sys.argv) > 3 else 5
 WORK = tempfile.mkdtemp(prefix="cfarm-bench-resume-")
 ENV = dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive", OPENBLAS_NUM_THREADS="1")
 
@@ -135,7 +136,7 @@ def main():
         for key in rows[0]:
             values = [r[key] * 1000 for r in rows]
             print(f"{key},ms,{statistics.median(values):.0f},{max(values):.0f},{ROUNDS}", flush=True)
-    for every, steps in (5, 12000), (1, 4000), (0, 400):
+    for every, steps in (5, 1500), (1, 600), (0, 200):
         rows = [counted(i, every, steps) for i in range(min(ROUNDS, 3))]
         made, shares = statistics.median(r[0] for r in rows), [r[1] for r in rows]
         print(f"counted: {made} checkpoints in {steps} steps; one every {every} s,of its processor time,{statistics.median(shares):.5f},"
