@@ -42,6 +42,7 @@ thread threads[MOST_THREADS];
 unsigned count, running; /* of the block; the thread whose turn it is */
 std::vector<unsigned> order;
 size_t cursor;           /* where in `order` the block's loop is */
+fiber pool[MOST_THREADS]; /* no more are ever needed: each that is made is one thread's, or idle */
 std::vector<fiber *> idle;
 fiber *fresh;            /* begins with the thread that is running */
 size_t stacks;
@@ -109,7 +110,7 @@ OPAQUE void begin_fiber()
 
     if (stack == MAP_FAILED)
         stray("no memory for its stack");
-    fresh = new fiber;
+    fresh = &pool[stacks];
     getcontext(&fresh->first);
     fresh->first.uc_stack.ss_sp = stack;
     fresh->first.uc_stack.ss_size = STACK - stacks++ % 61 * 5 * LINE;
