@@ -10,21 +10,27 @@
 #include "trainer/scratch/scratch.h"
 
 enum { BATCH = 24, LATENT = 4, CELLS = WORLD_SIDE / 8, SAMPLE = CELLS * CELLS * LATENT, DROP_ONE_IN = 10 };
+enum { PIXELS = WORLD_SIDE * WORLD_SIDE * 3, SEEN = 12 }; /* SEEN: steps of 255 by which a thing differs from its place */
 static const float SNR_MOST = 5;
+/* Places are known soon, what a thing looks like is most of what there is to learn: cells without a thing weigh this much. */
+static const float EMPTY_CELL = 0.2F;
 
 typedef struct {
     const scratch *how;
     sd *model;
     tokenizer *words;
     float *latents;          /* [pictures, SAMPLE], scaled means */
-    nn_tensor x, noise, alpha, sigma, weight, t, ids;
-    float x_of[BATCH * SAMPLE], noise_of[BATCH * SAMPLE], alpha_of[BATCH], sigma_of[BATCH], weight_of[BATCH], t_of[BATCH];
+    float *cells;            /* [pictures, CELLS * CELLS], each cell's weight in the loss */
+    nn_tensor x, mask, noise, alpha, sigma, weight, t, ids;
+    float x_of[BATCH * SAMPLE], mask_of[BATCH * CELLS * CELLS], noise_of[BATCH * SAMPLE];
+    float alpha_of[BATCH], sigma_of[BATCH], weight_of[BATCH], t_of[BATCH];
     int32_t ids_of[BATCH * TOKENS];
 } stage;
 
 static nn_tensor write_loss(nn_graph *g, stage *t)
 {
     t->x = nn_input(g, "latents", F32, NN_SHAPE(BATCH, CELLS, CELLS, LATENT));
+    t->mask = nn_input(g, "mask", F32, NN_SHAPE(BATCH, CELLS, CELLS));
     t->noise = nn_input(g, "noise", F32, NN_SHAPE(BATCH, CELLS, CELLS, LATENT));
     t->alpha = nn_input(g, "alpha", F32, NN_SHAPE(BATCH, 1, 1, 1));
     t->sigma = nn_input(g, "sigma", F32, NN_SHAPE(BATCH, 1, 1, 1));
@@ -34,7 +40,7 @@ static nn_tensor write_loss(nn_graph *g, stage *t)
     nn_tensor noisy = nn_add(g, nn_mul(g, t->x, t->alpha), nn_mul(g, t->noise, t->sigma));
     nn_tensor text = nn_detach(g, sd_text_write(g, t->model, t->ids, NULL));
     nn_tensor said = sd_unet_write(g, t->model, noisy, t->t, text, false);
-    return nn_sum_to(g, nn_mul(g, nn_squared_error(g, said, t->noise, NULL), t->weight), NN_SHAPE(1));
+    return nn_sum_to(g, nn_mul(g, nn_squared_error(g, said, t->noise, t->mask), t->weight), NN_SHAPE(1));
 }
 
 /* Where there is little noise its error says little of the picture (min-SNR: Hang et al. 2023, equation 7). */
@@ -45,13 +51,22 @@ static float weight_of(float alpha, float sigma)
     return fminf(ratio, SNR_MOST) / ratio / (BATCH * SAMPLE);
 }
 
+/* What stands in a picture is decided half way; a quarter of the samples is of every timestep alike. */
+static int timestep_of(rng_stream s, uint32_t steps)
+{
+    const uint32_t a = rng_below(s, 1, steps), b = rng_below(s, 3, steps);
+
+    return (int)(rng_below(s, 4, 4) == 0 ? a : (a + b) / 2);
+}
+
 static void fill(stage *t, uint32_t step, uint32_t i)
 {
     const rng_stream s = rng_open(SCRATCH_SEED, "sample", step, i);
     const uint32_t picture = rng_below(s, 0, (uint32_t)t->how->pictures);
-    const int when = (int)rng_below(s, 1, (uint32_t)sd_schedule(t->model)->steps);
+    const int when = timestep_of(s, (uint32_t)sd_schedule(t->model)->steps);
 
     memcpy(t->x_of + i * SAMPLE, t->latents + (size_t)picture * SAMPLE, SAMPLE * sizeof(float));
+    memcpy(t->mask_of + i * CELLS * CELLS, t->cells + (size_t)picture * CELLS * CELLS, CELLS * CELLS * sizeof(float));
     rng_normal_fill(rng_open(SCRATCH_SEED, "noise", step, i), t->noise_of + i * SAMPLE, SAMPLE);
     t->alpha_of[i] = schedule_alpha(sd_schedule(t->model), when);
     t->sigma_of[i] = schedule_sigma(sd_schedule(t->model), when);
@@ -70,6 +85,7 @@ static int one_step(void *arg, fit *f, float *loss, err *e)
     for (uint32_t i = 0; i < BATCH; i++)
         fill(t, (uint32_t)fit_steps(f), i);
     TRY(fit_write(f, t->x, t->x_of, e));
+    TRY(fit_write(f, t->mask, t->mask_of, e));
     TRY(fit_write(f, t->noise, t->noise_of, e));
     TRY(fit_write(f, t->alpha, t->alpha_of, e));
     TRY(fit_write(f, t->sigma, t->sigma_of, e));
@@ -79,18 +95,43 @@ static int one_step(void *arg, fit *f, float *loss, err *e)
     return fit_step(f, loss, e);
 }
 
+static void draw(uint8_t *out, const world_scene *what)
+{
+    canvas c = canvas_new(WORLD_SIDE, WORLD_SIDE);
+
+    world_draw(&c, what);
+    canvas_to_bytes(&c, out);
+    canvas_free(&c);
+}
+
+/* picture [PIXELS] and cells [CELLS, CELLS], which are 1 where the picture is another than its place without things. */
+static void draw_and_weigh(uint8_t *picture, float *cells, uint32_t i)
+{
+    const world_scene what = world_pick(SCRATCH_SEED, i), bare = {.where = what.where};
+    uint8_t *empty = NEW_N(uint8_t, PIXELS);
+
+    draw(picture, &what);
+    draw(empty, &bare);
+    for (int k = 0; k < CELLS * CELLS; k++)
+        cells[k] = EMPTY_CELL;
+    for (int k = 0; k < PIXELS; k++)
+        if (abs(picture[k] - empty[k]) > SEEN)
+            cells[k / (WORLD_SIDE * 3) / 8 * CELLS + k / 3 % WORLD_SIDE / 8] = 1;
+    free(empty);
+}
+
 static int encode_all(stage *t, err *e)
 {
-    const size_t pixels = (size_t)WORLD_SIDE * WORLD_SIDE * 3;
-    float *x = NEW_N(float, pixels), logvar[SAMPLE];
-    uint8_t *bytes = NEW_N(uint8_t, pixels);
+    float *x = NEW_N(float, PIXELS), logvar[SAMPLE];
+    uint8_t *bytes = NEW_N(uint8_t, PIXELS);
     int rc = 0;
 
     t->latents = NEW_N(float, (size_t)t->how->pictures * SAMPLE);
+    t->cells = NEW_N(float, (size_t)t->how->pictures * CELLS * CELLS);
     for (int i = 0; i < t->how->pictures && rc == 0; i++) {
         float *to = t->latents + (size_t)i * SAMPLE;
-        scratch_picture(bytes, SCRATCH_SEED, (uint32_t)i);
-        for (size_t k = 0; k < pixels; k++)
+        draw_and_weigh(bytes, t->cells + (size_t)i * CELLS * CELLS, (uint32_t)i);
+        for (int k = 0; k < PIXELS; k++)
             x[k] = (float)bytes[k] / 127.5F - 1;
         rc = sd_vae_encode(t->model, x, 1, WORLD_SIDE, WORLD_SIDE, to, logvar, e);
         for (int k = 0; k < SAMPLE; k++)
@@ -141,6 +182,7 @@ int scratch_unet(const scratch *s, err *e)
     tokenizer_close(t->words);
     nn_graph_free(g);
     free(t->latents);
+    free(t->cells);
     free(t);
     return rc;
 }
