@@ -12,7 +12,7 @@
 #include "trainer/model/clip.h"
 #include "trainer/scratch/scratch.h"
 
-enum { BATCH = 48, PIXELS = WORLD_SIDE * WORLD_SIDE * 3 };
+enum { BATCH = 48, MATES = 12, KINDS = SCENES * WORLD_COLOURS, PIXELS = WORLD_SIDE * WORLD_SIDE * 3 };
 static const float SCALE = 1 / 0.07F;
 
 typedef struct {
@@ -23,6 +23,7 @@ typedef struct {
     clip_shape text;
     vit_shape picture;
     uint8_t *pictures;
+    uint32_t *by_kind, begin[KINDS + 1]; /* pictures of one place and one first colour beside each other */
     nn_tensor ids, end, pixels, seed;
     int32_t ids_of[BATCH * TOKENS];
     float end_of[BATCH * TOKENS], *pixels_of, *features, *gradient; /* features [BATCH, 2, projection] */
@@ -126,10 +127,41 @@ static double loss_of(stage *t)
 
 /* ---- a step ---- */
 
+static int kind_of(uint32_t picture)
+{
+    const world_scene s = world_pick(SCRATCH_SEED, picture);
+
+    return (int)s.where * WORLD_COLOURS + s.thing[0].colour;
+}
+
+static void sort_by_kind(stage *t)
+{
+    const uint32_t n = (uint32_t)t->how->pictures;
+    uint32_t at[KINDS] = {0};
+
+    t->by_kind = NEW_N(uint32_t, n);
+    for (uint32_t i = 0; i < n; i++)
+        t->begin[kind_of(i) + 1]++;
+    for (int k = 0; k < KINDS; k++)
+        t->begin[k + 1] += at[k] = t->begin[k];
+    for (uint32_t i = 0; i < n; i++)
+        t->by_kind[at[kind_of(i)]++] = i;
+}
+
+/* Twelve of one place and one colour at a time: places and colours tell pictures apart so well that what stands in them would
+ * hardly be learnt. */
+static uint32_t picture_of(const stage *t, uint32_t step, uint32_t i)
+{
+    const uint32_t lead = rng_below(rng_open(SCRATCH_SEED, "pair", step, i / MATES), 0, (uint32_t)t->how->pictures);
+    const int kind = kind_of(lead);
+
+    return t->by_kind[t->begin[kind] + rng_below(rng_open(SCRATCH_SEED, "mate", step, i), 0, t->begin[kind + 1] - t->begin[kind])];
+}
+
 static void fill(stage *t, uint32_t step, uint32_t i)
 {
     static const float MEAN[3] = {0.48145466F, 0.4578275F, 0.40821073F}, DEVIATION[3] = {0.26862954F, 0.26130258F, 0.27577711F};
-    const uint32_t picture = rng_below(rng_open(SCRATCH_SEED, "pair", step, i), 0, (uint32_t)t->how->pictures);
+    const uint32_t picture = picture_of(t, step, i);
     const uint8_t *from = t->pictures + (size_t)picture * PIXELS;
     const int n = scratch_words(t->ids_of + i * TOKENS, t->words, SCRATCH_SEED, picture, step);
 
@@ -191,6 +223,7 @@ static int open_all(stage *t, err *e)
     TRY(st_open(&t->file, path, e));
     TRY(nn_params_add_file(t->weights, t->file, "", e));
     t->pictures = scratch_pictures(t->how);
+    sort_by_kind(t);
     t->pixels_of = NEW_N(float, BATCH * PIXELS);
     t->features = NEW_N(float, BATCH * 2 * t->text.projection);
     t->gradient = NEW_N(float, BATCH * 2 * t->text.projection);
@@ -223,6 +256,7 @@ int scratch_clip(const scratch *s, err *e)
     tokenizer_close(t->words);
     nn_graph_free(g);
     free(t->pictures);
+    free(t->by_kind);
     free(t->pixels_of);
     free(t->features);
     free(t->gradient);
