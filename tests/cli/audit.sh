@@ -27,15 +27,16 @@ spoilt() {
 forged() { spoilt "$1" "$2" "$3" <<<"python3 '$forge' . \"$4\""; }
 
 # ---- a farm of every end: done, done, quarantined, cancelled, on hold, merged ----
+# a and b are long and go first, so that each begins on a slot of its own, none behind another.
 cat >farm.yaml <<'END'
 farm: pets
 base: base
 defaults: {images: x, class: dog, steps: 4}
 limits: {retries: 2}
 concepts:
- - {name: a, fake: {step_ms: 20}, steps: 10}
- - {name: b, fake: {step_ms: 20}, steps: 12}
- - {name: c, fake: {at: 1, does: nan}}
+ - {name: a, fake: {step_ms: 20}, steps: 60}
+ - {name: b, fake: {step_ms: 20}, steps: 65}
+ - {name: c, fake: {at: 1, does: nan}, priority: background}
  - {name: d, fake: {step_ms: 20}, steps: 3000}
  - {name: e, hold: yes}
 merge: [{name: a+b, of: [a, b]}]
