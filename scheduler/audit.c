@@ -32,28 +32,31 @@ static const struct {
     [LAW_AGAIN] = {"again", "trained once more, results have the same bytes", "results"},
 };
 
-void audit_breach(audit *a, audit_law law, const char *fmt, ...)
+static void add_sentence(json_t *to, const char *fmt, va_list args)
 {
     char text[1000];
+
+    vsnprintf(text, sizeof text, fmt, args);
+    json_t *v = json_string(text);
+    json_array_append_new(to, v ? v : json_string("a sentence about bytes that are no UTF-8"));
+}
+
+void audit_breach(audit *a, audit_law law, const char *fmt, ...)
+{
     va_list args;
 
     va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
+    add_sentence(a->law[law].broken, fmt, args);
     va_end(args);
-    json_t *v = json_string(text);
-    json_array_append_new(a->law[law].broken, v ? v : json_string("a sentence about bytes that are no UTF-8"));
 }
 
 void audit_remark(audit *a, const char *fmt, ...)
 {
-    char text[1000];
     va_list args;
 
     va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
+    add_sentence(a->remarks, fmt, args);
     va_end(args);
-    json_t *v = json_string(text);
-    json_array_append_new(a->remarks, v ? v : json_string("a sentence about bytes that are no UTF-8"));
 }
 
 /* ---- results --------------------------------------------------------------------------------------------------- */
