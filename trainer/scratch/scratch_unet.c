@@ -17,6 +17,7 @@ static const float EMPTY_CELL = 0.2F;
 
 typedef struct {
     const scratch *how;
+    bool plain;              /* every cell and timestep alike, as concepts are trained */
     sd *model;
     tokenizer *words;
     float *latents;          /* [pictures, SAMPLE], scaled means */
@@ -59,19 +60,27 @@ static int timestep_of(rng_stream s, uint32_t steps)
     return (int)(rng_below(s, 4, 4) == 0 ? a : (a + b) / 2);
 }
 
+static void weigh(stage *t, uint32_t i, uint32_t picture, int when)
+{
+    float *mask = t->mask_of + i * CELLS * CELLS;
+
+    t->alpha_of[i] = schedule_alpha(sd_schedule(t->model), when);
+    t->sigma_of[i] = schedule_sigma(sd_schedule(t->model), when);
+    t->weight_of[i] = t->plain ? 1.0F / (BATCH * SAMPLE) : weight_of(t->alpha_of[i], t->sigma_of[i]);
+    t->t_of[i] = (float)when;
+    for (size_t k = 0; k < CELLS * CELLS; k++)
+        mask[k] = t->plain ? 1 : t->cells[(size_t)picture * CELLS * CELLS + k];
+}
+
 static void fill(stage *t, uint32_t step, uint32_t i)
 {
     const rng_stream s = rng_open(SCRATCH_SEED, "sample", step, i);
     const uint32_t picture = rng_below(s, 0, (uint32_t)t->how->pictures);
-    const int when = timestep_of(s, (uint32_t)sd_schedule(t->model)->steps);
+    const uint32_t steps = (uint32_t)sd_schedule(t->model)->steps;
 
     memcpy(t->x_of + i * SAMPLE, t->latents + (size_t)picture * SAMPLE, SAMPLE * sizeof(float));
-    memcpy(t->mask_of + i * CELLS * CELLS, t->cells + (size_t)picture * CELLS * CELLS, CELLS * CELLS * sizeof(float));
     rng_normal_fill(rng_open(SCRATCH_SEED, "noise", step, i), t->noise_of + i * SAMPLE, SAMPLE);
-    t->alpha_of[i] = schedule_alpha(sd_schedule(t->model), when);
-    t->sigma_of[i] = schedule_sigma(sd_schedule(t->model), when);
-    t->weight_of[i] = weight_of(t->alpha_of[i], t->sigma_of[i]);
-    t->t_of[i] = (float)when;
+    weigh(t, i, picture, t->plain ? (int)rng_below(s, 1, steps) : timestep_of(s, steps));
     if (rng_below(s, 2, DROP_ONE_IN) == 0)
         tokenizer_encode(t->words, "", t->ids_of + i * TOKENS);
     else
@@ -166,12 +175,13 @@ static int work(stage *t, nn_graph *g, err *e)
     return rc;
 }
 
-int scratch_unet(const scratch *s, err *e)
+static int train(const scratch *s, bool plain, err *e)
 {
     stage *t = NEW(stage);
     nn_graph *g = nn_graph_new();
 
     t->how = s;
+    t->plain = plain;
     int rc = scratch_tokenizer(&t->words, s, e);
     if (rc == 0)
         rc = sd_open(&t->model, s->model, s->on, e);
@@ -185,4 +195,15 @@ int scratch_unet(const scratch *s, err *e)
     free(t->cells);
     free(t);
     return rc;
+}
+
+int scratch_unet(const scratch *s, err *e)
+{
+    return train(s, false, e);
+}
+
+/* Concepts are trained with plain weights: a base that is not would have them spend their keys and values on small timesteps. */
+int scratch_finish(const scratch *s, err *e)
+{
+    return train(s, true, e);
 }
