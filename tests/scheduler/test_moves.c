@@ -122,7 +122,7 @@ static void what_is_cancelled_while_it_moves_is_not_waited_for(void **unused)
 static farm three_nodes(double slow, const char *alike)
 {
     farm f = farm_new();
-    char name[8];
+    char name[16];
 
     f.s->how.moves = true;
     for (int i = 0; i < 4; i++) {
@@ -175,7 +175,7 @@ static void what_comes_next_is_not_given_slow_slots_while_there_are_others(void 
         if (f.s->job[i].node == 0)
             assert_int_equal(done(&f, i), 0);
     for (int i = 4; i < 8; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "j%d", i);
         assert_int_equal(submit(&f, name, PRIORITY_NORMAL, 200, 1), 0);
         assert_int_equal(f.s->job[i].node, 2);

@@ -13,7 +13,7 @@
 static farm nine(int times)
 {
     farm f = farm_new();
-    char name[8];
+    char name[16];
 
     for (int i = 0; i < 9; i++) {
         snprintf(name, sizeof name, "j%d", i);
@@ -74,7 +74,7 @@ static void all_that_was_planned_starts_in_its_turn(void **unused)
 static void a_longer_line_is_not_planned(void **unused)
 {
     farm f = nine(8);
-    char name[8];
+    char name[16];
     (void)unused;
     for (int i = 9; i < 80; i++) {
         snprintf(name, sizeof name, "j%d", i);
@@ -126,7 +126,7 @@ static void what_is_tried_again_keeps_its_turn(void **unused)
 static void no_gang_is_planned_that_no_node_can_hold(void **unused)
 {
     farm f = farm_new();
-    char name[8];
+    char name[16];
     (void)unused;
     for (int i = 0; i < 9; i++) {
         snprintf(name, sizeof name, "j%d", i);
