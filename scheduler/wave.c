@@ -171,7 +171,7 @@ static void make_plan(sched *s, int slots, int n)
         s->job[i].wave_gang = 0;
         if (job_in_line(j) && w.n < n)
             w.at[w.n++] = (part){.job = i, .class = (int)j->spec.priority, .leaves = j->spec.leaves,
-                                 .work = (double)j->spec.steps * (double)j->spec.batch};
+                                 .work = 1 + (double)j->spec.steps * (double)j->spec.batch}; /* 1: no work has a time, too */
     }
     qsort(w.at, (size_t)w.n, sizeof *w.at, by_turn);
     fill(&w, search(&w));

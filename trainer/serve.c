@@ -394,6 +394,18 @@ static int read_settings(member *m, const cfg **from, err *e)
     return rc;
 }
 
+static int join_devices(member *m, err *e)
+{
+    nn_backend *b = m->of->backend;
+
+    if (comm_size(m->gang) == 1 || m->cfg.how.reduce != REDUCE_FAST || !b->join)
+        return 0;
+    TRY(b->join(b, &m->gang, GANG_TIMEOUT, e));
+    if (!comm_joins_devices(m->gang))
+        on_say(m, "workers of this gang share a GPU: gradients are added on the host, as by reduce: exact");
+    return 0;
+}
+
 /* From the order to what is to be trained. */
 static int settle(member *m, err *e)
 {
@@ -403,8 +415,7 @@ static int settle(member *m, err *e)
 
     TRY(join_gang(&m->gang, gang, e));
     TRY(read_settings(m, &from, e));
-    if (comm_size(m->gang) > 1 && m->cfg.how.reduce == REDUCE_FAST && m->of->backend->join)
-        TRY(m->of->backend->join(m->of->backend, &m->gang, GANG_TIMEOUT, e));
+    TRY(join_devices(m, e));
     TRY(json_opt_int(gang, "leaves", 0, 1 << 20, 0, &leaves, e));
     TRY(resume_open(&m->resume, m->order, m->name, (resume_ear){m, on_kept, on_say, on_wants}, e));
     m->ran = cfg_values(from);

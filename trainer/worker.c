@@ -41,7 +41,12 @@ static int sit_down(comm **out, const seat *at, nn_backend *b, bool fast, err *e
     if (at->size == 1)
         return comm_self(out, e);
     TRY(comm_tcp(out, at->meet, at->rank, at->size, at->timeout, e));
-    return fast && b->join ? b->join(b, out, at->timeout, e) : 0;
+    if (!fast || !b->join)
+        return 0;
+    TRY(b->join(b, out, at->timeout, e));
+    if (!comm_joins_devices(*out))
+        fprintf(stderr, "cfarm-worker: ranks share a GPU: gradients are added on the host, as by reduce: exact\n");
+    return 0;
 }
 
 static int train_by_hand(const farmfile *farm, const char *name, const char *out, const seat *at, err *e)
@@ -106,7 +111,7 @@ static int gang_speed(const seat *at, const char *backend, size_t n, int rounds,
     if (at->size == 1 && b->join) /* a communicator of one */
         TRY(b->join(b, &gang, at->timeout, e));
     if (!comm_joins_devices(gang))
-        return err_set(e, ERR_INPUT, "backend %s joins no devices; cuda does", backend);
+        return err_set(e, ERR_INPUT, "backend %s joins no devices here; cuda does, a GPU a rank", backend);
     TRY(b->alloc(b, &mem, n * sizeof *host, e));
     for (int i = 0; i < rounds; i++) {
         for (size_t k = 0; k < n; k++)

@@ -66,7 +66,7 @@ struct nn_backend {
     /* Part of the device's memory that may be taken at most, 0 to 1. NULL: its memory is the machine's. */
     int (*limit)(nn_backend *b, double share, err *e);
     /* Collective: makes of a gang one that also joins these backends' devices (comm_sum_devices) and takes *gang over; after
-     * an error *gang is as it was. timeout_s: without the others. NULL: it cannot. */
+     * an error, and where ranks share a device, *gang is as it was. timeout_s: without the others. NULL: it cannot. */
     int (*join)(nn_backend *b, struct comm **gang, double timeout_s, err *e);
     const char *kind;                                        /* of device, as far as its bits depend on it; NULL: the
                                                               * processor's, nn_cpu_kind */

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "cluster/base/clock.h"
+#include "cluster/base/hash.h"
 #include "cluster/base/mem.h"
 #include "cluster/comm/comm_impl.h"
 #include "trainer/nn/cuda/cuda.h"
@@ -60,7 +61,7 @@ static int open_library(err *e)
 
 enum { RANKS_MOST = 64, KEPT_MOST = 8 };
 
-/* A process that is in a gang, as no other ever: a number, and its own of the device. */
+/* A process that is in a gang, as no other ever: a number, and which device of which machine it has. */
 typedef struct { uint64_t process, device; } member;
 
 /* Made for these ranks, in this order. */
@@ -196,6 +197,24 @@ static int gang_sum_devices(comm *c, float *device, size_t n, err *e)
 
 /* ---- joining ---- */
 
+/* The slot of the bus, and the machine's boot: containers of one machine have the same. Parts of one GPU (MIG) have one slot. */
+static int device_of(uint64_t *out, const cuda *on, err *e)
+{
+    static const char BOOT[] = "/proc/sys/kernel/random/boot_id";
+    char bus[32], boot[64];
+    FILE *f = fopen(BOOT, "r");
+    bool told = f && fgets(boot, sizeof boot, f);
+
+    if (f)
+        fclose(f);
+    if (!told)
+        return err_set(e, ERR_IO, "%s: cannot be read, and tells this machine from others", BOOT);
+    if (cudaDeviceGetPCIBusId(bus, sizeof bus, on->device) != cudaSuccess)
+        return err_set(e, ERR_DEVICE, "%s: no place on the bus", on->name);
+    *out = (uint64_t)hash_crc32(0, boot, strlen(boot)) << 32 | hash_crc32(0, bus, strlen(bus));
+    return 0;
+}
+
 /* Who is in it, told in turns by each. */
 static int meet(const gang *g, struct cuda_joined *j, err *e)
 {
@@ -204,10 +223,20 @@ static int meet(const gang *g, struct cuda_joined *j, err *e)
     if (!self && getentropy(&self, sizeof self) != 0)
         return err_set(e, ERR_IO, "no random numbers from the system");
     *j = (struct cuda_joined){.rank = g->base.rank, .size = g->base.size};
-    j->of[j->rank] = (member){self, (uint64_t)g->on->device};
+    j->of[j->rank].process = self;
+    TRY(device_of(&j->of[j->rank].device, g->on, e));
     for (int r = 0; r < j->size; r++)
         TRY(g->under->wire->broadcast(g->under, &j->of[r], sizeof j->of[r], r, e));
     return 0;
+}
+
+static bool share_a_gpu(const struct cuda_joined *j)
+{
+    for (int a = 0; a < j->size; a++)
+        for (int b = 0; b < a; b++)
+            if (j->of[a].device == j->of[b].device)
+                return true;
+    return false;
 }
 
 static ncclComm_t kept(const cuda *on, const struct cuda_joined *j)
@@ -256,13 +285,15 @@ static int make(gang *g, struct cuda_joined *j, err *e)
     return 0;
 }
 
-/* A communicator is taken again only if all have it. */
+/* A communicator is taken again only if all have it. NCCL joins none whose ranks share a GPU: g->with stays NULL. */
 static int join(gang *g, err *e)
 {
     struct cuda_joined j;
     float have;
 
     TRY(meet(g, &j, e));
+    if (share_a_gpu(&j))
+        return 0;
     g->with = kept(g->on, &j);
     have = g->with ? 1.0f : 0.0f;
     TRY(g->under->wire->sum(g->under, &have, 1, e));
@@ -287,7 +318,7 @@ int cuda_join(nn_backend *b, comm **io, double timeout_s, err *e)
     gang *g = NEW(gang);
     *g = (gang){.base = {&wire, (*io)->rank, (*io)->size}, .under = *io, .on = cuda_of(b), .timeout = timeout_s};
     int rc = join(g, e);
-    if (rc == 0)
+    if (rc == 0 && g->with)
         *io = &g->base;
     else
         free(g);

@@ -119,10 +119,16 @@ static int rank_1_dies(seat *s, const char *path, err *e)
 
 static int on_one_gpu(seat *s, const char *path, err *e)
 {
+    float one = 1;
     comm *gang;
 
     setenv("CUDA_VISIBLE_DEVICES", "3", 1);
-    return meet(s, path, &gang, e);
+    TRY(meet(s, path, &gang, e));
+    if (comm_joins_devices(gang))
+        return err_set(e, ERR_INPUT, "two ranks of one GPU were joined");
+    TRY(comm_sum(gang, &one, 1, e)); /* the wire that the gang had is there yet */
+    comm_free(gang);
+    return one == 2.0F ? 0 : err_set(e, ERR_PEER, "the sum is %g", (double)one);
 }
 
 static int without_nccl(seat *s, const char *path, err *e)
@@ -212,13 +218,22 @@ static void a_lost_rank_is_noticed_and_the_next_gang_is_whole(void **unused)
         assert_true(well(&all[r]));
 }
 
-static void what_cannot_be_joined_says_why(void **unused)
+static void ranks_on_one_gpu_keep_the_wire_that_they_had(void **unused)
 {
     rank all[RANKS];
 
     (void)unused;
     run(all, 2, on_one_gpu);
-    expect_says(&all[0], "do two ranks of the gang share a GPU? then reduce: exact can join them");
+    for (int r = 0; r < 2; r++)
+        if (!well(&all[r]))
+            fail_msg("rank %d: %s", r, all[r].text);
+}
+
+static void what_cannot_be_joined_says_why(void **unused)
+{
+    rank all[RANKS];
+
+    (void)unused;
     run(all, 2, without_nccl);
     expect_says(&all[0], "a gang of GPUs needs NCCL, or reduce: exact: /nowhere/libnccl.so.2");
     expect_says(&all[1], "a gang of GPUs needs NCCL");
@@ -229,6 +244,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_rank_has_the_same_right_sum),
         cmocka_unit_test(a_lost_rank_is_noticed_and_the_next_gang_is_whole),
+        cmocka_unit_test(ranks_on_one_gpu_keep_the_wire_that_they_had),
         cmocka_unit_test(what_cannot_be_joined_says_why),
     };
 

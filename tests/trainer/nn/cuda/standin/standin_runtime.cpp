@@ -260,7 +260,11 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr which, int)
 
 cudaError_t cudaDeviceGetPCIBusId(char *name, int bytes, int d)
 {
-    snprintf(name, (size_t)bytes, "0000:%02x:00.0", d);
+    const char *list = getenv("CUDA_VISIBLE_DEVICES");
+
+    for (int k = 0; list && k < d; k++)
+        list = strchr(list, ',') ? strchr(list, ',') + 1 : list;
+    snprintf(name, (size_t)bytes, "0000:%02x:00.0", list ? atoi(list) : d);
     return cudaSuccess;
 }
 
