@@ -5,6 +5,7 @@
  * with a checkpoint after each step. A step is the difference between long and short over their steps, so that loading
  * and publishing drop out; these are what is left. Then a small farm of all sorts is predicted by `sim_run` with the
  * figures, and trained: both times are told and kept. */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@ enum { LONGER = 3, CONCEPTS_MOST = 512 };
 
 typedef struct {
     const farmfile *f;
-    char dir[64]; /* of the trials */
+    char dir[FS_PATH]; /* of the trials: on the farm's own disk */
     int workers, steps;
     json_t *settings[SIM_METHODS];
     int batch[SIM_METHODS], methods, gang_most;
@@ -375,9 +376,26 @@ static void name_machine(calibration *c)
     snprintf(c->t.machine, sizeof c->t.machine, "%.40s, %d workers on %d cores", here.name, c->workers, here.cores);
 }
 
+/* Beside the farm file, where the farm will be: another disk syncs at another pace. */
+static int begin_trials(calibration *c, err *e)
+{
+    TRY(fs_join(c->dir, c->f->root, ".cfarm-calibrate-XXXXXX", e));
+    return mkdtemp(c->dir) ? 0 : err_set(e, ERR_IO, "%s: no folder can be made there: %s", c->f->root, strerror(errno));
+}
+
+static void end_trials(const calibration *c, bool stay)
+{
+    err e = {0};
+
+    if (stay)
+        fprintf(stderr, "the trials stay in %s\n", c->dir);
+    else if (fs_remove_tree(c->dir, &e) != 0)
+        fprintf(stderr, "cfarm: %s\n", e.text);
+}
+
 static int calibrate(const request *r, err *e)
 {
-    calibration c = {.workers = r->workers, .steps = r->steps, .dir = "/tmp/cfarm-calibrate-XXXXXX"};
+    calibration c = {.workers = r->workers, .steps = r->steps};
     char path[FS_PATH];
     json_t *checked = NULL;
     prepared p;
@@ -390,16 +408,13 @@ static int calibrate(const request *r, err *e)
         rc = prepare_check(&checked, p.f->path, NULL, e);
     if (rc == 0)
         rc = find_methods(&c, checked, e);
-    if (rc == 0 && !mkdtemp(c.dir))
-        rc = err_set(e, ERR_IO, "no folder can be made in /tmp");
+    if (rc == 0)
+        rc = begin_trials(&c, e);
     if (rc == 0) {
         rc = measure(&c, e);
         if (rc == 0)
             rc = keep(&c, r->out, path, e);
-        if (r->keep)
-            fprintf(stderr, "the trials stay in %s\n", c.dir);
-        else
-            fs_remove_tree(c.dir, NULL);
+        end_trials(&c, r->keep);
     }
     if (rc == 0 && r->json) {
         json_t *o = as_json(&c);

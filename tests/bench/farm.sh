@@ -17,6 +17,11 @@ since() { awk -v a="$1" -v b="$(now)" 'BEGIN { printf "%.4f", b - a }'; }
 row() { awk -v w="$1" -v s="$2" -v b="$3" -v v="$4" 'BEGIN { printf "%s,%s,%s,%s,%.2f\n", w, s, b, v, s / v }'; }
 until_true() { for _ in $(seq 60000); do "$@" >/dev/null 2>&1 && return; sleep 0.001; done; echo "never: $*" >&2; exit 1; }
 quick() { awk -F'"' -v e="$1" 'index($0, "\"event\":\"" e "\"") { c++ } END { exit c < '"$2"' }' "$3/logs/events.jsonl"; }
+# each FARM N: seconds from the first start to the last end, over N concepts.
+each() {
+    awk -F'"time":"' -v n="$2" '/"started"|"done"/ { split(substr($2, 12, 12), h, ":"); s = h[1] * 3600 + h[2] * 60 + h[3]; if (!a) a = s; b = s }
+        END { printf "%.5f", (b - a) / n }' "$1/logs/events.jsonl"
+}
 
 head='base: base\ndefaults: {steps: 1, images: x, class: dog}\n'
 {
@@ -52,11 +57,16 @@ t=$(now); "$bin/cfarm" status big --json >/dev/null; row "status --json over $n 
 printf "farm: gap\n${head}concepts: [{from: g.tsv}]\n" >gap.yaml
 head -n 201 t.tsv >g.tsv
 "$bin/cfarm" train gap.yaml --workers 1 >/dev/null 2>&1
-gap=$(awk -F'"time":"' '/"started"|"done"/ { split(substr($2, 12, 12), h, ":"); s = h[1] * 3600 + h[2] * 60 + h[3]; if (!a) a = s; b = s }
-    END { printf "%.5f", (b - a) / 200 - 0.001 }' gap/logs/events.jsonl)
+gap=$(awk -v s="$(each gap 200)" 'BEGIN { printf "%.5f", s - 0.001 }')
 t=$(now); for i in $(seq 50); do dd if=/dev/zero of=plain bs=100 count=1 conv=fsync status=none; done
 base=$(awk -v s="$(since "$t")" 'BEGIN { printf "%.5f", s / 50 }')
 row 'gap between two concepts on one warm slot' "$gap" 'one file written and synced' "$base"
+
+# The same by the real worker, a step of two pictures at 64x64 and a result of 0.2 MB each.
+{ printf 'name\tseed\ttoken\n'; for i in $(seq 100); do printf 'r%d\t%d\t<r%d>\n' "$i" "$i" "$i"; done; } >r.tsv
+printf 'farm: short\nbase: %s/model\ndefaults: {steps: 1, batch: 2, class: mug, images: %s/subjects/mug}\nconcepts: [{from: r.tsv}]\n' "$toy" "$toy" >short.yaml
+CFARM_PROGRAMS=$bin "$bin/cfarm" train short.yaml --workers 1 >/dev/null 2>&1
+row 'a concept of one step by the real worker, of 100 one after another' "$(each short 100)" 'the gap above' "$gap"
 
 # A farm that waits for work: from the command to the first step, and to the end of the command.
 printf "farm: fed\n${head}concepts: [{name: first}]\n" >fed.yaml

@@ -27,6 +27,7 @@ row 0 'an assumption: nothing was done here yet' "$cfarm" plan farm.yaml
 row 2 'no.yaml' "$cfarm" calibrate no.yaml
 row 0 'a farm of 9 concepts on 2 workers: predicted [0-9.]+ s, measured [0-9.]+ s' "$cfarm" calibrate farm.yaml --workers 2 --steps 12
 row 0 '' test -s cache/conceptfarm/times.json
+row 2 'cannot access' ls -d .cfarm-calibrate-*  # it was beside the farm file, and gone
 cat >look.py <<'END'
 import json
 o = json.load(open("cache/conceptfarm/times.json"))
