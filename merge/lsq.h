@@ -84,8 +84,9 @@ typedef struct {
 } lsq_change;
 void lsq_change_free(lsq_change *c);
 
-/* p [s - fixed, d] of in (no ridge, at most one row fixed) from what is known. What r says is seen by random probes: r->miss is
- * from above the largest length of a column of P K' - I, r->kkt an estimate, r->condition about a bound (Frobenius norms).
+/* p [s - fixed, d] of in (no ridge, at most one row fixed) from what is known. What r says is seen by random probes: r->miss is the
+ * largest length of a column of P K' - I, from above but for two chances in a thousand, r->kkt an estimate, r->condition about a bound
+ * (Frobenius norms).
  * LSQ_DEPENDENT: a new row depends on the others, or too much was lost on the way; lsq_solve is to be asked (p is spoiled,
  * dependent is not named). */
 int lsq_update(double *p, lsq_report *r, lsq_change *change, const lsq_factor *f, const lsq_problem *in, const lsq_known *was,

@@ -222,7 +222,8 @@ static double *draw_signs(const char *what, size_t n)
     return x;
 }
 
-/* The largest length of a column of P K' - I, from above: of x (P K' - I) for each of a few random x. z [PROBES, d] = x P. */
+/* The largest length of a column of P K' - I, all but surely from above (lsq.h): of x (P K' - I) for each of a few random x.
+ * z [PROBES, d] = x P. */
 static double missing(const updater *u, const double *x, const double *z)
 {
     int s = u->in->s, fixed = u->in->fixed;
