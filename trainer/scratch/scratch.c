@@ -14,14 +14,20 @@ static const double SAVE_EVERY = 240;
 
 /* ---- pictures and words ---- */
 
+void scratch_draw(uint8_t *out, const world_scene *what)
+{
+    canvas c = canvas_new(WORLD_SIDE, WORLD_SIDE);
+
+    world_draw(&c, what);
+    canvas_to_bytes(&c, out);
+    canvas_free(&c);
+}
+
 void scratch_picture(uint8_t *out, uint64_t seed, uint32_t i)
 {
     const world_scene what = world_pick(seed, i);
-    canvas c = canvas_new(WORLD_SIDE, WORLD_SIDE);
 
-    world_draw(&c, &what);
-    canvas_to_bytes(&c, out);
-    canvas_free(&c);
+    scratch_draw(out, &what);
 }
 
 uint8_t *scratch_pictures(const scratch *s)

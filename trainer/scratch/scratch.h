@@ -33,7 +33,8 @@ int scratch_exam(const scratch *s, err *e);
 
 /* ---- shared by the stages ---- */
 
-/* Picture i of a seed, [side, side, 3] in 0..255. */
+/* A scene, and picture i of a seed: [side, side, 3] in 0..255. */
+void scratch_draw(uint8_t *out, const world_scene *what);
 void scratch_picture(uint8_t *out, uint64_t seed, uint32_t i);
 uint8_t *scratch_pictures(const scratch *s);  /* all that are learnt from; free() */
 /* What is said of picture i at a step: another way each time. */

@@ -104,23 +104,14 @@ static int one_step(void *arg, fit *f, float *loss, err *e)
     return fit_step(f, loss, e);
 }
 
-static void draw(uint8_t *out, const world_scene *what)
-{
-    canvas c = canvas_new(WORLD_SIDE, WORLD_SIDE);
-
-    world_draw(&c, what);
-    canvas_to_bytes(&c, out);
-    canvas_free(&c);
-}
-
 /* picture [PIXELS] and cells [CELLS, CELLS], which are 1 where the picture is another than its place without things. */
 static void draw_and_weigh(uint8_t *picture, float *cells, uint32_t i)
 {
     const world_scene what = world_pick(SCRATCH_SEED, i), bare = {.where = what.where};
     uint8_t *empty = NEW_N(uint8_t, PIXELS);
 
-    draw(picture, &what);
-    draw(empty, &bare);
+    scratch_draw(picture, &what);
+    scratch_draw(empty, &bare);
     for (int k = 0; k < CELLS * CELLS; k++)
         cells[k] = EMPTY_CELL;
     for (int k = 0; k < PIXELS; k++)
