@@ -62,11 +62,11 @@ t=$(now); for i in $(seq 50); do dd if=/dev/zero of=plain bs=100 count=1 conv=fs
 base=$(awk -v s="$(since "$t")" 'BEGIN { printf "%.5f", s / 50 }')
 row 'gap between two concepts on one warm slot' "$gap" 'one file written and synced' "$base"
 
-# The same by the real worker, a step of two pictures at 64x64 and a result of 0.2 MB each.
+# The same by the real worker, a step of two pictures at 64x64 and a result of 0.13 MB each.
 { printf 'name\tseed\ttoken\n'; for i in $(seq 100); do printf 'r%d\t%d\t<r%d>\n' "$i" "$i" "$i"; done; } >r.tsv
 printf 'farm: short\nbase: %s/model\ndefaults: {steps: 1, batch: 2, class: mug, images: %s/subjects/mug}\nconcepts: [{from: r.tsv}]\n' "$toy" "$toy" >short.yaml
 CFARM_PROGRAMS=$bin "$bin/cfarm" train short.yaml --workers 1 >/dev/null 2>&1
-row 'a concept of one step by the real worker, of 100 one after another' "$(each short 100)" 'the gap above' "$gap"
+row 'a concept of one step by the real worker; 100 one after another' "$(each short 100)" 'the gap above' "$gap"
 
 # A farm that waits for work: from the command to the first step, and to the end of the command.
 printf "farm: fed\n${head}concepts: [{name: first}]\n" >fed.yaml
