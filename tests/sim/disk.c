@@ -25,9 +25,9 @@ typedef struct {
     int number;
 } inode;
 
-typedef struct { char path[96]; inode *of; } name;
+typedef struct { char path[96]; size_t folder; inode *of; } name; /* folder: so long is the path of the one it lies in */
 typedef struct { name *at; int n; } names;
-typedef struct { bool gives; char path[96]; inode *of; bool done; } change;
+typedef struct { bool gives, done; name what; } change;
 
 static names now, safe;            /* as programs see it; as it is after a loss of power */
 static change *changes;
@@ -45,6 +45,15 @@ static name *look(const names *in, const char *path)
     return NULL;
 }
 
+static name name_of(const char *path, inode *of)
+{
+    const char *base = fs_base(path);
+    name out = {.folder = base > path ? (size_t)(base - path) - 1 : 0, .of = of};
+
+    str_copy(out.path, sizeof out.path, path);
+    return out;
+}
+
 static void give(names *in, const char *path, inode *of)
 {
     name *there = look(in, path);
@@ -54,8 +63,7 @@ static void give(names *in, const char *path, inode *of)
         return;
     }
     in->at = mem_grow(in->at, (size_t)in->n + 1, sizeof *in->at);
-    str_copy(in->at[in->n].path, sizeof in->at->path, path);
-    in->at[in->n++].of = of;
+    in->at[in->n++] = name_of(path, of);
 }
 
 static void take(names *in, const char *path)
@@ -69,8 +77,7 @@ static void take(names *in, const char *path)
 static void note(bool gives, const char *path, inode *of)
 {
     changes = mem_grow(changes, (size_t)changes_n + 1, sizeof *changes);
-    changes[changes_n] = (change){.gives = gives, .of = of};
-    str_copy(changes[changes_n++].path, sizeof changes->path, path);
+    changes[changes_n++] = (change){.gives = gives, .what = name_of(path, of)};
     if (gives)
         give(&now, path, of);
     else
@@ -80,9 +87,9 @@ static void note(bool gives, const char *path, inode *of)
 static void apply(const change *c)
 {
     if (c->gives)
-        give(&safe, c->path, c->of);
+        give(&safe, c->what.path, c->what.of);
     else
-        take(&safe, c->path);
+        take(&safe, c->what.path);
 }
 
 void disk_reset(void)
@@ -176,21 +183,24 @@ void disk_remove(const char *path)
     take(&safe, path);
 }
 
-static bool lies_in(const char *path, const char *dir)
+static size_t length_of(const char *dir)
 {
     size_t n = strlen(dir);
 
     while (n > 0 && dir[n - 1] == '/')
         n--;
-    return strncmp(path, dir, n) == 0 && path[n] == '/' && !strchr(path + n + 1, '/');
+    return n;
 }
+
+static bool lies_in(const name *x, const char *dir, size_t n) { return x->folder == n && memcmp(x->path, dir, n) == 0; }
 
 int disk_list(char out[][96], int most, const char *dir)
 {
+    size_t length = length_of(dir);
     int n = 0;
 
     for (int i = 0; i < now.n && n < most; i++)
-        if (lies_in(now.at[i].path, dir))
+        if (lies_in(&now.at[i], dir, length))
             str_copy(out[n++], 96, fs_base(now.at[i].path));
     return n;
 }
@@ -213,8 +223,10 @@ static bool sync_wait(void)
 
 static void sync_folder(const char *dir)
 {
+    size_t length = length_of(dir);
+
     for (int i = 0; i < changes_n; i++)
-        if (!changes[i].done && lies_in(changes[i].path, dir)) {
+        if (!changes[i].done && lies_in(&changes[i].what, dir, length)) {
             for (int k = 0; k <= i; k++) /* the file system's own journal is in order */
                 if (!changes[k].done) {
                     apply(&changes[k]);
@@ -482,11 +494,12 @@ int __wrap_fs_list(char ***out, size_t *n, const char *dir, err *e);
 int __wrap_fs_list(char ***out, size_t *n, const char *dir, err *e)
 {
     char **list = NEW_N(char *, now.n + 1);
+    size_t length = length_of(dir);
 
     (void)e;
     *n = 0;
     for (int i = 0; i < now.n; i++)
-        if (lies_in(now.at[i].path, dir) && fs_base(now.at[i].path)[0] != '.')
+        if (lies_in(&now.at[i], dir, length) && fs_base(now.at[i].path)[0] != '.')
             list[(*n)++] = mem_text(fs_base(now.at[i].path));
     qsort(list, *n, sizeof *list, by_bytes);
     *out = list;
@@ -496,9 +509,11 @@ int __wrap_fs_list(char ***out, size_t *n, const char *dir, err *e)
 int __wrap_fs_remove_tree(const char *dir, err *e);
 int __wrap_fs_remove_tree(const char *dir, err *e)
 {
+    size_t length = length_of(dir);
+
     (void)e;
     for (int i = now.n - 1; i >= 0; i--)
-        if (lies_in(now.at[i].path, dir))
+        if (lies_in(&now.at[i], dir, length))
             note(false, now.at[i].path, NULL);
     return 0;
 }
@@ -516,7 +531,7 @@ int __wrap_hash_file(const char *path, char out[HASH_HEX], err *e)
 }
 
 /* publish_sweep() looks into folders by itself. */
-typedef struct { int at; char dir[96]; struct dirent entry; } folder;
+typedef struct { int at; char dir[96]; size_t length; struct dirent entry; } folder;
 
 DIR *__wrap_opendir(const char *dir);
 DIR *__wrap_opendir(const char *dir)
@@ -524,6 +539,7 @@ DIR *__wrap_opendir(const char *dir)
     folder *d = NEW(folder);
 
     str_copy(d->dir, sizeof d->dir, dir);
+    d->length = length_of(d->dir);
     d->at = now.n;
     return (DIR *)d;
 }
@@ -534,7 +550,7 @@ struct dirent *__wrap_readdir(DIR *of)
     folder *d = (folder *)of;
 
     while (--d->at >= 0) /* from the end: what is removed meanwhile moves others only there */
-        if (d->at < now.n && lies_in(now.at[d->at].path, d->dir)) {
+        if (d->at < now.n && lies_in(&now.at[d->at], d->dir, d->length)) {
             str_copy(d->entry.d_name, sizeof d->entry.d_name, fs_base(now.at[d->at].path));
             return &d->entry;
         }

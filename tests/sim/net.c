@@ -580,14 +580,22 @@ static void give_signals(loop *l)
             l->on_signal(l->signal_arg, i);
 }
 
-/* A turn in which nothing comes is stretched up to what this world's processes are slow: they may be. */
+/* A turn in which nothing comes is stretched up to what this world's processes are slow: they may be. Not always, though: an agent
+ * whose turns all take more than a second holds every silence for its own. */
+static int64_t longest_turn(void)
+{
+    static const int64_t WELL = 300 * SEC, SPELL = 600 * SEC, SLOW = 4 * SEC;
+
+    return world.spells && world.now % (WELL + SPELL) > WELL ? SLOW : world.turn_ns;
+}
+
 void __wrap_loop_turn(loop *l, int timeout_ms);
 void __wrap_loop_turn(loop *l, int timeout_ms)
 {
-    int64_t wait = (int64_t)timeout_ms * MS;
+    int64_t wait = (int64_t)timeout_ms * MS, longest = longest_turn();
 
-    if (timeout_ms >= 100 && world.turn_ns > wait)
-        wait += (int64_t)(lot_real() * (double)(world.turn_ns - wait));
+    if (timeout_ms >= 100 && longest > wait)
+        wait += (int64_t)(lot_real() * (double)(longest - wait));
     process_wait(anything(l) ? world.now + 1000 : world.now + wait);
     give_signals(l);
     for (int i = 0, n = l->n; i < n; i++) {

@@ -1,5 +1,6 @@
 /* Farms in worlds: a launcher that starts them again until they are done, and what befalls them meanwhile.
- *   sim [--first N] [--count N] [--minutes M] [--trace] [--csv]
+ *   sim [--first N] [--count N] [--minutes M] [--long] [--trace] [--csv]
+ * --long: concepts whose steps take up to a minute, so many that they last as long as the farm is disturbed, which is rarely.
  * Each seed is one world. A law that breaks ends the run: the seed is printed with the command that repeats it. */
 #include <errno.h>
 #include <fcntl.h>
@@ -39,16 +40,26 @@ struct launch {
 };
 
 typedef struct {
-    int concepts, hosts, slots, pack_max, gang_max, minutes;
+    int concepts, hosts, slots, pack_max, gang_max;
     double mean_s;                   /* between two disturbances */
-    bool serve;
+    double work_s;                   /* of a concept, alone on a slot; 0: seconds, some more and some less */
+    int orders;                      /* given so far */
 } plan;
 
 static plan the;
 static launch *now_running;
 
-static double seconds_of(int concept) { return 0.5 + (double)(concept * 7919 % 13) * 0.5; }
-static int steps_of(int concept) { return 5 + concept * 104729 % 60; }
+static double seconds_of(int concept)
+{
+    int k = concept * 7919 % 13;
+
+    return the.work_s > 0 ? 20 + 3 * k : 0.5 + 0.5 * k;
+}
+
+static int steps_of(int concept)
+{
+    return the.work_s > 0 ? 3 + (int)(the.work_s / seconds_of(concept)) : 5 + concept * 104729 % 60;
+}
 
 static int submit(ledger *l, int i, err *e)
 {
@@ -191,11 +202,10 @@ static void kill_all(launch *x)
 
 static void order(const char *word)
 {
-    static int number;
     char path[96], text[128];
     int n = snprintf(text, sizeof text, "{\"version\":1,\"do\":\"%s\",\"names\":[\"%s\"]}", word, laws_name((int)lot((uint32_t)the.concepts)));
 
-    snprintf(path, sizeof path, "/farm/spool/%013lld-%04d.json", (long long)(world.now / MS), number++);
+    snprintf(path, sizeof path, "/farm/spool/%013lld-%04d.json", (long long)(world.now / MS), the.orders++);
     disk_put(path, text, (size_t)n);
 }
 
@@ -281,11 +291,22 @@ static void disturb(void *arg)
     world_at(world.now + (int64_t)(the.mean_s * 2e9 * lot_real()), disturb, arg, NULL);
 }
 
-static void make_plan(int minutes)
+static void make_plan(void)
 {
     the = (plan){.concepts = 4 + (int)lot(28), .hosts = 1 + (int)lot(4), .slots = 1 + (int)lot(4), .pack_max = lot(2) ? 4 : 1,
-                 .gang_max = 1 << lot(4), .minutes = minutes, .mean_s = 5 + 200 * lot_real() * lot_real()};
+                 .gang_max = 1 << lot(4), .mean_s = 5 + 200 * lot_real() * lot_real()};
     world.turn_ns = lot(4) == 0 ? 100 * MS : 900 * MS;
+    laws_reset(the.concepts);
+}
+
+/* Small farms for hours, since a virtual hour costs what happens in it. */
+static void make_long_plan(int minutes)
+{
+    the = (plan){.concepts = 2 + (int)lot(9), .hosts = lot(3) == 0 ? 2 : 1, .slots = 1 + (int)lot(2), .gang_max = 1 << lot(2),
+                 .pack_max = 1, .mean_s = 200 + 1000 * lot_real()};
+    the.work_s = minutes * 60.0 * the.hosts * the.slots / the.concepts;
+    world.turn_ns = 900 * MS;
+    world.spells = true;
     laws_reset(the.concepts);
 }
 
@@ -329,8 +350,8 @@ static void release_all(void)
 
 static void nothing(void *arg) { (void)arg; }
 
-/* Disturbed for so long, left alone then: it must end within an hour of its own time. */
-static void run_world(uint64_t seed, int minutes)
+/* Disturbed for so long, left alone then: it must end within two hours, and the time its work takes on one slot. */
+static void run_world(uint64_t seed, int minutes, bool lasts)
 {
     int64_t calm, end;
     int status = FARM_BROKEN;
@@ -339,9 +360,12 @@ static void run_world(uint64_t seed, int minutes)
     net_reset();
     disk_reset();
     hands_reset();
-    make_plan(minutes);
+    if (lasts)
+        make_long_plan(minutes);
+    else
+        make_plan();
     calm = world.now + (int64_t)minutes * 60 * SEC;
-    end = calm + INT64_C(7200) * SEC;
+    end = calm + (7200 + (int64_t)(the.work_s * the.concepts)) * SEC;
     world_say("%d concepts, %d hosts with %d slots, packs of %d, gangs of %d, a disturbance every %.0f s", the.concepts, the.hosts,
               the.slots, the.pack_max, the.gang_max, the.mean_s);
     world_at(world.now + 5 * SEC, disturb, &calm, NULL);
@@ -361,7 +385,7 @@ static void run_world(uint64_t seed, int minutes)
             live_until_ended(x, end);
         }
         if (world.now >= end)
-            world_break("a farm left alone ends", "two hours after the last disturbance %d concepts are open", laws_open_jobs());
+            world_break("a farm left alone ends", "long after the last disturbance %d concepts are open", laws_open_jobs());
         status = x->ended ? x->status >> 8 : FARM_BROKEN;
         net_unlisten(x->listen);
         laws_journal();
@@ -384,31 +408,34 @@ static void run_world(uint64_t seed, int minutes)
 
 /* ---- many worlds ----------------------------------------------------------------------------------------------- */
 
+typedef struct { uint64_t first, count; int minutes; bool lasts, csv; } options;
+
 pid_t __real_fork(void);
 pid_t __real_waitpid(pid_t pid, int *status, int how);
 
 /* A batch of worlds is a process: what killed ones leave in memory goes with it. */
-static int run_batch(uint64_t first, uint64_t count, int minutes)
+static int run_batch(const options *o, uint64_t first, uint64_t count)
 {
     for (uint64_t seed = first; seed < first + count; seed++) {
-        run_world(seed, minutes);
+        run_world(seed, o->minutes, o->lasts);
         if (!world.broken)
             continue;
-        fprintf(stderr, "seed %llu breaks a law: %s (%s), %.3f s after its beginning\n  sim --first %llu --count 1 --minutes %d --trace\n",
-                (unsigned long long)seed, world.broken, world.detail, (double)world.now * 1e-9, (unsigned long long)seed, minutes);
+        fprintf(stderr, "seed %llu breaks a law: %s (%s), %.3f s after its beginning\n  sim --first %llu --count 1 --minutes %d%s --trace\n",
+                (unsigned long long)seed, world.broken, world.detail, (double)world.now * 1e-9, (unsigned long long)seed, o->minutes,
+                o->lasts ? " --long" : "");
         return 1;
     }
     return 0;
 }
 
-static int run(uint64_t first, uint64_t count, int minutes)
+static int run(const options *o)
 {
-    for (uint64_t at = first; at < first + count; at += BATCH) {
-        uint64_t n = first + count - at < BATCH ? first + count - at : BATCH;
+    for (uint64_t at = o->first; at < o->first + o->count; at += BATCH) {
+        uint64_t n = o->first + o->count - at < BATCH ? o->first + o->count - at : BATCH;
         pid_t pid = __real_fork();
         int status;
         if (pid == 0)
-            _exit(run_batch(at, n, minutes));
+            _exit(run_batch(o, at, n));
         if (pid < 0 || __real_waitpid(pid, &status, 0) != pid)
             return fprintf(stderr, "sim: no process for a batch: %s\n", strerror(errno)), 2;
         if (WIFSIGNALED(status))
@@ -420,45 +447,54 @@ static int run(uint64_t first, uint64_t count, int minutes)
     return 0;
 }
 
-static void print_csv(uint64_t first, uint64_t count, int minutes)
+static void print_csv(const options *o)
 {
-    printf("first,seeds,minutes_disturbed,farm_minutes,events,disturbances,starts,trainings_begun,trainings_ended\n");
-    printf("%llu,%llu,%d,%.0f,%lld,%lld,%lld,%lld,%lld\n", (unsigned long long)first, (unsigned long long)count, minutes,
-           (double)sum->minutes_ms / 60000, (long long)sum->events, (long long)sum->disturbances, (long long)sum->starts,
+    printf("first,seeds,minutes_disturbed,long,farm_minutes,events,disturbances,starts,trainings_begun,trainings_ended\n");
+    printf("%llu,%llu,%d,%d,%.0f,%lld,%lld,%lld,%lld,%lld\n", (unsigned long long)o->first, (unsigned long long)o->count, o->minutes,
+           o->lasts, (double)sum->minutes_ms / 60000, (long long)sum->events, (long long)sum->disturbances, (long long)sum->starts,
            (long long)sum->trainings, (long long)sum->done);
     printf("kind,disturbances\n");
     for (int k = 0; k < KINDS; k++)
         printf("%s,%lld\n", kinds[k].name, (long long)sum->kind[k]);
 }
 
-int main(int argc, char **argv)
+static int understand(options *o, int argc, char **argv)
 {
-    uint64_t first = 1, count = 200;
-    int minutes = 10, rc;
-    bool csv = false;
-
     for (int i = 1; i < argc; i++) {
+        bool more = i + 1 < argc;
         if (strcmp(argv[i], "--trace") == 0)
             world.trace = true;
         else if (strcmp(argv[i], "--csv") == 0)
-            csv = true;
-        else if (i + 1 < argc && strcmp(argv[i], "--first") == 0)
-            first = strtoull(argv[++i], NULL, 10);
-        else if (i + 1 < argc && strcmp(argv[i], "--count") == 0)
-            count = strtoull(argv[++i], NULL, 10);
-        else if (i + 1 < argc && strcmp(argv[i], "--minutes") == 0)
-            minutes = atoi(argv[++i]);
+            o->csv = true;
+        else if (strcmp(argv[i], "--long") == 0)
+            o->lasts = true;
+        else if (more && strcmp(argv[i], "--first") == 0)
+            o->first = strtoull(argv[++i], NULL, 10);
+        else if (more && strcmp(argv[i], "--count") == 0)
+            o->count = strtoull(argv[++i], NULL, 10);
+        else if (more && strcmp(argv[i], "--minutes") == 0)
+            o->minutes = atoi(argv[++i]);
         else
-            return fprintf(stderr, "usage: sim [--first N] [--count N] [--minutes M] [--trace] [--csv]\n"), 2;
+            return -1;
     }
-    setenv("CFARM_SILENCE_S", "60", 1);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    options o = {.first = 1, .count = 200, .minutes = 10};
+    int rc;
+
+    if (understand(&o, argc, argv) != 0)
+        return fprintf(stderr, "usage: sim [--first N] [--count N] [--minutes M] [--long] [--trace] [--csv]\n"), 2;
+    setenv("CFARM_SILENCE_S", o.lasts ? "300" : "60", 1); /* a worker says nothing during a step */
     json_object_seed(1);
     sum = mmap(NULL, sizeof *sum, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    rc = run(first, count, minutes);
-    if (rc == 0 && csv)
-        print_csv(first, count, minutes);
+    rc = run(&o);
+    if (rc == 0 && o.csv)
+        print_csv(&o);
     else if (rc == 0)
-        printf("%llu worlds, %.0f farm-minutes, %lld disturbances: no law is broken\n", (unsigned long long)count,
+        printf("%llu worlds, %.0f farm-minutes, %lld disturbances: no law is broken\n", (unsigned long long)o.count,
                (double)sum->minutes_ms / 60000, (long long)sum->disturbances);
     return rc;
 }

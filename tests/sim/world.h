@@ -28,6 +28,7 @@ typedef struct {
     char detail[400];
     bool trace;
     int64_t turn_ns;               /* how long an idle turn may be stretched */
+    bool spells;                   /* of ten minutes in which turns take seconds, after every five in which they do not */
     int disturbances;
 } world_state;
 extern world_state world;
