@@ -31,6 +31,7 @@ typedef struct {
 
 typedef struct {
     double bound;            /* no schedule ends sooner, were nothing to go wrong */
+    double bound_there;      /* nor sooner than this on what was there: less what came late, was slow, taken or started again */
     double makespan, mean, urgent_mean;
     double busy, useful;     /* shares of the GPUs' time: at steps; what one GPU would have needed for them */
     double owner_least;      /* of the work that was done up to half-time, the least for his weight over the most */
@@ -41,7 +42,9 @@ typedef struct {
 
 /* sim_work.c -- what is to be done, and the least time in which it can be */
 sim_concept *sim_concepts(const sim_options *o, err *e); /* NULL: the mix names no known methods */
-double sim_bound(const sim_options *o, const sim_concept *work);
+typedef struct { double at, gpus; } sim_supply; /* from then on so many, a slow one as the part of one that it is */
+/* there: [n], until `upto`, by when it was all done; NULL: all GPUs from their start on, however long. */
+double sim_bound(const sim_options *o, const sim_concept *work, const sim_supply *there, int n, double upto);
 /* One after the other as they come, each on a gang of that width: warm workers, or a process for each concept. */
 typedef struct { double makespan, mean; } sim_other;
 sim_other sim_in_order(const sim_options *o, const sim_concept *work, int gang, bool process_each);

@@ -37,6 +37,7 @@ typedef struct {
     bool again;              /* the worker is a second one */
     int does;                /* a waste_kind; DOES_NOTHING: free; -1: gone */
     double reduces, writes;  /* shares of the time at steps */
+    double gives;            /* of what a GPU can do: 0 while it is not there */
 } gpu;
 
 typedef struct {
@@ -53,6 +54,9 @@ typedef struct {
     int *node_of, *node_gpus, nodes; /* the mind's number of each of ours; -1: gone */
     int *ours, ours_room;            /* and ours of each of its */
     double count[DOES_KINDS], reducing, writing;
+    double gives;                    /* of all GPUs, now; */
+    sim_supply *there;               /* and as it was */
+    int changes;
     double wake;                     /* foretold */
     double *at_half;                 /* samples by owner when half was done */
     double *samples, samples_sum;
@@ -93,10 +97,21 @@ static event next_event(world *w)
     return first;
 }
 
+/* A change of what there is, seen when time has passed: at one moment there may be many. */
+static void note_supply(world *w)
+{
+    if (w->changes > 0 && w->there[w->changes - 1].gpus == w->gives)
+        return;
+    w->there = mem_grow(w->there, (size_t)w->changes + 1, sizeof *w->there);
+    w->there[w->changes++] = (sim_supply){.at = w->now, .gpus = w->gives};
+}
+
 static void pass_time(world *w, double to)
 {
     double dt = to - w->now, *where = w->out->where.seconds;
 
+    if (dt > 0)
+        note_supply(w);
     for (int k = 0; k < WASTES; k++)
         where[k] += w->count[k] * dt;
     where[WASTE_TRAIN] -= (w->reducing + w->writing) * dt;
@@ -133,8 +148,10 @@ static void recount(world *w, gpu *g)
         w->count[g->does]--;
     w->reducing -= g->reduces;
     w->writing -= g->writes;
+    w->gives -= g->gives;
     g->does = does(w, g);
     g->reduces = g->writes = 0;
+    g->gives = g->state == GPU_READY ? 1 / g->slow : 0;
     if (g->does == WASTE_TRAIN) {
         const sim_concept *c = &w->work[g->member[0]];
         g->writes = t->every > 0 ? t->checkpoint / t->every : 0;
@@ -144,6 +161,7 @@ static void recount(world *w, gpu *g)
         w->count[g->does]++;
     w->reducing += g->reduces;
     w->writing += g->writes;
+    w->gives += g->gives;
 }
 
 static void settle(world *w, run *r)
@@ -593,6 +611,7 @@ static void world_free(world *w)
     free(w->ours);
     free(w->samples);
     free(w->at_half);
+    free(w->there);
 }
 
 int sim_run(sim_result *out, const sim_options *o, const sim_concept *work, err *e)
@@ -605,7 +624,7 @@ int sim_run(sim_result *out, const sim_options *o, const sim_concept *work, err 
                .gpu = NEW_N(gpu, o->gpus), .node_of = NEW_N(int, nodes), .node_gpus = NEW_N(int, nodes),
                .samples = NEW_N(double, o->owners), .at_half = NEW_N(double, o->owners)};
 
-    *out = (sim_result){.bound = sim_bound(o, work)};
+    *out = (sim_result){.bound = sim_bound(o, work, NULL, 0, 0)};
     submit(&w);
     set_up(&w, out->bound);
     step(&w, (sched_event){.type = EV_OPEN});
@@ -623,8 +642,10 @@ int sim_run(sim_result *out, const sim_options *o, const sim_concept *work, err 
     out->quarantined = w.s->count[JOB_QUARANTINED];
     if (rc == 0 && out->done + out->quarantined < o->concepts)
         rc = err_set(e, ERR_INPUT, "%lld of %d concepts are done, and nothing more can happen", (long long)out->done, o->concepts);
-    if (rc == 0)
+    if (rc == 0) {
+        out->bound_there = sim_bound(o, work, w.there, w.changes, out->makespan);
         weigh(&w);
+    }
     world_free(&w);
     return rc;
 }

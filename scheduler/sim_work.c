@@ -113,32 +113,48 @@ static double least_work(const sim_options *o, const sim_concept *c, double seco
     return best;
 }
 
-static bool possible(const sim_options *o, const sim_concept *work, double seconds)
+/* Seconds of a GPU that there were up to then. */
+static double supplied(const sim_supply *there, int n, double upto)
+{
+    double sum = 0;
+
+    for (int i = 0; i < n && there[i].at < upto; i++)
+        sum += there[i].gpus * (fmin(i + 1 < n ? there[i + 1].at : upto, upto) - there[i].at);
+    return sum;
+}
+
+/* Nothing begins before a worker has started. */
+static bool possible(const sim_options *o, const sim_concept *work, double seconds, double supply)
 {
     double sum = 0;
 
     for (int i = 0; i < o->concepts; i++) {
-        sum += least_work(o, &work[i], seconds);
-        if (sum > seconds * o->gpus)
+        sum += least_work(o, &work[i], seconds - o->times->start);
+        if (sum > supply)
             return false;
     }
     return true;
 }
 
-double sim_bound(const sim_options *o, const sim_concept *work)
+double sim_bound(const sim_options *o, const sim_concept *work, const sim_supply *there, int n, double upto)
 {
-    double low = 0, high = 1;
+    const sim_supply all = {.at = o->times->start, .gpus = o->gpus};
+    double low = o->times->start, high = there ? upto : low + 1;
 
-    while (!possible(o, work, high))
-        high *= 2;
+    if (!there) {
+        there = &all;
+        n = 1;
+        while (!possible(o, work, high, supplied(there, n, high)))
+            high += high;
+    }
     for (int i = 0; i < BOUND_HALVINGS && high - low > 1e-6 * high; i++) {
         double middle = (low + high) / 2;
-        if (possible(o, work, middle))
+        if (possible(o, work, middle, supplied(there, n, middle)))
             high = middle;
         else
             low = middle;
     }
-    return o->times->start + low;
+    return low;
 }
 
 /* ---- others --------------------------------------------------------------------------------------------------- */

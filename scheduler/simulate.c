@@ -126,6 +126,7 @@ static json_t *result_json(const request *r, const sim_result *s, const sim_othe
                           "ratio", s->makespan / s->bound, "mean", s->mean, "busy", s->busy, "useful", s->useful);
     json_t *others = json_array();
 
+    json_object_update_new(o, json_pack("{s:f, s:f}", "bound_there", s->bound_there, "ratio_there", s->makespan / s->bound_there));
     json_object_update_new(o, json_pack("{s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:o}", "urgent_mean",
                                         s->urgent_mean, "owner_least", s->owner_least, "done", (json_int_t)s->done, "quarantined",
                                         (json_int_t)s->quarantined, "starts", (json_int_t)s->starts, "failures",
@@ -152,6 +153,7 @@ static void print_result(const request *r, const sim_result *s, const sim_other 
            (unsigned long long)r->how.seed);
     printf("  %-34s %12s  %6s  %12s\n", "", "makespan s", "ratio", "mean s");
     print_row("bound", s->bound, s->bound, 0);
+    print_row("bound, by what GPUs were there", s->bound_there, s->bound, 0);
     print_row("the farm", s->makespan, s->bound, s->mean);
     snprintf(gangs, sizeof gangs, "as they come, gangs of %d", r->how.gang_max);
     print_row(gangs, fixed->makespan, s->bound, fixed->mean);

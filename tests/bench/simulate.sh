@@ -13,7 +13,8 @@ what, o = sys.argv[1], json.load(sys.stdin)
 w = o["slot_seconds"]
 total = sum(w.values())
 fixed, each = (x["ratio"] for x in o["others"])
-out = [what, o["gpus"], o["concepts"], "%.1f" % o["bound"], "%.3f" % o["ratio"], "%.3f" % (o["mean"] / o["bound"]), "%.1f" % (100 * o["useful"])]
+out = [what, o["gpus"], o["concepts"], "%.1f" % o["bound"], "%.3f" % o["ratio"], "%.3f" % o["ratio_there"], "%.3f" % (o["mean"] / o["bound"]),
+       "%.1f" % (100 * o["useful"])]
 out += ["%.2f" % (100 * w[k] / total) for k in w]
 out += ["%.3f" % fixed, "%.3f" % each, o["starts"], o["moves"], o["failures"], o["preemptions"], o["events"], "%.1f" % (1e6 * o["mind_seconds"] / o["events"])]
 print(",".join(map(str, out)))' "$what"
@@ -21,10 +22,12 @@ print(",".join(map(str, out)))' "$what"
 
 cat <<'HEAD'
 # tests/bench/simulate.sh BUILD_DIR; virtual time, step times of an H200 as assumed (scheduler/sim_times.c): no GPU was used.
-# ratio: makespan over the least possible; mean: mean completion over the same; useful and what follows in % of the GPUs' time;
+# ratio: makespan over the least possible on GPUs that are all there from the start; there: over the least possible on those that were there
+# in this run (less what was late, slow, taken, or had to start again); mean: mean completion over the first; useful and what follows in % of
+# the GPUs' time;
 # fixed, process: the ratio of gangs of 8 as they come, and of a process for each concept. mind_us: microseconds of a processor that the
 # mind takes for each event; two shared cores, AMD Zen 4, while other programs ran.
-farm,gpus,concepts,bound_s,ratio,mean,useful,train,load,reduce,resize,checkpoint,idle_no_work,idle_scheduler,lost,fixed,process,starts,moves,failures,taken,events,mind_us
+farm,gpus,concepts,bound_s,ratio,there,mean,useful,train,load,reduce,resize,checkpoint,idle_no_work,idle_scheduler,lost,fixed,process,starts,moves,failures,taken,events,mind_us
 HEAD
 for gpus in 1 8 64 1024 10240; do
     for concepts in 10 100 1000 10000 100000; do
