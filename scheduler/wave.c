@@ -1,4 +1,4 @@
-/* One wave: nothing runs, and about as many concepts wait as slots are free. Then who gets how many slots is planned for
+/* One wave: nothing runs, and not many more concepts wait than slots are free. Then who gets how many slots is planned for
  * all of them at once, as the longest decide when all is over: they are gangs from the start, and the others follow each
  * other, longest first, on the slots that are left, so that all end together. With a slot for each, most slots would have
  * nothing to do while the longest end.
@@ -13,7 +13,7 @@
 #include "scheduler/sched_impl.h"
 
 enum { WAVE_LEAST = 8, DOUBLINGS = 6 };   /* slots, and concepts: with fewer it is as good to see who ends first */
-static const double WAVE_MOST = 1.6;      /* concepts a slot: where more wait, the order matters little and packs more */
+static const double WAVE_MOST = 2.5;      /* concepts a slot: where more wait, the order matters little and packs more */
 static const double GUESS = 1.03;         /* from one guess to the next */
 static const double HALVES[DOUBLINGS] = {0.55, 0.62, 0.69, 0.75, 0.8, 0.85}; /* of the time, before it was seen */
 static const double GROWN = 1.125;        /* times as many slots as were planned with: once more */

@@ -61,6 +61,7 @@ static void a_farm_ends_near_the_bound(void **unused)
         sim_result r = run(&o);
         adds_up(&r, &o);
         assert_true(r.makespan >= r.bound);
+        assert_true(fabs(r.bound_there - r.bound) < 1e-5 * r.bound);
         if (r.makespan > row[i].most * r.bound)
             fail_msg("%d GPUs, %d concepts: %.3f times the bound", o.gpus, o.concepts, r.makespan / r.bound);
     }
@@ -90,6 +91,29 @@ static void one_wave_ends_near_the_bound(void **unused)
     }
 }
 
+/* It begins with fewer slots than it will have, and some of them are slow: held to what there was. */
+static void one_wave_on_what_comes_late_ends_near_the_bound(void **unused)
+{
+    static const struct { double urgent, slow; } row[] = {{0, 0}, {0.1, 0}, {0, 0.05}, {0.1, 0.05}};
+    sim_times t = h200();
+    (void)unused;
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        sim_options o = options(&t, 64, 100);
+        double sum = 0;
+        o.late = 0.2;
+        o.urgent = row[i].urgent;
+        o.slow = row[i].slow;
+        for (o.seed = 1; o.seed <= 20; o.seed++) {
+            sim_result r = run(&o);
+            adds_up(&r, &o);
+            assert_true(r.bound_there >= r.bound * (1 - 1e-5));
+            sum += r.makespan / r.bound_there;
+        }
+        if (sum / 20 > 1.14)
+            fail_msg("a fifth of the nodes late, %g urgent, %g slow: %.3f times the bound, as a mean of 20", o.urgent, o.slow, sum / 20);
+    }
+}
+
 static void disturbed(sim_options *o)
 {
     o->mtbf_hours = 2;
@@ -114,7 +138,25 @@ static void a_disturbed_farm_ends_and_its_time_adds_up(void **unused)
         adds_up(&r, &o);
         assert_true(r.failures + r.preemptions > 0);
         assert_true(r.where.seconds[WASTE_LOST] > 0);
+        assert_true(r.bound_there <= r.makespan);
     }
+}
+
+/* What is not there cannot be used: it is no fault of the schedule. */
+static void a_bound_knows_what_was_not_there(void **unused)
+{
+    const sim_supply half[] = {{9, 8}}, later[] = {{9, 8}, {109, 16}};
+    sim_times t = h200();
+    sim_options o = options(&t, 16, 200);
+    sim_concept *work = sim_concepts(&o, NULL);
+    double whole = sim_bound(&o, work, NULL, 0, 0), slow, late;
+    (void)unused;
+    assert_true(t.start == 9);
+    slow = sim_bound(&o, work, half, 1, 1e6);
+    assert_true(fabs((slow - 9) / (whole - 9) - 2) < 0.01);
+    late = sim_bound(&o, work, later, 2, 1e6);
+    assert_true(fabs(late - whole - 50) < 0.01 * whole);
+    free(work);
 }
 
 static void the_same_seed_is_the_same_run(void **unused)
@@ -202,7 +244,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_farm_ends_near_the_bound),
         cmocka_unit_test(one_wave_ends_near_the_bound),
+        cmocka_unit_test(one_wave_on_what_comes_late_ends_near_the_bound),
         cmocka_unit_test(a_disturbed_farm_ends_and_its_time_adds_up),
+        cmocka_unit_test(a_bound_knows_what_was_not_there),
         cmocka_unit_test(the_same_seed_is_the_same_run),
         cmocka_unit_test(owners_get_what_their_weights_say),
         cmocka_unit_test(farms_that_break_too_often_are_refused),
