@@ -185,6 +185,31 @@ static void time_facts(str *to, const report *r)
     str_free(&text);
 }
 
+/* "train 91.2 %, load 3.0 %, ...": the shares add up to the whole, so what is nothing is left out. */
+static void slot_facts(str *to, const report *r)
+{
+    const json_t *slots = json_object_get(r->story, "slots"), *v;
+    double sum = 0;
+    str text = {0};
+    size_t i;
+
+    json_array_foreach(slots, i, v)
+        sum += report_number(v, "seconds");
+    if (!(sum > 0))
+        return;
+    report_seconds(&text, sum);
+    str_add(&text, " since the last start: ");
+    bool first = true;
+    json_array_foreach(slots, i, v) {
+        if (!(report_number(v, "seconds") > 0))
+            continue;
+        str_add(&text, "%s%s %.1f %%", first ? "" : ", ", report_text(v, "use"), 100 * report_number(v, "seconds") / sum);
+        first = false;
+    }
+    fact(to, "Slots' time", text.at);
+    str_free(&text);
+}
+
 void report_facts(str *to, const report *r)
 {
     str_add(to, "<dl class=\"facts\">\n");
@@ -196,6 +221,7 @@ void report_facts(str *to, const report *r)
     common(to, r, "Compat", "compat");
     common(to, r, "Seed", "seed");
     time_facts(to, r);
+    slot_facts(to, r);
     machine(to, r);
     fact(to, "Program", "conceptfarm " CFARM_VERSION);
     fact(to, "Folder", report_text(r->story, "dir"));

@@ -2,10 +2,12 @@
  * of it. The farm is looked at and not touched; it may be running.
  *
  *   {version, farm, dir, running, restated, nodes: [name], machine: {name, cores, memory}, began, ended,
+ *    slots: [{use, seconds}],
  *    jobs: [{name, kind, state, attempt, steps, batch, seconds, file, why, said, settings, needs}],
  *    runs: [{job, attempt, node, lane, gang, from, to, end}], failures: [{job, attempt, at, step, blame, verdict, text}]}
  *
- * Times are milliseconds since 1970. A lane is a place of a node where one thing ran at a time: the journal keeps no slots. */
+ * Times are milliseconds since 1970. slots: where the slots' time went since the last coordinator began. A lane is a place of a node
+ * where one thing ran at a time: the journal keeps no slots. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +23,7 @@
 #include "scheduler/commands.h"
 #include "scheduler/coordinator.h"
 #include "scheduler/look.h"
+#include "scheduler/waste.h"
 
 enum { EVENTS_MOST = 1 << 30, LANES_MOST = SLOTS_MOST };
 
@@ -194,6 +197,23 @@ static json_t *machine_told(void)
     return json_pack("{s:s s:i s:I}", "name", here.name, "cores", here.cores, "memory", (json_int_t)here.memory);
 }
 
+/* As status.json has it; nothing where there is none. */
+static json_t *slots_told(const char *dir)
+{
+    json_t *list = json_array(), *status = NULL;
+    const json_t *seconds;
+    char path[FS_PATH];
+
+    if (fs_join(path, dir, "status.json", NULL) == 0 && json_read(&status, path, NULL) != 0)
+        status = NULL;
+    seconds = json_object_get(status, "slot_seconds");
+    for (int k = 0; seconds && k < WASTES; k++)
+        json_array_append_new(list, json_pack("{s:s s:f}", "use", waste_text((waste_kind)k), "seconds",
+                                              json_number_value(json_object_get(seconds, waste_word((waste_kind)k)))));
+    json_decref(status);
+    return list;
+}
+
 /* ---- what workers said at the end of a concept ----------------------------------------------------------------- */
 
 /* "concept mug: 150 steps, ..." under its name. A farm without the file has only less to tell. */
@@ -248,10 +268,10 @@ static json_t *assemble(const story *s, const sched *farm, const char *dir)
     for (int i = 0; i < s->nodes; i++)
         json_array_append_new(nodes, json_string(s->node[i]));
     json_decref(said);
-    json_t *o = json_pack("{s:s s:s s:s s:b s:b s:I s:I s:o s:o s:o s:o s:O}", "version", CFARM_VERSION, "farm", fs_base(dir),
+    json_t *o = json_pack("{s:s s:s s:s s:b s:b s:I s:I s:o s:o s:o s:o s:o s:O}", "version", CFARM_VERSION, "farm", fs_base(dir),
                           "dir", dir, "running", running, "restated", s->restated, "began", (json_int_t)s->began, "ended",
-                          (json_int_t)s->last, "nodes", nodes, "machine", machine_told(), "jobs", jobs, "runs",
-                          runs_told(s, running), "failures", s->failures);
+                          (json_int_t)s->last, "nodes", nodes, "machine", machine_told(), "slots", slots_told(dir), "jobs", jobs,
+                          "runs", runs_told(s, running), "failures", s->failures);
     CHECK(o);
     return o;
 }

@@ -54,7 +54,7 @@ cfarm report shown "${ask[@]}" --out page.html 2>first || { cat first; exit 1; }
 if [ "$what" = page ]; then
     page structure page.html mug creature mug-words both lost mug+creature
     page says page.html 'a <mug> mug & <script>alert("x")</script>' 'lower similarity, add pictures' 'on the fixed draws' \
-        'Methodvarious' 'Batch2'
+        'Methodvarious' 'Batch2' 'since the last start: '
     page columns page.html 'base,mug,creature,joint,merged' 'base,mug-words'
     page pairs page.html
     cfarm report shown "${ask[@]}" --out again.html 2>second
