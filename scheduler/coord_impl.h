@@ -35,7 +35,7 @@ typedef struct { double samples, seconds; int64_t at_ns; } pace;
 typedef struct { const char *event; char *name, *why; } notice;
 
 /* The status files on their way: pieces of them are made turn by turn. */
-typedef enum { PAGE_COUNT, PAGE_NODES, PAGE_RUNNING, PAGE_UNWELL, PAGE_TABLE, PAGE_STAGES } page_stage;
+typedef enum { PAGE_COUNT, PAGE_TABLE, PAGE_NODES, PAGE_RUNNING, PAGE_UNWELL, PAGE_STAGES } page_stage;
 typedef struct { char path[FS_PATH], aside[FS_PATH]; FILE *to; int broken; } page_file; /* to: NULL: none; broken: why */
 typedef struct {
     int stage, at;           /* at: the next job, or node */
@@ -73,6 +73,8 @@ struct coordinator {
     status_page page;
     waste where;             /* the slots' time went, since this coordinator began */
     int64_t waste_ns;        /* counted up to then */
+    double *joins;           /* of each job: the part of its steps in which its gang adds up, as it told last */
+    int joins_n;
     eta eta;
     notice *notice;          /* news that wait for the hook */
     int notices;
@@ -136,7 +138,7 @@ void keep_end(coordinator *c);
 
 /* coord_waste.c -- where the slots' time goes */
 void waste_turn(coordinator *c);
-void waste_progress(coordinator *c, const sched_event *ev); /* before the mind hears of it */
+void waste_progress(coordinator *c, const sched_event *ev, double joined); /* before the mind hears of it */
 
 /* coord_show.c -- the status file, the lines for people */
 void show_event(coordinator *c, const sched_event *ev);

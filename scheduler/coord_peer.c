@@ -193,6 +193,7 @@ static int on_progress(peer *k, const json_t *o, err *e)
     sched_event ev = {.type = EV_PROGRESS, .now_ms = coord_now_ms()};
     const char *phase;
     int64_t steps;
+    double joined;
     int state;
 
     TRY(read_attempt(o, &ev, e));
@@ -201,12 +202,13 @@ static int on_progress(peer *k, const json_t *o, err *e)
     TRY(json_opt_int(o, "steps", 0, INT64_MAX, 0, &steps, e));
     TRY(json_opt_real(o, "loss", 0, &ev.loss, e));
     TRY(json_opt_real(o, "seconds", 0, &ev.step_seconds, e));
+    TRY(json_opt_real(o, "joined", 0, &joined, e));
     state = job_state_find(phase);
     if (state < JOB_LOADING || state > JOB_PUBLISHING)
         return err_set(e, ERR_PEER, "phase %s: no such one", phase);
     ev.phase = (job_state)state;
     show_progress(k->of, ev.job, ev.step);
-    waste_progress(k->of, &ev);
+    waste_progress(k->of, &ev, joined);
     coord_step(k->of, &ev);
     return 0;
 }

@@ -368,5 +368,6 @@ int coordinator_run(const coordinator_options *o)
     free(c.act);
     free(c.trouble_told);
     free(c.at_node);
+    free(c.joins);
     return c.status;
 }

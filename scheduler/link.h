@@ -14,7 +14,8 @@
  *            on its slot, told behind the one that is there
  *   BEAT     {}                                                      each second
  *   SLOT     {slot, state: "warming"|"ready"|"down", pack?, text?}   at every change; pack: trainings at once
- *   PROGRESS {job, attempt, phase, step, steps, loss?, seconds}      first one: the order is accepted
+ *   PROGRESS {job, attempt, phase, step, steps, loss?, seconds, joined?} first one: the order is accepted; joined: as worker.h
+ *                                                                    has it
  *   DONE     {job, attempt, sha256, bytes, seconds, summary}         published: out/NAME.h5 is there; of a part that has not rank
  *                                                                    0: it has ended, without the rest
  *   FAILED   {job, attempt, blame, retry, code, text, step}          also: the order cannot be carried out

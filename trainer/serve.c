@@ -231,6 +231,8 @@ static void say_progress(member *m, const train_progress *p)
     json_object_set_new(o, "seconds", json_real(p->seconds));
     if (p->step > 0 && isfinite(p->loss))
         json_object_set_new(o, "loss", json_real(p->loss));
+    if (p->joined > 0)
+        json_object_set_new(o, "joined", json_real(p->joined));
     say(m->of, WORKER_PROGRESS, o);
     snprintf(m->phase, sizeof m->phase, "%s", p->phase);
     m->told = clock_s();

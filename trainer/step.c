@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster/base/clock.h"
 #include "cluster/base/mem.h"
 #include "cluster/base/rng.h"
 #include "trainer/model/block.h"
@@ -32,6 +33,7 @@ struct stepper {
     int vocabulary, words;       /* ids from `vocabulary` on are a concept's own `words` rows */
     double *table;               /* [width]: what decay has left of the vocabulary's rows */
     bool stop;                   /* asked for by this rank */
+    double joined;               /* of the last step: step_result's */
     pass grad, said, judge;      /* said: the gradient where all texts are said and not all have to be; judge: losses alone */
     nn_graph *norm_graph, *update_graph;
     nn_plan *norm, *update;
@@ -553,9 +555,11 @@ static int gradient(stepper *s, step_turn turns[], const float **losses, bool *s
     add_up(s, turns, &sum, &mine);
     if (s->opts.width == 1 && turns->why.code)
         mine = turns->why;
+    double since = clock_s();
     TRY(comm_agree(s->gang, &mine, e)); /* nobody leaves a step alone */
     bool devices = comm_joins_devices(s->gang);
     TRY(devices ? sum_devices(s, sum, e) : comm_sum(s->gang, sum, sum_size(s), e));
+    s->joined = comm_size(s->gang) > 1 ? clock_s() - since : 0;
     *losses = sum + gradients(s);
     *stop = sum[sum_size(s) - 1] > 0;
     return devices ? 0 : nn_params_state_write_at(sd_params(s->model), "train.g", gradients_at(s), sum, gradients(s), e);
@@ -566,7 +570,7 @@ static int sum_up(stepper *s, step_turn *of, int place, const float *losses, boo
     step_result *r = &of->result;
     float norm2 = 0;
 
-    *r = (step_result){.losses = losses + place * s->opts.batch, .stop = stop};
+    *r = (step_result){.losses = losses + place * s->opts.batch, .joined = s->joined, .stop = stop};
     for (int i = 0; i < s->opts.batch; i++)
         r->loss += (double)r->losses[i];
     TRY(nn_read(s->norm, s->norm2[place], &norm2, sizeof norm2, e));

@@ -63,6 +63,7 @@ typedef struct {
 typedef struct {
     double loss, grad_norm;     /* grad_norm before clipping */
     const float *losses;        /* [batch], each with its weight; the stepper's, until the next run */
+    double joined;              /* seconds in which this rank waited for its gang and added up with it */
     bool stop;                  /* some rank asked for it before this step: the same on all of them */
 } step_result;
 

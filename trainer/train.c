@@ -333,6 +333,7 @@ static bool tell(training *t, const char *phase, const step_result *r, double lr
     if (r) {
         p.loss = r->loss;
         p.grad_norm = r->grad_norm;
+        p.joined = r->joined;
     }
     return t->job->progress && t->job->progress(t->job->arg, &p);
 }

@@ -73,6 +73,7 @@ typedef struct {
     const char *phase;           /* "loading", "training", "publishing" */
     int step, steps;
     double loss, lr, grad_norm, seconds; /* of this step */
+    double joined;               /* of them: as step_result has it */
 } train_progress;
 
 /* Where checkpoints go (checkpoint.h), asked of rank 0 alone: after the same sums all ranks hold the same weights. */

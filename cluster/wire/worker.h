@@ -22,7 +22,7 @@
  * worker -> agent
  *   READY    {protocol: 2, pid, version, backend, memory, pack?} memory: bytes it can still use for training; pack: rule 10
  *   STARTED  {job, attempt}
- *   PROGRESS {job, attempt, phase: "loading"|"training"|"publishing", step, steps, loss?, seconds}
+ *   PROGRESS {job, attempt, phase: "loading"|"training"|"publishing", step, steps, loss?, seconds, joined?}
  *   DONE     {job, attempt, file?, sha256?, bytes?, seconds, summary: {...}}
  *   FAILED   {job?, attempt?, blame, retry, code, text, step?}
  *   CHECKPOINT {job, attempt, place: 0|1, step, bytes}           one stands whole in keep[place]
@@ -41,6 +41,7 @@
  *   agent that sees no further one for WORKER_STILL_S, and for WORKER_STILL_STEPS times what a step takes here (`seconds`, as
  *   an average that forgets), holds the worker for hung and kills it. Before the first step and behind the last, where
  *   nothing was measured, it waits WORKER_SILENCE_S for any frame.
+ *   joined: of the seconds of this step, those in which a member of a gang waited for the others and added up with them.
  * 4 Result. `out` is the path to write the finished concept file at: not its final name. It is written whole and
  *   synced before DONE. Only rank 0 of a gang has `out` and only it sends file (= out), sha256 (64 hexadecimal
  *   digits over the file) and bytes; the other ranks' DONE has none. Publishing (the content address, the public

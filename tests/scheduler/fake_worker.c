@@ -312,6 +312,8 @@ static bool step(training *t)
     o = about(t);
     json_object_update_new(o, json_pack("{s:s, s:i, s:i, s:f, s:f}", "phase", "training", "step", t->step, "steps", t->steps,
                                         "loss", 1.0 / t->step, "seconds", 0.01));
+    if (t->size > 1)
+        json_object_set_new(o, "joined", json_real(0.0025));
     say(t->w, WORKER_PROGRESS, o);
     if (!t->packed)
         look_for_stop(t);

@@ -1,6 +1,7 @@
 /* Whole farms, as processes, with a worker that does as it is told (fake_worker.c). After each: every result is
  * published once and has the bytes of an undisturbed run, and nothing is left running. */
 #include <fcntl.h>
+#include <math.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -49,6 +50,33 @@ static void more_slots_than_concepts_make_gangs(void **unused)
     free(x);
     free(y);
     nothing_is_left(&f);
+}
+
+/* The account of where its slots' time went. */
+static double slot_seconds(const farm *f, const char *use)
+{
+    char path[FS_PATH];
+    json_t *o = NULL;
+    double v;
+
+    snprintf(path, sizeof path, "%s/pets/status.json", f->dir);
+    assert_int_equal(json_read(&o, path, NULL), 0);
+    v = json_number_value(json_object_get(json_object_get(o, "slot_seconds"), use));
+    json_decref(o);
+    return v;
+}
+
+/* Its stand-in says that a quarter of each step is. */
+static void what_a_gang_adds_up_is_counted_apart(void **unused)
+{
+    farm f = farm_new(" - {name: a, steps: 40, fake: {step_ms: 10}}", "");
+    double train_s, reduce_s;
+    (void)unused;
+    train(&f, "2", 0);
+    train_s = slot_seconds(&f, "train");
+    reduce_s = slot_seconds(&f, "reduce");
+    assert_true(reduce_s > 0.1);
+    assert_true(fabs(train_s - 3 * reduce_s) < 0.01);
 }
 
 static void a_crash_costs_one_attempt(void **unused)
@@ -576,6 +604,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(more_concepts_than_slots_wait_their_turn),
         cmocka_unit_test(more_slots_than_concepts_make_gangs),
+        cmocka_unit_test(what_a_gang_adds_up_is_counted_apart),
         cmocka_unit_test(a_crash_costs_one_attempt),
         cmocka_unit_test(a_hang_is_found_by_the_steps_that_were_seen),
         cmocka_unit_test(a_member_that_dies_ends_its_gang_and_the_attempt_is_repeated),
