@@ -414,7 +414,7 @@ static void page_forget(status_page *p)
     p->work = (eta_work){0};
 }
 
-/* status.json is the summary; jobs.jsonl has a line for each job. A farm of thousands is told in pieces of a turn each, so that
+/* status.json is the summary, and comes last: once it tells of the end, jobs.jsonl does. That has a line for each job. A farm of thousands is told in pieces of a turn each, so that
  * no order waits for it; each line is true of its own moment. False: it goes on at the next turn. */
 static bool write_status(coordinator *c, const char *state, int64_t until)
 {
@@ -497,6 +497,28 @@ static void tell_unfinished(const coordinator *c)
         else if (j->state == JOB_QUEUED && j->blocked)
             log_event(c->how->log, "not-run", TEXT(noun(j), j->spec.name), TEXT("why", "what it needs is not done"));
     }
+}
+
+/* Killed between its last record and its last words: they are said for it, with the account of the slots' time as it stood. */
+void coordinator_last_words(ledger *l, const char *name, int status)
+{
+    coordinator_options how = {.l = l, .name = name};
+    coordinator c = {.how = &how, .l = l, .s = l->s};
+    json_t *last = NULL;
+    char path[FS_PATH];
+
+    if (fs_join(path, l->dir, "status.json", NULL) != 0 || json_read(&last, path, NULL) != 0)
+        return;
+    const char *state = json_string_value(json_object_get(last, "state"));
+    bool cut = state && (strcmp(state, "running") == 0 || strcmp(state, "draining") == 0);
+    for (int k = 0; k < WASTES; k++)
+        c.where.seconds[k] = json_number_value(json_object_get(json_object_get(last, "slot_seconds"), waste_word((waste_kind)k)));
+    json_decref(last);
+    if (!cut)
+        return;
+    show_learn(&c);
+    write_status(&c, end_word(status), INT64_MAX);
+    str_free(&c.page.text);
 }
 
 void show_end(coordinator *c)

@@ -37,4 +37,6 @@ int coordinator_listen(int *fd, int *port, bool everywhere, err *e);
  * starts); INT twice, TERM, USR1 or `cfarm stop` halts (workers are asked to stop, with a checkpoint where they can); one
  * more INT or TERM kills. Returns the farm's exit status. */
 int coordinator_run(const coordinator_options *o);
+/* For one that was killed before it could tell how the farm ended: status.json and jobs.jsonl, where they still say that it runs. */
+void coordinator_last_words(ledger *l, const char *name, int status);
 #endif

@@ -101,12 +101,13 @@ static int tell_nothing_to_do(const sched *s, const char *name)
 }
 
 /* Scripts read there how a farm ended; so also when there was nothing to do. */
-static int keep_status(const char *dir, int status, err *e)
+static int keep_status(const host *h, err *e)
 {
     char path[FS_PATH], text[16];
 
-    TRY(fs_join(path, dir, "exit", e));
-    snprintf(text, sizeof text, "%d\n", status);
+    coordinator_last_words(h->p.l, h->p.f->name, h->notice.status);
+    TRY(fs_join(path, h->p.l->dir, "exit", e));
+    snprintf(text, sizeof text, "%d\n", h->notice.status);
     return fs_write(path, text, strlen(text), e);
 }
 
@@ -161,14 +162,14 @@ static int prepare_rest(host *h, const train_options *o, json_t **checked, err *
     if (!prepare_needed(&h->p) && !h->p.f->serve) {
         h->notice.status = tell_nothing_to_do(h->p.l->s, h->p.f->name);
         TRY(publish_sweep(h->p.l->dir, e)); /* the last run may have been killed while it wrote its last words */
-        return keep_status(h->p.l->dir, h->notice.status, e);
+        return keep_status(h, e);
     }
     if (h->p.changes.trainings > 0 && !*checked)
         TRY(prepare_check(checked, h->p.f->path, NULL, e));
     TRY(prepare_accept(&h->p, *checked, e));
     if (!prepare_needed(&h->p) && !h->p.f->serve) { /* the orders left nothing to do */
         h->notice.status = tell_nothing_to_do(h->p.l->s, h->p.f->name);
-        return keep_status(h->p.l->dir, h->notice.status, e);
+        return keep_status(h, e);
     }
     return open_house(h, o, e);
 }
