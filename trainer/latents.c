@@ -9,7 +9,7 @@
 #include "cluster/base/str.h"
 #include "trainer/moments.h"
 
-enum { WAYS = 4, MOST_SETS = 1 << 16 };
+enum { WAYS = 4, MOST_SETS = 1 << 16, TOGETHER = 8 };
 #define TEXTS_KEPT ((size_t)128 << 20)
 
 typedef struct {
@@ -34,7 +34,9 @@ struct latents_pool {
     shelf pictures;      /* mean [count], logvar [count] */
     shelf texts;         /* states [TOKENS, width] */
     uint64_t asked;
-    float *pixels;       /* [side, side, 3] */
+    float *pixels;       /* [TOGETHER, side, side, 3] */
+    int32_t *ids;        /* [TOGETHER, TOKENS] */
+    float *made;         /* of up to TOGETHER samples: means and then logvars, or states */
     pthread_mutex_t lock; /* over all of it, and over the model's encoders */
 };
 
@@ -42,7 +44,7 @@ struct latents {
     latents_pool *pool;
     batch_source *from;
     const char *kept;    /* where class pictures' moments are; "": nowhere */
-    uint64_t encoded, found, refused, said, read; /* pictures encoded and found on disk, texts; not kept */
+    uint64_t encoded, found, refused, said, read; /* pictures encoded and found on disk, not kept; texts */
     err refusal;         /* the first of these */
     known *picture;      /* whose contents were read for their digest */
     size_t pictures;
@@ -74,7 +76,10 @@ latents_pool *latents_pool_new(sd *model, int side, size_t bytes)
     p->count = (size_t)cells * (size_t)cells * (size_t)sd_latent_channels(model);
     p->pictures = shelf_new(2 * p->count, bytes);
     p->texts = shelf_new((size_t)TOKENS * (size_t)sd_text_shape(model)->width, TEXTS_KEPT);
-    p->pixels = NEW_N(float, side * side * 3);
+    size_t most = p->pictures.count > p->texts.count ? p->pictures.count : p->texts.count;
+    p->pixels = NEW_N(float, TOGETHER * (size_t)side * (size_t)side * 3);
+    p->ids = NEW_N(int32_t, TOGETHER * TOKENS);
+    p->made = NEW_N(float, TOGETHER * most);
     CHECK(pthread_mutex_init(&p->lock, NULL) == 0);
     return p;
 }
@@ -86,6 +91,8 @@ void latents_pool_free(latents_pool *p)
     shelf_free(&p->pictures);
     shelf_free(&p->texts);
     free(p->pixels);
+    free(p->ids);
+    free(p->made);
     pthread_mutex_destroy(&p->lock);
     free(p);
 }
@@ -122,14 +129,6 @@ static place *look_up(const shelf *s, uint64_t key)
 }
 
 /* ---- what is kept beyond this training ---- */
-
-/* A class picture shown whole comes again, in every concept that uses it; another crop never does. */
-static bool comes_again(const latents *l, const batch_sample *of)
-{
-    const augment_look *k = &of->look;
-
-    return l->kept[0] && of->prior && of->other < 0 && k->high == l->pool->side && k->wide == l->pool->side && k->top == 0 && k->left == 0;
-}
 
 static int digest_of(latents *l, const subject_picture *p, const char **sha, err *e)
 {
@@ -175,80 +174,13 @@ static int place_on_disk(char out[FS_PATH], latents *l, const batch_sample *of, 
     return moments_path(out, l->kept, key, e);
 }
 
-static int compute(latents *l, const batch_sample *of, float *moments, err *e)
-{
-    latents_pool *p = l->pool;
-
-    TRY(batch_pixels(l->from, of, p->pixels, e));
-    TRY(sd_vae_encode(p->model, p->pixels, 1, p->side, p->side, moments, moments + p->count, e));
-    l->encoded++;
-    return 0;
-}
-
-/* A folder that cannot be written costs time and nothing else. */
-static int find_or_compute(latents *l, const batch_sample *of, float *moments, err *e)
-{
-    char path[FS_PATH];
-
-    if (!comes_again(l, of))
-        return compute(l, of, moments, e);
-    TRY(place_on_disk(path, l, of, e));
-    if (moments_read(path, moments, 2 * l->pool->count)) {
-        l->found++;
-        return 0;
-    }
-    TRY(compute(l, of, moments, e));
-    if (moments_write(path, moments, 2 * l->pool->count, l->refusal.code ? NULL : &l->refusal) != 0)
-        l->refused++;
-    return 0;
-}
-
-/* What is known of this key, or what make says. A place that could not be filled is empty. */
-static int values_of(float **out, latents *l, const shelf *s, uint64_t key, const batch_sample *of,
-                     int (*make)(latents *l, const batch_sample *of, float *values, err *e), err *e)
-{
-    place *p = look_up(s, key);
-
-    if (!p->used || p->key != key) {
-        p->used = 0;
-        if (!p->values)
-            TRY(mem_big((void **)&p->values, s->count * sizeof(float), "what is encoded once", e));
-        TRY(make(l, of, p->values, e));
-        p->key = key;
-    }
-    p->used = ++l->pool->asked;
-    *out = p->values;
-    return 0;
-}
-
-static int sample(latents *l, const batch_sample *of, float *out, err *e)
-{
-    latents_pool *pool = l->pool;
-    float *moments;
-
-    TRY(values_of(&moments, l, &pool->pictures, of->key, of, find_or_compute, e));
-    vae_sample(sd_vae_shape(pool->model), moments, moments + pool->count, out, out, pool->count);
-    return 0;
-}
-
-int latents_draw(latents *l, const batch_sample *of, rng_stream noise, float *out, err *e)
-{
-    rng_normal_fill(noise, out, l->pool->count);
-    pthread_mutex_lock(&l->pool->lock);
-    int rc = sample(l, of, out, e);
-    pthread_mutex_unlock(&l->pool->lock);
-    return rc;
-}
-
-/* ---- texts ---- */
-
 static bool in_bf16(const latents *l, bool exact)
 {
     return !exact && nn_params_backend(sd_params(l->pool->model))->computes == NN_BF16;
 }
 
 /* All that decides the bits: the ids, the weights, and who computes in what. */
-static int text_on_disk(char out[FS_PATH], latents *l, const int32_t *ids, bool exact, err *e)
+static int text_on_disk(char out[FS_PATH], const latents *l, const int32_t *ids, bool exact, err *e)
 {
     char encoder[HASH_HEX], key[HASH_HEX];
     str all = {0};
@@ -264,35 +196,6 @@ static int text_on_disk(char out[FS_PATH], latents *l, const int32_t *ids, bool 
     return moments_path(out, l->kept, key, e);
 }
 
-static int say(latents *l, const int32_t *ids, bool exact, float *states, err *e)
-{
-    l->said++;
-    return (exact ? sd_text_encode : sd_text_states)(l->pool->model, ids, 1, TOKENS, states, e);
-}
-
-/* Captions of class pictures come again in every concept that uses these; a subject's own never do. */
-static int read_or_say(latents *l, const batch_sample *of, bool exact, float *states, err *e)
-{
-    size_t count = l->pool->texts.count;
-    char path[FS_PATH];
-
-    if (!l->kept[0] || !of->prior || of->other >= 0)
-        return say(l, of->tokens, exact, states, e);
-    TRY(text_on_disk(path, l, of->tokens, exact, e));
-    if (moments_read(path, states, count)) {
-        l->read++;
-        return 0;
-    }
-    TRY(say(l, of->tokens, exact, states, e));
-    if (moments_write(path, states, count, l->refusal.code ? NULL : &l->refusal) != 0)
-        l->refused++;
-    return 0;
-}
-
-static int say_exactly(latents *l, const batch_sample *of, float *states, err *e) { return read_or_say(l, of, true, states, e); }
-
-static int say_as_passes(latents *l, const batch_sample *of, float *states, err *e) { return read_or_say(l, of, false, states, e); }
-
 static uint64_t text_key(const int32_t ids[TOKENS], bool bf16)
 {
     uint64_t h = 0xcbf29ce484222325 + bf16; /* FNV-1a, 64 bits, by whole ids */
@@ -302,13 +205,200 @@ static uint64_t text_key(const int32_t ids[TOKENS], bool bf16)
     return h ^ h >> 29;
 }
 
-int latents_text(latents *l, const batch_sample *of, bool exact, float *out, err *e)
+/* ---- pictures and texts alike ---- */
+
+static bool is_text(latents_what w) { return w != LATENTS_PICTURE; }
+static shelf *shelf_of(latents_pool *p, latents_what w) { return is_text(w) ? &p->texts : &p->pictures; }
+
+static uint64_t key_of(const latents *l, const batch_sample *of, latents_what w)
+{
+    return is_text(w) ? text_key(of->tokens, in_bf16(l, w == LATENTS_TEXT_EXACT)) : of->key;
+}
+
+/* Beyond this training: a class picture shown whole does, in every concept that uses it, and its caption; another crop and a
+ * subject's own never do. */
+static bool comes_again(const latents *l, const batch_sample *of, latents_what w)
+{
+    const augment_look *k = &of->look;
+    bool whole = k->high == l->pool->side && k->wide == l->pool->side && k->top == 0 && k->left == 0;
+
+    return l->kept[0] && of->prior && of->other < 0 && (is_text(w) || whole);
+}
+
+static int path_of(char out[FS_PATH], latents *l, const batch_sample *of, latents_what w, err *e)
+{
+    return is_text(w) ? text_on_disk(out, l, of->tokens, w == LATENTS_TEXT_EXACT, e) : place_on_disk(out, l, of, e);
+}
+
+/* What is known of it, in memory or on disk; else its place, taken for it, *waits for values. */
+static int look_for(place **out, bool *waits, latents *l, const batch_sample *of, latents_what w, err *e)
+{
+    const shelf *s = shelf_of(l->pool, w);
+    uint64_t key = key_of(l, of, w);
+    place *p = *out = look_up(s, key);
+    char path[FS_PATH];
+
+    *waits = !p->used || p->key != key;
+    if (*waits) {
+        p->used = 0;
+        if (!p->values)
+            TRY(mem_big((void **)&p->values, s->count * sizeof(float), "what is encoded once", e));
+        if (comes_again(l, of, w)) {
+            TRY(path_of(path, l, of, w, e));
+            *waits = !moments_read(path, p->values, s->count);
+            *(is_text(w) ? &l->read : &l->found) += !*waits;
+        }
+        p->key = key;
+    }
+    p->used = ++l->pool->asked;
+    return 0;
+}
+
+/* As number k of those that are made together. */
+static int gather(latents *l, const batch_sample *of, latents_what w, int k, err *e)
+{
+    latents_pool *p = l->pool;
+    size_t each = (size_t)p->side * (size_t)p->side * 3;
+
+    if (!is_text(w))
+        return batch_pixels(l->from, of, p->pixels + (size_t)k * each, e);
+    memcpy(p->ids + k * TOKENS, of->tokens, sizeof of->tokens);
+    return 0;
+}
+
+static int make(latents_pool *p, latents_what w, int n, err *e)
+{
+    if (w == LATENTS_TEXT_EXACT)
+        return sd_text_encode(p->model, p->ids, n, TOKENS, p->made, e);
+    if (w == LATENTS_TEXT)
+        return sd_text_states(p->model, p->ids, n, TOKENS, p->made, e);
+    return sd_vae_encode(p->model, p->pixels, n, p->side, p->side, p->made, p->made + (size_t)n * p->count, e);
+}
+
+/* Number i of n that were made. */
+static void put(float *to, const latents_pool *p, latents_what w, int i, int n)
+{
+    size_t k = (size_t)i;
+
+    if (is_text(w)) {
+        memcpy(to, p->made + k * p->texts.count, p->texts.count * sizeof *to);
+        return;
+    }
+    memcpy(to, p->made + k * p->count, p->count * sizeof *to);
+    memcpy(to + p->count, p->made + ((size_t)n + k) * p->count, p->count * sizeof *to);
+}
+
+/* A folder that cannot be written costs time and nothing else. */
+static void keep(latents *l, const batch_sample *of, latents_what w, const float *values)
+{
+    err *why = l->refusal.code ? NULL : &l->refusal;
+    char path[FS_PATH];
+
+    if (!comes_again(l, of, w))
+        return;
+    if (path_of(path, l, of, w, why) != 0 || moments_write(path, values, shelf_of(l->pool, w)->count, why) != 0)
+        l->refused++;
+}
+
+typedef struct {
+    latents *by;
+    const batch_sample *of;
+    place *at;
+    uint64_t key;
+} claim;
+
+/* Those that were gathered. A place that could not be filled is empty; one that a later claim has taken is that one's. */
+static int make_all(latents_pool *p, latents_what w, const claim c[], int n, err *e)
+{
+    int rc = n > 0 ? make(p, w, n, e) : 0;
+
+    for (int i = 0; i < n; i++) {
+        if (c[i].at->key != c[i].key)
+            continue;
+        if (rc != 0) {
+            c[i].at->used = 0;
+            continue;
+        }
+        put(c[i].at->values, p, w, i, n);
+        keep(c[i].by, c[i].of, w, c[i].at->values);
+        *(is_text(w) ? &c[i].by->said : &c[i].by->encoded) += 1;
+    }
+    return rc;
+}
+
+static int values_of(float **out, latents *l, const batch_sample *of, latents_what w, err *e)
+{
+    bool waits;
+    place *p;
+
+    TRY(look_for(&p, &waits, l, of, w, e));
+    int rc = waits ? gather(l, of, w, 0, e) : 0;
+    if (rc == 0 && waits)
+        rc = make_all(l->pool, w, &(claim){l, of, p, p->key}, 1, e);
+    if (rc != 0)
+        p->used = 0;
+    *out = p->values;
+    return rc;
+}
+
+void latents_prepare(const latents_wish wish[], int n, latents_what w)
+{
+    latents_pool *p = n > 0 ? wish->of->pool : NULL;
+    claim c[TOGETHER];
+    int k = 0;
+
+    if (!p)
+        return;
+    pthread_mutex_lock(&p->lock);
+    for (int i = 0; i < n; i++) {
+        latents *l = wish[i].of;
+        bool waits;
+        place *at;
+        CHECK(l->pool == p);
+        if (look_for(&at, &waits, l, wish[i].sample, w, NULL) != 0 || !waits)
+            continue;
+        if (gather(l, wish[i].sample, w, k, NULL) != 0) {
+            at->used = 0;
+            continue;
+        }
+        c[k++] = (claim){l, wish[i].sample, at, at->key};
+        if (k == TOGETHER) {
+            make_all(p, w, c, k, NULL);
+            k = 0;
+        }
+    }
+    make_all(p, w, c, k, NULL);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* ---- what a step asks for ---- */
+
+static int sample(latents *l, const batch_sample *of, float *out, err *e)
+{
+    latents_pool *pool = l->pool;
+    float *moments;
+
+    TRY(values_of(&moments, l, of, LATENTS_PICTURE, e));
+    vae_sample(sd_vae_shape(pool->model), moments, moments + pool->count, out, out, pool->count);
+    return 0;
+}
+
+int latents_draw(latents *l, const batch_sample *of, rng_stream noise, float *out, err *e)
+{
+    rng_normal_fill(noise, out, l->pool->count);
+    pthread_mutex_lock(&l->pool->lock);
+    int rc = sample(l, of, out, e);
+    pthread_mutex_unlock(&l->pool->lock);
+    return rc;
+}
+
+int latents_text(latents *l, const batch_sample *of, latents_what w, float *out, err *e)
 {
     float *states;
 
+    CHECK(is_text(w));
     pthread_mutex_lock(&l->pool->lock);
-    int rc = values_of(&states, l, &l->pool->texts, text_key(of->tokens, in_bf16(l, exact)), of,
-                       exact ? say_exactly : say_as_passes, e);
+    int rc = values_of(&states, l, of, w, e);
     if (rc == 0)
         memcpy(out, states, l->pool->texts.count * sizeof *out);
     pthread_mutex_unlock(&l->pool->lock);

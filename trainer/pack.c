@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cluster/base/clock.h"
 #include "cluster/base/hash.h"
@@ -34,12 +35,16 @@ typedef struct guest {
 
 typedef struct { guest *first, **last; } line;
 
+/* Of a place that has fallen free: when (0: nobody stood there), the lane's processor time then, seconds of waiting since. */
+typedef struct { double at, worked, waited; } refill;
+
 typedef struct {
     pack *p;
     stepper *stepper;
     guest **at;                  /* [width] */
     step_turn *turns;
-    double *left_at;             /* [width]: when the last one took its last step; 0: nobody stood there */
+    training **trainings;        /* [width]: of those who stand, for training_prepare */
+    refill *left;                /* [width]: since the last one took its last step */
     int first;                   /* its first slot */
     pack_figures told;
     pthread_t thread;
@@ -195,10 +200,19 @@ static guest *next_at_desk(pack *p, bool *loads)
     return *loads ? line_take(&p->waiting) : line_take(&p->done);
 }
 
+/* A lane that wakes the desk shall not lose its core to it in the same moment: where that cannot be had, it may. */
+static void step_aside(void)
+{
+    const struct sched_param plain = {0};
+
+    pthread_setschedparam(pthread_self(), SCHED_BATCH, &plain);
+}
+
 static void *desk(void *arg)
 {
     pack *p = arg;
 
+    step_aside();
     pthread_mutex_lock(&p->lock);
     while (!p->closing || p->inside > 0) {
         bool loads, stays;
@@ -226,12 +240,38 @@ static void *desk(void *arg)
 
 /* ---- lanes ---- */
 
+static double worked_s(void)
+{
+    struct timespec t;
+
+    CHECK(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) == 0);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static double more(double a, double b) { return a > b ? a : b; }
+
+static void note_refill(lane *l, int place)
+{
+    const refill *r = &l->left[place];
+    pack_figures *told = &l->told;
+
+    if (r->at <= 0)
+        return;
+    double gap = clock_s() - r->at, bubble = worked_s() - r->worked + r->waited;
+    told->refills++;
+    told->gap_sum += gap;
+    told->gap_most = more(gap, told->gap_most);
+    told->bubble_sum += bubble;
+    told->bubble_most = more(bubble, told->bubble_most);
+}
+
 static int enter(lane *l, int place, err *e)
 {
     pack *p = l->p;
     guest *g = l->at[place];
 
     TRY(step_state_write(l->stepper, place, g->w, p->zeros, p->zeros, 1, e));
+    note_refill(l, place);
     return training_begin(g->t, l->stepper, place, e);
 }
 
@@ -266,29 +306,35 @@ static bool fill_places(lane *l, guest *came[])
     return any;
 }
 
+/* Seconds until the lock was free. */
+static double lock_waiting(pthread_mutex_t *lock)
+{
+    double from = clock_s();
+
+    if (pthread_mutex_trylock(lock) == 0)
+        return 0;
+    pthread_mutex_lock(lock);
+    return clock_s() - from;
+}
+
 /* False: nobody stands here and nobody will. */
 static bool wait_for_guests(lane *l, guest *came[])
 {
     pack *p = l->p;
+    double waited = lock_waiting(&p->lock);
     bool any;
 
-    pthread_mutex_lock(&p->lock);
-    while (!(any = fill_places(l, came)) && (!p->closing || p->waiting.first || p->ready_n > 0 || p->inside > 0))
+    while (!(any = fill_places(l, came)) && (!p->closing || p->waiting.first || p->ready_n > 0 || p->inside > 0)) {
+        double from = clock_s();
         pthread_cond_wait(&p->news, &p->lock);
+        waited += clock_s() - from;
+    }
+    for (int i = 0; i < p->opts.width; i++)
+        if (came[i])
+            l->left[i].waited += waited;
     pthread_cond_broadcast(&p->news); /* the desk may load another */
     pthread_mutex_unlock(&p->lock);
     return any;
-}
-
-static void note_refill(lane *l, int place)
-{
-    double gap = clock_s() - l->left_at[place];
-
-    if (l->left_at[place] <= 0)
-        return;
-    l->told.refills++;
-    l->told.gap_sum += gap;
-    l->told.gap_most = gap > l->told.gap_most ? gap : l->told.gap_most;
 }
 
 static void seat(lane *l, guest *const came[])
@@ -296,7 +342,6 @@ static void seat(lane *l, guest *const came[])
     for (int i = 0; i < l->p->opts.width; i++) {
         if (!came[i])
             continue;
-        note_refill(l, i);
         int rc = enter(l, i, &came[i]->why);
         if (rc != 0)
             leave(l, i, rc);
@@ -315,7 +360,7 @@ static void take(lane *l, int place, int all, const err *why, double seconds)
         rc = training_took(g->t, &l->turns[place], seconds, &g->why);
     if (rc == 0 && training_goes_on(g->t))
         return;
-    l->left_at[place] = clock_s();
+    l->left[place] = (refill){.at = clock_s(), .worked = worked_s()};
     if (rc == 0)
         rc = training_end(g->t, &g->why);
     leave(l, place, rc);
@@ -329,12 +374,14 @@ static void turn(lane *l)
 
     for (int i = 0; i < l->p->opts.width; i++) {
         l->turns[i] = (step_turn){0};
+        l->trainings[i] = l->at[i] ? l->at[i]->t : NULL;
         if (l->at[i])
             training_turn(l->at[i]->t, &l->turns[i]);
         any |= l->at[i] != NULL;
     }
     if (!any)
         return;
+    training_prepare(l->trainings, l->p->opts.width);
     int rc = step_run_all(l->stepper, l->turns, &why);
     double seconds = clock_s() - from;
     l->told.steps++;
@@ -455,7 +502,7 @@ static int open_lane(pack *p, int i, const step_opts *opts, err *e)
     step_opts o = *opts;
 
     *l = (lane){.p = p, .first = i * p->opts.width, .at = NEW_N(guest *, p->opts.width),
-                .turns = NEW_N(step_turn, p->opts.width), .left_at = NEW_N(double, p->opts.width)};
+                .turns = NEW_N(step_turn, p->opts.width), .trainings = NEW_N(training *, p->opts.width), .left = NEW_N(refill, p->opts.width)};
     o.first = l->first;
     o.width = p->opts.width;
     TRY(step_new(&l->stepper, p->model, p->alone, &o, e));
@@ -513,7 +560,8 @@ static void free_pack(pack *p)
         step_free(p->lanes[i].stepper);
         free(p->lanes[i].at);
         free(p->lanes[i].turns);
-        free(p->lanes[i].left_at);
+        free(p->lanes[i].trainings);
+        free(p->lanes[i].left);
     }
     sd_forget_plans(p->model);
     sd_restore(p->model);
@@ -595,7 +643,9 @@ void pack_tell(const pack *p, pack_figures *out)
         const pack_figures *l = &p->lanes[i].told;
         out->refills += l->refills;
         out->gap_sum += l->gap_sum;
-        out->gap_most = l->gap_most > out->gap_most ? l->gap_most : out->gap_most;
+        out->gap_most = more(l->gap_most, out->gap_most);
+        out->bubble_sum += l->bubble_sum;
+        out->bubble_most = more(l->bubble_most, out->bubble_most);
         out->step_sum += l->step_sum;
         out->steps += l->steps;
         out->bytes += l->bytes;

@@ -40,6 +40,7 @@ void pack_close(pack *p);        /* the same, then it is gone */
 typedef struct {
     int refills;                 /* how often a place was taken after another concept */
     double gap_most, gap_sum;    /* seconds from a concept's last step to the next one's first in that place, its probe apart */
+    double bubble_most, bubble_sum; /* of those: waiting for one who was not ready, and this lane's own work; else its core was another's */
     double step_sum;             /* seconds of all steps of all lanes */
     uint64_t steps;              /* of lanes */
     size_t bytes;                /* of the steppers' plans */

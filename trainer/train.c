@@ -274,9 +274,14 @@ static int fill(void *arg, int i, step_sample *x, err *e)
 }
 
 /* In f32 where every step says all texts; else as the passes have it that encode theirs. */
+static latents_what what_is_said(const training *t)
+{
+    return step_texts(t->stepper) == TEXT_SAID ? LATENTS_TEXT_EXACT : LATENTS_TEXT;
+}
+
 static int say_of(training *t, const batch_sample *of, float *text, err *e)
 {
-    return latents_text(t->latents, of, step_texts(t->stepper) == TEXT_SAID, text, e);
+    return latents_text(t->latents, of, what_is_said(t), text, e);
 }
 
 static int say(void *arg, int i, float *text, err *e)
@@ -453,6 +458,41 @@ void training_turn(training *t, step_turn *turn)
         .beta1 = how->beta1, .beta2 = how->beta2, .eps = how->eps, .weight_decay = how->weight_decay, .clip = how->clip,
         .seed = (uint64_t)how->seed,
     };
+}
+
+/* Whether the step will ask for its text. Passes of several samples that have one to encode encode all. */
+static bool will_be_said(const training *t, const batch_sample *of)
+{
+    if (step_texts(t->stepper) != TEXT_EITHER)
+        return step_texts(t->stepper) == TEXT_SAID;
+    if (step_width(t->stepper) * step_micro(t->stepper) > 1)
+        return false;
+    for (int i = 0; i < TOKENS; i++)
+        if (of->tokens[i] >= sd_text_shape(t->model)->vocab)
+            return false;
+    return true;
+}
+
+static int planned(const training *t) { return t ? (int)t->job->cfg->how.accumulate * batch_size(t->batches) : 0; }
+
+void training_prepare(training *const of[], int n)
+{
+    int all = 0, texts = 0;
+
+    for (int i = 0; i < n; i++)
+        all += planned(of[i]);
+    latents_wish *wish = NEW_N(latents_wish, 2 * all + 1), *said = wish + all;
+    latents_what what = LATENTS_TEXT;
+    for (int i = 0, k = 0; i < n; i++)
+        for (int j = 0; j < planned(of[i]); j++) {
+            wish[k++] = (latents_wish){of[i]->latents, &of[i]->plan[j]};
+            if (will_be_said(of[i], &of[i]->plan[j]))
+                said[texts++] = wish[k - 1];
+            what = what_is_said(of[i]);
+        }
+    latents_prepare(wish, all, LATENTS_PICTURE);
+    latents_prepare(said, texts, what);
+    free(wish);
 }
 
 int training_took(training *t, const step_turn *turn, double seconds, err *e)
@@ -662,6 +702,8 @@ static int live(training *t, stepper **s, err *e)
     while (training_goes_on(t)) {
         double from = clock_s();
         training_turn(t, &turn);
+        if (comm_size(t->job->gang) == 1) /* a rank of several needs but its share */
+            training_prepare(&t, 1);
         if (step_run_all(*s, &turn, e) != 0)
             return err_wrap(e, "step %d", t->step + 1);
         TRY(training_took(t, &turn, clock_s() - from, e));

@@ -23,6 +23,8 @@ int training_opts(training *t, step_opts *o, nn_adapter *adapter, err *e);
 int training_begin(training *t, stepper *s, int place, err *e);
 bool training_goes_on(const training *t);  /* there is a step to take */
 void training_turn(training *t, step_turn *turn);                     /* what the next step needs to know */
+/* Encodes together what the next step of these will ask for, planned by training_turn: pictures and texts, with one pool. NULL: nobody. */
+void training_prepare(training *const of[], int n);
 /* What came of it is written down and told; a turn that went wrong is the error. seconds: how long it took. */
 int training_took(training *t, const step_turn *turn, double seconds, err *e);
 int training_end(training *t, err *e);     /* no step is left: the probe after */

@@ -163,7 +163,7 @@ static void bench(const options *o)
     err e = {0};
 
     printf("kind,lanes,width,threads,concepts,concepts_per_hour,ratio,mean_latency_s,cpu_s,peak_mib,step_ms,refills,"
-           "gap_mean_ms,gap_most_ms,same_files,failed\n");
+           "gap_mean_ms,gap_most_ms,bubble_mean_ms,bubble_most_ms,same_files,failed\n");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const row *r = &rows[i];
         double peak, cpu;
@@ -175,10 +175,10 @@ static void bench(const options *o)
             solo = m.seconds;
         }
         const pack_figures *p = &m.told;
-        printf("%s,%d,%d,%d,%d,%.0f,%.2f,%.3f,%.1f,%.1f,%.3f,%d,%.3f,%.3f,%d,%d\n", r->name, r->lanes, r->width,
+        printf("%s,%d,%d,%d,%d,%.0f,%.2f,%.3f,%.1f,%.1f,%.3f,%d,%.3f,%.3f,%.3f,%.3f,%d,%d\n", r->name, r->lanes, r->width,
                r->threads > 0 ? r->threads : o->threads, o->concepts, o->concepts / m.seconds * 3600, solo / m.seconds, m.latency, cpu, peak,
                p->steps ? 1e3 * p->step_sum / (double)p->steps : 0, p->refills, p->refills ? 1e3 * p->gap_sum / p->refills : 0,
-               1e3 * p->gap_most, same_files(o, first, dir), m.failed);
+               1e3 * p->gap_most, p->refills ? 1e3 * p->bubble_sum / p->refills : 0, 1e3 * p->bubble_most, same_files(o, first, dir), m.failed);
         fflush(stdout);
     }
 }

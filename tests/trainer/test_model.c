@@ -364,6 +364,43 @@ static void the_vae_halves_and_doubles(void **state)
     small_model_close(m);
 }
 
+/* Of 7, four, two and one go together; of larger maps the library's kernels are taken. */
+static void samples_that_run_together_have_the_bytes_of_each_alone(void **state)
+{
+    enum { N = 7, SIDES = 2, TOKENS_EACH = 6, EACH = TOKENS_EACH * WIDTH };
+    static const int sides[SIDES] = {16, 96};
+    sd *m = small_model_open();
+    err e = {0};
+
+    (void)state;
+    for (int k = 0; k < SIDES; k++) {
+        size_t side = (size_t)sides[k], in = side * side * 3, out = side * side; /* 4 channels at half the side */
+        float *pixels = small_model_noise("pixels", N * in), *all = mem_new(2 * N * out, sizeof *all), *one = mem_new(2 * out, sizeof *one);
+        OK(sd_vae_encode(m, pixels, N, sides[k], sides[k], all, all + N * out, &e));
+        for (size_t i = 0; i < N; i++) {
+            OK(sd_vae_encode(m, pixels + i * in, 1, sides[k], sides[k], one, one + out, &e));
+            assert_memory_equal(one, all + i * out, out * sizeof *one);
+            assert_memory_equal(one + out, all + (N + i) * out, out * sizeof *one);
+        }
+        free(pixels);
+        free(all);
+        free(one);
+    }
+    int (*const encode[])(sd *, const int32_t *, int, int, float *, err *) = {sd_text_encode, sd_text_states};
+    int32_t ids[N * TOKENS_EACH];
+    float together[N * EACH], alone[EACH];
+    for (int i = 0; i < N * TOKENS_EACH; i++)
+        ids[i] = (i * 7 + 3) % 54;
+    for (int k = 0; k < 2; k++) {
+        OK(encode[k](m, ids, N, TOKENS_EACH, together, &e));
+        for (int i = 0; i < N; i++) {
+            OK(encode[k](m, ids + i * TOKENS_EACH, 1, TOKENS_EACH, alone, &e));
+            assert_memory_equal(alone, together + i * EACH, sizeof alone);
+        }
+    }
+    small_model_close(m);
+}
+
 static void latents_are_scaled_samples_of_clamped_moments(void **state)
 {
     const vae_shape v = {.latent = 1, .scaling = 0.5F};
@@ -570,6 +607,7 @@ int main(void)
         cmocka_unit_test(a_projection_is_used_where_the_file_has_one),
         cmocka_unit_test(half_precision_files_are_read),
         cmocka_unit_test(the_vae_halves_and_doubles),
+        cmocka_unit_test(samples_that_run_together_have_the_bytes_of_each_alone),
         cmocka_unit_test(latents_are_scaled_samples_of_clamped_moments),
         cmocka_unit_test(an_override_changes_the_model_and_restoring_brings_it_back),
         cmocka_unit_test(keys_and_values_are_listed_in_pairs),

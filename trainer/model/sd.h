@@ -73,7 +73,8 @@ void sd_forget_plans(sd *m);
 nn_tensor sd_text_write(nn_graph *g, const sd *m, nn_tensor ids, nn_tensor scale); /* scale: as clip_write */
 nn_tensor sd_unet_write(nn_graph *g, const sd *m, nn_tensor x, nn_tensor t, nn_tensor text, bool detach_first);
 
-/* On host arrays. Samples run one after another, so a sample's numbers do not depend on what runs beside it. */
+/* On host arrays. Samples run one after another, texts and pictures to be encoded also several together; a sample's numbers do not
+ * depend on what runs beside it. */
 /* sd_text_encode and sd_text_states from several threads at once; the others from one at a time. */
 int sd_text_encode(sd *m, const int32_t *ids, int n, int tokens, float *out, err *e);   /* -> [n,tokens,width] */
 /* The same in what the backend computes in, where sd_text_encode is of f32: to the last bit what a graph of one sample has. */

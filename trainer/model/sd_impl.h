@@ -28,11 +28,13 @@ void sd_files_close(sd_files *f);
 void sd_files_write(nn_graph *g, const sd_files *f, sd_part p);
 const char *sd_part_scope(sd_part p);      /* "unet": opened with nn_enter, and the prefix of its names with a dot */
 
-/* A part's function with a plan for one sample of one size. */
+/* A part's function with a plan for n samples of one size. */
 typedef enum { RUN_TEXT, RUN_STATES, RUN_PROJECT, RUN_ENCODE, RUN_DECODE, RUN_UNET, SD_RUNS } sd_run;
+enum { SD_TOGETHER = 4 };      /* plans of each: for 1, 2, 4 and 8 samples */
 typedef struct {
     nn_graph *graph;
     nn_plan *plan;
+    int n;
     int64_t size[3];
     nn_tensor in[4], out;
 } sd_ready;
@@ -44,7 +46,7 @@ struct sd {
     int beside;                /* numbers beside each position's text features; 0: none */
     char **kv;                 /* names, ended by NULL */
     char digest[SD_PARTS][HASH_HEX]; /* "": not read yet */
-    sd_ready ready[SD_RUNS];
+    sd_ready ready[SD_RUNS][SD_TOGETHER];
     pthread_mutex_t text;      /* over ready[RUN_TEXT] and [RUN_STATES]: of a pack several threads ask for texts */
 };
 #endif

@@ -1,4 +1,4 @@
-/* The parts of a model as functions on host arrays. Each keeps one plan for one sample of the size last asked for. */
+/* The parts of a model as functions on host arrays. Each keeps plans for 1, 2, 4 and 8 samples of the size last asked for. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,11 +6,14 @@
 #include "cluster/base/str.h"
 #include "trainer/model/sd_impl.h"
 
-/* ---- graphs of one sample; size: what the function's caller gave ---- */
+/* More pixels together than these would only cost memory: one picture of 512 takes half a gigabyte. */
+enum { PIXELS_TOGETHER = 512 * 512, TEXTS_TOGETHER = 8 };
+
+/* ---- graphs of r->n samples; size: what the function's caller gave ---- */
 
 static void write_states(nn_graph *g, const sd *m, sd_ready *r)
 {
-    r->in[0] = nn_input(g, "ids", I32, NN_SHAPE(1, r->size[0]));
+    r->in[0] = nn_input(g, "ids", I32, NN_SHAPE(r->n, r->size[0]));
     r->out = sd_text_write(g, m, r->in[0], NULL);
 }
 
@@ -23,7 +26,7 @@ static void write_text(nn_graph *g, const sd *m, sd_ready *r)
 static void write_project(nn_graph *g, const sd *m, sd_ready *r)
 {
     nn_exact(g);
-    r->in[0] = nn_input(g, "end", F32, NN_SHAPE(1, m->files.text.width));
+    r->in[0] = nn_input(g, "end", F32, NN_SHAPE(r->n, m->files.text.width));
     nn_enter(g, "%s", sd_part_scope(SD_TEXT));
     r->out = clip_project_write(g, &m->files.text, r->in[0]);
     nn_leave(g);
@@ -31,7 +34,7 @@ static void write_project(nn_graph *g, const sd *m, sd_ready *r)
 
 static void write_encode(nn_graph *g, const sd *m, sd_ready *r)
 {
-    r->in[0] = nn_input(g, "pixels", F32, NN_SHAPE(1, r->size[0], r->size[1], m->files.vae.in));
+    r->in[0] = nn_input(g, "pixels", F32, NN_SHAPE(r->n, r->size[0], r->size[1], m->files.vae.in));
     nn_enter(g, "%s", sd_part_scope(SD_VAE));
     r->out = vae_encode_write(g, &m->files.vae, r->in[0]);
     nn_leave(g);
@@ -39,7 +42,7 @@ static void write_encode(nn_graph *g, const sd *m, sd_ready *r)
 
 static void write_decode(nn_graph *g, const sd *m, sd_ready *r)
 {
-    r->in[0] = nn_input(g, "latents", F32, NN_SHAPE(1, r->size[0], r->size[1], m->files.vae.latent));
+    r->in[0] = nn_input(g, "latents", F32, NN_SHAPE(r->n, r->size[0], r->size[1], m->files.vae.latent));
     nn_enter(g, "%s", sd_part_scope(SD_VAE));
     r->out = vae_decode_write(g, &m->files.vae, r->in[0]);
     nn_leave(g);
@@ -89,19 +92,32 @@ static void forget(sd_ready *r)
 void sd_forget_plans(sd *m)
 {
     for (int i = 0; i < SD_RUNS; i++)
-        forget(&m->ready[i]);
+        for (int k = 0; k < SD_TOGETHER; k++)
+            forget(&m->ready[i][k]);
 }
 
-static int ready(sd_ready **out, sd *m, sd_run which, int64_t a, int64_t b, int64_t c, err *e)
+static bool moves_for_nobody(const void *arg, const char *name, size_t *offset)
 {
-    sd_ready *r = *out = &m->ready[which];
-    int64_t size[3] = {a, b, c};
+    (void)arg;
+    (void)name;
+    (void)offset;
+    return false;
+}
 
-    if (r->plan && memcmp(r->size, size, sizeof size) == 0)
+/* For 2^k samples. They are a pack that shares all weights, so that kernels are chosen by what one of them needs, and each gets the
+ * numbers that it gets alone. */
+static int ready_for(sd_ready **out, sd *m, sd_run which, const int64_t size[3], int k, err *e)
+{
+    sd_ready *r = *out = &m->ready[which][k];
+
+    if (r->plan && memcmp(r->size, size, sizeof r->size) == 0)
         return 0;
     forget(r);
-    memcpy(r->size, size, sizeof size);
+    memcpy(r->size, size, sizeof r->size);
+    r->n = 1 << k;
     r->graph = nn_graph_new();
+    if (r->n > 1)
+        nn_pack_set(r->graph, &(nn_pack){.at = moves_for_nobody, .width = r->n});
     WRITE[which](r->graph, m, r);
     int rc = nn_check(r->graph, e);
     if (rc == 0)
@@ -111,12 +127,17 @@ static int ready(sd_ready **out, sd *m, sd_run which, int64_t a, int64_t b, int6
     return rc;
 }
 
+static int ready(sd_ready **out, sd *m, sd_run which, int64_t a, int64_t b, int64_t c, err *e)
+{
+    return ready_for(out, m, which, (int64_t[]){a, b, c}, 0, e);
+}
+
 static size_t elements(nn_tensor t)
 {
     return (size_t)nn_count(nn_shape_get(t));
 }
 
-/* One sample: inputs in the order of r->in (all have 4-byte elements), the output into out. */
+/* Inputs in the order of r->in (all have 4-byte elements), the output into out. */
 static int run(sd_ready *r, const void *const in[], int n, float *out, err *e)
 {
     for (int i = 0; i < n; i++)
@@ -125,14 +146,29 @@ static int run(sd_ready *r, const void *const in[], int n, float *out, err *e)
     return nn_read(r->plan, r->out, out, elements(r->out) * sizeof *out, e);
 }
 
-/* n samples behind each other, with one input. */
-static int run_each(sd_ready *r, const void *in, int n, float *out, err *e)
+/* How many of n go together, as a power of two. Not on a device: its library chooses kernels by rows, and a picture of 512 pixels
+ * fills it. */
+static int together(const sd *m, int n, int most)
 {
-    size_t stride_in = elements(r->in[0]) * 4, stride_out = elements(r->out);
+    int k = 0;
 
-    for (int i = 0; i < n; i++) {
-        const void *at = (const char *)in + (size_t)i * stride_in;
-        TRY(run(r, &at, 1, out + (size_t)i * stride_out, e));
+    if (nn_params_backend(m->params)->kind)
+        return 0;
+    while (k + 1 < SD_TOGETHER && 2 << k <= n && 2 << k <= most)
+        k++;
+    return k;
+}
+
+/* n samples behind each other, with one input, of which at most `most` go together. */
+static int run_each(sd *m, sd_run which, const int64_t size[3], int most, const void *in, int n, float *out, err *e)
+{
+    sd_ready *r;
+
+    for (int done = 0; done < n; done += r->n) {
+        TRY(ready_for(&r, m, which, size, together(m, n - done, most), e));
+        size_t each_in = elements(r->in[0]) / (size_t)r->n * 4, each_out = elements(r->out) / (size_t)r->n;
+        const void *at = (const char *)in + (size_t)done * each_in;
+        TRY(run(r, &at, 1, out + (size_t)done * each_out, e));
     }
     return 0;
 }
@@ -151,13 +187,9 @@ static int check_ids(const sd *m, const int32_t *ids, size_t count, err *e)
 
 static int encode(sd *m, sd_run which, const int32_t *ids, int n, int tokens, float *out, err *e)
 {
-    sd_ready *r;
-
     TRY(check_ids(m, ids, (size_t)n * (size_t)tokens, e));
     pthread_mutex_lock(&m->text);
-    int rc = ready(&r, m, which, tokens, 0, 0, e);
-    if (rc == 0)
-        rc = run_each(r, ids, n, out, e);
+    int rc = run_each(m, which, (int64_t[]){tokens, 0, 0}, TEXTS_TOGETHER, ids, n, out, e);
     pthread_mutex_unlock(&m->text);
     return rc;
 }
@@ -191,16 +223,16 @@ int sd_text_embed(sd *m, const int32_t *ids, int n, int tokens, int32_t eos, flo
 {
     size_t width = (size_t)m->files.text.width, each = (size_t)sd_text_embed_width(m);
     float *states = NEW_N(float, (size_t)tokens * width);
-    sd_ready *project = NULL;
-    int rc = m->files.text.projection > 0 ? ready(&project, m, RUN_PROJECT, 0, 0, 0, e) : 0;
+    const bool projects = m->files.text.projection > 0;
+    int rc = 0;
 
     for (int i = 0; rc == 0 && i < n; i++) {
         const int32_t *id = ids + (size_t)i * (size_t)tokens;
         const float *end = states + end_of(id, tokens, eos) * width;
 
         rc = sd_text_encode(m, id, 1, tokens, states, e);
-        if (rc == 0 && project)
-            rc = run_each(project, end, 1, out + (size_t)i * each, e);
+        if (rc == 0 && projects)
+            rc = run_each(m, RUN_PROJECT, (int64_t[]){0, 0, 0}, 1, end, 1, out + (size_t)i * each, e);
         else
             memcpy(out + (size_t)i * each, end, width * sizeof *out);
     }
@@ -213,28 +245,21 @@ int sd_text_embed(sd *m, const int32_t *ids, int n, int tokens, int32_t eos, flo
 int sd_vae_encode(sd *m, const float *pixels, int n, int h, int w, float *mean, float *logvar, err *e)
 {
     const vae_shape *v = &m->files.vae;
-    sd_ready *r;
 
     if (h < vae_factor(v) || w < vae_factor(v))
         return err_set(e, ERR_SHAPE, "a picture of %d x %d is smaller than one latent (%d pixels)", w, h, vae_factor(v));
-    TRY(ready(&r, m, RUN_ENCODE, h, w, 0, e));
-    size_t in = (size_t)h * (size_t)w * (size_t)v->in, out = elements(r->out), half = out / 2;
-    float *moments = NEW_N(float, out);
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && i < (size_t)n; i++) {
-        rc = run_each(r, pixels + i * in, 1, moments, e);
-        vae_moments(v, moments, half / (size_t)v->latent, mean + i * half, logvar + i * half);
-    }
+    int64_t size[3] = {h, w, 0}, cells = (int64_t)(h / vae_factor(v)) * (w / vae_factor(v));
+    float *moments = NEW_N(float, n * cells * 2 * v->latent);
+    int rc = run_each(m, RUN_ENCODE, size, PIXELS_TOGETHER / (h * w), pixels, n, moments, e);
+    if (rc == 0)
+        vae_moments(v, moments, (size_t)n * (size_t)cells, mean, logvar);
     free(moments);
     return rc;
 }
 
 int sd_vae_decode(sd *m, const float *latents, int n, int h, int w, float *pixels, err *e)
 {
-    sd_ready *r;
-
-    TRY(ready(&r, m, RUN_DECODE, h, w, 0, e));
-    return run_each(r, latents, n, pixels, e);
+    return run_each(m, RUN_DECODE, (int64_t[]){h, w, 0}, 1, latents, n, pixels, e);
 }
 
 /* Rows of a + b numbers as rows of a and rows of b. */
