@@ -24,6 +24,8 @@ static const struct { const char *settings, *papers; } rows[] = {
     {"method: lora, lora: {rank: 4}", "0.80 M, 3.1 MB"},
     {"method: svdiff", "0.32 M, 1.4 MB"},
     {"method: svdiff, recompute: yes", "0.32 M, 1.4 MB"},
+    {"method: svdiff, recompute: yes, svdiff: {norms: scalar}", "0.22 M; the public program"},
+    {"method: svdiff, recompute: yes, svdiff: {norms: off}", "0.22 M; the public program at first"},
     {"method: dreambooth, moments: 8bit", "859.5 M, 3.44 GB"},
     {"method: dreambooth, recompute: yes, moments: 8bit", "859.5 M, 3.44 GB; 12 to 16 GB of a GPU"},
     {"method: dreambooth, recompute: yes", "859.5 M, 3.44 GB"},
@@ -46,7 +48,7 @@ static int part(nn_params *p, const char *weight, const char *what, nn_shape s, 
 }
 
 /* As svdiff's prepare, without a decomposition. */
-static int stand_in(sd *m, err *e)
+static int stand_in(sd *m, const train_cfg *how, err *e)
 {
     nn_params *p = sd_params(m);
     const char *name;
@@ -56,8 +58,12 @@ static int stand_in(sd *m, err *e)
         if (!method_of_unet(name) || !str_ends(name, ".weight"))
             continue;
         TRY(nn_params_shape(p, name, &w, e));
+        if (w.n == 1 && how->svdiff_norms == SVDIFF_OFF)
+            continue;
         int64_t rest = nn_count(w) / w.d[0], n = w.n == 1 || w.d[0] < rest ? w.d[0] : rest;
-        TRY(part(p, name, ".svd_u", w.n == 1 ? NN_SHAPE(n) : NN_SHAPE(w.d[0], n), true, e));
+        if (w.n == 1 && how->svdiff_norms == SVDIFF_SCALAR)
+            n = 1;
+        TRY(part(p, name, ".svd_u", w.n == 1 ? NN_SHAPE(w.d[0]) : NN_SHAPE(w.d[0], n), true, e));
         TRY(part(p, name, ".svd_s", NN_SHAPE(n), false, e));
         if (w.n > 1)
             TRY(part(p, name, ".svd_v", NN_SHAPE(n, rest), true, e));
@@ -75,7 +81,7 @@ static int prepare(sd *m, const method *by, const train_cfg *how, err *e)
         rc = sd_text_rows_set(m, row, 1, e);
     free(row);
     TRY(rc);
-    return by->adapter.weight ? stand_in(m, e) : by->prepare ? by->prepare(m, how, e) : 0;
+    return by->adapter.weight ? stand_in(m, how, e) : by->prepare ? by->prepare(m, how, e) : 0;
 }
 
 /* Of all cores together: what else runs on the machine hardly changes it. */

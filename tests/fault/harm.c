@@ -1,12 +1,14 @@
 /* Runs cases by seed, several at a time, and counts them by kind.
- *   harm [--first SEED] [--count N] [--jobs N] [--kind NAME] [--real] [--keep] [--table FILE.csv]
+ *   harm [--first SEED] [--count N] [--jobs N] [--kind NAME] [--real] [--packed] [--keep] [--table FILE.csv]
  * A case that fails says its seed; `harm --first SEED --count 1 --keep` tries it again and leaves its folder behind. */
 #include "tests/fault/harm.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,7 +19,9 @@
 
 enum { STARTS_MOST = 12, PASSED = 0, FAILED = 1, SKIPPED = 77 };
 
-typedef struct { uint64_t first; int count, jobs; const char *kind, *table; bool real, keep; } options;
+typedef struct { uint64_t first; int count, jobs; const char *kind, *table; bool real, packed, keep; } options;
+
+static _Atomic int *packed_starts; /* of all cases: shared with their processes */
 
 /* ---- what kinds are written with ------------------------------------------------------------------------------ */
 
@@ -32,17 +36,21 @@ void nap(world *w, int least_ms, int most_ms) { usleep((useconds_t)pick(w, least
 static const char FOUR[] = " - {name: a, fake: {step_ms: 8}}\n - {name: b, fake: {step_ms: 8}}\n"
                            " - {name: c, fake: {step_ms: 7}}\n - {name: d, fake: {step_ms: 9}}";
 
-/* The same two concepts in two farms of one folder: one to be disturbed, and one to compare it with. */
+/* With --packed up to four concepts of a class share a worker. */
+static const char *limits_of(const world *w) { return w->packed ? "limits: {pack_max: 4}\n" : ""; }
+
+/* The same concepts in two farms of one folder: one to be disturbed, and one to compare it with. */
 static void put_real_farm(world *w)
 {
     const char *source = getenv("CFARM_SOURCE"), *const name[] = {"pets", "calm"};
+    const int concepts = w->packed ? 4 : 2; /* more than workers, or none is packed */
 
     for (int i = 0; i < 2; i++) {
         char path[200];
         str text = {0};
         str_add(&text, "farm: %s\nbase: %s/data/toyworld/model\ndefaults: {steps: 40, batch: 4, class: mug, images: "
-                "%s/data/toyworld/subjects/mug}\nlimits: {threads: 1}\nconcepts:\n", name[i], source, source);
-        for (int k = 0; k < 2; k++)
+                "%s/data/toyworld/subjects/mug}\nlimits: {threads: 1, pack_max: %d}\nconcepts:\n", name[i], source, source, w->packed && i == 0 ? 4 : 1);
+        for (int k = 0; k < concepts; k++)
             str_add(&text, " - {name: c%d, token: <c%d>, seed: %d}\n", k, k, k);
         snprintf(path, sizeof path, "%s/%s.yaml", w->f.dir, i == 0 ? "farm" : "calm");
         if (fs_write(path, text.at, text.n, NULL) != 0)
@@ -53,11 +61,17 @@ static void put_real_farm(world *w)
 
 void put_farm(world *w, const char *concepts)
 {
+    str text = {0};
+
+    str_add(&text, "%s\n%s", concepts ? concepts : FOUR, limits_of(w));
     if (w->real)
         put_real_farm(w);
     else
-        farm_rewrite(&w->f, concepts ? concepts : FOUR);
+        farm_rewrite(&w->f, text.at);
+    str_free(&text);
 }
+
+void note_packed(int starts) { atomic_fetch_add(packed_starts, starts); }
 
 pid_t begin(world *w, const char *workers)
 {
@@ -190,7 +204,7 @@ static void go_on(world *w)
 
 static int one_case(const options *o, uint64_t seed, const harm_kind *k)
 {
-    world w = {.seed = seed, .dice = rng_open(seed, "harm", 0, 0), .real = o->real, .status = -1};
+    world w = {.seed = seed, .dice = rng_open(seed, "harm", 0, 0), .real = o->real, .packed = o->packed, .status = -1};
 
     if (farms_open(NULL) != 0)
         return FAILED;
@@ -271,9 +285,12 @@ static int write_table(const options *o, const score *by, double seconds)
         return -1;
     for (int i = 0; i < harm_kinds_n; i++)
         all += by[i].passed + by[i].failed;
-    fprintf(f, "# harm --first %llu --count %d%s; %d disturbances in %.0f s, %d at a time; after each the laws of harm_laws.c held\n"
-            "kind,what,disturbances,failed,skipped\n", (unsigned long long)o->first, o->count, o->real ? " --real" : "", all, seconds,
-            o->jobs);
+    fprintf(f, "# harm --first %llu --count %d%s%s; %d disturbances in %.0f s, %d at a time; after each the laws of harm_laws.c held\n",
+            (unsigned long long)o->first, o->count, o->real ? " --real" : "", o->packed ? " --packed" : "", all,
+            seconds, o->jobs);
+    if (o->packed)
+        fprintf(f, "# %d starts were in packs\n", *packed_starts);
+    fprintf(f, "kind,what,disturbances,failed,skipped\n");
     for (int i = 0; i < harm_kinds_n; i++)
         if (by[i].passed + by[i].failed + by[i].skipped > 0)
             fprintf(f, "%s,%s,%d,%d,%d\n", harm_kinds[i].name, harm_kinds[i].what, by[i].passed + by[i].failed, by[i].failed,
@@ -288,6 +305,8 @@ static int run_all(const options *o)
     int started = 0, going = 0, failed = 0, kinds = 0, passed = 0;
     double begun = clock_s();
 
+    packed_starts = mmap(NULL, sizeof *packed_starts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(packed_starts != MAP_FAILED);
     while (started < o->count || going > 0) {
         for (int i = 0; i < o->jobs && started < o->count; i++)
             if (r[i].pid == 0) {
@@ -305,6 +324,9 @@ static int run_all(const options *o)
             printf("%s: skipped %d times\n", harm_kinds[i].name, by[i].skipped);
     }
     printf("%d disturbances of %d kinds: the laws held; %d failed; %.0f s\n", passed, kinds, failed, clock_s() - begun);
+    if (o->packed)
+        printf("%d starts in packs\n", *packed_starts);
+    failed += o->packed && *packed_starts == 0;
     if (o->table && write_table(o, by, clock_s() - begun) != 0) {
         printf("%s cannot be written\n", o->table);
         failed++;
@@ -315,7 +337,7 @@ static int run_all(const options *o)
 
 static int usage(void)
 {
-    fputs("usage: harm [--first SEED] [--count N] [--jobs N] [--kind NAME] [--real] [--keep] [--table FILE.csv]\n", stderr);
+    fputs("usage: harm [--first SEED] [--count N] [--jobs N] [--kind NAME] [--real] [--packed] [--keep] [--table FILE.csv]\n", stderr);
     for (int i = 0; i < harm_kinds_n; i++)
         fprintf(stderr, "  %-22s %s\n", harm_kinds[i].name, harm_kinds[i].what);
     return 2;
@@ -330,6 +352,8 @@ int main(int argc, char **argv)
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--real") == 0)
             o.real = true;
+        else if (strcmp(argv[i], "--packed") == 0)
+            o.packed = true;
         else if (strcmp(argv[i], "--keep") == 0)
             o.keep = true;
         else if (!value)

@@ -12,6 +12,7 @@ typedef struct {
     rng_stream dice;
     uint64_t drawn;
     bool real;               /* the real worker on the embedded model, not the fake one */
+    bool packed;             /* concepts share workers */
     farm f;
     const char *must;        /* a concept that was accepted besides those of the farm file; NULL: none */
     const char *bad;         /* the concept that is expected to be set aside; NULL: none */
@@ -35,6 +36,7 @@ int pick(world *w, int least, int most);               /* by lot */
 void nap(world *w, int least_ms, int most_ms);
 void put_farm(world *w, const char *concepts);         /* the farm file; NULL: four concepts that do no wrong */
 pid_t begin(world *w, const char *workers);            /* cfarm train */
+void note_packed(int starts);                          /* counted over all cases */
 void await(world *w, pid_t pid);                       /* keeps its status */
 void unlike(const world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3), noreturn)); /* the case has failed */
 void skip_case(const world *w, const char *why) __attribute__((noreturn)); /* it cannot be tried here */
