@@ -64,8 +64,15 @@ static void tell(const json_t *all, const json_t *class, str *why)
     str_add(why, "measured on %s with %d threads:", node ? node : "?", (int)json_integer_value(json_object_get(all, "threads")));
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *one = json_array_get(list, i);
-        str_add(why, "%s %d at once %.3g steps a second", i ? "," : "", (int)json_integer_value(json_object_get(one, "at_once")),
-                json_number_value(json_object_get(one, "per_s")));
+        int n = (int)json_integer_value(json_object_get(one, "at_once")), mib = (int)json_integer_value(json_object_get(one, "mib"));
+        int room = (int)json_integer_value(json_object_get(one, "room_mib"));
+        str_add(why, "%s %d at once ", i ? "," : "", n);
+        if (room > 0)
+            str_add(why, "would take %d MiB of a worker's %d", mib, room);
+        else
+            str_add(why, "%.3g steps a second", json_number_value(json_object_get(one, "per_s")));
+        if (room == 0 && mib > 0)
+            str_add(why, " in %d MiB", mib);
     }
 }
 

@@ -1,7 +1,8 @@
 #ifndef FARM_PACKS_H
 #define FARM_PACKS_H
 /* What sharing a worker is worth, class by class (worker.h, rule 10): measured by `cfarm bench --packs FARM.yaml`, kept in the farm's
- * folder as packs.json, and read where limits.pack_max is auto. Nothing measured, or for another base: nobody shares. */
+ * folder as packs.json, and read where limits.pack_max is auto. Nothing measured, or for another base: nobody shares. More than have
+ * room in a worker's part of the memory are not measured, and the file says what they would take. */
 #include "cluster/base/fs.h"
 #include "cluster/base/json.h"
 #include "cluster/base/str.h"

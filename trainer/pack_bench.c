@@ -16,6 +16,12 @@
 enum { AT_ONCE_MOST = 8, STEPS_LEAST = 3, STEPS_MOST = 100, RACES = 3 };
 static const double LONG_ENOUGH = 1; /* seconds of each measurement, where a step is short */
 
+/* A worker of the farm: its threads, and the bytes that it may take. */
+typedef struct { int threads; size_t room; } worker_like;
+
+/* What some at once come to: steps a second of all together, bytes of the model with all of them, and of one more. */
+typedef struct { double per_s; size_t bytes, each; } figures;
+
 typedef struct {
     sd *model;
     const concept_cfg *cfg;
@@ -143,7 +149,19 @@ static int settle(shape *of, int n, const char ***moves, err *e)
     return nn_params_train_pack(p, *moves, moved, n, e);
 }
 
-static int measure(shape *of, int n, double *per_s, err *e)
+/* After a race: what is laid out when it is first asked for lies there. */
+static void weigh(const shape *of, const runner *at, int n, figures *out)
+{
+    const nn_params *p = sd_params(of->model);
+    size_t block = nn_params_weights_count(p) + nn_params_trained_count(p) + 2 * nn_params_moments_count(p);
+
+    out->each = step_bytes(at[0].s) + block * sizeof(float);
+    out->bytes = nn_params_bytes(p);
+    for (int i = 0; i < n; i++)
+        out->bytes += step_bytes(at[i].s);
+}
+
+static int measure(shape *of, int n, figures *out, err *e)
 {
     runner *at = NEW_N(runner, n);
     const char **moves = NULL;
@@ -155,9 +173,11 @@ static int measure(shape *of, int n, double *per_s, err *e)
         rc = step_new(&at[i].s, of->model, of->self, &of->opts, e);
     }
     if (rc == 0)
-        rc = race(at, n, STEPS_LEAST, per_s, e);
+        rc = race(at, n, STEPS_LEAST, &out->per_s, e);
     if (rc == 0)
-        rc = race_well(at, n, per_s, e);
+        rc = race_well(at, n, &out->per_s, e);
+    if (rc == 0)
+        weigh(of, at, n, out);
     for (int i = 0; i < n; i++)
         step_free(at[i].s);
     nn_params_backend(sd_params(of->model))->lanes = 0;
@@ -168,23 +188,41 @@ static int measure(shape *of, int n, double *per_s, err *e)
     return rc;
 }
 
-/* 1, 2, 4, ... at once, until no more is gained, or twice the threads. */
-static int measure_class(shape *of, int threads, const char *name, const char *alike, json_t *into, FILE *to, err *e)
+static int mib(size_t bytes) { return (int)(bytes >> 20); }
+
+/* Whether so many have room in what a worker of this farm may take, reckoned from fewer. */
+static bool fits(const figures *fewer, int more, size_t room, json_t *steps, FILE *to)
+{
+    size_t bytes = fewer->bytes + (size_t)more * fewer->each;
+    int n = 2 * more; /* twice as many as they were */
+
+    if (bytes <= room)
+        return true;
+    json_array_append_new(steps, json_pack("{s:i s:i s:i}", "at_once", n, "mib", mib(bytes), "room_mib", mib(room)));
+    fprintf(to, "  %d at once: would take %d MiB, and a worker has %d\n", n, mib(bytes), mib(room));
+    return false;
+}
+
+/* 1, 2, 4, ... at once, until no more is gained or fits, or twice the threads. */
+static int measure_class(shape *of, const worker_like *w, const char *name, const char *alike, json_t *into, FILE *to, err *e)
 {
     json_t *steps = json_array(), *o = json_pack("{s:s s:s s:o}", "alike", alike, "like", name, "steps", steps);
-    double one = 0, best = 0, per_s;
+    double one = 0, best = 0;
+    figures is = {0};
     int most = 1;
 
     json_array_append_new(into, o);
     fprintf(to, "like %s:\n", name);
-    for (int n = 1; n <= AT_ONCE_MOST && n <= 2 * threads; n *= 2) {
-        TRY(measure(of, n, &per_s, e));
-        one = n == 1 ? per_s : one;
-        json_array_append_new(steps, json_pack("{s:i s:f}", "at_once", n, "per_s", per_s));
-        fprintf(to, "  %d at once: %.3g steps a second, %.2f times\n", n, per_s, per_s / one);
-        if (n > 1 && per_s < best * FARM_PACKS_GAIN)
+    for (int n = 1; n <= AT_ONCE_MOST && n <= 2 * w->threads; n *= 2) {
+        if (n > 1 && !fits(&is, n / 2, w->room, steps, to))
+            break;
+        TRY(measure(of, n, &is, e));
+        one = n == 1 ? is.per_s : one;
+        json_array_append_new(steps, json_pack("{s:i s:f s:i}", "at_once", n, "per_s", is.per_s, "mib", mib(is.bytes)));
+        fprintf(to, "  %d at once: %.3g steps a second, %.2f times, %d MiB\n", n, is.per_s, is.per_s / one, mib(is.bytes));
+        if (n > 1 && is.per_s < best * FARM_PACKS_GAIN)
             break; /* the fewest that come within it: more would only wait longer */
-        best = per_s;
+        best = is.per_s;
         most = n;
     }
     json_object_set_new(o, "most", json_integer(most));
@@ -202,7 +240,7 @@ static bool is_measured(const json_t *classes, const char *alike)
     return false;
 }
 
-static int measure_all(const farmfile *farm, shape *of, int threads, json_t *classes, FILE *to, err *e)
+static int measure_all(const farmfile *farm, shape *of, const worker_like *w, json_t *classes, FILE *to, err *e)
 {
     for (size_t i = 0; i < farm->concept_count; i++) {
         const farm_concept *f = &farm->concepts[i];
@@ -211,7 +249,7 @@ static int measure_all(const farmfile *farm, shape *of, int threads, json_t *cla
         TRY(concept_cfg_fill(&one, NULL, farm->doc, f->settings, e));
         pack_class(alike, &one, 0);
         of->cfg = &one;
-        if (alike[0] && !is_measured(classes, alike) && measure_class(of, threads, f->name, alike, classes, to, e) != 0)
+        if (alike[0] && !is_measured(classes, alike) && measure_class(of, w, f->name, alike, classes, to, e) != 0)
             return err_wrap(e, "concept %s", f->name);
     }
     return json_array_size(classes) > 0 ? 0 : err_set(e, ERR_INPUT, "%s: its methods' concepts share no workers", farm->path);
@@ -232,6 +270,14 @@ static int keep(const farmfile *farm, const json_t *o, FILE *to, err *e)
     return rc;
 }
 
+/* As agents share a node's memory out. */
+static size_t worker_room(const farmfile *farm, const node_facts *node)
+{
+    int workers = farm->limits.workers > 0 ? (int)farm->limits.workers : node_workers(node);
+
+    return (size_t)(farm->limits.memory * (double)node->memory / (workers > 0 ? workers : 1));
+}
+
 int pack_bench(const farmfile *farm, int threads, FILE *to, err *e)
 {
     json_t *classes = json_array();
@@ -240,13 +286,14 @@ int pack_bench(const farmfile *farm, int threads, FILE *to, err *e)
     node_facts node;
 
     node_look(&node);
+    const worker_like w = {threads, worker_room(farm, &node)};
     int rc = nn_cpu_open(&b, threads, false, e);
     if (rc == 0)
         rc = sd_open(&of.model, farm->base, b, e);
     if (rc == 0)
         rc = comm_self(&of.self, e);
     if (rc == 0)
-        rc = measure_all(farm, &of, threads, classes, to, e);
+        rc = measure_all(farm, &of, &w, classes, to, e);
     json_t *o = json_pack("{s:i s:s s:s s:i s:o}", "version", FARM_PACKS_VERSION, "base", farm->base, "node", node.name, "threads",
                           threads, "classes", classes);
     if (rc == 0)

@@ -92,12 +92,13 @@ static int judge(training *t, stepper *s, int n, answer *out, err *e)
     return 0;
 }
 
-static int learn(training *t, stepper *s, int steps, err *e)
+/* untrained: the steps pass and nothing moves, so that all are judged on the same draws. */
+static int learn(training *t, stepper *s, int steps, bool untrained, err *e)
 {
     for (int i = 0; i < steps; i++) {
-        step_turn turn;
+        step_turn turn = {0};
         training_turn(t, &turn);
-        TRY(step_run_all(s, &turn, e));
+        TRY(untrained ? 0 : step_run_all(s, &turn, e));
         TRY(training_took(t, &turn, 0, e));
     }
     return 0;
@@ -151,7 +152,7 @@ static void run(sd *model, comm *self, const char *dir, const char *by, int step
     must(training_opts(t, &o, &adapter, &e), &e);
     must(step_new(&s, model, self, &o, &e), &e);
     must(training_begin(t, s, 0, &e), &e);
-    must(untrained ? 0 : learn(t, s, steps, &e), &e);
+    must(learn(t, s, steps, untrained, &e), &e);
     must(judge(t, s, o.batch, &a, &e), &e);
     snprintf(name, sizeof name, "%g", weight);
     print(by, untrained ? "untrained" : name, untrained ? 0 : steps, &a);

@@ -43,6 +43,12 @@ run four
 [ "$(packed four)" -ge 4 ] || wrong "only $(packed four) were packed"
 same 'a pack of four' four
 
+farm tight auto # 64 workers share a hundredth of the memory: two at once have no room
+sed -i 's/workers: 1/workers: 64, memory: 1%/' "$work/tight.yaml"
+cfarm bench --packs "$work/tight.yaml" >"$work/tight.txt" || wrong 'nothing was measured where memory is scarce'
+grep -q '2 at once: would take [0-9]* MiB, and a worker has' "$work/tight.txt" || wrong 'what has no room is not told'
+cfarm plan "$work/tight.yaml" | grep -q "packs: none .* 2 at once would take [0-9]* MiB of a worker's" || wrong 'the plan does not tell of memory'
+
 farm told auto # what is measured decides, whichever way; the bytes are the same
 cfarm bench --packs "$work/told.yaml" >"$work/told.txt" || wrong 'nothing was measured'
 grep -q '2 at once: .* steps a second' "$work/told.txt" || wrong 'the measurement tells no steps a second'
