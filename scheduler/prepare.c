@@ -70,9 +70,12 @@ static int pow2_floor(int64_t n)
     return p;
 }
 
+/* As many at once as were measured to pay, and one that is on its way in or out. */
 int prepare_pack_max(const farmfile *f)
 {
-    return f->limits.pack_max == CFG_WORD ? farm_packs(f, NULL, NULL) : (int)f->limits.pack_max;
+    int paid = f->limits.pack_max == CFG_WORD ? farm_packs(f, NULL, NULL) : 1;
+
+    return paid > 1 ? paid + 1 : f->limits.pack_max == CFG_WORD ? 1 : (int)f->limits.pack_max;
 }
 
 /* In the document, which lives as long as the farm. */

@@ -28,6 +28,7 @@ typedef struct guest {
     void *arg;
     training *t;
     float *w;                    /* its first values until it stands, its last ones from then on */
+    bool gone;                   /* told to stop before its first step */
     int rc;
     err why;
     struct guest *next;
@@ -68,6 +69,7 @@ struct pack {
     pthread_cond_t news;
     line waiting, ready, done;
     int ready_n, inside;         /* inside: put and not ended */
+    bool asks;                   /* those who are ready are to be asked whether they stay */
     bool closing;
 };
 
@@ -163,6 +165,14 @@ static int load(guest *g, err *e)
     return nn_params_state_read_at(params, "train.w", slot_at(p, desk_slot(p)), g->w, p->weights, e);
 }
 
+/* What it is told while it waits is answered as between two steps. */
+static bool stays(guest *g)
+{
+    const train_progress waits = {.phase = "loading", .steps = (int)g->job.cfg->how.steps};
+
+    return !say_progress(g, &waits);
+}
+
 static int publish(guest *g, err *e)
 {
     pack *p = g->p;
@@ -178,6 +188,7 @@ static void say_goodbye(guest *g)
     train_summary sum = g->t ? *training_summary(g->t) : (train_summary){0};
     pack *p = g->p;
 
+    sum.stopped |= g->gone;
     training_free(g->t); /* first: what the job points at may be gone with that word */
     pthread_mutex_lock(&p->voice);
     g->ended(g->arg, g->rc, &sum, &g->why);
@@ -191,6 +202,24 @@ static int ahead(const pack *p)
     int places = desk_slot(p);
 
     return places < AHEAD ? AHEAD : places < AHEAD_MOST ? places : AHEAD_MOST;
+}
+
+/* Those who are ready and do not stay go to those who are done, under the lock. */
+static void ask_ready(pack *p)
+{
+    line kept;
+    guest *g;
+
+    line_empty(&kept);
+    while ((g = line_take(&p->ready))) {
+        g->gone = !stays(g);
+        line_add(g->gone ? &p->done : &kept, g);
+        p->ready_n -= g->gone;
+    }
+    p->ready = kept;
+    if (!kept.first)
+        line_empty(&p->ready);
+    p->asks = false;
 }
 
 /* What is next here, under the lock: someone to load where places may soon want one, else someone to write. */
@@ -215,23 +244,27 @@ static void *desk(void *arg)
     step_aside();
     pthread_mutex_lock(&p->lock);
     while (!p->closing || p->inside > 0) {
-        bool loads, stays;
+        bool loads, in;
+        if (p->asks)
+            ask_ready(p);
         guest *g = next_at_desk(p, &loads);
         if (!g) {
             pthread_cond_wait(&p->news, &p->lock);
             continue;
         }
         pthread_mutex_unlock(&p->lock);
-        if (g->rc == 0)
+        if (g->rc == 0 && !g->gone)
             g->rc = loads ? load(g, &g->why) : publish(g, &g->why);
-        stays = loads && g->rc == 0 && !training_left(g->t);
-        if (!stays)
+        in = loads && g->rc == 0 && !training_left(g->t);
+        if (in)
+            in = !(g->gone = !stays(g));
+        if (!in)
             say_goodbye(g);
         pthread_mutex_lock(&p->lock);
-        if (stays)
+        if (in)
             line_add(&p->ready, g);
-        p->ready_n += stays;
-        p->inside -= !stays;
+        p->ready_n += in;
+        p->inside -= !in;
         pthread_cond_broadcast(&p->news);
     }
     pthread_mutex_unlock(&p->lock);
@@ -609,6 +642,14 @@ void pack_put(pack *p, const train_job *job, pack_ended *ended, void *arg)
     pthread_mutex_lock(&p->lock);
     line_add(&p->waiting, g);
     p->inside++;
+    pthread_cond_broadcast(&p->news);
+    pthread_mutex_unlock(&p->lock);
+}
+
+void pack_ask(pack *p)
+{
+    pthread_mutex_lock(&p->lock);
+    p->asks = true;
     pthread_cond_broadcast(&p->news);
     pthread_mutex_unlock(&p->lock);
 }

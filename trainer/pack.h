@@ -34,6 +34,9 @@ typedef void pack_ended(void *arg, int rc, const train_summary *sum, const err *
 /* The job is copied; what it points at must stay until it has ended. Its gang is itself alone. One of another class ends
  * with pack_takes' error. */
 void pack_put(pack *p, const train_job *job, pack_ended *ended, void *arg);
+/* Some may want to stop while they wait for a place: they are asked, by their job's progress. Nothing that it takes a lock for may be
+ * held by the caller. */
+void pack_ask(pack *p);
 void pack_wait(pack *p);         /* until all that were put have ended */
 void pack_close(pack *p);        /* the same, then it is gone */
 

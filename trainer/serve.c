@@ -170,6 +170,7 @@ static void on_stop(worker *w, const json_t *o)
 {
     pthread_mutex_lock(&w->lock);
     member *m = member_of(w, o);
+    bool packed = m && m->packed;
     if (m) {
         m->stop = true;
         m->keep = json_is_true(json_object_get(o, "keep"));
@@ -177,6 +178,8 @@ static void on_stop(worker *w, const json_t *o)
         say(w, WORKER_STOPPED, same_attempt(o));
     }
     pthread_mutex_unlock(&w->lock);
+    if (packed && w->pack)
+        pack_ask(w->pack);
 }
 
 /* True: that one is under way already. */
@@ -451,10 +454,13 @@ static void no_pack(member *m, const err *e)
     member_free(m);
 }
 
+/* One of three and more is on its way in or out, so that who ends finds the next one there. */
+static int places_of(const worker *w) { return w->room > 2 ? w->room - 1 : w->room; }
+
 static void train_packed(member *m)
 {
-    const pack_opts places = {m->of->room, 1};
     worker *w = m->of;
+    const pack_opts places = {places_of(w), 1};
     err e = {0};
 
     if (w->pack && pack_takes(w->pack, &m->train, &e) != 0) {

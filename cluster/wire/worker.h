@@ -71,7 +71,8 @@
  *   STOP takes out one. They share a graph, so their settings must be of one class: whoever --check gave the same `alike`. One of
  *   another class, or without `pack`, while some are under way is refused by FAILED with blame "node" and code "busy",
  *   and the others go on. Code "pack": there is no room for a pack here. The result has the bytes of a training alone. Each has
- *   its own checkpoints. A member that stands between loading and its first step, or behind its last, is silent for as
+ *   its own checkpoints. Of three and more one waits, loaded, for the first who ends, while others take steps: STOP is answered
+ *   there, too. A member that stands between loading and its first step, or behind its last, is silent for as
  *   long as others are loaded and written; between two steps rule 3 holds for each. Of a death nobody knows
  *   which member caused it: none is blamed (code "pack"), and each is tried again alone; the last member left is blamed as ever.
  * 11 Backend. `cuda`: the worker trains on the first device that CUDA_VISIBLE_DEVICES shows it and takes at most `share` (0 to 1)

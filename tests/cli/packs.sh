@@ -56,7 +56,7 @@ cfarm plan "$work/told.yaml" | grep -q 'pack_max: auto; measured on .*: 1 at onc
 sed -i 's/"most": *[0-9]*/"most": 2/; s/"gain": *[0-9.]*/"gain": 1.02/' "$work/told/packs.json"
 cfarm plan "$work/told.yaml" | grep -q 'packs: none' || wrong 'a gain of 2 % is packed for'
 sed -i 's/"gain": *[0-9.]*/"gain": 1.5/' "$work/told/packs.json"
-cfarm plan "$work/told.yaml" | grep -q 'up to 2 of one class' || wrong 'a gain of half is not packed for'
+cfarm plan "$work/told.yaml" | grep -q 'up to 3 of one class' || wrong 'a gain of half is not packed for'
 run told
 [ "$(packed told)" -ge 2 ] || wrong "only $(packed told) were packed where it was measured to pay"
 same 'packs that were measured to pay' told

@@ -130,23 +130,24 @@ static void each_of_a_pack_is_answered_for_itself(void **unused)
     pid_t pid;
     wire *w = hire(&pid);
     (void)unused;
-    load(w, 3);
+    load(w, 3); /* two places */
     for (int job = 1; job <= 3; job++) {
         start(w, job, FOR_EVER, 2);
         expect(w, job, WORKER_STARTED, NULL);
     }
-    start(w, 4, 2, 2); /* no place is left */
+    start(w, 4, 2, 2); /* one waits already */
     expect(w, 4, WORKER_FAILED, "busy");
-    stop(w, 1);
+    stop(w, 3); /* one who waits while nobody ends */
+    expect(w, 3, WORKER_STOPPED, NULL);
+    start(w, 5, 6, 2);
+    expect(w, 5, WORKER_STARTED, NULL);
+    stop(w, 1); /* its place is taken */
     expect(w, 1, WORKER_STOPPED, NULL);
-    start(w, 5, 6, 2); /* takes that place */
     expect(w, 5, WORKER_DONE, NULL);
     start(w, 6, 2, 4); /* of another class */
     expect(w, 6, WORKER_FAILED, "busy");
-    for (int job = 2; job <= 3; job++) {
-        stop(w, job);
-        expect(w, job, WORKER_STOPPED, NULL);
-    }
+    stop(w, 2);
+    expect(w, 2, WORKER_STOPPED, NULL);
     start(w, 7, 2, 4); /* a pack of that class is opened */
     expect(w, 7, WORKER_DONE, NULL);
     start(w, 8, FOR_EVER, 4);
