@@ -6,10 +6,10 @@
 #include <string.h>
 
 #include "cluster/base/fs.h"
+#include "cluster/base/json.h"
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
 #include "merge/names.h"
-#include "merge/torch.h"
 #include "trainer/method/method.h"
 
 static int multiply(concept *full, const concept *c, const sd *base, err *e)
@@ -102,14 +102,42 @@ static int no_name(const char *name, const char *format, err *e)
     return err_set(e, ERR_INPUT, "%s has no place in the format %s; --format model takes everything", name, format);
 }
 
+/* ---- where it comes from ---- */
+
+const char *const export_provenance[] = {"base_fingerprint", "method", "recipe", NULL};
+
+void export_provenance_of(const concept *c, const char *values[EXPORT_PROVENANCE + 1])
+{
+    const char *const all[] = {c->base, c->method, c->recipe};
+    for (int i = 0; i < EXPORT_PROVENANCE; i++)
+        values[i] = all[i] ? all[i] : "";
+    values[EXPORT_PROVENANCE] = NULL;
+}
+
+int export_torch(const char *path, const st_tensor tensor[], size_t n, const torch_plain plain[], size_t plains, const concept *c,
+                 err *e)
+{
+    const char *values[EXPORT_PROVENANCE + 1];
+    json_t *o = json_object();
+    char *note;
+    int rc;
+    export_provenance_of(c, values);
+    for (int i = 0; i < EXPORT_PROVENANCE; i++)
+        json_object_set_new(o, export_provenance[i], json_string(values[i]));
+    note = json_dumps(o, JSON_COMPACT);
+    rc = note ? torch_write_with(path, tensor, n, plain, plains, note, e) : err_set(e, ERR_INPUT, "its recipe is no text");
+    json_decref(o);
+    free(note);
+    return rc;
+}
+
 /* ---- diffusers: pytorch_custom_diffusion_weights.safetensors and <new1>.safetensors ---- */
 
-static const char *const PROVENANCE[] = {"base_fingerprint", "method", "recipe", NULL};
-
-static int write_list(const char *path, const tensor_list *l, const concept *c, err *e)
+static int write_list(const char *path, const st_tensor at[], size_t n, const concept *c, err *e)
 {
-    const char *values[] = {c->base, c->method, c->recipe, NULL};
-    return st_write(path, l->at, l->n, PROVENANCE, values, e);
+    const char *values[EXPORT_PROVENANCE + 1];
+    export_provenance_of(c, values);
+    return st_write(path, at, n, export_provenance, values, e);
 }
 
 static int list_processors(tensor_list *l, const concept *c, err *e)
@@ -136,7 +164,7 @@ int export_tokens(const concept *c, const char *dir, bool flat, err *e)
                          .data = t->row};
         snprintf(name, sizeof name, "%.255s.safetensors", t->word);
         TRY(fs_join(path, dir, name, e));
-        TRY(st_write(path, &row, 1, (const char *const[]){NULL}, (const char *const[]){NULL}, e));
+        TRY(write_list(path, &row, 1, c, e));
     }
     return 0;
 }
@@ -151,7 +179,7 @@ static int write_diffusers(const export_job *j, err *e)
     if (rc == 0)
         rc = fs_join(path, j->out, "pytorch_custom_diffusion_weights.safetensors", e);
     if (rc == 0)
-        rc = write_list(path, &l, j->c, e);
+        rc = write_list(path, l.at, l.n, j->c, e);
     if (rc == 0)
         rc = export_tokens(j->c, j->out, true, e);
     free_list(&l);
@@ -187,7 +215,7 @@ static int write_diffusers_bin(const export_job *j, err *e)
     if (rc == 0)
         rc = fs_join(path, j->out, "pytorch_custom_diffusion_weights.bin", e);
     if (rc == 0)
-        rc = torch_write_with(path, l.at, l.n, idle, n, e);
+        rc = export_torch(path, l.at, l.n, idle, n, j->c, e);
     for (size_t i = 0; i < n; i++)
         free((char *)(uintptr_t)idle[i].name);
     free(idle);
@@ -198,7 +226,7 @@ static int write_diffusers_bin(const export_job *j, err *e)
         snprintf(name, sizeof name, "%.255s.bin", j->c->tokens[i].word);
         rc = fs_join(path, j->out, name, e);
         if (rc == 0)
-            rc = torch_write(path, one.at, one.n, e);
+            rc = export_torch(path, one.at, one.n, NULL, 0, j->c, e);
         free_list(&one);
     }
     return rc;
@@ -247,7 +275,7 @@ static int vectors_as_diffusers(const char *dir, const concept *c, const st_tens
     char path[FS_PATH], name[300];
     snprintf(name, sizeof name, "learned_embeds%s%.250s.safetensors", one ? "" : "-", one ? "" : all->name);
     TRY(fs_join(path, dir, name, e));
-    return st_write(path, all, 1, (const char *const[]){NULL}, (const char *const[]){NULL}, e);
+    return write_list(path, all, 1, c, e);
 }
 
 /* A1111's own: {"string_to_token": {"*": 265}, "string_to_param": {"*": [vectors, width]}, "name", "step"} in cat.pt; the
@@ -264,7 +292,7 @@ static int vectors_as_a1111(const char *dir, const concept *c, const st_tensor *
     rows.name = "string_to_param/*";
     torch_plain more[] = {{.name = "string_to_token/*", .number = STAR}, {.name = "name", .text = word}, {.name = "step", .number = c->history.n}};
     TRY(fs_join(path, dir, name, e));
-    return torch_write_with(path, &rows, 1, more, sizeof more / sizeof *more, e);
+    return export_torch(path, &rows, 1, more, sizeof more / sizeof *more, c, e);
 }
 
 static int write_words(const export_job *j, vectors_writer *as, err *e)
@@ -308,7 +336,7 @@ static int write_delta_bin(const export_job *j, err *e)
         snprintf(name, sizeof name, "modifier_token/%s", j->c->tokens[i].word);
         push(&l, name, 1, j->c->width, 0, j->c->tokens[i].row);
     }
-    rc = torch_write(j->out, l.at, l.n, e);
+    rc = export_torch(j->out, l.at, l.n, NULL, 0, j->c, e);
     free_list(&l);
     return rc;
 }
@@ -333,7 +361,7 @@ static int write_delta_ckpt(const export_job *j, err *e)
     if (n > 0)
         push(&l, "state_dict/embed", 2, (int64_t)n, (int64_t)width, embed);
     if (rc == 0)
-        rc = torch_write(j->out, l.at, l.n, e);
+        rc = export_torch(j->out, l.at, l.n, NULL, 0, j->c, e);
     free_list(&l);
     free(embed);
     return rc;

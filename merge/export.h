@@ -1,7 +1,9 @@
 #ifndef EXPORT_H
 #define EXPORT_H
 /* A concept or merged model for other programs, and theirs for us. */
+#include "cluster/base/str.h"
 #include "data/concept.h"
+#include "merge/torch.h"
 #include "trainer/model/sd.h"
 
 typedef struct {
@@ -25,6 +27,13 @@ extern const export_format export_formats[]; /* ended by a NULL name */
 bool export_needs_base(const concept *c);
 int export_full(concept *c, const sd *base, err *e);
 
+/* What a file's metadata tell of where it comes from; a torch file has it as a record of its own, provenance.json. */
+enum { EXPORT_PROVENANCE = 3 };
+extern const char *const export_provenance[EXPORT_PROVENANCE + 1]; /* keys, ended by NULL */
+void export_provenance_of(const concept *c, const char *values[EXPORT_PROVENANCE + 1]);
+int export_torch(const char *path, const st_tensor tensor[], size_t n, const torch_plain plain[], size_t plains, const concept *c,
+                 err *e);
+
 /* The parts, for each other: <word>.safetensors = {"<word>": [1, width]} or, where flat, [width]. */
 int export_tokens(const concept *c, const char *dir, bool flat, err *e);
 int export_model(const export_job *j, err *e); /* export_model.c */
@@ -44,10 +53,16 @@ int shifts_rescale(concept_tensor *t, sd *base, bool to_theirs, err *e);
  * keys: diffusers' custom-diffusion weights and token files (.safetensors and .bin), learned_embeds of Textual
  * Inversion and A1111's form of it, LoRAs in the names of kohya, PEFT and diffusers, svdiff-pytorch's shifts, the authors'
  * delta.bin and delta*.ckpt, plain or compressed, whole models in a folder or in one file. per_level as names.h; base tells which modules there are, NULL: factors and shifts are not
- * known. Keys that mean nothing here are an error that lists them. out->width is set by the first tensor that tells. */
-int import_read(concept *out, const char *path, int per_level, sd *base, err *e);
+ * known. Keys that mean nothing here are an error that names the first of them. out->width is set by the first tensor that tells. */
+/* Keys that are not taken, a line each: those that mean nothing here, which is an error; and those that training programs
+ * leave beside a model. */
+typedef struct {
+    str unknown, passed;
+} import_notes;
+void import_notes_free(import_notes *n);
+int import_read(concept *out, const char *path, int per_level, sd *base, import_notes *notes, err *e); /* notes: may be NULL */
 bool import_is_model(const char *path);
-int import_model(concept *out, const char *path, const sd *base, err *e); /* what in it differs from the base */
+int import_model(concept *out, const char *path, const sd *base, import_notes *notes, err *e); /* what in it differs from the base */
 /* Of import_lora.c: a key of a LoRA or of shifts as ours (LAYER.lora_A.weight, .lora_B.weight, .alpha, .shift), out of
  * NAME_ROOM bytes; and the alphas that a file leaves out. */
 bool import_lora_key(char *out, const char *key, sd *base);

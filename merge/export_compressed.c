@@ -9,7 +9,6 @@
 #include "merge/export.h"
 #include "merge/names.h"
 #include "merge/svd.h"
-#include "merge/torch.h"
 
 typedef struct {
     st_tensor *at;
@@ -146,7 +145,7 @@ static int write_pieces(int (*add)(pieces *p, const export_job *j, err *e), cons
     pieces p = {0};
     int rc = add(&p, j, e);
     if (rc == 0)
-        rc = torch_write(j->out, p.at, p.n, e);
+        rc = export_torch(j->out, p.at, p.n, NULL, 0, j->c, e);
     free_pieces(&p);
     return rc;
 }

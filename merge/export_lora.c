@@ -213,11 +213,14 @@ static int write_lora(const lora *l, const export_job *j, err *e)
                                        "ss_network_dim",
                                        "ss_network_alpha",
                                        "ss_output_name",
-                                       "base_fingerprint",
                                        "share_left_out",
+                                       "base_fingerprint",
+                                       "method",
+                                       "recipe",
                                        NULL};
     char path[FS_PATH], rank[16], alpha[32], left_out[32];
-    const char *values[] = {"networks.lora", rank, alpha, "concept", j->c->base, left_out, NULL};
+    const char *values[5 + EXPORT_PROVENANCE + 1] = {"networks.lora", rank, alpha, "concept", left_out};
+    export_provenance_of(j->c, values + 5);
     snprintf(rank, sizeof rank, "%d", l->rank);
     snprintf(alpha, sizeof alpha, "%g", (double)l->alpha);
     snprintf(left_out, sizeof left_out, "%.3g", l->all > 0 ? sqrt(l->lost / l->all) : 0);

@@ -115,6 +115,13 @@ static int list_tensors(st_tensor **out, const safetensors *f, const concept *c,
                                c->n_tensors);
 }
 
+static int write_changed(const char *to, const st_tensor list[], size_t n, const concept *c, err *e)
+{
+    const char *values[EXPORT_PROVENANCE + 1];
+    export_provenance_of(c, values);
+    return st_write(to, list, n, export_provenance, values, e);
+}
+
 static int write_unet(const export_job *j, const char *dir, err *e)
 {
     char from[FS_PATH], to[FS_PATH];
@@ -125,7 +132,7 @@ static int write_unet(const export_job *j, const char *dir, err *e)
     TRY(st_open(&f, from, e));
     int rc = list_tensors(&list, f, j->c, "", e);
     if (rc == 0)
-        rc = st_write(to, list, st_count(f), (const char *const[]){NULL}, (const char *const[]){NULL}, e);
+        rc = write_changed(to, list, st_count(f), j->c, e);
     free(list);
     st_close(f);
     return rc;
@@ -166,7 +173,7 @@ static int write_table(const export_job *j, const char *to, const safetensors *f
         table->count = (uint64_t)table->d[0] * (uint64_t)table->d[1];
     }
     if (rc == 0)
-        rc = st_write(to, list, st_count(f), (const char *const[]){NULL}, (const char *const[]){NULL}, e);
+        rc = write_changed(to, list, st_count(f), j->c, e);
     free(list);
     free(rows);
     return rc;

@@ -68,14 +68,15 @@ static int write_part(const export_job *j, bool text, err *e)
 {
     size_t room = (size_t)j->c->n_tensors + 1;
     list l = {NEW_N(st_tensor, room), mem_new(room, NAME_ROOM), NEW_N(concept_tensor, room), 0};
-    const char *keys[] = {"base_fingerprint", NULL}, *values[] = {j->c->base, NULL};
+    const char *values[EXPORT_PROVENANCE + 1];
     char path[FS_PATH];
     int rc = fill(&l, j, text, e);
 
     if (rc == 0)
         rc = fs_join(path, j->out, text ? "spectral_shifts_te.safetensors" : "spectral_shifts.safetensors", e);
+    export_provenance_of(j->c, values);
     if (rc == 0 && l.n > 0)
-        rc = st_write(path, l.at, l.n, keys, values, e);
+        rc = st_write(path, l.at, l.n, export_provenance, values, e);
     for (size_t i = 0; i < l.n; i++)
         free(l.copy[i].data);
     free(l.at);

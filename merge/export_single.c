@@ -134,13 +134,13 @@ static int join_all(const single *x, st_tensor *all, size_t *n, void **owned, er
 
 static int write_file(const single *x, const st_tensor *all, size_t n, err *e)
 {
-    static const char *const keys[] = {"base_fingerprint", "method", "recipe", NULL};
     const concept *c = x->j->c;
-    const char *values[] = {c->base, c->method, c->recipe, NULL};
+    const char *values[EXPORT_PROVENANCE + 1];
     char path[FS_PATH];
+    export_provenance_of(c, values);
     TRY(fs_mkdirs(x->j->out, e));
     TRY(fs_join(path, x->j->out, "model.safetensors", e));
-    TRY(st_write(path, all, n, keys, values, e));
+    TRY(st_write(path, all, n, export_provenance, values, e));
     return export_tokens(c, x->j->out, false, e);
 }
 

@@ -21,12 +21,21 @@ typedef struct {
     sd *base; /* NULL: factors and shifts are not known */
     char word[256]; /* what an A1111 embedding is called: its file's name */
     products *low;
-    str unknown; /* keys that mean nothing here */
+    str unknown; /* the first keys that mean nothing here */
     size_t n_unknown;
+    import_notes *notes; /* NULL: nobody asks for all of them */
 } importer;
+
+void import_notes_free(import_notes *n)
+{
+    str_free(&n->unknown);
+    str_free(&n->passed);
+}
 
 static void note_unknown(importer *m, const char *key)
 {
+    if (m->notes)
+        str_add(&m->notes->unknown, "%s\n", key);
     if (m->n_unknown++ < TELL_UNKNOWN)
         str_add(&m->unknown, "%s%s", m->unknown.n ? ", " : "", key);
 }
@@ -273,9 +282,9 @@ static int read_model(importer *m, const char *path, err *e)
     int used = 0, rc;
     size_t n;
     if (import_is_model(path))
-        return import_model(m->out, path, m->base, e);
+        return import_model(m->out, path, m->base, m->notes, e);
     TRY(fs_join(inside, path, "model.safetensors", e));
-    TRY(import_model(m->out, inside, m->base, e));
+    TRY(import_model(m->out, inside, m->base, m->notes, e));
     TRY(fs_list(&names, &n, path, e));
     rc = read_listed(m, path, names, n, true, &used, e);
     fs_list_free(names);
@@ -289,9 +298,9 @@ static bool holds_model(const char *path)
            (fs_is_dir(path) && fs_join(inside, path, "model.safetensors", NULL) == 0 && import_is_model(inside));
 }
 
-int import_read(concept *out, const char *path, int per_level, sd *base, err *e)
+int import_read(concept *out, const char *path, int per_level, sd *base, import_notes *notes, err *e)
 {
-    importer m = {.out = out, .per_level = per_level, .base = base, .low = base ? products_new(base) : NULL};
+    importer m = {.out = out, .per_level = per_level, .base = base, .low = base ? products_new(base) : NULL, .notes = notes};
     int rc = base && holds_model(path) ? read_model(&m, path, e)
              : fs_is_dir(path)         ? read_dir(&m, path, e)
                                        : read_file(&m, path, e);

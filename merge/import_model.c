@@ -19,7 +19,8 @@ typedef struct {
     parts theirs;        /* of a folder, */
     safetensors *single; /* or a file, */
     single_shape shape;
-    bool *met; /* [tensors of the file] */
+    bool *met[SD_PARTS]; /* [tensors of the part's file]; a single file has but the first */
+    import_notes *notes;
 } importer;
 
 bool import_is_model(const char *path)
@@ -39,19 +40,25 @@ bool import_is_model(const char *path)
 
 /* ---- one tensor ---- */
 
+static void mark(bool met[], const safetensors *f, const st_tensor *t)
+{
+    for (size_t i = 0; t && i < st_count(f); i++)
+        met[i] |= st_at(f, i) == t;
+}
+
 static bool find_theirs(st_tensor *out, importer *m, sd_part k, const char *name)
 {
     const st_tensor *whole;
     bool found;
     if (!m->single) {
         whole = st_find(m->theirs.file[k], name);
+        mark(m->met[k], m->theirs.file[k], whole);
         if (whole)
             *out = *whole;
         return whole != NULL;
     }
     found = single_find(out, &whole, m->single, k, name, &m->shape);
-    for (size_t i = 0; whole && i < st_count(m->single); i++)
-        m->met[i] |= st_at(m->single, i) == whole;
+    mark(m->met[0], m->single, whole);
     return found;
 }
 
@@ -136,14 +143,26 @@ static bool is_leftover(const importer *m, const char *key)
     return str_starts(key, last) || str_ends(key, "position_ids");
 }
 
+static const safetensors *file_of(const importer *m, sd_part k)
+{
+    return m->single ? (k == 0 ? m->single : NULL) : m->theirs.file[k];
+}
+
 static int refuse_unmet(const importer *m, err *e)
 {
     enum { TOLD = 4 };
     str list = {0};
     size_t n = 0;
-    for (size_t i = 0; m->met && i < st_count(m->single); i++)
-        if (!m->met[i] && !is_leftover(m, st_at(m->single, i)->name) && n++ < TOLD)
-            str_add(&list, "%s%s", list.n ? ", " : "", st_at(m->single, i)->name);
+    for (sd_part k = 0; k < SD_PARTS; k++)
+        for (size_t i = 0; file_of(m, k) && i < st_count(file_of(m, k)); i++) {
+            const char *key = st_at(file_of(m, k), i)->name, *front = m->single ? "" : single_prefix(k);
+            if (m->met[k][i])
+                continue;
+            if (m->notes)
+                str_add(is_leftover(m, key) ? &m->notes->passed : &m->notes->unknown, "%s%s\n", front, key);
+            if (!is_leftover(m, key) && n++ < TOLD)
+                str_add(&list, "%s%s%s", list.n ? ", " : "", front, key);
+        }
     if (n > 0)
         err_set(e, ERR_INPUT, "%zu keys mean nothing here: %s%s", n, list.at, n > TOLD ? ", ..." : "");
     str_free(&list);
@@ -161,18 +180,22 @@ static int take_all(importer *m, const char *dir, err *e)
 static int open_theirs(importer *m, const char *path, err *e)
 {
     single_keys keys;
-    if (fs_is_dir(path))
-        return parts_open(&m->theirs, path, e);
-    TRY(st_open(&m->single, path, e));
-    single_is(&keys, m->single);
-    m->shape = single_shape_of(keys, sd_unet_shape(m->base), sd_vae_shape(m->base), sd_text_shape(m->base));
-    m->met = NEW_N(bool, st_count(m->single) + 1);
+    if (fs_is_dir(path)) {
+        TRY(parts_open(&m->theirs, path, e));
+    } else {
+        TRY(st_open(&m->single, path, e));
+        single_is(&keys, m->single);
+        m->shape = single_shape_of(keys, sd_unet_shape(m->base), sd_vae_shape(m->base), sd_text_shape(m->base));
+    }
+    for (sd_part k = 0; k < SD_PARTS; k++)
+        if (file_of(m, k))
+            m->met[k] = NEW_N(bool, st_count(file_of(m, k)) + 1);
     return 0;
 }
 
-int import_model(concept *out, const char *path, const sd *base, err *e)
+int import_model(concept *out, const char *path, const sd *base, import_notes *notes, err *e)
 {
-    importer m = {.out = out, .base = base};
+    importer m = {.out = out, .base = base, .notes = notes};
     int rc;
     if (out->width == 0)
         out->width = sd_text_shape(base)->width;
@@ -181,6 +204,7 @@ int import_model(concept *out, const char *path, const sd *base, err *e)
         err_wrap(e, "%s", path);
     parts_close(&m.theirs);
     st_close(m.single);
-    free(m.met);
+    for (sd_part k = 0; k < SD_PARTS; k++)
+        free(m.met[k]);
     return rc;
 }

@@ -287,12 +287,14 @@ static void put_plain(str *s, const torch_plain *p)
 
 int torch_write(const char *path, const st_tensor tensor[], size_t n, err *e)
 {
-    return torch_write_with(path, tensor, n, NULL, 0, e);
+    return torch_write_with(path, tensor, n, NULL, 0, NULL, e);
 }
 
-int torch_write_with(const char *path, const st_tensor tensor[], size_t n, const torch_plain plain[], size_t plains, err *e)
+int torch_write_with(const char *path, const st_tensor tensor[], size_t n, const torch_plain plain[], size_t plains,
+                     const char *note, err *e)
 {
-    zip_entry *x = NEW_N(zip_entry, n + 2);
+    zip_entry *x = NEW_N(zip_entry, n + 3);
+    size_t all = n + 2;
     str s = {0};
     int rc = 0;
     put_op(&s, 0x80);
@@ -315,9 +317,11 @@ int torch_write_with(const char *path, const st_tensor tensor[], size_t n, const
             rc = err_set(e, ERR_INPUT, "%s: %s is too large for a torch file of ours", path, tensor[i].name);
     }
     x[n + 1] = (zip_entry){mem_text("archive/version"), (const unsigned char *)"3\n", 2};
+    if (note)
+        x[all++] = (zip_entry){mem_text("archive/provenance.json"), (const unsigned char *)note, strlen(note)};
     if (rc == 0)
-        rc = zip_write(path, x, n + 2, e);
-    for (size_t i = 0; i < n + 2; i++)
+        rc = zip_write(path, x, all, e);
+    for (size_t i = 0; i < all; i++)
         free(x[i].name);
     free(x);
     str_free(&s);

@@ -20,12 +20,13 @@ int torch_read(torch_file *out, const char *path, err *e);
 void torch_free(torch_file *f);
 /* F32 tensors; '/' in a name makes dictionaries. As torch.save(..., _use_new_zipfile_serialization=True) does. */
 int torch_write(const char *path, const st_tensor tensor[], size_t n, err *e);
-/* The same with numbers, texts and empty dictionaries behind the tensors; at most one '/' in a name, which no tensor's begins
- * alike. */
+/* The same with numbers, texts and empty dictionaries behind the tensors (at most one '/' in a name, which no tensor's begins
+ * alike), and a note (NULL: none) as a record of the archive, provenance.json, which torch does not ask for. */
 typedef struct {
     const char *name, *text; /* text NULL: the number */
     int32_t number;
     bool empty;              /* a dictionary without anything */
 } torch_plain;
-int torch_write_with(const char *path, const st_tensor tensor[], size_t n, const torch_plain plain[], size_t plains, err *e);
+int torch_write_with(const char *path, const st_tensor tensor[], size_t n, const torch_plain plain[], size_t plains,
+                     const char *note, err *e);
 #endif

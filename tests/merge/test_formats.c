@@ -119,7 +119,7 @@ static void a_delta_becomes_a_concept(void **state)
     err e = {0};
     (void)state;
     write_good();
-    assert_int_equal(import_read(&c, path, 2, NULL, &e), 0);
+    assert_int_equal(import_read(&c, path, 2, NULL, NULL, &e), 0);
     assert_int_equal(c.width, 4);
     assert_int_equal(c.n_tensors, 2);
     assert_int_equal(concept_find(&c, DOWN "to_v.weight")->rows, 3);
@@ -138,7 +138,7 @@ static void keys_that_mean_nothing_are_listed(void **state)
     err e = {0};
     (void)state;
     assert_int_equal(torch_write(path, list, 2, &e), 0);
-    assert_int_equal(import_read(&c, path, 2, NULL, &e), ERR_INPUT);
+    assert_int_equal(import_read(&c, path, 2, NULL, NULL, &e), ERR_INPUT);
     assert_non_null(strstr(e.text, "2 keys mean nothing here: epoch, optimizer.step"));
     concept_free(&c);
 }

@@ -152,7 +152,7 @@ static concept import_one(const char *path)
 
     assert_int_equal(nn_cpu_open(&b, 1, false, &e), 0);
     assert_int_equal(sd_open(&m, kit_model(), b, &e), 0);
-    if (import_read(&c, kit_path(path), 2, m, &e) != 0)
+    if (import_read(&c, kit_path(path), 2, m, NULL, &e) != 0)
         fail_msg("%s", e.text);
     sd_close(m);
     b->close(b);

@@ -187,7 +187,7 @@ static void what_one_file_changes_comes_back_to_the_bit(void **state)
         make_both(&b, open_clip ? "changed-1" : "changed-0", open_clip, SINGLE_COMPVIS, &c);
         sd *folder = opened(b.folder);
         assert_true(import_is_model(b.file));
-        if (import_model(&back, b.file, folder, &e) != 0)
+        if (import_model(&back, b.file, folder, NULL, &e) != 0)
             fail_msg("%s", e.text);
         assert_int_equal(back.n_tensors, 1);
         assert_string_equal(back.tensors[0].name, name);
@@ -219,24 +219,38 @@ static void rewrite(const char *to, const char *from, const char *less, const ch
     st_close(f);
 }
 
-static void what_training_leaves_beside_the_model_is_passed_over(void **state)
+static void what_training_leaves_beside_the_model_is_passed_over_and_told(void **state)
 {
     static const char *const more[] = {OPEN "logit_scale", OPEN "text_projection", OPEN "transformer.resblocks.2.ln_1.weight",
                                        "model_ema.decay", "betas"};
     static const char *const foreign[] = {"model.control.weight"};
     both b;
     concept back = {0};
+    import_notes notes = {{0}, {0}};
+    char unet[FS_PATH];
     err e = {0};
     (void)state;
     make_both(&b, "more", true, SINGLE_COMPVIS, NULL);
     sd *folder = opened(b.folder);
     rewrite(b.file, b.file, NULL, more, sizeof more / sizeof *more);
     sd_close(opened(b.file));
-    assert_int_equal(import_model(&back, b.file, folder, &e), 0);
+    assert_int_equal(import_model(&back, b.file, folder, &notes, &e), 0);
     assert_int_equal(back.n_tensors, 0);
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++)
+        assert_non_null(strstr(notes.passed.at, more[i])); /* with a word for each */
+    assert_null(notes.unknown.at);
     rewrite(b.file, b.file, NULL, foreign, 1);
-    assert_int_equal(import_model(&back, b.file, folder, &e), ERR_INPUT);
+    assert_int_equal(import_model(&back, b.file, folder, &notes, &e), ERR_INPUT);
     assert_non_null(strstr(e.text, "model.control.weight"));
+    assert_string_equal(notes.unknown.at, "model.control.weight\n");
+    import_notes_free(&notes);
+    notes = (import_notes){{0}, {0}};
+    assert_int_equal(fs_join(unet, b.beside, "unet/diffusion_pytorch_model.safetensors", NULL), 0);
+    assert_int_equal(import_model(&back, b.beside, folder, &notes, &e), 0);
+    rewrite(unet, unet, NULL, foreign, 1);
+    assert_int_equal(import_model(&back, b.beside, folder, &notes, &e), ERR_INPUT);
+    assert_string_equal(notes.unknown.at, "unet.model.control.weight\n");
+    import_notes_free(&notes);
     sd_close(folder);
     concept_free(&back);
 }
@@ -287,7 +301,7 @@ int main(void)
         cmocka_unit_test(one_file_is_the_model_of_its_folder),
         cmocka_unit_test(open_clips_keys_are_those_of_its_program),
         cmocka_unit_test(what_one_file_changes_comes_back_to_the_bit),
-        cmocka_unit_test(what_training_leaves_beside_the_model_is_passed_over),
+        cmocka_unit_test(what_training_leaves_beside_the_model_is_passed_over_and_told),
         cmocka_unit_test(a_file_that_is_no_whole_model_is_refused_by_name),
         cmocka_unit_test(of_one_file_no_folder_is_made),
     };
