@@ -16,6 +16,10 @@ void certificate_free(certificate *c)
         free(c->concept[i].name);
         free(c->concept[i].words);
     }
+    for (int i = 0; i < c->n_shared; i++)
+        free(c->shared[i]);
+    free(c->shared);
+    free(c->nearest);
     free(c->concept);
     free(c->worst);
     free(c->moved);
@@ -104,11 +108,13 @@ static json_t *json_of_concept(const certificate_concept *p)
 
 char *certificate_json(const certificate *c)
 {
-    json_t *list = json_array(), *o;
+    json_t *list = json_array(), *shared = json_array(), *o;
     char *text;
+    for (int i = 0; i < c->n_shared; i++)
+        json_array_append_new(shared, json_string(c->shared[i]));
     for (int i = 0; i < c->n; i++)
         json_array_append_new(list, json_of_concept(&c->concept[i]));
-    o = json_pack("{s:s s:o s:s s:s s:i s:i s:o s:o s:o s:o s:o s:o s:o s:o s:o s:s s:i s:i}", "verdict", c->verdict,
+    o = json_pack("{s:s s:o s:s s:s s:i s:i s:o s:o s:o s:o s:o s:o s:o s:o s:o s:s s:i s:i s:o s:s? s:o}", "verdict", c->verdict,
                   "concepts", list, "solve", c->bank ? "bank" : c->reason == LSQ_RIDGED ? "ridge" : "exact", "bos",
                   c->bos_fixed ? "fixed" : "free", "rank_used", c->used, "rank_available", c->available, "condition",
                   real(c->condition), "caption_condition", real(c->caption_condition), "miss", real(c->miss),
@@ -116,7 +122,8 @@ char *certificate_json(const certificate *c)
                   "drift", real(c->drift), "drift_doubt", real(c->drift_doubt), "drift_held_out",
                   c->drift_held < 0 ? json_null() : real(c->drift_held),
                   "drift_worst", real(c->drift_worst), "drift_worst_matrix", c->worst ? c->worst : "", "captions",
-                  c->captions, "captions_held_out", c->held);
+                  c->captions, "captions_held_out", c->held, "shared_rows", shared, "nearest_row", c->nearest, "nearest_row_own",
+                  c->nearest ? real(c->own) : json_null());
     CHECK(o);
     text = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     json_decref(o);
@@ -138,6 +145,19 @@ static void show_number(FILE *to, const char *what, const json_t *o, const char 
         fprintf(to, "  %-34s %.3g%s\n", what, scale * json_number_value(v), unit);
 }
 
+static void show_rows(FILE *to, const json_t *c)
+{
+    enum { TOLD = 4 };
+    const json_t *shared = json_object_get(c, "shared_rows"), *row;
+    size_t i, n = json_array_size(shared);
+    json_array_foreach(shared, i, row) if (i < TOLD) fprintf(to, "  shared: %s\n", json_string_value(row));
+    if (n > TOLD)
+        fprintf(to, "  shared: %zu rows more\n", n - TOLD);
+    if (text_of(c, "nearest_row")[0])
+        fprintf(to, "  nearest to the others: %.3g %% of %s is its own\n", 100 * json_number_value(json_object_get(c, "nearest_row_own")),
+                text_of(c, "nearest_row"));
+}
+
 void certificate_show(FILE *to, const json_t *c)
 {
     const json_t *list = json_object_get(c, "concepts"), *p;
@@ -149,6 +169,7 @@ void certificate_show(FILE *to, const json_t *c)
                                            (int)json_integer_value(json_object_get(p, "shared")),
                                            json_number_value(json_object_get(p, "residual_before")),
                                            json_number_value(json_object_get(p, "residual_after")));
+    show_rows(to, c);
     fprintf(to, "  %-34s %d of %d\n", "rank used", (int)json_integer_value(json_object_get(c, "rank_used")),
             (int)json_integer_value(json_object_get(c, "rank_available")));
     show_number(to, "drift on the captions", c, "drift", " %", 100);

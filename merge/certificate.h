@@ -27,6 +27,10 @@ typedef struct {
     double drift_doubt; /* what may be wrong of drift, a standard deviation; 0: nothing */
     double *moved; /* [matrices + 1] as concept_factors.moved; NULL of a bank */
     char *worst; /* the matrix with the largest drift */
+    char **shared; /* [n_shared] rows that an earlier concept asks for, too: which, of whom, and as whose they are kept */
+    int n_shared;
+    char *nearest; /* the row that the others nearly span, and of whom; NULL: not looked for */
+    double own;    /* the share of it that is its own */
     int captions, held;
     char verdict[400];
 } certificate;

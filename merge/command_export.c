@@ -5,9 +5,9 @@
 
 #include "cluster/base/fs.h"
 #include "cluster/base/mem.h"
+#include "merge/cards.h"
 #include "merge/command.h"
 #include "merge/export.h"
-#include "trainer/card.h"
 #include "trainer/method/method.h"
 
 /* ---- export ---- */
@@ -17,6 +17,7 @@ typedef struct {
     int format;
     int64_t rank;
     double error, share;
+    bool full;
 } export_settings;
 
 static const char *const FORMATS[] = {
@@ -42,13 +43,14 @@ static const cfg_field EXPORT_ROWS[] = {
      .help = "of a LoRA, instead of a rank: each matrix gets the smallest that leaves out at most this share of its change"},
     {"share", CFG_PERCENT, CFG_AT(export_settings, share), "60%", 0, 1,
      .help = "of the sum of singular values that a compressed delta keeps; the authors' is 60 %"},
+    {"full", CFG_BOOL, CFG_AT(export_settings, full), "false", .help = "the same as --format model"},
     CFG_END,
 };
 
-static const export_format *format_of(int choice)
+static const export_format *format_of(const export_settings *s)
 {
     const export_format *f = export_formats;
-    while (f->name && strcmp(f->name, FORMATS[choice]) != 0)
+    while (f->name && strcmp(f->name, s->full ? "model" : FORMATS[s->format]) != 0)
         f++;
     CHECK(f->name);
     return f;
@@ -67,7 +69,7 @@ static int refuse_bank(const concept *c, const export_format *f, err *e)
 
 static int export_concept(concept *c, const export_settings *s, logger *log, err *e)
 {
-    const export_format *f = format_of(s->format);
+    const export_format *f = format_of(s);
     base_model base = {0};
     bool whole = export_needs_base(c) && !(f->as_is && f->as_is(c));
     TRY(refuse_bank(c, f, e));
@@ -104,6 +106,7 @@ const command command_export = {
 typedef struct {
     const char *out, *base;
     cfg_texts class_words;
+    cards_cfg cards;
 } import_settings;
 
 static const cfg_field IMPORT_ROWS[] = {
@@ -113,6 +116,7 @@ static const cfg_field IMPORT_ROWS[] = {
     {"class", CFG_TEXTS, CFG_AT(import_settings, class_words), "",
      .help = "class word of each token, in their order: cat; "
              "what a merge ties the token to"},
+    CARDS_ROWS(import_settings, cards),
     CFG_END,
 };
 
@@ -165,25 +169,34 @@ static int give_classes(concept *c, const cfg_texts *words, err *e)
     return 0;
 }
 
-static int give_card(concept *c, sd *m, const cfg_texts *words, err *e)
+static void tell_lines(logger *log, const char *event, const str *lines)
 {
-    card_opts o = {.rows = CARD_RELEASED, .class_word = c->n_tokens == 0 && words->n ? words->at[0] : NULL};
-    float *rows = NEW_N(float, (size_t)c->n_tokens *(size_t)c->width + 1);
-    int rc;
-    for (int i = 0; i < c->n_tokens; i++)
-        memcpy(rows + (size_t)i * (size_t)c->width, c->tokens[i].row, (size_t)c->width * sizeof *rows);
-    rc = sd_text_rows_set(m, rows, c->n_tokens, e);
-    if (rc == 0)
-        rc = card_make(&c->card, c, m, &o, e);
-    free(rows);
+    for (const char *at = lines->n ? lines->at : ""; *at; at += strcspn(at, "\n") + 1) {
+        str key = {0};
+        str_add(&key, "%.*s", (int)strcspn(at, "\n"), at);
+        log_event(log, event, TEXT("key", key.at));
+        str_free(&key);
+    }
+}
+
+/* Nothing of a file is dropped without a word. */
+static int read_all(concept *c, sd *m, char *const file[], int n, logger *log, err *e)
+{
+    import_notes notes = {{0}, {0}};
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < n; i++)
+        rc = import_read(c, file[i], sd_unet_shape(m)->level[0].layers, m, &notes, e);
+    tell_lines(log, "passed over", &notes.passed);
+    tell_lines(log, "unknown", &notes.unknown);
+    import_notes_free(&notes);
     return rc;
 }
 
-static int fill(concept *c, sd *m, const import_settings *s, char *const file[], int n, err *e)
+static int fill(concept *c, sd *m, const import_settings *s, char *const file[], int n, logger *log, err *e)
 {
     char base[HASH_HEX];
-    for (int i = 0; i < n; i++)
-        TRY(import_read(c, file[i], sd_unet_shape(m)->level[0].layers, m, e));
+    TRY(cards_check(&s->cards, e));
+    TRY(read_all(c, m, file, n, log, e));
     if (c->n_tensors + c->n_tokens == 0)
         return err_set(e, ERR_INPUT, "%s holds neither weights nor tokens", file[0]);
     if (c->width == 0)
@@ -201,7 +214,7 @@ static int fill(concept *c, sd *m, const import_settings *s, char *const file[],
         return err_set(e, ERR_INPUT, "%s: no method leaves such tensors behind", file[0]);
     c->method = mem_text(by->name);
     c->recipe = mem_text("{\"operation\":\"import\",\"program\":\"conceptfarm " CFARM_VERSION "\"}");
-    return give_card(c, m, &s->class_words, e);
+    return cards_make(c, m, &s->cards, s->class_words.n ? s->class_words.at[0] : NULL, e);
 }
 
 static int run_import(const void *set, char *const file[], int n, logger *log, err *e)
@@ -211,7 +224,7 @@ static int run_import(const void *set, char *const file[], int n, logger *log, e
     base_model base;
     int rc;
     TRY(base_open(&base, s->base, NULL, NULL, e));
-    rc = fill(&c, base.model, s, file, n, e);
+    rc = fill(&c, base.model, s, file, n, log, e);
     if (rc == 0)
         rc = concept_write(s->out, &c, e);
     if (rc == 0)

@@ -8,6 +8,7 @@
 #include "cluster/base/fs.h"
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
+#include "data/store.h"
 #include "merge/again.h"
 #include "merge/command.h"
 #include "merge/compose.h"
@@ -22,6 +23,8 @@ typedef struct {
     double ridge, drift;
     bool accept_drift, factors_only, json;
     cfg_texts prompt;
+    cards_cfg cards;
+    cfg_texts class_word;
     const char *preview;
     int steps;
 } settings;
@@ -69,6 +72,9 @@ static const cfg_field ROWS[] = {
      .help = "where the captions' features are kept; left out: in "
              "the cache folder"},
     {"prompt", CFG_TEXTS, CFG_AT(settings, prompt), "",
+    CARDS_ROWS(settings, cards),
+    {"class", CFG_TEXTS, CFG_AT(settings, class_word), "",
+     .help = "NAME=dog: the class word that a concept is held to beside its word, in place of its own; may be given again"},
      .help = "also pictures of this, in the merged file's words, by the base, by each concept and by the merged file, side "
              "by side; may be given again"},
     {"preview", CFG_TEXT, CFG_AT(settings, preview), "", .help = "the folder for them; left out: OUT without .h5, and -preview"},
@@ -83,6 +89,7 @@ typedef struct {
     int n_given;
     char **file; /* [n] a name for each concept: its file, or what it is called in a merged one */
     double *weight;
+    bool *is_file; /* [n] which of both */
     int n;
     logger *log;
     concept *in;
@@ -127,6 +134,7 @@ static void close_job(job *j)
 
 static bool has_word(const concept *c, const char *word)
 {
+    free(j->is_file);
     for (int t = 0; t < c->n_tokens; t++)
         if (strcmp(c->tokens[t].word, word) == 0)
             return true;
@@ -171,7 +179,7 @@ static int read_rename(job *j, const char *text, err *e)
 
 /* ---- reading and opening ---- */
 
-static concept *push(job *j, const char *name, double weight)
+static concept *push(job *j, const char *name, bool is_file, double weight)
 {
     size_t n = (size_t)j->n + 1;
     j->in = mem_grow(j->in, n, sizeof *j->in);
@@ -196,11 +204,13 @@ static int take_apart(job *j, const concept *merged, bool stays, err *e)
     for (int i = 0; i < merged->n_sources; i++) {
         if (rc != 0) {
             concept_free(&parts[i]);
+    j->is_file = mem_grow(j->is_file, n, sizeof *j->is_file);
             continue;
         }
         if (!stays)
             again_images(&parts[i], merged, i);
-        *push(j, merged->sources[i].name, merged->sources[i].weight) = parts[i];
+        *push(j, merged->sources[i].name, false, merged->sources[i].weight) = parts[i];
+    j->is_file[j->n] = is_file;
         j->source[j->n - 1] = stays ? i : -1;
     }
     free(parts);
@@ -213,7 +223,7 @@ static int take_given(job *j, const char *path, concept c, err *e)
     bool first = j->start.n_sources == 0;
     int rc;
     if (c.kind != CONCEPT_MERGED || (c.factors.rank == 0 && c.bank.n == 0)) {
-        *push(j, path, 1) = c;
+        *push(j, path, true, 1) = c;
         return 0;
     }
     rc = first ? 0 : concept_read_left(&c, path, e);
@@ -311,6 +321,7 @@ static int weigh_one(job *j, const char *text, err *e)
 }
 
 static int change_concepts(job *j, err *e)
+    memmove(j->is_file + i, j->is_file + i + 1, (size_t)(j->n - i) * sizeof *j->is_file);
 {
     const settings *s = j->set;
     for (size_t i = 0; i < s->remove.n; i++)
@@ -405,6 +416,84 @@ static int make_features(job *j, const char *path, err *e)
 
 static int open_features(job *j, err *e)
 {
+/* ---- other rows than those kept in the files ---- */
+
+static int read_classes(const job *j, const char *word[], err *e)
+{
+    const cfg_texts *list = &j->set->class_word;
+    for (size_t k = 0; k < list->n; k++) {
+        const char *text = list->at[k], *equals = strrchr(text, '=');
+        int i = equals ? named(j, text, (size_t)(equals - text)) : -1;
+        if (!equals || !equals[1])
+            return err_set(e, ERR_INPUT, "--class %s: NAME=WORD is wanted", text);
+        if (i < 0)
+            return err_set(e, ERR_INPUT, "--class %s: not exactly one concept has that name", text);
+        word[i] = equals + 1;
+    }
+    return 0;
+}
+
+static int give_class(concept *c, const char *word, err *e)
+{
+    if (c->n_tokens == 0 && !word)
+        return err_set(e, ERR_INPUT, "has no word of its own; --class NAME=WORD says what it is");
+    if (c->n_tokens > 1 && word)
+        return err_set(e, ERR_INPUT, "has %d words; --class is for a concept of one", c->n_tokens);
+    if (c->n_tokens == 1 && word) {
+        free(c->tokens[0].class_word);
+        c->tokens[0].class_word = mem_text(word);
+    }
+    return 0;
+}
+
+/* Its matrices are needed once, for the images of the rows. */
+static int remake_card(concept *c, const job *j, const char *path, const char *class_word, err *e)
+{
+    concept tensors;
+    TRY(give_class(c, class_word, e));
+    TRY(concept_read(&tensors, path, CONCEPT_TENSORS, e));
+    c->tensors = tensors.tensors;
+    c->n_tensors = tensors.n_tensors;
+    tensors.tensors = NULL;
+    tensors.n_tensors = 0;
+    concept_free(&tensors);
+    int rc = cards_make(c, j->base.model, &j->set->cards, class_word, e);
+    tensors = (concept){.tensors = c->tensors, .n_tensors = c->n_tensors};
+    c->tensors = NULL;
+    c->n_tensors = 0;
+    concept_free(&tensors);
+    return rc;
+}
+
+static int remake_cards(job *j, const char *const class_word[], err *e)
+{
+    TRY(need_base(j, e));
+    for (int i = 0; i < j->n; i++) {
+        int rc = j->is_file[i] ? remake_card(&j->in[i], j, j->file[i], class_word[i], e)
+                               : err_set(e, ERR_INPUT, "is in a merged file, which keeps no matrices to make other rows of; give its own");
+        if (rc != 0)
+            return err_wrap(e, "%s", j->file[i]);
+    }
+    return 0;
+}
+
+static int choose_rows(job *j, method_merge way, err *e)
+{
+    const settings *s = j->set;
+    const char **class_word;
+    int rc;
+    if (cards_are_usual(&s->cards) && s->class_word.n == 0)
+        return 0;
+    if (way == MERGE_SUMS)
+        return err_set(e, ERR_INPUT, "these concepts add up, and are held to no rows that --rows, --template or --class could choose");
+    class_word = NEW_N(const char *, j->n);
+    rc = read_classes(j, class_word, e);
+    if (rc == 0)
+        rc = remake_cards(j, class_word, e);
+    free(class_word);
+    return rc;
+}
+
     char path[FS_PATH], captions[HASH_HEX];
     bool own = j->set->features[0] != '\0', any;
     TRY(captions_read(&j->captions, &j->n_captions, j->set->captions[0] ? j->set->captions : NULL, e));
@@ -435,7 +524,7 @@ static int check_settings(const settings *s, err *e)
 {
     if (s->relax != RELAX_RIDGE && s->ridge > 0)
         return err_set(e, ERR_INPUT, "--ridge is the weight of --relax ridge, which is not given");
-    return 0;
+    return cards_check(&s->cards, e);
 }
 
 static int read_base(void *model, const char *name, float *out, size_t count, err *e)
@@ -597,3 +686,4 @@ static int run(const void *set, char *const file[], int n, logger *log, err *e)
 const command command_merge = {
     "merge", "A.h5 B.h5 ... -o OUT.h5", "several concepts into one model; a merged file stands for the concepts in it",
     ROWS, sizeof(settings), 1, -1, run};
+    TRY(choose_rows(j, way, e));

@@ -344,6 +344,24 @@ static void find_residuals(const job *j, certificate *c)
     free(wanted);
 }
 
+static void tell_rows(certificate *c, const char *const file[], const rows *r, const lsq_report *report)
+{
+    str text = {0};
+    int row = report->nearest - r->fixed;
+    c->shared = NEW_N(char *, r->n_twice + 1);
+    for (; c->n_shared < r->n_twice; c->n_shared++) {
+        const struct twice *t = &r->twice[c->n_shared];
+        str_add(&text, "%s of %s, kept as %s has it", t->label, fs_base(file[t->from]), fs_base(file[t->as]));
+        c->shared[c->n_shared] = text.at;
+        text = (str){0};
+    }
+    if (report->own > 0 && row >= 0) {
+        str_add(&text, "%s (%s)", r->label[row], fs_base(file[r->from[row]]));
+        c->nearest = text.at;
+        c->own = report->own;
+    }
+}
+
 void compose_told(certificate *c, const concept in[], const char *const file[], int n, const words *w, const rows *r,
                   const features *f, const lsq_report *report)
 {
@@ -363,6 +381,7 @@ void compose_told(certificate *c, const concept in[], const char *const file[], 
     c->kkt = report->kkt;
     c->captions = f->n_keep;
     c->held = f->n_held;
+    tell_rows(c, file, r, report);
 }
 
 static void certify(const job *j, certificate *c)

@@ -29,6 +29,11 @@ typedef struct {
     char **label, **key; /* [n] with the new words */
     int *order;          /* [n] the rows by key */
     int *shared;         /* [concepts] rows left out because an earlier concept asks for them */
+    struct twice {
+        char *label; /* of such a row */
+        int from, as; /* whose it is; whose stands for it */
+    } *twice;        /* [n_twice] */
+    int n_twice;
 } rows;
 int rows_check(const concept *c, const features *f, err *e); /* whether a merge can take it at all */
 int rows_gather(rows *out, const concept in[], const char *const file[], int n, const words *w, const features *f,

@@ -122,6 +122,10 @@ static void find_dependent(const solver *v, lsq_report *r)
     r->rank = 0;
     while (r->rank < v->m && fabs(v->tri[(size_t)r->rank * (size_t)v->m + (size_t)r->rank]) > tolerance(v->in))
         r->rank++;
+    if (r->rank > 0 && r->rank == v->s) {
+        r->nearest = (int)v->pivot[r->rank - 1] - 1;
+        r->own = fabs(v->tri[(size_t)(r->rank - 1) * (size_t)v->m + (size_t)r->rank - 1]);
+    }
     r->n_dependent = v->s - r->rank;
     r->dependent = NEW_N(int, r->n_dependent + 1);
     for (int i = 0; i < r->n_dependent; i++)

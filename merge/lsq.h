@@ -47,6 +47,8 @@ typedef struct {
     double miss;      /* largest |P K' - I| entry: what every constraint misses at most, per unit of e */
     double kkt;       /* part of P F' outside the span the optimum must lie in, relative: stationarity */
     int refined;      /* steps of refinement that helped */
+    int nearest;      /* the row that is nearest to the others' span, an index into k, and */
+    double own;       /* the part of it that is its own, a share; 0: not looked for */
 } lsq_report;
 
 typedef struct {

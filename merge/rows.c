@@ -97,6 +97,14 @@ static void add_row(rows *r, const concept_card *card, int from, int at, char *l
     r->s++;
 }
 
+/* Takes label. */
+static void add_twice(rows *r, char *label, int from, int as)
+{
+    r->twice = mem_grow(r->twice, (size_t)r->n_twice + 1, sizeof *r->twice);
+    r->twice[r->n_twice++] = (struct twice){label, from, as};
+    r->shared[from]++;
+}
+
 /* A prefix that an earlier concept has, too, has the same feature and can have one image only: the earlier one's. */
 static int add_concept(rows *r, const concept in[], int i, const words *w, err *e)
 {
@@ -110,7 +118,7 @@ static int add_concept(rows *r, const concept in[], int i, const words *w, err *
             continue;
         }
         free(key);
-        r->shared[i]++;
+        add_twice(r, words_in(w, in, i, card->row[a].label), i, r->from[same]);
         if (differ(card->k + (size_t)a * (size_t)r->width,
                    in[r->from[same]].card.k + (size_t)r->at[same] * (size_t)r->width, r->width))
             return err_set(e, ERR_INPUT, "was trained with another text encoder: the feature of %s differs",
@@ -157,6 +165,9 @@ void rows_free(rows *r)
     free(r->from);
     free(r->at);
     free(r->k);
+    for (int i = 0; i < r->n_twice; i++)
+        free(r->twice[i].label);
+    free(r->twice);
     free(r->shared);
     *r = (rows){0};
 }

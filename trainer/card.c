@@ -9,6 +9,7 @@
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
 
+#define GAP "{}"
 enum { PHOTO_WITHIN = 15, PHOTO_SKIP = 4 }; /* characters looked at; tokens passed over (BOS, photo, of, a) */
 
 void card_span_of(card_span *out, const tokenizer *t, const char *text)
@@ -107,20 +108,37 @@ static bool has_word(const char *text, const char *word)
     return false;
 }
 
-static int add_subject(concept_card *out, sd *m, const tokenizer *t, const char *const words[], int n_words,
-                       const char *what, card_rows rows, err *e)
+int card_check_template(const char *text, err *e)
 {
-    const char *in_front = rows == CARD_AUTHORS ? "a photo of " : "photo of a ";
+    const char *gap = strstr(text, GAP);
+    return gap && !strstr(gap + 1, GAP) ? 0 : err_set(e, ERR_INPUT, "\"%.100s\": one {} is wanted in it, for the words and their class", text);
+}
+
+static int add_template(concept_card *out, sd *m, const tokenizer *t, const char *const words[], int n_words, const char *what,
+                        const char *template, err *e)
+{
     char prompt[512];
-    if (has_word(what, "art"))
-        in_front = "painting in the style of ";
-    if (snprintf(prompt, sizeof prompt, "%s%s", in_front, what) >= (int)sizeof prompt)
+    const char *gap = strstr(template, GAP);
+    TRY(card_check_template(template, e));
+    if (snprintf(prompt, sizeof prompt, "%.*s%s%s", (int)(gap - template), template, what, gap + strlen(GAP)) >= (int)sizeof prompt)
         return err_set(e, ERR_INPUT, "words and class of %zu bytes are too long for a prompt", strlen(what));
-    TRY(card_add_prompt(out, m, t, words, n_words, what, e));
     return card_add_prompt(out, m, t, words, n_words, prompt, e);
 }
 
-/* One pair of prompts for each token; for a concept without one, for its class. */
+static int add_subject(concept_card *out, sd *m, const tokenizer *t, const char *const words[], int n_words, const char *what,
+                       const card_opts *o, err *e)
+{
+    const char *const usual[] = {GAP, has_word(what, "art")         ? "painting in the style of " GAP
+                                      : o->rows == CARD_AUTHORS ? "a photo of " GAP
+                                                                : "photo of a " GAP};
+    const char *const *templates = o->n_templates > 0 ? o->templates : usual;
+    int n = o->n_templates > 0 ? o->n_templates : (int)(sizeof usual / sizeof *usual);
+    for (int i = 0; i < n; i++)
+        TRY(add_template(out, m, t, words, n_words, what, templates[i], e));
+    return 0;
+}
+
+/* The prompts of each token; for a concept without one, of its class. */
 static int add_prompts(concept_card *out, const concept *c, sd *m, const tokenizer *t, const card_opts *o, err *e)
 {
     const char **words = NEW_N(const char *, c->n_tokens + 1);
@@ -131,10 +149,10 @@ static int add_prompts(concept_card *out, const concept *c, sd *m, const tokeniz
     for (int i = 0; rc == 0 && i < c->n_tokens; i++) {
         const char *class_word = c->tokens[i].class_word;
         snprintf(what, sizeof what, "%s%s%s", words[i], class_word[0] ? " " : "", class_word);
-        rc = add_subject(out, m, t, words, c->n_tokens, what, o->rows, e);
+        rc = add_subject(out, m, t, words, c->n_tokens, what, o, e);
     }
     if (c->n_tokens == 0)
-        rc = add_subject(out, m, t, words, 0, o->class_word, o->rows, e);
+        rc = add_subject(out, m, t, words, 0, o->class_word, o, e);
     free(words);
     return rc;
 }

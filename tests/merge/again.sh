@@ -23,7 +23,7 @@ small() {
 # Without words, which names what was renamed, what only rounding decides (residuals afterwards, figures of the solve), and
 # drifts, which are told about.
 plain() {
-    sed '1d; s/<new1> as //; s/<new[0-9]>//; s/ *[^ ]*$//; s/  */ /g; /condition of the target/d; /residual/d; /drift/d; /give/d' "$1"
+    sed '1d; s/<new1> as //; s/<new[0-9]>//; s/ *[^ ]*$//; s/  */ /g; /condition of the target/d; /residual/d; /drift/d; /give/d; /nearest/d' "$1"
 }
 # The drift is what it says it is, four times give or take.
 near() {

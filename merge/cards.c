@@ -1,0 +1,40 @@
+#include "merge/cards.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/base/mem.h"
+
+const char *const cards_rows[] = {[CARD_RELEASED] = "released", [CARD_AUTHORS] = "authors", NULL};
+
+bool cards_are_usual(const cards_cfg *set)
+{
+    return set->rows == CARD_RELEASED && set->templates.n == 0;
+}
+
+int cards_check(const cards_cfg *set, err *e)
+{
+    if (set->rows != CARD_RELEASED && set->templates.n > 0)
+        return err_set(e, ERR_INPUT, "--template says which prompts, and so does --rows; give one of them");
+    for (size_t i = 0; i < set->templates.n; i++)
+        if (card_check_template(set->templates.at[i], e) != 0)
+            return err_wrap(e, "--template");
+    return 0;
+}
+
+int cards_make(concept *c, sd *m, const cards_cfg *set, const char *class_word, err *e)
+{
+    card_opts o = {.rows = (card_rows)set->rows, .class_word = c->n_tokens == 0 ? class_word : NULL,
+                   .templates = (const char *const *)set->templates.at, .n_templates = (int)set->templates.n};
+    float *rows = NEW_N(float, (size_t)c->n_tokens *(size_t)c->width + 1);
+    int rc;
+    for (int i = 0; i < c->n_tokens; i++)
+        memcpy(rows + (size_t)i * (size_t)c->width, c->tokens[i].row, (size_t)c->width * sizeof *rows);
+    concept_card_free(&c->card);
+    c->card = (concept_card){0};
+    rc = sd_text_rows_set(m, rows, c->n_tokens, e);
+    if (rc == 0)
+        rc = card_make(&c->card, c, m, &o, e);
+    free(rows);
+    return rc;
+}
