@@ -10,6 +10,7 @@
 #include "cluster/base/str.h"
 #include "data/store.h"
 #include "merge/again.h"
+#include "merge/cards.h"
 #include "merge/command.h"
 #include "merge/compose.h"
 #include "merge/preview.h"
@@ -22,9 +23,9 @@ typedef struct {
     int bos, relax;
     double ridge, drift;
     bool accept_drift, factors_only, json;
-    cfg_texts prompt;
     cards_cfg cards;
     cfg_texts class_word;
+    cfg_texts prompt;
     const char *preview;
     int steps;
 } settings;
@@ -71,10 +72,10 @@ static const cfg_field ROWS[] = {
     {"features", CFG_TEXT, CFG_AT(settings, features), "",
      .help = "where the captions' features are kept; left out: in "
              "the cache folder"},
-    {"prompt", CFG_TEXTS, CFG_AT(settings, prompt), "",
     CARDS_ROWS(settings, cards),
     {"class", CFG_TEXTS, CFG_AT(settings, class_word), "",
      .help = "NAME=dog: the class word that a concept is held to beside its word, in place of its own; may be given again"},
+    {"prompt", CFG_TEXTS, CFG_AT(settings, prompt), "",
      .help = "also pictures of this, in the merged file's words, by the base, by each concept and by the merged file, side "
              "by side; may be given again"},
     {"preview", CFG_TEXT, CFG_AT(settings, preview), "", .help = "the folder for them; left out: OUT without .h5, and -preview"},
@@ -88,8 +89,8 @@ typedef struct {
     char *const *given; /* [n_given] the arguments */
     int n_given;
     char **file; /* [n] a name for each concept: its file, or what it is called in a merged one */
-    double *weight;
     bool *is_file; /* [n] which of both */
+    double *weight;
     int n;
     logger *log;
     concept *in;
@@ -98,22 +99,42 @@ typedef struct {
     const char *start_file;
     bool renewed; /* merged is start with a few changes: images of start are not in it */
     base_model base;
+    struct { /* kept features, read while the concepts are */
+        pthread_t thread;
+        bool on;
+        char path[FS_PATH];
+        features f;
+        int rc;
+    } early;
     features f;
     char **captions;
     int n_captions;
+    char captions_hash[HASH_HEX];
     compose_name *names;
     int n_names;
     concept merged;
     certificate told;
 } job;
 
+/* False: they were not read, or could not be. */
+static bool take_early(job *j)
+{
+    bool there = j->early.on && pthread_join(j->early.thread, NULL) == 0 && j->early.rc == 0;
+    j->early.on = false;
+    if (there)
+        j->f = j->early.f;
+    return there;
+}
+
 static void close_job(job *j)
 {
+    take_early(j);
     for (int i = 0; i < j->n; i++) {
         concept_free(&j->in[i]);
         free(j->file[i]);
     }
     free(j->file);
+    free(j->is_file);
     free(j->weight);
     for (int i = 0; i < j->n_names; i++) {
         free((char *)(uintptr_t)j->names[i].old);
@@ -134,7 +155,6 @@ static void close_job(job *j)
 
 static bool has_word(const concept *c, const char *word)
 {
-    free(j->is_file);
     for (int t = 0; t < c->n_tokens; t++)
         if (strcmp(c->tokens[t].word, word) == 0)
             return true;
@@ -184,11 +204,13 @@ static concept *push(job *j, const char *name, bool is_file, double weight)
     size_t n = (size_t)j->n + 1;
     j->in = mem_grow(j->in, n, sizeof *j->in);
     j->file = mem_grow(j->file, n, sizeof *j->file);
+    j->is_file = mem_grow(j->is_file, n, sizeof *j->is_file);
     j->weight = mem_grow(j->weight, n, sizeof *j->weight);
     j->source = mem_grow(j->source, n, sizeof *j->source);
     j->in[j->n] = (concept){0};
     j->source[j->n] = -1;
     j->file[j->n] = mem_text(name);
+    j->is_file[j->n] = is_file;
     j->weight[j->n] = weight;
     return &j->in[j->n++];
 }
@@ -204,13 +226,11 @@ static int take_apart(job *j, const concept *merged, bool stays, err *e)
     for (int i = 0; i < merged->n_sources; i++) {
         if (rc != 0) {
             concept_free(&parts[i]);
-    j->is_file = mem_grow(j->is_file, n, sizeof *j->is_file);
             continue;
         }
         if (!stays)
             again_images(&parts[i], merged, i);
         *push(j, merged->sources[i].name, false, merged->sources[i].weight) = parts[i];
-    j->is_file[j->n] = is_file;
         j->source[j->n - 1] = stays ? i : -1;
     }
     free(parts);
@@ -301,6 +321,7 @@ static int remove_one(job *j, const char *name, err *e)
     j->n--;
     memmove(j->in + i, j->in + i + 1, (size_t)(j->n - i) * sizeof *j->in);
     memmove(j->file + i, j->file + i + 1, (size_t)(j->n - i) * sizeof *j->file);
+    memmove(j->is_file + i, j->is_file + i + 1, (size_t)(j->n - i) * sizeof *j->is_file);
     memmove(j->source + i, j->source + i + 1, (size_t)(j->n - i) * sizeof *j->source);
     memmove(j->weight + i, j->weight + i + 1, (size_t)(j->n - i) * sizeof *j->weight);
     return j->n > 0 ? 0 : err_set(e, ERR_INPUT, "--remove %s: nothing is left to merge", name);
@@ -321,7 +342,6 @@ static int weigh_one(job *j, const char *text, err *e)
 }
 
 static int change_concepts(job *j, err *e)
-    memmove(j->is_file + i, j->is_file + i + 1, (size_t)(j->n - i) * sizeof *j->is_file);
 {
     const settings *s = j->set;
     for (size_t i = 0; i < s->remove.n; i++)
@@ -396,26 +416,6 @@ static void tell_encoding(void *arg, int done, int n)
     log_progress(arg, "features of captions, once for a base model: %d of %d", done, n);
 }
 
-/* A cache that cannot be written costs time at the next merge and nothing else. */
-static int make_features(job *j, const char *path, err *e)
-{
-    err late = {0};
-    const char *slash = strrchr(path, '/');
-    char dir[FS_PATH];
-    double start = clock_s();
-    TRY(need_base(j, e));
-    TRY(features_make(&j->f, j->base.model, j->captions, j->n_captions, tell_encoding, j->log, e));
-    snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - path) : 0, path);
-    if ((dir[0] && fs_mkdirs(dir, &late) != 0) || features_write(path, &j->f, &late) != 0)
-        log_event(j->log, "warning", TEXT("text", "the captions' features are not kept"), TEXT("why", late.text));
-    else
-        log_event(j->log, "features", INT("captions", j->n_captions), TEXT("kept", path),
-                  REAL("seconds", clock_s() - start));
-    return 0;
-}
-
-static int open_features(job *j, err *e)
-{
 /* ---- other rows than those kept in the files ---- */
 
 static int read_classes(const job *j, const char *word[], err *e)
@@ -494,25 +494,80 @@ static int choose_rows(job *j, method_merge way, err *e)
     return rc;
 }
 
-    char path[FS_PATH], captions[HASH_HEX];
-    bool own = j->set->features[0] != '\0', any;
-    TRY(captions_read(&j->captions, &j->n_captions, j->set->captions[0] ? j->set->captions : NULL, e));
-    captions_hash(captions, j->captions, j->n_captions);
-    if (own)
-        str_copy(path, sizeof path, j->set->features);
+/* A cache that cannot be written costs time at the next merge and nothing else. */
+static int make_features(job *j, const char *path, err *e)
+{
+    err late = {0};
+    const char *slash = strrchr(path, '/');
+    char dir[FS_PATH];
+    double start = clock_s();
+    TRY(need_base(j, e));
+    TRY(features_make(&j->f, j->base.model, j->captions, j->n_captions, tell_encoding, j->log, e));
+    snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - path) : 0, path);
+    if ((dir[0] && fs_mkdirs(dir, &late) != 0) || features_write(path, &j->f, &late) != 0)
+        log_event(j->log, "warning", TEXT("text", "the captions' features are not kept"), TEXT("why", late.text));
     else
-        TRY(features_path(path, j->in[0].base, captions, e));
+        log_event(j->log, "features", INT("captions", j->n_captions), TEXT("kept", path),
+                  REAL("seconds", clock_s() - start));
+    return 0;
+}
+
+/* Where they are kept for this base model. */
+static int find_features(job *j, char path[FS_PATH], const char *base, err *e)
+{
+    if (!j->captions) {
+        TRY(captions_read(&j->captions, &j->n_captions, j->set->captions[0] ? j->set->captions : NULL, e));
+        captions_hash(j->captions_hash, j->captions, j->n_captions);
+    }
+    if (!j->set->features[0])
+        return features_path(path, base, j->captions_hash, e);
+    str_copy(path, FS_PATH, j->set->features);
+    return 0;
+}
+
+static void *read_early(void *arg)
+{
+    job *j = arg;
+    j->early.rc = features_read(&j->early.f, j->early.path, NULL);
+    return NULL;
+}
+
+/* Both the concepts and the features are mostly hashed. The first file's word for its base is enough: whatever is wrong here is
+ * found again, and told, by open_features. */
+static void start_features(job *j)
+{
+    store *s;
+    char *base = NULL;
+    if (store_open(&s, j->given[0], NULL) != 0)
+        return;
+    if (store_get_text(s, "/", "base", &base, NULL) == 0 && find_features(j, j->early.path, base, NULL) == 0 &&
+        fs_exists(j->early.path))
+        j->early.on = pthread_create(&j->early.thread, NULL, read_early, j) == 0;
+    free(base);
+    store_close(s);
+}
+
+static int read_features(job *j, const char *path, err *e)
+{
     if (!fs_exists(path))
         return make_features(j, path, e);
-    if (features_read(&j->f, path, e) != 0) {
-        if (own)
-            return (int)e->code;
-        log_event(j->log, "warning", TEXT("text", "kept features are made again"), TEXT("why", e->text));
-        *e = (err){0};
-        return make_features(j, path, e);
-    }
-    any = own && !j->set->captions[0]; /* a file of features given alone speaks for itself */
-    if (strcmp(j->f.base, j->in[0].base) != 0 || (!any && strcmp(j->f.captions, captions) != 0))
+    if (features_read(&j->f, path, e) == 0)
+        return 0;
+    if (j->set->features[0])
+        return (int)e->code;
+    log_event(j->log, "warning", TEXT("text", "kept features are made again"), TEXT("why", e->text));
+    *e = (err){0};
+    return make_features(j, path, e);
+}
+
+static int open_features(job *j, err *e)
+{
+    char path[FS_PATH];
+    bool any = j->set->features[0] && !j->set->captions[0]; /* a file of features given alone speaks for itself */
+    TRY(find_features(j, path, j->in[0].base, e));
+    if (!take_early(j))
+        TRY(read_features(j, path, e));
+    if (strcmp(j->f.base, j->in[0].base) != 0 || (!any && strcmp(j->f.captions, j->captions_hash) != 0))
         return err_set(e, ERR_INPUT, "%s holds the features of %s", path,
                        strcmp(j->f.base, j->in[0].base) ? "another base model" : "other captions");
     return 0;
@@ -659,10 +714,12 @@ static int merge(job *j, err *e)
                       .ridge = s->ridge > 0 ? s->ridge : 0,
                       .drift_most = s->drift,
                       .accept_drift = s->accept_drift};
-    TRY(check_settings(s, e));
     method_merge way;
+    TRY(check_settings(s, e));
+    start_features(j);
     TRY(read_concepts(j, e));
     TRY(find_way(j, &way, e));
+    TRY(choose_rows(j, way, e));
     o.names = j->names;
     o.n_names = j->n_names;
     o.weight = j->weight;
@@ -686,4 +743,3 @@ static int run(const void *set, char *const file[], int n, logger *log, err *e)
 const command command_merge = {
     "merge", "A.h5 B.h5 ... -o OUT.h5", "several concepts into one model; a merged file stands for the concepts in it",
     ROWS, sizeof(settings), 1, -1, run};
-    TRY(choose_rows(j, way, e));
