@@ -2,8 +2,9 @@
  * synced merged file, as `cfarm merge` does it. Cards are random; the numbers merged mean nothing, the work is the real
  * one. cpu_ms is the processor's time of the whole, for machines that are shared.
  *   bench_merge [concepts ...]            prints CSV
- *   bench_merge --files DIR N [MODEL]     makes DIR/0.h5 .. and DIR/features.h5 for merge_speed.py, which times whole
- *                                         processes; MODEL: the folder of the base they shall be of (bench_model) */
+ *   bench_merge --files DIR N [MODEL]     makes DIR/0.h5 .., DIR/features.h5 and DIR/rows.f32, the captions' features it is
+ *                                         made of, for merge_speed.py, which times whole processes; MODEL: the folder of the
+ *                                         base they shall be of (bench_model) */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -227,6 +228,17 @@ static int take_fingerprint(const char *model, err *e)
     return rc;
 }
 
+static int keep_rows(err *e)
+{
+    char path[FS_PATH];
+    float *rows = normals(1, (size_t)CAPTION_ROWS * WIDTH, 1);
+    int rc = fs_join(path, dir, "rows.f32", e);
+    if (rc == 0)
+        rc = fs_write(path, rows, sizeof(float) * (size_t)CAPTION_ROWS * WIDTH, e);
+    free(rows);
+    return rc;
+}
+
 static int make_files(int argc, char **argv, err *e)
 {
     char kept[FS_PATH];
@@ -238,6 +250,7 @@ static int make_files(int argc, char **argv, err *e)
     TRY(fs_mkdirs(dir, e));
     TRY(fs_join(kept, dir, "features.h5", e));
     TRY(make_features(kept, e));
+    TRY(keep_rows(e));
     char **path = make_cards(atoi(argv[3]), e);
     if (!path)
         return (int)e->code;
