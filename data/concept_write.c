@@ -211,9 +211,9 @@ static int put_shares(store *s, const concept_bank *b, err *e)
 
 /* For whoever has the file and not us. */
 static const char BANK_RULE[] =
-    "No weights: each concept's change of every K/V matrix is left' right, on some positions of a prompt only. Before the first end "
-    "token a position belongs to the concept whose word was read last; from the end token on every concept of the prompt applies, "
-    "each with weight 1/(their number); everywhere else, and in prompts without words, keys and values are the base's.";
+    "No weights: each concept's change of every K/V matrix is left' right, on some positions of a prompt only. Before the first "
+    "end token a position belongs to the concept whose word was read last; from the end token on every concept of the prompt "
+    "applies, each with weight 1/(their number); everywhere else, and in prompts without words, keys and values are the base's.";
 
 /* Each concept's numbers are datasets of their own: a prompt asks for few of many. */
 static int put_bank(store *s, const concept_bank *b, err *e)

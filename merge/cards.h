@@ -13,13 +13,13 @@ typedef struct {
 extern const char *const cards_rows[]; /* names of card_rows */
 #define CARDS_ROWS(type, at)                                                                                                \
     {"rows", CFG_CHOICE, CFG_AT(type, at.rows), "released", .names = cards_rows,                                             \
-     .help = "which words' features a concept is held to: released: those of \"<new1> cat\" and of \"photo of a <new1> cat\" from " \
-             "<new1> on (6; 8 of a class of two words); authors: all of \"<new1> cat\" and \"a photo of <new1> cat\", as the "    \
-             "published program since 2023"},                                                                               \
+     .help = "which words' features a concept is held to: released: those of \"<new1> cat\" and of \"photo of a <new1> "     \
+             "cat\" from <new1> on (6; 8 of a class of two words); authors: all of \"<new1> cat\" and \"a photo of <new1> "  \
+             "cat\", as the published program since 2023"},                                                                 \
     {                                                                                                                       \
         "template", CFG_TEXTS, CFG_AT(type, at.templates), "",                                                               \
-            .help = "\"photo of a {}\": the prompts it is held to in place of those two, with {} for its word and class; may be "  \
-                    "given again"                                                                                           \
+            .help = "\"photo of a {}\": the prompts it is held to in place of those two, with {} for its word and class; "   \
+                    "may be given again"                                                                                    \
     }
 
 bool cards_are_usual(const cards_cfg *set);

@@ -154,8 +154,8 @@ static void show_rows(FILE *to, const json_t *c)
     if (n > TOLD)
         fprintf(to, "  shared: %zu rows more\n", n - TOLD);
     if (text_of(c, "nearest_row")[0])
-        fprintf(to, "  nearest to the others: %.3g %% of %s is its own\n", 100 * json_number_value(json_object_get(c, "nearest_row_own")),
-                text_of(c, "nearest_row"));
+        fprintf(to, "  nearest to the others: %.3g %% of %s is its own\n",
+                100 * json_number_value(json_object_get(c, "nearest_row_own")), text_of(c, "nearest_row"));
 }
 
 void certificate_show(FILE *to, const json_t *c)

@@ -469,8 +469,9 @@ static int remake_cards(job *j, const char *const class_word[], err *e)
 {
     TRY(need_base(j, e));
     for (int i = 0; i < j->n; i++) {
-        int rc = j->is_file[i] ? remake_card(&j->in[i], j, j->file[i], class_word[i], e)
-                               : err_set(e, ERR_INPUT, "is in a merged file, which keeps no matrices to make other rows of; give its own");
+        int rc = j->is_file[i]
+                     ? remake_card(&j->in[i], j, j->file[i], class_word[i], e)
+                     : err_set(e, ERR_INPUT, "is in a merged file, which keeps no matrices to make other rows of; give its own");
         if (rc != 0)
             return err_wrap(e, "%s", j->file[i]);
     }
@@ -485,7 +486,7 @@ static int choose_rows(job *j, method_merge way, err *e)
     if (cards_are_usual(&s->cards) && s->class_word.n == 0)
         return 0;
     if (way == MERGE_SUMS)
-        return err_set(e, ERR_INPUT, "these concepts add up, and are held to no rows that --rows, --template or --class could choose");
+        return err_set(e, ERR_INPUT, "these concepts add up, and there are no rows that --rows, --template or --class could choose");
     class_word = NEW_N(const char *, j->n);
     rc = read_classes(j, class_word, e);
     if (rc == 0)

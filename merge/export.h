@@ -52,17 +52,19 @@ int shifts_rescale(concept_tensor *t, sd *base, bool to_theirs, err *e);
 /* Adds what a file or folder of another program holds to out: tensors under diffusers names, and tokens. Known by their
  * keys: diffusers' custom-diffusion weights and token files (.safetensors and .bin), learned_embeds of Textual
  * Inversion and A1111's form of it, LoRAs in the names of kohya, PEFT and diffusers, svdiff-pytorch's shifts, the authors'
- * delta.bin and delta*.ckpt, plain or compressed, whole models in a folder or in one file. per_level as names.h; base tells which modules there are, NULL: factors and shifts are not
- * known. Keys that mean nothing here are an error that names the first of them. out->width is set by the first tensor that tells. */
+ * delta.bin and delta*.ckpt, plain or compressed, whole models in a folder or in one file. per_level as names.h; base tells which
+ * modules there are, NULL: factors and shifts are not known. Keys that mean nothing here are an error that names the first of
+ * them. out->width is set by the first tensor that tells. */
 /* Keys that are not taken, a line each: those that mean nothing here, which is an error; and those that training programs
  * leave beside a model. */
 typedef struct {
     str unknown, passed;
 } import_notes;
 void import_notes_free(import_notes *n);
-int import_read(concept *out, const char *path, int per_level, sd *base, import_notes *notes, err *e); /* notes: may be NULL */
+int import_read(concept *out, const char *path, int per_level, sd *base, import_notes *notes, err *e); /* notes may be NULL */
 bool import_is_model(const char *path);
-int import_model(concept *out, const char *path, const sd *base, import_notes *notes, err *e); /* what in it differs from the base */
+/* What in it differs from the base. */
+int import_model(concept *out, const char *path, const sd *base, import_notes *notes, err *e);
 /* Of import_lora.c: a key of a LoRA or of shifts as ours (LAYER.lora_A.weight, .lora_B.weight, .alpha, .shift), out of
  * NAME_ROOM bytes; and the alphas that a file leaves out. */
 bool import_lora_key(char *out, const char *key, sd *base);

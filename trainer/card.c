@@ -111,7 +111,9 @@ static bool has_word(const char *text, const char *word)
 int card_check_template(const char *text, err *e)
 {
     const char *gap = strstr(text, GAP);
-    return gap && !strstr(gap + 1, GAP) ? 0 : err_set(e, ERR_INPUT, "\"%.100s\": one {} is wanted in it, for the words and their class", text);
+    if (gap && !strstr(gap + 1, GAP))
+        return 0;
+    return err_set(e, ERR_INPUT, "\"%.100s\": one {} is wanted in it, for the words and their class", text);
 }
 
 static int add_template(concept_card *out, sd *m, const tokenizer *t, const char *const words[], int n_words, const char *what,
@@ -120,7 +122,8 @@ static int add_template(concept_card *out, sd *m, const tokenizer *t, const char
     char prompt[512];
     const char *gap = strstr(template, GAP);
     TRY(card_check_template(template, e));
-    if (snprintf(prompt, sizeof prompt, "%.*s%s%s", (int)(gap - template), template, what, gap + strlen(GAP)) >= (int)sizeof prompt)
+    int n = snprintf(prompt, sizeof prompt, "%.*s%s%s", (int)(gap - template), template, what, gap + strlen(GAP));
+    if (n >= (int)sizeof prompt)
         return err_set(e, ERR_INPUT, "words and class of %zu bytes are too long for a prompt", strlen(what));
     return card_add_prompt(out, m, t, words, n_words, prompt, e);
 }

@@ -20,7 +20,7 @@ typedef enum {
 typedef struct {
     card_rows rows;
     const char *class_word; /* for a concept without a token; NULL: such a concept has no card */
-    const char *const *templates; /* [n_templates] in place of the two prompts: "photo of a {}", where {} stands for "<new1> cat" */
+    const char *const *templates; /* [n_templates] in place of the two prompts: "photo of a {}", {} being "<new1> cat" */
     int n_templates;
 } card_opts;
 int card_check_template(const char *text, err *e); /* one {} is wanted */

@@ -108,7 +108,8 @@ def published(n):
         right = wanted.T - w0 @ target.T
         found.append(right @ numpy.linalg.inv(d @ target.T) @ d + w0)
     spent = time.perf_counter() - start
-    run(*[f"{i}.h5" for i in range(n)], "-o", "free.h5", "--features", "features.h5", "--accept-drift", "--factors-only", "--bos", "free")
+    run(*[f"{i}.h5" for i in range(n)], "-o", "free.h5", "--features", "features.h5", "--accept-drift", "--factors-only", "--bos",
+        "free")
     with h5py.File(f"{work}/free.h5") as f:
         left = numpy.concatenate([f["factors/left"][i][:] for i in sorted(f["factors/left"])])
         ours = left.T.astype(float) @ f["factors/right"][:]

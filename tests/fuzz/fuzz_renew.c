@@ -1,5 +1,5 @@
-/* A store meant ill in another generation, in place: whatever of it can be kept is, with something new beside it, and what comes of
- * that can be opened again. */
+/* A store meant ill in another generation, in place: whatever of it can be kept is, with something new beside it, and what comes
+ * of that can be opened again. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
