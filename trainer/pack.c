@@ -51,12 +51,14 @@ typedef struct {
     pthread_t thread;
 } lane;
 
+typedef struct { const char *name; double value; } trait;
+enum { TRAITS = 15 };
+
 struct pack {
     sd *model;
     pack_opts opts;
-    train_cfg how;               /* of the class: what the adapter is told */
-    data_cfg data;
-    int leaves;
+    train_cfg how;               /* of the class: what the adapter is told. Numbers only: its texts go with the first concept */
+    trait class[TRAITS];
     comm *alone;                 /* a stepper's gang */
     latents_pool *pool;
     size_t weights;
@@ -439,8 +441,6 @@ static void *lane_run(void *arg)
 
 /* ---- the class ---- */
 
-typedef struct { const char *name; double value; } trait;
-
 int pack_words(const data_cfg *d)
 {
     char words[SUBJECT_WORDS_MOST][SUBJECT_WORD];
@@ -450,8 +450,6 @@ int pack_words(const data_cfg *d)
         n += subject_tokens(words, d, i);
     return n;
 }
-
-enum { TRAITS = 15 };
 
 /* What the members of a pack have in common, beside the method. */
 static void traits_of(trait out[TRAITS], const train_cfg *how, const data_cfg *d, int leaves)
@@ -499,9 +497,9 @@ void pack_class(char out[PACK_CLASS], const concept_cfg *c, int leaves)
 int pack_takes(const pack *p, const train_job *job, err *e)
 {
     const train_cfg *a = &p->how, *b = &job->cfg->how;
-    trait have[TRAITS], want[TRAITS];
+    const trait *have = p->class;
+    trait want[TRAITS];
 
-    traits_of(have, a, &p->data, p->leaves);
     traits_of(want, b, &job->cfg->data, job->leaves);
     if (comm_size(job->gang) > 1)
         return err_set(e, ERR_INPUT, "a concept of a pack has no gang");
@@ -612,9 +610,8 @@ int pack_open(pack **out, sd *model, const train_job *like, const pack_opts *o, 
 {
     TRY(check(like, o, e));
     pack *p = NEW(pack);
-    *p = (pack){.model = model, .opts = *o, .how = like->cfg->how, .data = like->cfg->data,
-                .leaves = like->leaves > 0 ? like->leaves : train_leaves(&like->cfg->how, &like->cfg->data),
-                .lanes = NEW_N(lane, o->lanes)};
+    *p = (pack){.model = model, .opts = *o, .how = like->cfg->how, .lanes = NEW_N(lane, o->lanes)};
+    traits_of(p->class, &like->cfg->how, &like->cfg->data, like->leaves);
     CHECK(pthread_mutex_init(&p->lock, NULL) == 0 && pthread_mutex_init(&p->voice, NULL) == 0);
     CHECK(pthread_cond_init(&p->news, NULL) == 0);
     line_empty(&p->waiting);
