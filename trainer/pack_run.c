@@ -87,23 +87,25 @@ static void run_all(sd *model, entry *at, int n, const pack_opts *o)
 int pack_run(const farmfile *farm, const char *folder, const pack_opts *o, int *failed, err *e)
 {
     entry *at = NEW_N(entry, farm->concept_count + 1);
+    const bool cuda = farm->backend == FARM_BACKEND_CUDA;
+    const pack_opts one_lane = {1, o->lanes * o->width}; /* a device has one stream: all that are at once share its passes */
     nn_backend *b = NULL;
     sd *model = NULL;
     comm *self = NULL;
 
     *failed = 0;
+    train_on_gpu(cuda);
     int rc = fs_mkdirs(folder, e);
     if (rc == 0)
         rc = comm_self(&self, e);
     for (int i = 0; i < (int)farm->concept_count && rc == 0; i++)
         rc = settle(&at[i], farm, &farm->concepts[i], folder, self, failed, e);
     if (rc == 0)
-        rc = farm->backend == FARM_BACKEND_CUDA ? err_set(e, ERR_DEVICE, "packs train on cores only; take backend: cpu")
-                                                : nn_cpu_open(&b, 0, false, e);
+        rc = nn_open(&b, cuda ? "cuda" : "cpu", 0, e);
     if (rc == 0)
         rc = sd_open(&model, farm->base, b, e);
     if (rc == 0)
-        run_all(model, at, (int)farm->concept_count, o);
+        run_all(model, at, (int)farm->concept_count, cuda ? &one_lane : o);
     sd_close(model);
     if (b)
         b->close(b);

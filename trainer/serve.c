@@ -403,7 +403,7 @@ static int join_devices(member *m, err *e)
 {
     nn_backend *b = m->of->backend;
 
-    if (comm_size(m->gang) == 1 || m->cfg.how.reduce != REDUCE_FAST || !b->join)
+    if (comm_size(m->gang) == 1 || m->cfg.how.reduce == REDUCE_EXACT || !b->join)
         return 0;
     TRY(b->join(b, &m->gang, GANG_TIMEOUT, e));
     if (!comm_joins_devices(m->gang))
@@ -460,7 +460,8 @@ static int places_of(const worker *w) { return w->room > 2 ? w->room - 1 : w->ro
 static void train_packed(member *m)
 {
     worker *w = m->of;
-    const pack_opts places = {places_of(w), 1};
+    const bool device = w->backend->kind != NULL; /* one stream: all that are at once share its passes */
+    const pack_opts places = {device ? 1 : places_of(w), device ? places_of(w) : 1};
     err e = {0};
 
     if (w->pack && pack_takes(w->pack, &m->train, &e) != 0) {
@@ -539,8 +540,6 @@ static int on_load(worker *w, const json_t *order, err *e)
     if (w->backend->limit)
         TRY(w->backend->limit(w->backend, share, e));
     train_on_gpu(w->backend->kind);
-    if (w->backend->kind) /* a device has one stream, and a pack would have several threads */
-        w->room = 1;
     TRY(sd_open(&w->model, base, w->backend, e));
     say(w, WORKER_READY, json_pack("{s:I s:i s:s s:s s:I s:i}", "protocol", (json_int_t)protocol, "pid", (int)getpid(), "version",
                                    CFARM_VERSION, "backend", w->backend->name, "memory", (json_int_t)mem_free_bytes(), "pack",

@@ -1,4 +1,4 @@
-#include "trainer/step.h"
+#include "trainer/step_inside.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -10,48 +10,6 @@
 #include "trainer/model/block.h"
 #include "trainer/unmix.h"
 
-enum { MOST_LEVELS = 24 }; /* of the tree over leaves: 2^24 passes a step are enough */
-
-typedef struct { nn_tensor latents, noise, alpha, sigma, t, ids, text, mask, weight, table, words; } inputs;
-
-/* What is run for the samples of a pass. */
-typedef struct {
-    nn_graph *graph;
-    nn_plan *plan;               /* NULL: not asked for yet */
-    inputs in;
-    nn_tensor losses;
-} pass;
-
-struct stepper {
-    sd *model;
-    comm *gang;
-    step_opts opts;
-    nn_adapter adapter;
-    const char **moves;
-    int64_t channels;
-    size_t weights;              /* trained floats of one concept */
-    int vocabulary, words;       /* ids from `vocabulary` on are a concept's own `words` rows */
-    double *table;               /* [width]: what decay has left of the vocabulary's rows */
-    bool stop;                   /* asked for by this rank */
-    double joined;               /* of the last step: step_result's */
-    pass grad, said, judge;      /* said: the gradient where all texts are said and not all have to be; judge: losses alone */
-    nn_graph *norm_graph, *update_graph;
-    nn_plan *norm, *update;
-    nn_flops flops;              /* of one pass */
-    nn_tensor *norm2, hyper;
-    float *latents, *noise, *mask, *alpha, *sigma, *t, *weight, *scale; /* [width, micro, ...] as the plans want them */
-    int32_t *ids;
-    float *text;                 /* [width, micro, TOKENS, width of the text], where any is said */
-    float *marks;                /* [width, micro, TOKENS, 2], where words of two subjects stand; NULL: nobody looks */
-    float *lost;                 /* [width, micro]: the losses of one pass */
-    float *only;                 /* [width, batch]: the losses of a step that is one leaf */
-    float *level[MOST_LEVELS];   /* partial sums of 2^k leaves: weights and losses [width, ...] each, then who would stop */
-    bool full[MOST_LEVELS];
-};
-
-/* Of one pass. */
-static int samples(const stepper *s) { return s->opts.width * s->opts.micro; }
-
 static int64_t text_width(const stepper *s) { return sd_text_shape(s->model)->width; }
 /* Numbers of one sample's text. */
 static size_t text_count(const stepper *s) { return (size_t)TOKENS * (size_t)text_width(s); }
@@ -61,7 +19,7 @@ static size_t text_count(const stepper *s) { return (size_t)TOKENS * (size_t)tex
 /* losses [width * micro] = weight * sum(mask * (model(noisy, t, text) - target)^2)   (custom-diffusion.md 1.1) */
 static void write_losses(pass *p, const stepper *s, bool said)
 {
-    int64_t n = samples(s), h = s->opts.h, w = s->opts.w, c = s->channels;
+    int64_t n = step_samples(s), h = s->opts.h, w = s->opts.w, c = s->channels;
     nn_pack of = nn_params_pack(sd_params(s->model), s->opts.first, s->opts.width);
     nn_graph *g = p->graph = nn_graph_new();
     inputs *in = &p->in;
@@ -126,25 +84,37 @@ static int keep_gradient(stepper *s, nn_plan *p, nn_tensor grad, const char *nam
     return nn_keep_rows_in(p, grad, s->opts.width, "train.g", at, s->weights, e);
 }
 
-static int plan_grad(stepper *s, pass *p, bool said, err *e)
+/* keep [n_moves + STEP_KEEPS]: the gradients, in the order of moves, and what tells the losses; *kept of them. */
+int step_write_grad(stepper *s, pass *p, bool said, nn_tensor *keep, int *kept, err *e)
 {
     int n = s->opts.n_moves;
-    nn_tensor *wrt = NEW_N(nn_tensor, n), *keep = NEW_N(nn_tensor, n + 1);
+    nn_tensor *wrt = NEW_N(nn_tensor, n);
     const bool beside = p == &s->said;
 
     write_losses(p, s, said);
     nn_tensor loss = nn_sum_to(p->graph, p->losses, NN_SHAPE(1));
     int rc = find_moves(wrt, p, s, beside, e);
-    if (rc == 0 && !beside)
+    if (rc == 0 && p == &s->grad)
         s->flops = nn_flops_of(p->graph, loss, wrt, n, NULL);
     if (rc == 0)
         rc = nn_backward(p->graph, loss, NULL, wrt, keep, n, e);
     keep[n] = p->losses;
-    if (rc == 0)
-        rc = nn_plan_over(&p->plan, beside ? s->grad.plan : NULL, p->graph, sd_params(s->model), keep, n + 1, e);
-    for (int i = 0; i < n && rc == 0; i++)
-        rc = keep_gradient(s, p->plan, keep[i], s->opts.moves[i], e);
+    *kept = n + 1 + (rc == 0 && s->flight ? flight_keeps(s, p, keep + n + 1) : 0);
     free(wrt);
+    return rc;
+}
+
+static int plan_grad(stepper *s, pass *p, bool said, err *e)
+{
+    nn_tensor *keep = NEW_N(nn_tensor, s->opts.n_moves + STEP_KEEPS);
+    int kept, rc = step_write_grad(s, p, said, keep, &kept, e);
+
+    if (rc == 0)
+        rc = nn_plan_over(&p->plan, p == &s->said ? s->grad.plan : NULL, p->graph, sd_params(s->model), keep, kept, e);
+    for (int i = 0; i < s->opts.n_moves && rc == 0; i++)
+        rc = keep_gradient(s, p->plan, keep[i], s->opts.moves[i], e);
+    if (rc == 0 && s->flight)
+        rc = flight_lands(s, p, e);
     free(keep);
     return rc;
 }
@@ -158,7 +128,7 @@ static int plan_judge(stepper *s, err *e)
 }
 
 /* What a state of `count` numbers a concept has of `width` concepts, the first of them at this place. */
-static nn_tensor part_of(nn_graph *g, const stepper *s, const char *state, int64_t count, int place, int width)
+nn_tensor step_part_of(nn_graph *g, const stepper *s, const char *state, int64_t count, int place, int width)
 {
     nn_tensor all = nn_state(g, state, NN_SHAPE(nn_params_slots(sd_params(s->model)), count));
 
@@ -171,7 +141,7 @@ static int plan_norm(stepper *s, err *e)
 
     s->norm2 = NEW_N(nn_tensor, s->opts.width);
     for (int i = 0; i < s->opts.width; i++)
-        s->norm2[i] = nn_sum_squares(g, part_of(g, s, "train.g", (int64_t)s->weights, i, 1));
+        s->norm2[i] = nn_sum_squares(g, step_part_of(g, s, "train.g", (int64_t)s->weights, i, 1));
     return nn_plan_new(&s->norm, g, sd_params(s->model), s->norm2, s->opts.width, e);
 }
 
@@ -183,8 +153,8 @@ static int plan_update(stepper *s, err *e)
     s->hyper = nn_input(g, "hyper", F32, NN_SHAPE(width, NN_ADAMW_HYPER));
     nn_params *p = sd_params(s->model);
     int64_t n = (int64_t)s->weights, w = (int64_t)nn_params_weights_count(p), moments = (int64_t)nn_params_moments_count(p);
-    nn_adamw(g, part_of(g, s, "train.w", w, 0, width), part_of(g, s, "train.m", moments, 0, width),
-             part_of(g, s, "train.v", moments, 0, width), part_of(g, s, "train.g", n, 0, width), s->hyper, NULL);
+    nn_adamw(g, step_part_of(g, s, "train.w", w, 0, width), step_part_of(g, s, "train.m", moments, 0, width),
+             step_part_of(g, s, "train.v", moments, 0, width), step_part_of(g, s, "train.g", n, 0, width), s->hyper, NULL);
     return nn_plan_new(&s->update, g, p, NULL, 0, e);
 }
 
@@ -203,7 +173,7 @@ static int check_opts(const step_opts *o, const comm *gang, err *e)
 
 static void make_buffers(stepper *s)
 {
-    size_t n = (size_t)samples(s), map = (size_t)(s->opts.h * s->opts.w);
+    size_t n = (size_t)step_samples(s), map = (size_t)(s->opts.h * s->opts.w);
 
     s->latents = NEW_N(float, n * map * (size_t)s->channels);
     s->noise = NEW_N(float, n * map * (size_t)s->channels);
@@ -242,11 +212,15 @@ int step_new(stepper **out, sd *model, comm *gang, const step_opts *opts, err *e
     int rc = opts->width > 0 ? 0 : nn_params_train(sd_params(model), opts->moves, opts->n_moves, e);
     if (rc == 0) {
         s->weights = nn_params_trained_count(sd_params(model));
-        rc = plan_grad(s, &s->grad, s->opts.text == TEXT_SAID, e);
+        rc = flight_new(s, e);
     }
     if (rc == 0)
-        rc = plan_norm(s, e);
+        rc = step_fits(s, e);
     if (rc == 0)
+        rc = plan_grad(s, &s->grad, s->opts.text == TEXT_SAID, e);
+    if (rc == 0)
+        rc = s->flight ? flight_plan(s, e) : plan_norm(s, e);
+    if (rc == 0 && !s->flight)
         rc = plan_update(s, e);
     if (rc != 0) {
         step_free(s);
@@ -260,6 +234,9 @@ void step_free(stepper *s)
 {
     if (!s)
         return;
+    nn_chain_free(s->said.chain);
+    nn_chain_free(s->grad.chain);
+    flight_free(s->flight);
     nn_plan *plans[] = {s->judge.plan, s->said.plan, s->grad.plan, s->norm, s->update};
     nn_graph *graphs[] = {s->judge.graph, s->said.graph, s->grad.graph, s->norm_graph, s->update_graph};
     void *memory[] = {s->latents, s->noise, s->mask, s->alpha, s->sigma, s->t, s->weight, s->scale, s->ids, s->text, s->marks, s->lost, s->only,
@@ -281,7 +258,12 @@ void step_enter(stepper *s, int place) { s->table[place] = 1; }
 int step_width(const stepper *s) { return s->opts.width; }
 int step_micro(const stepper *s) { return s->opts.micro; }
 step_text step_texts(const stepper *s) { return s->opts.text; }
-size_t step_bytes(const stepper *s) { return nn_plan_bytes(s->grad.plan) + nn_plan_bytes(s->norm) + nn_plan_bytes(s->update); }
+size_t step_bytes(const stepper *s)
+{
+    size_t grad = nn_plan_bytes(s->grad.plan);
+
+    return grad + (s->flight ? flight_bytes(s->flight) : nn_plan_bytes(s->norm) + nn_plan_bytes(s->update));
+}
 
 int step_time(stepper *s, FILE *to, err *e) { return nn_plan_time(s->grad.plan, to, e); }
 
@@ -331,8 +313,6 @@ static void fill_none(stepper *s, size_t k)
     s->alpha[k] = s->scale[k] = 1;
 }
 
-static bool stands(const step_turn *of) { return of->fill && of->why.code == ERR_NONE; }
-
 /* Samples first .. first + micro - 1 of every concept. One that cannot make its own is out of this step. */
 static void fill_pass(stepper *s, int first, step_turn turns[])
 {
@@ -341,7 +321,7 @@ static void fill_pass(stepper *s, int first, step_turn turns[])
     for (int place = 0; place < s->opts.width; place++)
         for (int i = 0; i < micro; i++) {
             size_t k = (size_t)(place * micro + i);
-            if (!stands(&turns[place]) || fill_one(s, place, k, first + i, &turns[place], &turns[place].why) != 0)
+            if (!step_stands(&turns[place]) || fill_one(s, place, k, first + i, &turns[place], &turns[place].why) != 0)
                 fill_none(s, k);
         }
 }
@@ -356,7 +336,7 @@ static bool all_said(const stepper *s, const step_turn turns[])
         for (int i = 0; i < TOKENS; i++)
             if (ids[i] >= s->vocabulary)
                 return false;
-        if (stands(&turns[place]) && !turns[place].say)
+        if (step_stands(&turns[place]) && !turns[place].say)
             return false;
     }
     return true;
@@ -370,39 +350,47 @@ static void say_pass(stepper *s, int first, step_turn turns[])
         for (int i = 0; i < micro; i++) {
             size_t k = (size_t)(place * micro + i);
             step_turn *of = &turns[place];
-            CHECK(of->say || !stands(of));
-            if (!stands(of) || of->say(of->arg, first + i, s->text + k * text_count(s), &of->why) != 0)
+            CHECK(of->say || !step_stands(of));
+            if (!step_stands(of) || of->say(of->arg, first + i, s->text + k * text_count(s), &of->why) != 0)
                 fill_none(s, k);
         }
 }
 
-static int run_pass(stepper *s, const pass *of, float *out, err *e)
+/* To the plan at once, or into the next load of its chain. */
+static int write_input(const pass *of, nn_tensor input, const void *from, size_t bytes, err *e)
 {
-    size_t n = (size_t)samples(s), map = (size_t)(s->opts.h * s->opts.w) * n, all = map * (size_t)s->channels;
-    const inputs *in = &of->in;
-    nn_plan *p = of->plan;
-
-    TRY(nn_write(p, in->latents, s->latents, all * sizeof(float), e));
-    TRY(nn_write(p, in->noise, s->noise, all * sizeof(float), e));
-    TRY(nn_write(p, in->mask, s->mask, map * sizeof(float), e));
-    TRY(nn_write(p, in->alpha, s->alpha, n * sizeof(float), e));
-    TRY(nn_write(p, in->sigma, s->sigma, n * sizeof(float), e));
-    TRY(nn_write(p, in->t, s->t, n * sizeof(float), e));
-    TRY(nn_write(p, in->weight, s->weight, n * sizeof(float), e));
-    if (in->ids)
-        TRY(nn_write(p, in->ids, s->ids, n * TOKENS * sizeof(int32_t), e));
-    if (in->text)
-        TRY(nn_write(p, in->text, s->text, n * text_count(s) * sizeof(float), e));
-    if (in->words)
-        TRY(nn_write(p, in->words, s->marks, n * TOKENS * 2 * sizeof(float), e));
-    if (in->table)
-        TRY(nn_write(p, in->table, s->scale, n * sizeof(float), e));
-    TRY(nn_run(p, e));
-    return nn_read(p, of->losses, out, n * sizeof(float), e);
+    return of->chain ? nn_chain_write(of->chain, 0, input, from, bytes, e) : nn_write(of->plan, input, from, bytes, e);
 }
 
-/* Losses and gradients of samples first .. first + micro - 1 of every concept. */
-static int pass_at(stepper *s, int first, step_turn turns[], float *losses, err *e)
+int step_write_pass(stepper *s, const pass *of, err *e)
+{
+    size_t n = (size_t)step_samples(s), map = (size_t)(s->opts.h * s->opts.w) * n, all = map * (size_t)s->channels;
+    const inputs *in = &of->in;
+
+    TRY(write_input(of, in->latents, s->latents, all * sizeof(float), e));
+    TRY(write_input(of, in->noise, s->noise, all * sizeof(float), e));
+    TRY(write_input(of, in->mask, s->mask, map * sizeof(float), e));
+    TRY(write_input(of, in->alpha, s->alpha, n * sizeof(float), e));
+    TRY(write_input(of, in->sigma, s->sigma, n * sizeof(float), e));
+    TRY(write_input(of, in->t, s->t, n * sizeof(float), e));
+    TRY(write_input(of, in->weight, s->weight, n * sizeof(float), e));
+    if (in->ids)
+        TRY(write_input(of, in->ids, s->ids, n * TOKENS * sizeof(int32_t), e));
+    if (in->text)
+        TRY(write_input(of, in->text, s->text, n * text_count(s) * sizeof(float), e));
+    if (in->words)
+        TRY(write_input(of, in->words, s->marks, n * TOKENS * 2 * sizeof(float), e));
+    return in->table ? write_input(of, in->table, s->scale, n * sizeof(float), e) : 0;
+}
+
+static int run_pass(stepper *s, const pass *of, float *out, err *e)
+{
+    TRY(step_write_pass(s, of, e));
+    TRY(nn_run(of->plan, e));
+    return nn_read(of->plan, of->losses, out, (size_t)step_samples(s) * sizeof(float), e);
+}
+
+int step_make_pass(stepper *s, int first, step_turn turns[], pass **out, err *e)
 {
     pass *of = &s->grad;
 
@@ -411,8 +399,16 @@ static int pass_at(stepper *s, int first, step_turn turns[], float *losses, err 
         say_pass(s, first, turns);
         of = s->opts.text == TEXT_SAID ? of : &s->said;
     }
-    if (!of->plan)
-        TRY(plan_grad(s, of, true, e));
+    *out = of;
+    return of->plan ? 0 : plan_grad(s, of, true, e);
+}
+
+/* Losses and gradients of samples first .. first + micro - 1 of every concept. */
+static int pass_at(stepper *s, int first, step_turn turns[], float *losses, err *e)
+{
+    pass *of;
+
+    TRY(step_make_pass(s, first, turns, &of, e));
     return run_pass(s, of, losses, e);
 }
 
@@ -492,11 +488,10 @@ static int add_up(stepper *s, step_turn turns[], float **sum, err *e)
 
 /* A concept that is out of this step does not move; where its gradient is no number its weights are none, either, and
  * nobody goes on from them. */
-static void set_hyper(const step_turn *of, float h[NN_ADAMW_HYPER])
+void step_set_hyper(const step_turn *of, float h[NN_ADAMW_HYPER])
 {
     const step_adamw *how = &of->how;
-    double norm = of->result.grad_norm;
-    bool moves = stands(of);
+    bool moves = step_stands(of);
 
     memset(h, 0, NN_ADAMW_HYPER * sizeof *h);
     h[ADAMW_LR] = moves ? (float)how->lr : 0;
@@ -509,8 +504,13 @@ static void set_hyper(const step_turn *of, float h[NN_ADAMW_HYPER])
     const rng_stream chance = rng_open(how->seed, "round", (uint32_t)of->t, 0);
     memcpy(h + ADAMW_ROUND, &chance, sizeof chance);
     h[ADAMW_GRAD_SCALE] = 1;
-    if (how->clip > 0 && norm + 1e-6 > how->clip)
-        h[ADAMW_GRAD_SCALE] = (float)(how->clip / (norm + 1e-6)); /* as torch's clip_grad_norm_ */
+}
+
+void step_decay_tables(stepper *s, const step_turn turns[])
+{
+    for (int i = 0; i < s->opts.width; i++)
+        if (step_stands(&turns[i]))
+            s->table[i] *= 1 - turns[i].how.lr * turns[i].how.weight_decay;
 }
 
 static int move(stepper *s, const step_turn turns[], err *e)
@@ -519,10 +519,13 @@ static int move(stepper *s, const step_turn turns[], err *e)
     float *hyper = NEW_N(float, width * NN_ADAMW_HYPER);
 
     for (int i = 0; i < width; i++) {
-        set_hyper(&turns[i], hyper + i * NN_ADAMW_HYPER);
-        if (stands(&turns[i]))
-            s->table[i] *= 1 - turns[i].how.lr * turns[i].how.weight_decay;
+        float *h = hyper + i * NN_ADAMW_HYPER;
+        double norm = turns[i].result.grad_norm, clip = turns[i].how.clip;
+        step_set_hyper(&turns[i], h);
+        if (clip > 0 && norm + 1e-6 > clip)
+            h[ADAMW_GRAD_SCALE] = (float)(clip / (norm + 1e-6)); /* as torch's clip_grad_norm_ */
     }
+    step_decay_tables(s, turns);
     int rc = nn_write(s->update, s->hyper, hyper, (size_t)(width * NN_ADAMW_HYPER) * sizeof *hyper, e);
     free(hyper);
     return rc ? rc : nn_run(s->update, e);
@@ -538,7 +541,9 @@ static int sum_devices(stepper *s, float *sum, err *e)
     if (!stays(s))
         TRY(nn_params_state_write_at(sd_params(s->model), "train.g", gradients_at(s), sum, n, e));
     TRY(nn_params_state_place(sd_params(s->model), "train.g", gradients_at(s), n, &at, e));
-    return comm_sum_devices(s->gang, at, n, e);
+    TRY(comm_begin_sum(s->gang, at, n, s->opts.sums_in, e));
+    TRY(comm_end_sums(s->gang, e));
+    return comm_wait_devices(s->gang, e);
 }
 
 /* train.g holds the whole gang's gradient then, losses [width, batch] its losses. A single leaf leaves it there by itself,
@@ -565,6 +570,15 @@ static int gradient(stepper *s, step_turn turns[], const float **losses, bool *s
     return devices ? 0 : nn_params_state_write_at(sd_params(s->model), "train.g", gradients_at(s), sum, gradients(s), e);
 }
 
+void step_judge_numbers(step_turn *of)
+{
+    const step_result *r = &of->result;
+
+    if (step_stands(of) && (!isfinite(r->loss) || !isfinite(r->grad_norm)))
+        err_set(&of->why, ERR_INPUT,
+                "the loss or its gradient is not a finite number (loss %g, gradient norm %g); try a lower lr", r->loss, r->grad_norm);
+}
+
 static int sum_up(stepper *s, step_turn *of, int place, const float *losses, bool stop, err *e)
 {
     step_result *r = &of->result;
@@ -575,24 +589,43 @@ static int sum_up(stepper *s, step_turn *of, int place, const float *losses, boo
         r->loss += (double)r->losses[i];
     TRY(nn_read(s->norm, s->norm2[place], &norm2, sizeof norm2, e));
     r->grad_norm = sqrt((double)norm2);
-    if (stands(of) && (!isfinite(r->loss) || !isfinite(r->grad_norm)))
-        err_set(&of->why, ERR_INPUT,
-                "the loss or its gradient is not a finite number (loss %g, gradient norm %g); try a lower lr", r->loss, r->grad_norm);
+    step_judge_numbers(of);
     return 0;
 }
 
-int step_run_all(stepper *s, step_turn turns[], err *e)
+static int run_now(stepper *s, step_turn turns[], err *e)
 {
     const float *losses;
     bool stop;
 
-    for (int i = 0; i < s->opts.width; i++)
-        turns[i].why = (err){0};
     TRY(gradient(s, turns, &losses, &stop, e));
     TRY(nn_run(s->norm, e));
     for (int i = 0; i < s->opts.width; i++)
         TRY(sum_up(s, &turns[i], i, losses, stop, e));
     return move(s, turns, e);
+}
+
+int step_most(const stepper *s) { return s->flight ? STEP_AHEAD : 1; }
+
+int step_begin(stepper *s, step_turn turns[], err *e)
+{
+    for (int i = 0; i < s->opts.width; i++)
+        turns[i].why = (err){0};
+    return s->flight ? flight_begin(s, turns, e) : run_now(s, turns, e);
+}
+
+int step_tell(stepper *s, step_turn turns[], int n, err *e) { return s->flight ? flight_tell(s, turns, n, e) : 0; }
+
+int step_run_all(stepper *s, step_turn turns[], err *e)
+{
+    TRY(step_begin(s, turns, e));
+    return step_tell(s, turns, 1, e);
+}
+
+void step_describe(const stepper *s, str *to)
+{
+    if (s->flight)
+        flight_describe(s, to);
 }
 
 int step_run(stepper *s, uint64_t t, const step_adamw *how, step_fill *fill, void *arg, step_result *out, err *e)

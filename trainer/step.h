@@ -8,6 +8,7 @@
  *
  * A stepper moves `width` concepts of a pack side by side, neighbouring slots of nn_params, in the same passes; a concept
  * alone is a pack of one. Each has its own samples, rate, step number, norm and clipping, and gets the bytes it gets alone. */
+#include "cluster/base/str.h"
 #include "cluster/comm/comm.h"
 #include "data/tokenizer.h"
 #include "trainer/model/sd.h"
@@ -36,6 +37,7 @@ typedef struct {
     step_text text;
     bool unmix;                 /* samples tell where words of two subjects stand (unmix.h) */
     bool table_decays;          /* the vocabulary's rows feel the weight decay of the modifier tokens' (diffusers' port) */
+    dtype sums_in;              /* F32 or BF16: how gradients travel between the GPUs of a gang */
     int first, width;           /* slots of the pack; width 0: a concept alone. More than one: no gang */
 } step_opts;
 
@@ -63,7 +65,8 @@ typedef struct {
 typedef struct {
     double loss, grad_norm;     /* grad_norm before clipping */
     const float *losses;        /* [batch], each with its weight; the stepper's, until the next run */
-    double joined;              /* seconds in which this rank waited for its gang and added up with it */
+    double joined;              /* seconds in which this rank waited for its gang and added up with it; 0 where devices do that
+                                 * beside their work */
     bool stop;                  /* some rank asked for it before this step: the same on all of them */
 } step_result;
 
@@ -89,6 +92,16 @@ int step_run(stepper *s, uint64_t t, const step_adamw *how, step_fill *fill, voi
 /* turns [width]. An error is everybody's; a concept's own is in its turn. Steppers of one pack may run in several threads. */
 int step_run_all(stepper *s, step_turn turns[], err *e);
 /* A new concept stands here: what decay has left of its table is all. */
+/* The same in two parts. Where the device computes while its caller goes on, step_begin returns at once and up to step_most
+ * steps may be begun before step_tell waits for all of them; elsewhere step_most is 1. turns [n][width]: of the steps begun, in
+ * order; their losses stand until the next is begun. All ranks of a gang begin and tell alike. A step that is no number leaves
+ * no weights to those behind it. */
+enum { STEP_AHEAD = 8 };
+int step_most(const stepper *s);
+int step_begin(stepper *s, step_turn turns[], err *e);
+int step_tell(stepper *s, step_turn turns[], int n, err *e);
+/* How steps are carried out, for people; nothing where there is nothing to say. */
+void step_describe(const stepper *s, str *to);
 void step_enter(stepper *s, int place);
 /* The losses alone, nothing moves: for judging weights on fixed draws. Samples 0..n-1 (n a multiple of step_micro) of the
  * concept at this place, as `of` fills and says them, on this rank alone. Makes a plan at the first call. */

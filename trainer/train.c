@@ -15,6 +15,7 @@
 #include "trainer/regset_make.h"
 
 #define LATENTS_KEPT ((size_t)1 << 30)
+static const double TOLD_WITHIN = 0.5; /* seconds, about, that steps may be under way before they are told of */
 enum { PROBE_STEP = 1 << 30 }; /* its draws come from steps that no training reaches */
 
 typedef int32_t word_ids[SUBJECT_WORDS_MOST];
@@ -35,11 +36,12 @@ struct training {
     batch_source *batches;
     latents_pool *pool, *own; /* own: to be freed; NULL: somebody else's is used */
     latents *latents;
-    batch_sample *plan;      /* [accumulate][batch] of the step under way */
+    batch_sample *plan;      /* [accumulate][batch] of the step that is begun */
     stepper *stepper;        /* where it stands */
     int place;
     concept_history history;
     int step;                /* finished updates */
+    int begun;               /* updates that nobody was told of yet, beyond them */
     bool stop;               /* told so, or its gang was */
     char key[HASH_HEX];      /* of its checkpoints */
     double started;
@@ -199,7 +201,11 @@ static int open_data(training *t, err *e)
 
 static int leaves_of(const train_job *job)
 {
-    return job->leaves > 0 ? job->leaves : train_leaves(&job->cfg->how, &job->cfg->data);
+    const train_cfg *how = &job->cfg->how;
+
+    if (!train_leaves_kept(how))
+        return comm_size(job->gang) * (int)how->accumulate;
+    return job->leaves > 0 ? job->leaves : train_leaves(how, &job->cfg->data);
 }
 
 int training_opts(training *t, step_opts *o, nn_adapter *adapter, err *e)
@@ -218,6 +224,7 @@ int training_opts(training *t, step_opts *o, nn_adapter *adapter, err *e)
     *o = (step_opts){.moves = moves, .n_moves = n, .batch = all, .micro = all / leaves, .h = cells, .w = cells,
                      .adapter = adapter, .recompute = t->job->cfg->how.recompute,
                      .moments8 = t->job->cfg->how.moments == MOMENTS_8BIT, .narrow = t->job->cfg->how.master == MASTER_BF16,
+                     .sums_in = t->job->cfg->how.reduce == REDUCE_BF16 ? BF16 : F32,
                      .detach_first = t->how->detach_first, .unmix = t->job->cfg->how.unmix > 0,
                      .text = train_texts(t->model, moves, n, table_decays), .table_decays = table_decays};
     return 0;
@@ -270,7 +277,7 @@ static int fill(void *arg, int i, step_sample *x, err *e)
     x->weight = of->weight / (float)accumulate;
     if (x->words)
         mark_words(t, of, x->words);
-    return fill_from(t, of, (uint32_t)(t->step * accumulate + i / batch), (uint32_t)(i % batch), x, e);
+    return fill_from(t, of, (uint32_t)((t->step + t->begun) * accumulate + i / batch), (uint32_t)(i % batch), x, e);
 }
 
 /* In f32 where every step says all texts; else as the passes have it that encode theirs. */
@@ -352,7 +359,7 @@ int train_key(const sd *model, const train_job *job, char key[HASH_HEX], err *e)
 
     TRY(sd_fingerprint(model, base, e));
     str_add(&all, "conceptfarm %s\nbase %s\ncompute %s\nleaves %d\nsettings %s\n", CFARM_VERSION, base,
-            job->cfg->how.compute == COMPUTE_BF16 ? "bf16" : "f32", leaves_of(job), job->settings);
+            job->cfg->how.compute == COMPUTE_BF16 ? "bf16" : "f32", train_leaves_kept(&job->cfg->how) ? leaves_of(job) : 0, job->settings);
     hash_bytes(all.at, all.n, key);
     str_free(&all);
     return 0;
@@ -448,13 +455,13 @@ bool training_goes_on(const training *t) { return !t->stop && t->step < (int)t->
 void training_turn(training *t, step_turn *turn)
 {
     const train_cfg *how = &t->job->cfg->how;
-    int batch = batch_size(t->batches);
+    int batch = batch_size(t->batches), step = t->step + t->begun;
 
     for (int a = 0; a < how->accumulate; a++)
-        batch_plan(t->batches, (uint32_t)(t->step * (int)how->accumulate + a), t->plan + a * batch);
-    *turn = (step_turn){.fill = fill, .say = say, .arg = t, .t = (uint64_t)t->step + 1};
+        batch_plan(t->batches, (uint32_t)(step * (int)how->accumulate + a), t->plan + a * batch);
+    *turn = (step_turn){.fill = fill, .say = say, .arg = t, .t = (uint64_t)step + 1};
     turn->how = (step_adamw){
-        .lr = lr_at((lr_kind)how->lr_schedule, how->lr, (int)how->warmup, (int)how->steps, t->step),
+        .lr = lr_at((lr_kind)how->lr_schedule, how->lr, (int)how->warmup, (int)how->steps, step),
         .beta1 = how->beta1, .beta2 = how->beta2, .eps = how->eps, .weight_decay = how->weight_decay, .clip = how->clip,
         .seed = (uint64_t)how->seed,
     };
@@ -507,13 +514,14 @@ int training_took(training *t, const step_turn *turn, double seconds, err *e)
     t->history.lr[t->step] = (float)turn->how.lr;
     t->history.grad_norm[t->step] = (float)r->grad_norm;
     t->history.n = ++t->step;
-    t->stop = r->stop;
+    t->begun -= t->begun > 0;
+    t->stop |= r->stop;
     bool stop = tell(t, "training", r, turn->how.lr, seconds);
     if (stop && comm_size(t->job->gang) > 1)
         step_ask_stop(t->stepper); /* in a gang nobody leaves alone: the others learn it by the next step */
     else
         t->stop |= stop;
-    return put_away(t, e);
+    return t->begun == 0 ? put_away(t, e) : 0; /* the weights are further than this step while others are under way */
 }
 
 /* ---- the end ---- */
@@ -689,25 +697,61 @@ static int open_stepper(training *t, stepper **out, err *e)
     return comm_agree(t->job->gang, &mine, e);
 }
 
+static void tell_steps(training *t, const stepper *s)
+{
+    str line = {0};
+
+    step_describe(s, &line);
+    if (line.n > 0 && comm_rank(t->job->gang) == 0)
+        pass_on(t, line.at);
+    str_free(&line);
+}
+
+/* Begins as many as may be, but one alone no more when the first has waited long enough to be told of: slow steps are told one by
+ * one. The ranks of a gang begin the same ones, whatever the time. */
+static int begin_some(training *t, stepper *s, step_turn turns[], err *e)
+{
+    const double late = clock_s() + TOLD_WITHIN;
+
+    for (t->begun = 0; t->begun < step_most(s) && t->step + t->begun < (int)t->job->cfg->how.steps; t->begun++) {
+        step_turn *turn = &turns[t->begun];
+        if (t->begun > 0 && (turn[-1].why.code || clock_s() > late) && comm_size(t->job->gang) == 1)
+            return 0;
+        training_turn(t, turn);
+        if (comm_size(t->job->gang) == 1) /* a rank of several needs but its share */
+            training_prepare(&t, 1);
+        TRY(step_begin(s, turn, e));
+    }
+    return 0;
+}
+
+static int some_steps(training *t, stepper *s, err *e)
+{
+    step_turn turns[STEP_AHEAD];
+    double from = clock_s();
+    int rc = begin_some(t, s, turns, e), n = t->begun;
+
+    if (rc == 0)
+        rc = step_tell(s, turns, n, e);
+    if (rc != 0)
+        return err_wrap(e, "step %d", t->step + 1);
+    double each = (clock_s() - from) / n;
+    for (int i = 0; i < n; i++)
+        TRY(training_took(t, &turns[i], each, e));
+    return 0;
+}
+
 /* A pack of one. */
 static int live(training *t, stepper **s, err *e)
 {
-    step_turn turn;
-
     TRY(training_load(t, e));
     if (t->left)
         return 0;
     TRY(open_stepper(t, s, e));
+    tell_steps(t, *s);
     TRY(training_begin(t, *s, 0, e));
-    while (training_goes_on(t)) {
-        double from = clock_s();
-        training_turn(t, &turn);
-        if (comm_size(t->job->gang) == 1) /* a rank of several needs but its share */
-            training_prepare(&t, 1);
-        if (step_run_all(*s, &turn, e) != 0)
-            return err_wrap(e, "step %d", t->step + 1);
-        TRY(training_took(t, &turn, clock_s() - from, e));
-    }
+    while (training_goes_on(t))
+        TRY(some_steps(t, *s, e));
     TRY(training_end(t, e));
     return t->job->out && !t->sum.stopped ? training_publish(t, e) : 0;
 }

@@ -19,7 +19,7 @@ typedef enum { LORA_ATTENTION, LORA_CROSS } lora_layers; /* all attention of the
 
 typedef enum { SVDIFF_ELEMENTWISE, SVDIFF_SCALAR, SVDIFF_OFF } svdiff_norms; /* shifts a norm's gain has */
 
-typedef enum { REDUCE_FAST, REDUCE_EXACT } train_reduce;
+typedef enum { REDUCE_FAST, REDUCE_EXACT, REDUCE_BF16 } train_reduce;
 
 typedef enum { COMPUTE_AUTO, COMPUTE_F32, COMPUTE_BF16 } train_compute;
 
@@ -55,8 +55,11 @@ void train_on_gpu(bool yes);
 /* Settings of the training that its method does not take. */
 int train_check(const train_cfg *how, const data_cfg *data, err *e);
 
-/* Passes a step is cut into, over the whole gang: as set, or the largest power of two that divides its samples. */
+/* Passes a step can be cut into, over the whole gang: as set, or the largest power of two that divides its samples. */
 int train_leaves(const train_cfg *how, const data_cfg *data);
+/* Whether these are what a step is cut into. Not where GPUs train and nothing was set but reduce: exact: nobody keeps an order of
+ * sums there, and each rank makes one pass of all that is its own (of each batch, where several are accumulated). */
+bool train_leaves_kept(const train_cfg *how);
 
 /* All sections that read one concept's settings. */
 typedef struct { data_cfg data; train_cfg how; } concept_cfg;

@@ -12,7 +12,7 @@ static const char *const moment_names[] = {"f32", "8bit", NULL};
 static const char *const master_names[] = {"f32", "bf16", NULL};
 static const char *const recipe[] = {"auto", NULL};
 
-static const char *const reduces[] = {"fast", "exact", NULL};
+static const char *const reduces[] = {"fast", "exact", "bf16", NULL};
 
 const cfg_field train_fields[] = {
     {"base", CFG_TEXT, CFG_AT(train_cfg, base), "", .help = "the base model, as the farm has it"},
@@ -60,8 +60,8 @@ const cfg_field train_fields[] = {
     {"leaves", CFG_INT, CFG_AT(train_cfg, leaves), "auto", 1, 4096, .names = recipe,
      .help = "passes a batch is cut into, a power of two; decides the order of sums and the widest gang; auto: the largest that divides it"},
     {"reduce", CFG_CHOICE, CFG_AT(train_cfg, reduce), "fast", .names = reduces,
-     .help = "how a gang of GPUs adds its gradients: fast, by NCCL; exact, through the host in one fixed order, the same bits for every "
-             "gang that makes the same passes. Gangs of CPUs are exact always"},
+     .help = "how a gang of GPUs adds its gradients: fast, by NCCL in f32; bf16, by NCCL in half the bytes; exact, through the host in one "
+             "fixed order, the same bits for every gang that makes the same passes. Gangs of CPUs are exact always"},
     {"compute", CFG_CHOICE, CFG_AT(train_cfg, compute), "auto", .names = computes,
      .help = "what products are computed in: f32, or bf16 with sums, norms, losses and all that is trained in f32; auto: the faster one here"},
     CFG_END};
@@ -131,6 +131,11 @@ int train_leaves(const train_cfg *how, const data_cfg *data)
     int all = data_batch(data) * (int)how->accumulate;
 
     return how->leaves > 0 ? (int)how->leaves : all & -all;
+}
+
+bool train_leaves_kept(const train_cfg *how)
+{
+    return !on_gpu || how->leaves > 0 || how->reduce == REDUCE_EXACT;
 }
 
 static void sections_of(cfg_section out[2], concept_cfg *into)

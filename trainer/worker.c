@@ -67,7 +67,7 @@ static int train_by_hand(const farmfile *farm, const char *name, const char *out
     TRY(concept_cfg_fill(&cfg_of, &from, farm->doc, f->settings, e));
     TRY(nn_open(&b, cuda ? "cuda" : "cpu", 0, e));
     TRY(sd_open(&model, farm->base, b, e));
-    TRY(sit_down(&self, at, b, cfg_of.how.reduce == REDUCE_FAST, e));
+    TRY(sit_down(&self, at, b, cfg_of.how.reduce != REDUCE_EXACT, e));
     char *ran = cfg_values(from);
     train_job job = {.name = name, .cfg = &cfg_of, .settings = ran, .gang = self, .out = at->rank == 0 ? out : NULL, .progress = print_progress,
                      .say = print_say, .arg = &told};

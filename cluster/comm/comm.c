@@ -27,7 +27,7 @@ static void self_free(comm *c) { free(c); }
 
 int comm_self(comm **out, err *e)
 {
-    static const comm_wire wire = {self_sum, self_broadcast, self_agree, self_free, NULL};
+    static const comm_wire wire = {.sum = self_sum, .broadcast = self_broadcast, .agree = self_agree, .free = self_free};
 
     (void)e;
     *out = NEW(comm);
@@ -51,6 +51,24 @@ int comm_sum_devices(comm *c, float *device, size_t n, err *e)
 {
     CHECK(c->wire->sum_devices);
     return c->wire->sum_devices(c, device, n, e);
+}
+
+int comm_begin_sum(comm *c, float *device, size_t n, dtype as, err *e)
+{
+    CHECK(c->wire->begin_sum && (as == F32 || as == BF16));
+    return c->wire->begin_sum(c, device, n, as, e);
+}
+
+int comm_end_sums(comm *c, err *e)
+{
+    CHECK(c->wire->end_sums);
+    return c->wire->end_sums(c, e);
+}
+
+int comm_wait_devices(comm *c, err *e)
+{
+    CHECK(c->wire->wait_devices);
+    return c->wire->wait_devices(c, e);
 }
 
 int comm_broadcast(comm *c, void *buf, size_t bytes, int root, err *e)

@@ -31,6 +31,12 @@ int comm_sum(comm *c, float *buf, size_t n, err *e);
  * the devices' memory, in the wire's own order: the same bits on every rank, other bits than comm_sum's. */
 bool comm_joins_devices(const comm *c);
 int comm_sum_devices(comm *c, float *device, size_t n, err *e);
+/* The same, begun and not waited for, while the device goes on with what it is asked afterwards; the numbers travel as F32 or BF16,
+ * and are added in that. Then: whatever the device is asked from here on comes after all that were begun. Both may be
+ * recorded with the rest of its work. comm_wait_devices waits for the device, ERR_PEER where a rank is lost. */
+int comm_begin_sum(comm *c, float *device, size_t n, dtype as, err *e);
+int comm_end_sums(comm *c, err *e);
+int comm_wait_devices(comm *c, err *e);
 /* Collective: rank root's bytes on every rank. */
 int comm_broadcast(comm *c, void *buf, size_t bytes, int root, err *e);
 /* Collective: 0 only if every rank says ok; otherwise ERR_PEER with the lowest failing rank's text. */

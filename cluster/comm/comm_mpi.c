@@ -87,7 +87,7 @@ static void mpi_free(comm *base)
 
 int comm_mpi(comm **out, void *on, err *e)
 {
-    static const comm_wire wire = {mpi_sum, mpi_broadcast, mpi_agree, mpi_free, NULL};
+    static const comm_wire wire = {.sum = mpi_sum, .broadcast = mpi_broadcast, .agree = mpi_agree, .free = mpi_free};
     mpi_comm *c = NEW(mpi_comm);
 
     (void)e;

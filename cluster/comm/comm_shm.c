@@ -175,7 +175,7 @@ static int join(shm_comm *c, const char *path, err *e)
 
 int comm_shm(comm **out, const char *path, int rank, int size, size_t bytes, double timeout_s, err *e)
 {
-    static const comm_wire wire = {shm_sum, shm_broadcast, shm_agree, shm_free, NULL};
+    static const comm_wire wire = {.sum = shm_sum, .broadcast = shm_broadcast, .agree = shm_agree, .free = shm_free};
     shm_comm *c = NEW(shm_comm);
 
     CHECK(rank >= 0 && rank < size && size <= MOST_RANKS && bytes > 0);

@@ -378,7 +378,7 @@ static int find_parent(tcp_comm *c, const char *path, double until, err *e)
 
 int comm_tcp(comm **out, const char *path, int rank, int size, double timeout_s, err *e)
 {
-    static const comm_wire verbs = {tcp_sum, tcp_broadcast, tcp_agree, tcp_free, NULL};
+    static const comm_wire verbs = {.sum = tcp_sum, .broadcast = tcp_broadcast, .agree = tcp_agree, .free = tcp_free};
     tcp_comm *c = NEW(tcp_comm);
     double until = clock_s() + timeout_s;
     int rc;

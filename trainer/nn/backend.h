@@ -5,8 +5,18 @@
 #include "trainer/nn/node.h"
 
 typedef struct nn_backend nn_backend;
+typedef struct nn_ferry nn_ferry;
 struct nn_params;
 struct comm;
+
+/* A frozen weight in a layout of a kernel's own (nn_params_form): make fills `to`, in the machine's memory, from values in the
+ * file's layout. */
+typedef struct {
+    const void *key;             /* what tells this layout from others */
+    size_t key_bytes, bytes;
+    int (*make)(void *to, const float *values, const void *arg, err *e);
+    const void *arg;
+} nn_form;
 
 typedef struct {
     const struct nn_node *y;         /* shapes, types, attributes; sources' nodes through y->src */
@@ -38,6 +48,20 @@ typedef struct nn_kernel {
     void (*done)(nn_call *c); /* once for each prepare, a failed one too; NULL: nothing to free */
 } nn_kernel;
 
+/* Of a device that computes while its caller goes on: what crosses to it and from it meanwhile. */
+typedef struct {
+    /* Two places of `bytes`, taken in turns: one is filled, or crosses, while the device works on what the other brought. */
+    int (*open)(nn_backend *b, nn_ferry **out, size_t bytes, err *e);
+    int (*fill)(nn_ferry *f, void **place, err *e);   /* the next place, to be written; waits while its last load is crossing */
+    int (*cross)(nn_ferry *f, void **there, err *e);  /* its load, to the device: what that is asked from here on finds it there */
+    int (*over)(nn_ferry *f, err *e);                 /* ... and what it is asked from here on does not look there any more */
+    void (*close)(nn_ferry *f);
+    /* Memory of the machine that `tell` may write to: in order with the kernels, and there when wait() has returned. */
+    int (*pin)(nn_backend *b, void **mem, size_t bytes, err *e);
+    void (*unpin)(nn_backend *b, void *mem);
+    int (*tell)(nn_backend *b, void *pinned, const void *from, size_t bytes, err *e);
+} nn_crossing;
+
 /* What sources and frozen weights of products are rounded to; sums, results, norms and losses are f32 always. */
 typedef enum { NN_F32, NN_BF16 } nn_compute;
 
@@ -54,6 +78,9 @@ struct nn_backend {
     int (*copy)(nn_backend *b, void *to, const void *from, size_t bytes);
     /* Makes the calling thread the one that computes (device, thread count): before a plan prepares or runs. */
     void (*begin)(nn_backend *b);
+    /* Of a device that several threads ask: from true to false of one thread the others wait, so that nothing of theirs comes
+     * between, or into what is recorded. May be nested. NULL: they do not disturb each other. */
+    void (*turn)(nn_backend *b, bool mine);
     int (*wait)(nn_backend *b, err *e);                      /* the only place where a device's late error appears */
     void (*close)(nn_backend *b);
     /* Work that is done again and again, as one piece (a CUDA graph): between record and recorded kernels and copies are
@@ -68,6 +95,10 @@ struct nn_backend {
     /* Collective: makes of a gang one that also joins these backends' devices (comm_sum_devices) and takes *gang over; after
      * an error, and where ranks share a device, *gang is as it was. timeout_s: without the others. NULL: it cannot. */
     int (*join)(nn_backend *b, struct comm **gang, double timeout_s, err *e);
+    const nn_crossing *crossing;                             /* NULL: a run is over when nn_run returns */
+    int (*left)(nn_backend *b, size_t *bytes, err *e);       /* of its memory, that may be taken yet; NULL: as limit */
+    /* nn_params_form, which a plugin is not linked with; set by who opens one. */
+    int (*form)(struct nn_params *p, nn_tensor leaf, const nn_form *form, void **mem, err *e);
     const char *kind;                                        /* of device, as far as its bits depend on it; NULL: the
                                                               * processor's, nn_cpu_kind */
     int lanes;                                               /* threads of the caller's that run plans at the same time

@@ -10,6 +10,7 @@
 #include "cluster/base/fs.h"
 #include "cluster/base/str.h"
 #include "trainer/nn/cuda/cuda_entry.h"
+#include "trainer/nn/params.h"
 
 static const char PLUGIN[] = "cfarm_cuda.so";
 
@@ -43,7 +44,9 @@ int nn_cuda_open_from(nn_backend **out, const char *path, int device, err *e)
     const nn_cuda_plugin *p;
 
     TRY(plugin_from(&p, path, e));
-    return p->open(out, device, e);
+    TRY(p->open(out, device, e));
+    (*out)->form = nn_params_form;
+    return 0;
 }
 
 /* Another file than the one beside the program: for a plugin that lies elsewhere, and the tests' own. */

@@ -156,6 +156,10 @@ int64_t nn_moments8(int64_t count);
  * chance that its value says, by the 16 bits i of the stream (half i % 2 of its number i / 2), so that small updates are
  * kept in the mean, and the same ones come again (Gupta, Agrawal, Gopalakrishnan, Narayanan 2015). */
 nn_tensor nn_adamw(nn_graph *g, nn_tensor w, nn_tensor m, nn_tensor v, nn_tensor d, nn_tensor hyper, nn_tensor base);
+/* hyper [p, NN_ADAMW_HYPER] with, in ADAMW_GRAD_SCALE, the most that a gradient's norm may be (0: any); norm2 [p] its square,
+ * losses [p, n] -> hyper with the scale that makes it so, as torch's clip_grad_norm_; a concept of which any of these is no
+ * finite number has lr 0 and does not move. */
+nn_tensor nn_clip(nn_graph *g, nn_tensor hyper, nn_tensor norm2, nn_tensor losses);
 
 nn_tensor nn_cast(nn_graph *g, nn_tensor x, dtype t);
 

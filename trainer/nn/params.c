@@ -447,14 +447,30 @@ static int file_values(nn_params *p, const weight *w, const float **values, err 
     return w->mem ? read_turned(p, p->wide, w->mem, w, e) : params_read(w, p->wide, e);
 }
 
+/* Where the backend's memory is not the machine's, made beside it and copied. */
+static int make_form(nn_params *p, void *mem, const nn_form *form, const float *values, err *e)
+{
+    void *host = NULL;
+
+    if (!p->on->left)
+        return form->make(mem, values, form->arg, e);
+    TRY(mem_big(&host, form->bytes, "a weight in another layout", e));
+    int rc = form->make(host, values, form->arg, e);
+    if (rc == 0)
+        rc = p->on->write(p->on, mem, host, form->bytes, e);
+    free(host);
+    return rc;
+}
+
 static int add_form(nn_params *p, weight *w, const nn_form *form, const float *values, err *e)
 {
     weight_form f = {.key_bytes = form->key_bytes, .bytes = form->bytes};
 
     TRY(p->on->alloc(p->on, &f.mem, form->bytes, e));
-    if (form->make(f.mem, values, form->arg, e) != 0) {
+    int rc = make_form(p, f.mem, form, values, e);
+    if (rc != 0) {
         p->on->release(p->on, f.mem);
-        return (int)e->code;
+        return rc;
     }
     f.key = memcpy(mem_new(form->key_bytes, 1), form->key, form->key_bytes);
     w->forms = mem_grow(w->forms, (size_t)w->form_n + 1, sizeof *w->forms);

@@ -85,13 +85,7 @@ void nn_params_let_go(nn_params *p, nn_tensor leaf);
 void nn_params_lock(nn_params *p);
 void nn_params_unlock(nn_params *p);
 /* For kernels: a frozen weight in a layout of their own, made once and shared by all plans from then on. The plain values
- * leave memory where they can be read again and no plan holds them. make fills `to` from values in the file's layout. */
-typedef struct {
-    const void *key;             /* what tells this layout from others */
-    size_t key_bytes, bytes;
-    int (*make)(void *to, const float *values, const void *arg, err *e);
-    const void *arg;
-} nn_form;
+ * leave memory where they can be read again and no plan holds them. (nn_form: backend.h) */
 int nn_params_form(nn_params *p, nn_tensor leaf, const nn_form *form, void **mem, err *e);
 /* For nn_plan_predict: whether a plan has asked for this layout before, and what the plain values would take yet. */
 bool nn_params_has_form(const nn_params *p, nn_tensor leaf, const void *key, size_t key_bytes);

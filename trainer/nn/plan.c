@@ -163,6 +163,7 @@ int nn_plan_over(nn_plan **out, const nn_plan *under, const nn_graph *g, nn_para
     p->on = nn_params_backend(weights);
     p->on->begin(p->on);
     nn_params_lock(weights);
+    plan_turn(p, true);
     int rc = plan_scheme_make(&p->s, g, p->on, keep, n, e);
     p->mem = NEW_N(void *, p->s.nodes + 1);
     p->frozen = NEW_N(bool, p->s.nodes + 1);
@@ -177,6 +178,7 @@ int nn_plan_over(nn_plan **out, const nn_plan *under, const nn_graph *g, nn_para
         rc = prepare_all(p, e);
     if (rc == 0)
         rc = write_constants(p, e);
+    plan_turn(p, false);
     nn_params_unlock(weights);
     if (rc == 0)
         *out = p;
@@ -306,9 +308,11 @@ int nn_run(nn_plan *p, err *e)
 {
     TRY(plan_check_written(p, e));
     p->on->begin(p->on);
-    TRY(run_all(p, e));
-    p->ran = true;
-    return p->on->wait(p->on, e);
+    plan_turn(p, true);
+    int rc = run_all(p, e);
+    plan_turn(p, false);
+    p->ran = p->ran || rc == 0;
+    return rc ? rc : p->on->wait(p->on, e);
 }
 
 bool plan_is_readable(const nn_plan *p, nn_tensor t)
@@ -319,10 +323,22 @@ bool plan_is_readable(const nn_plan *p, nn_tensor t)
                              || root->op == &nn_op_fill);
 }
 
-int nn_read(nn_plan *p, nn_tensor kept, void *to, size_t bytes, err *e)
+static int check_readable(const nn_plan *p, nn_tensor kept, size_t bytes, err *e)
 {
     TRY(plan_check_tensor(p, kept, kept->name ? kept->name : "the tensor read", bytes, e));
     if (!plan_is_readable(p, kept))
         return err_set(e, ERR_INPUT, "the tensor read is a %s that the plan was not told to keep", kept->op->name);
+    return 0;
+}
+
+int nn_tell(const nn_plan *p, nn_tensor kept, void *pinned, size_t bytes, err *e)
+{
+    TRY(check_readable(p, kept, bytes, e));
+    return p->on->crossing->tell(p->on, pinned, p->mem[kept->id], bytes, e);
+}
+
+int nn_read(nn_plan *p, nn_tensor kept, void *to, size_t bytes, err *e)
+{
+    TRY(check_readable(p, kept, bytes, e));
     return p->on->read(p->on, to, p->mem[kept->id], bytes, e);
 }

@@ -22,6 +22,25 @@ int nn_write(nn_plan *p, nn_tensor input, const void *from, size_t bytes, err *e
 /* ERR_INPUT while an input that is needed was never written. */
 int nn_run(nn_plan *p, err *e);
 int nn_read(nn_plan *p, nn_tensor kept, void *to, size_t bytes, err *e);
+/* Runs of plans of one backend, one behind the other, begun and not waited for: on a GPU one captured graph, whose inputs
+ * cross while the run before is under way. For backends with a `crossing`. */
+typedef struct nn_chain nn_chain;
+enum { NN_CHAIN_MOST = 4 };
+/* They must outlive it, and share its inputs with no other. */
+int nn_chain_new(nn_chain **out, nn_plan *const plans[], int n, err *e);
+void nn_chain_free(nn_chain *c);
+/* The call of a plan after which what lies in [mem, mem + bytes) has its value of the run; the number of calls: after all of them. */
+int nn_plan_ready(const nn_plan *p, const void *mem, size_t bytes);
+/* Has `act` called between the calls of plan `i`, as soon as what lies in [mem, mem + bytes) has its value of this run, and after
+ * what was said before: it may ask the device for more. It is called while runs are put down, not in each. Before the first start. */
+typedef int nn_chain_act(void *arg, err *e);
+void nn_chain_when(nn_chain *c, int i, const void *mem, size_t bytes, nn_chain_act *act, void *arg);
+/* The next run's, all of them each time: they are taken at once. */
+int nn_chain_write(nn_chain *c, int i, nn_tensor input, const void *from, size_t bytes, err *e);
+int nn_chain_start(nn_chain *c, err *e);
+/* nn_read that is begun and not waited for: into pinned memory (nn_crossing), where it is when the backend's wait has returned. */
+int nn_tell(const nn_plan *p, nn_tensor kept, void *pinned, size_t bytes, err *e);
+
 /* Makes a run put `kept` into a state of nn_params ("train.g", from element `offset` on). Straight, with no copy and
  * no memory of its own, where a kernel makes exactly this tensor and nothing in the plan reads that state; else by a
  * copy behind the last call. Call before the first run. */

@@ -53,5 +53,12 @@ int plan_check_written(const nn_plan *p, err *e);
 int plan_prepare_call(nn_plan *p, int i, err *e);
 void plan_finish_call(nn_plan *p, int i);
 int plan_run_call(const nn_plan *p, int i, err *e);
+/* This thread's turn with the device: from true to false. */
+static inline void plan_turn(const nn_plan *p, bool mine)
+{
+    if (p->on->turn)
+        p->on->turn(p->on, mine);
+}
+
 int plan_run_copies(const nn_plan *p, err *e);
 #endif

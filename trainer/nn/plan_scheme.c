@@ -12,12 +12,6 @@ static bool is_leaf(nn_tensor y)
     return y->op == &nn_op_input || y->op == &nn_op_param || y->op == &nn_op_state || y->op == &nn_op_fill;
 }
 
-/* Memory that belongs to nn_params. */
-static bool is_weight(nn_tensor y)
-{
-    return y->op == &nn_op_param || y->op == &nn_op_state;
-}
-
 static int check_kept(const nn_graph *g, const nn_tensor keep[], int n, err *e)
 {
     TRY(nn_check(g, e));
@@ -110,18 +104,25 @@ static int new_buffer(plan_scheme *s, nn_tensor root, int from, int to)
     return s->buffer_n++;
 }
 
-/* What is written once and read in every run. */
-static void hold_inputs(plan_scheme *s)
+static void hold(plan_scheme *s, const nn_op *op)
 {
     for (int id = 0; id < s->nodes; id++) {
         nn_tensor y = nn_node_at(s->g, id);
-        if (!s->alive[id] || !is_leaf(y) || is_weight(y))
+        if (!s->alive[id] || y->op != op)
             continue;
         s->buffer[id] = new_buffer(s, y, 0, INT_MAX);
         s->buffers[s->buffer[id]].at = s->fixed_bytes;
         s->fixed_bytes += plan_aligned((size_t)nn_bytes(y));
     }
     s->fixed_n = s->buffer_n;
+}
+
+/* What is written from outside and read in every run: inputs in one piece, which a chain fills by one copy, then constants. */
+static void hold_inputs(plan_scheme *s)
+{
+    hold(s, &nn_op_input);
+    s->input_bytes = s->fixed_bytes;
+    hold(s, &nn_op_fill);
 }
 
 /* last[root]: the last call that reads it. */

@@ -23,7 +23,7 @@ typedef struct {
     int step_n;
     plan_buffer *buffers;
     int buffer_n, fixed_n; /* the first fixed_n, inputs and constants, lie in memory of their own */
-    size_t fixed_bytes, arena_bytes;
+    size_t input_bytes, fixed_bytes, arena_bytes; /* fixed_bytes: inputs first */
 } plan_scheme;
 
 /* On failure nothing needs to be freed. */

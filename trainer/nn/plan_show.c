@@ -160,7 +160,9 @@ int nn_plan_times(nn_plan *p, nn_timing **each, int *n, err *e)
     TRY(plan_check_written(p, e));
     *n = p->s.step_n;
     *each = NEW_N(nn_timing, *n + 1);
+    plan_turn(p, true);
     int rc = time_calls(p, *each, e);
+    plan_turn(p, false);
     if (rc != 0)
         free(*each);
     return rc;

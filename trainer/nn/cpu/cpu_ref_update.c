@@ -1,4 +1,4 @@
-/* The meaning of AdamW (Loshchilov, Hutter 2019, algorithm 2, in the order of torch.optim.AdamW). */
+/* The meaning of AdamW (Loshchilov, Hutter 2019, algorithm 2, in the order of torch.optim.AdamW), and of clipping before it. */
 #include <math.h>
 #include <string.h>
 
@@ -79,3 +79,37 @@ static int run_adamw(nn_backend *b, const nn_call *c)
 }
 
 const nn_kernel cpu_ref_adamw = {.name = "cpu.adamw.ref", .takes = cpu_needs_f32, .run = run_adamw};
+
+static bool all_finite(float norm2, const float *losses, int64_t n)
+{
+    bool all = isfinite(norm2);
+
+    for (int64_t i = 0; i < n; i++)
+        all = all && isfinite(losses[i]);
+    return all;
+}
+
+static void clip(float *out, const float *hyper, float norm2, const float *losses, int64_t n)
+{
+    const float most = hyper[ADAMW_GRAD_SCALE], norm = sqrtf(norm2) + 1e-6f;
+
+    memcpy(out, hyper, NN_ADAMW_HYPER * sizeof *out);
+    out[ADAMW_GRAD_SCALE] = most > 0 && norm > most ? most / norm : 1.0f;
+    if (!all_finite(norm2, losses, n)) {
+        out[ADAMW_LR] = 0;
+        out[ADAMW_EPS] = out[ADAMW_CORRECT1] = out[ADAMW_CORRECT2] = 1.0f;
+    }
+}
+
+static int run_clip(nn_backend *b, const nn_call *c)
+{
+    const int64_t n = c->y->src[2]->shape.d[1];
+
+    (void)b;
+    for (int64_t p = 0; p < c->y->shape.d[0]; p++)
+        clip((float *)c->out + p * NN_ADAMW_HYPER, (const float *)c->in[0] + p * NN_ADAMW_HYPER, ((const float *)c->in[1])[p],
+             (const float *)c->in[2] + p * n, n);
+    return 0;
+}
+
+const nn_kernel cpu_ref_clip = {.name = "cpu.clip.ref", .takes = cpu_needs_f32, .run = run_clip};

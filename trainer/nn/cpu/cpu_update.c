@@ -98,3 +98,4 @@ static int run_blocks(nn_backend *on, const nn_call *c)
 static const nn_kernel simd_adamw = {.name = "cpu.adamw.simd", .takes = needs_32_bits, .run = run_adamw};
 static const nn_kernel blocks_adamw = {.name = "cpu.adamw.blocks", .takes = cpu_needs_f32, .run = run_blocks};
 const nn_kernel *const cpu_adamw[] = {&simd_adamw, &blocks_adamw, &cpu_ref_adamw, NULL};
+const nn_kernel *const cpu_clip[] = {&cpu_ref_clip, NULL};

@@ -49,8 +49,7 @@ const char *cuda_needs_f32(const struct nn_node *y)
     return all ? NULL : "needs f32";
 }
 
-/* 0, or a sentence of what the device did not do. */
-static int told(const cuda *c, cudaError_t rc, const char *what, err *e)
+int cuda_told(const cuda *c, cudaError_t rc, const char *what, err *e)
 {
     if (rc == cudaSuccess)
         return 0;
@@ -61,7 +60,7 @@ static int told(const cuda *c, cudaError_t rc, const char *what, err *e)
 
 static int use(const cuda *c, err *e)
 {
-    return told(c, cudaSetDevice(c->device), "the device cannot be used", e);
+    return cuda_told(c, cudaSetDevice(c->device), "the device cannot be used", e);
 }
 
 static int refused(const cuda *c, size_t bytes, err *e)
@@ -79,6 +78,16 @@ static int refused(const cuda *c, size_t bytes, err *e)
                    (double)bytes / mib, (double)left / mib, (double)all / mib);
 }
 
+static void cuda_turn(nn_backend *b, bool mine)
+{
+    cuda *c = cuda_of(b);
+
+    if (mine)
+        pthread_mutex_lock(&c->turn);
+    else
+        pthread_mutex_unlock(&c->turn);
+}
+
 /* cudaMalloc aligns to 256 bytes and has no empty piece. */
 static int cuda_alloc(nn_backend *b, void **mem, size_t bytes, err *e)
 {
@@ -87,10 +96,12 @@ static int cuda_alloc(nn_backend *b, void **mem, size_t bytes, err *e)
     TRY(use(c, e));
     if (bytes > c->most - c->taken)
         return refused(c, bytes, e);
+    cuda_turn(b, true); /* nothing may be allocated while a graph is recorded */
     cudaError_t rc = cudaMalloc(mem, bytes ? bytes : 1);
+    cuda_turn(b, false);
     if (rc == cudaErrorMemoryAllocation)
         return refused(c, bytes, e);
-    TRY(told(c, rc, "memory", e));
+    TRY(cuda_told(c, rc, "memory", e));
     c->pieces = mem_grow(c->pieces, c->piece_n + 1, sizeof *c->pieces);
     c->pieces[c->piece_n++] = (struct cuda_piece){*mem, bytes};
     c->taken += bytes;
@@ -108,8 +119,10 @@ static void cuda_release(nn_backend *b, void *mem)
             c->pieces[i] = c->pieces[--c->piece_n];
             break;
         }
+    cuda_turn(b, true);
     if (cudaSetDevice(c->device) == cudaSuccess)
         cudaFree(mem);
+    cuda_turn(b, false);
 }
 
 static int cuda_limit(nn_backend *b, double share, err *e)
@@ -119,8 +132,19 @@ static int cuda_limit(nn_backend *b, double share, err *e)
 
     CHECK(share > 0.0 && share <= 1.0);
     TRY(use(c, e));
-    TRY(told(c, cudaMemGetInfo(&left, &all), "its memory", e));
+    TRY(cuda_told(c, cudaMemGetInfo(&left, &all), "its memory", e));
     c->most = (size_t)((double)all * share);
+    return 0;
+}
+
+static int cuda_left(nn_backend *b, size_t *bytes, err *e)
+{
+    cuda *c = cuda_of(b);
+    size_t left, all;
+
+    TRY(use(c, e));
+    TRY(cuda_told(c, cudaMemGetInfo(&left, &all), "its memory", e));
+    *bytes = left < c->most - c->taken ? left : c->most - c->taken;
     return 0;
 }
 
@@ -130,7 +154,10 @@ static int cuda_write(nn_backend *b, void *to, const void *host, size_t bytes, e
     const cuda *c = cuda_of(b);
 
     TRY(use(c, e));
-    return told(c, cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, c->stream), "a copy", e);
+    cuda_turn(b, true);
+    cudaError_t rc = cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, c->stream);
+    cuda_turn(b, false);
+    return cuda_told(c, rc, "a copy", e);
 }
 
 static int cuda_read(nn_backend *b, void *host, const void *from, size_t bytes, err *e)
@@ -138,13 +165,45 @@ static int cuda_read(nn_backend *b, void *host, const void *from, size_t bytes, 
     const cuda *c = cuda_of(b);
 
     TRY(use(c, e));
-    TRY(told(c, cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, c->stream), "a copy", e));
-    return told(c, cudaStreamSynchronize(c->stream), "a copy, or work before it", e);
+    cuda_turn(b, true);
+    cudaError_t rc = cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, c->stream);
+    if (rc == cudaSuccess)
+        rc = cudaStreamSynchronize(c->stream);
+    cuda_turn(b, false);
+    return cuda_told(c, rc, "a copy, or work before it", e);
 }
 
 static int cuda_copy(nn_backend *b, void *to, const void *from, size_t bytes)
 {
     return cuda_ran(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_stream(b)));
+}
+
+/* Values as the file has them, [o,i,h,w] where the graph has [o,h,w,i]. */
+static int make_half(void *to, const float *values, const void *arg, err *e)
+{
+    const nn_shape s = ((const struct nn_node *)arg)->shape;
+    const bool turns = s.n == 4 && s.d[3] > 1;
+    const int64_t in = turns ? s.d[3] : 1, window = turns ? s.d[1] * s.d[2] : 1, rows = nn_count(s) / (in * window);
+    uint16_t *out = to;
+
+    (void)e;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t k = 0; k < window; k++)
+            for (int64_t i = 0; i < in; i++)
+                *out++ = bf16_of_f32(values[(r * in + i) * window + k]);
+    return 0;
+}
+
+int cuda_half_leaf(nn_backend *b, nn_call *c, void **mem, err *e)
+{
+    static const char key[] = "bf16";
+    const size_t bytes = 2 * (size_t)nn_count(c->leaf[1]->shape);
+    const nn_form form = {.key = key, .key_bytes = sizeof key, .bytes = bytes, .make = make_half, .arg = c->leaf[1]};
+
+    c->form_key = key;
+    c->form_key_bytes = sizeof key;
+    c->form_bytes = bytes;
+    return c->sizing ? 0 : b->form(c->params, c->leaf[1], &form, mem, e);
 }
 
 int cuda_round(nn_backend *b, void **to, const void *from, int64_t n, err *e)
@@ -162,7 +221,7 @@ int cuda_round(nn_backend *b, void **to, const void *from, int64_t n, err *e)
     cudaError_t rc = k_cast(c->stream, made.to, CUDA_BF16, from, CUDA_F32, n);
     if (rc != cudaSuccess) {
         cuda_release(b, made.to);
-        return told(c, rc, "rounding a weight", e);
+        return cuda_told(c, rc, "rounding a weight", e);
     }
     c->rounded = mem_grow(c->rounded, c->rounded_n + 1, sizeof *c->rounded);
     c->rounded[c->rounded_n++] = made;
@@ -196,7 +255,7 @@ static int cuda_record(nn_backend *b, err *e)
 {
     const cuda *c = cuda_of(b);
 
-    return told(c, cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal), "a graph's beginning", e);
+    return cuda_told(c, cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal), "a graph's beginning", e);
 }
 
 static int cuda_recorded(nn_backend *b, void **list, err *e)
@@ -206,10 +265,10 @@ static int cuda_recorded(nn_backend *b, void **list, err *e)
     cudaGraphExec_t ready = NULL;
 
     *list = NULL;
-    TRY(told(c, cudaStreamEndCapture(c->stream, &graph), "a graph's end", e));
+    TRY(cuda_told(c, cudaStreamEndCapture(c->stream, &graph), "a graph's end", e));
     cudaError_t rc = cudaGraphInstantiate(&ready, graph, 0);
     cudaGraphDestroy(graph);
-    TRY(told(c, rc, "a graph", e));
+    TRY(cuda_told(c, rc, "a graph", e));
     *list = ready;
     return 0;
 }
@@ -218,7 +277,7 @@ static int cuda_replay(nn_backend *b, void *list, err *e)
 {
     const cuda *c = cuda_of(b);
 
-    return told(c, cudaGraphLaunch(list, c->stream), "a graph's launch", e);
+    return cuda_told(c, cudaGraphLaunch(list, c->stream), "a graph's launch", e);
 }
 
 static void cuda_forget(nn_backend *b, void *list)
@@ -240,7 +299,10 @@ static int cuda_wait(nn_backend *b, err *e)
 {
     const cuda *c = cuda_of(b);
 
-    return told(c, cudaStreamSynchronize(c->stream), "work on the device", e);
+    cuda_turn(b, true);
+    cudaError_t rc = cudaStreamSynchronize(c->stream);
+    cuda_turn(b, false);
+    return cuda_told(c, rc, "work on the device", e);
 }
 
 static void close_device(cuda *c)
@@ -253,10 +315,13 @@ static void close_device(cuda *c)
         cudnnDestroy(c->conv);
     if (c->gemm)
         cublasLtDestroy(c->gemm);
+    if (c->copies)
+        cudaStreamDestroy(c->copies);
     if (c->stream)
         cudaStreamDestroy(c->stream);
     free(c->pieces);
     free(c->rounded);
+    pthread_mutex_destroy(&c->turn);
     free(c);
 }
 
@@ -309,8 +374,8 @@ static int name_kind(cuda *c, err *e)
 {
     int major, minor;
 
-    TRY(told(c, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, c->device), "its kind", e));
-    TRY(told(c, cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, c->device), "its kind", e));
+    TRY(cuda_told(c, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, c->device), "its kind", e));
+    TRY(cuda_told(c, cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, c->device), "its kind", e));
     snprintf(c->kind, sizeof c->kind, "cuda sm_%d%d cublas %zu cudnn %zu", major, minor, cublasLtGetVersion(),
              cudnnGetVersion());
     return 0;
@@ -320,7 +385,8 @@ static int open_device(cuda *c, err *e)
 {
     TRY(use(c, e));
     TRY(name_kind(c, e));
-    TRY(told(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "a stream", e));
+    TRY(cuda_told(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "a stream", e));
+    TRY(cuda_told(c, cudaStreamCreateWithFlags(&c->copies, cudaStreamNonBlocking), "a stream", e));
     cublasStatus_t gemm = cublasLtCreate(&c->gemm);
     if (gemm != CUBLAS_STATUS_SUCCESS)
         return err_set(e, ERR_DEVICE, "%s: cuBLASLt does not start: %s", c->name, cublasLtGetStatusString(gemm));
@@ -340,10 +406,21 @@ static bool graphs_wanted(void)
     return !text || strcmp(text, "0") != 0;
 }
 
+static void make_turn(pthread_mutex_t *turn)
+{
+    pthread_mutexattr_t nested;
+
+    pthread_mutexattr_init(&nested);
+    pthread_mutexattr_settype(&nested, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(turn, &nested);
+    pthread_mutexattr_destroy(&nested);
+}
+
 static int cuda_open(nn_backend **out, int device, err *e)
 {
     TRY(check_device(device, e));
     cuda *c = NEW(cuda);
+    make_turn(&c->turn);
     c->device = device;
     c->most = SIZE_MAX;
     snprintf(c->name, sizeof c->name, "cuda:%d", device);
@@ -362,13 +439,16 @@ static int cuda_open(nn_backend **out, int device, err *e)
                          .read = cuda_read,
                          .copy = cuda_copy,
                          .begin = cuda_begin,
+                         .turn = cuda_turn,
                          .wait = cuda_wait,
                          .record = graphs_wanted() ? cuda_record : NULL,
                          .recorded = cuda_recorded,
                          .replay = cuda_replay,
                          .forget = cuda_forget,
                          .limit = cuda_limit,
+                         .left = cuda_left,
                          .join = cuda_join,
+                         .crossing = &cuda_crossing,
                          .kind = c->kind,
                          .compute = cuda_compute,
                          .exact = kernels,

@@ -6,6 +6,7 @@
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
 #include <cudnn.h>
+#include <pthread.h>
 
 #include "trainer/nn/backend.h"
 
@@ -14,7 +15,8 @@
 #include "trainer/nn/ops.def"
 #undef NN_OP
 
-/* One device with one stream: everything it is asked for happens in the order of asking. */
+/* One device with one stream: everything it is asked for happens in the order of asking, but for loads that cross beside it
+ * (cuda_ferry.c) and a gang's sums (cuda_gang.c). */
 typedef struct {
     int device;
     char name[24];             /* "cuda:3" */
@@ -26,7 +28,8 @@ typedef struct {
     size_t rounded_n;
     struct cuda_joined *joined; /* communicators of gangs, kept (cuda_gang.c) */
     size_t joined_n;
-    cudaStream_t stream;
+    pthread_mutex_t turn;      /* whose thread asks the device */
+    cudaStream_t stream, copies;
     cublasLtHandle_t gemm;
     cudnnHandle_t conv;
 } cuda;
@@ -45,6 +48,10 @@ static inline cudaStream_t cuda_stream(const nn_backend *b)
  * and is given no backend. NULL: none. */
 cuda *cuda_current(void);
 
+/* 0, or ERR_DEVICE with a sentence of what the device did not do. */
+int cuda_told(const cuda *c, cudaError_t rc, const char *what, err *e);
+extern const nn_crossing cuda_crossing;
+
 /* A kernel's answer from its launch's. */
 static inline int cuda_ran(cudaError_t rc)
 {
@@ -58,8 +65,11 @@ const char *cuda_needs_f32(const struct nn_node *y);
 int cuda_join(nn_backend *b, struct comm **gang, double timeout_s, err *e);
 void cuda_part(cuda *c);
 
-/* A frozen weight's `n` f32 values in bf16, made once for all calls that read it; each that has it gives it back by its
- * `from`. */
+/* A frozen weight that is leaf[1] in bf16, the one copy of it on the device, for all plans; where the call is only sized, what it
+ * would take. */
+int cuda_half_leaf(nn_backend *b, nn_call *c, void **mem, err *e);
+/* What is a piece of one: its `n` f32 values in bf16, made once for all calls that read it; each that has it gives it back by
+ * its `from`. */
 int cuda_round(nn_backend *b, void **to, const void *from, int64_t n, err *e);
 void cuda_round_done(nn_backend *b, const void *from);
 

@@ -188,3 +188,10 @@ static const char *needs_32_bits(const struct nn_node *y)
 }
 
 CUDA_LIST(adamw, .takes = needs_32_bits, .run = run_adamw);
+
+static int run_clip(nn_backend *b, const nn_call *c)
+{
+    return cuda_ran(k_clip(cuda_stream(b), c->out, c->in[0], c->in[1], c->in[2], c->y->shape.d[0], c->y->src[2]->shape.d[1]));
+}
+
+CUDA_LIST(clip, .takes = cuda_needs_f32, .run = run_clip);

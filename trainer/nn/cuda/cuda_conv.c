@@ -370,7 +370,9 @@ static int prepare_bf16(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC]
     v->bytes[1] = frozen[1] ? 0 : cuda_aligned(2 * n[1]);
     v->bytes[2] = v->narrow ? cuda_aligned(2 * n[2]) : 0;
     c->scratch_bytes += v->bytes[0] + v->bytes[1] + v->bytes[2];
-    c->own_bytes = frozen[1] ? 2 * (size_t)n[1] : 0;
+    c->own_bytes = frozen[1] && !c->leaf[1] ? 2 * (size_t)n[1] : 0;
+    if (c->leaf[1])
+        return cuda_half_leaf(b, c, &v->w_rounded, e);
     if (!frozen[1] || c->sizing)
         return 0;
     TRY(cuda_round(b, &v->w_rounded, c->in[1], n[1], e));
@@ -383,7 +385,7 @@ static void done(nn_call *c)
 {
     conv *v = c->state;
 
-    if (v && v->w_rounded)
+    if (v && v->w_from)
         cuda_round_done(v->on, v->w_from);
     conv_free(v);
     c->state = NULL;
@@ -456,7 +458,7 @@ static int run_bf16(nn_backend *b, const nn_call *c)
 #define CONV(NAME)                                                                                           \
     const nn_kernel cuda_dnn_##NAME = {                                                                      \
         .name = "cuda." #NAME ".cudnn", .takes = takes, .prepare = prepare, .run = run, .done = done};       \
-    const nn_kernel cuda_dnn_##NAME##_bf16 = {.name = "cuda." #NAME ".cudnn_bf16", .takes = takes_bf16,      \
+    const nn_kernel cuda_dnn_##NAME##_bf16 = {.name = "cuda." #NAME ".cudnn_bf16", .forms = 2, .takes = takes_bf16, \
                                               .prepare = prepare_bf16, .run = run_bf16, .done = done};
 
 CONV(conv2d)

@@ -6,7 +6,7 @@
 #include "trainer/nn/backend.h"
 
 enum {
-    NN_CUDA_ABI = 2,
+    NN_CUDA_ABI = 3,
     NN_CUDA_SIZE = sizeof(struct nn_node) + sizeof(nn_call) * 7 + sizeof(nn_kernel) * 31 + sizeof(nn_backend) * 127
                    + NN_OP_COUNT * 8191
 };

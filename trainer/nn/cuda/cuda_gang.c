@@ -17,6 +17,7 @@
 #include "cluster/base/mem.h"
 #include "cluster/comm/comm_impl.h"
 #include "trainer/nn/cuda/cuda.h"
+#include "trainer/nn/cuda/cuda_kernels.h"
 
 /* ---- the library ---- */
 
@@ -74,9 +75,14 @@ struct cuda_joined {
 typedef struct {
     comm base;
     comm *under;       /* the gang as it came: taken over */
+    nn_backend *b;
     cuda *on;
     ncclComm_t with;
     double timeout;
+    cudaStream_t sums;   /* beside the device's own stream */
+    cudaEvent_t turn;
+    void *half;          /* for what travels in bf16 */
+    size_t half_bytes;
 } gang;
 
 static int refused(const gang *g, ncclResult_t rc, err *e)
@@ -126,7 +132,7 @@ static int taken(gang *g, ncclResult_t rc, err *e)
     return ERR_PEER;
 }
 
-/* Waits until the stream has done it, or somebody is lost. */
+/* Waits until the stream has done all of it, or somebody is lost. */
 static int done(gang *g, err *e)
 {
     const double late = clock_s() + g->timeout;
@@ -176,22 +182,91 @@ static int gang_agree(comm *c, const err *mine, err *e)
     return under->wire->agree(under, mine, e);
 }
 
+static void part(gang *g)
+{
+    if (g->sums)
+        cudaStreamDestroy(g->sums);
+    if (g->turn)
+        cudaEventDestroy(g->turn);
+    if (g->half)
+        g->b->release(g->b, g->half);
+    free(g);
+}
+
 /* The communicator stays with the device. */
 static void gang_free(comm *c)
 {
-    comm *under = ((gang *)c)->under;
+    gang *g = (gang *)c;
 
-    under->wire->free(under);
-    free(c);
+    g->under->wire->free(g->under);
+    part(g);
+}
+
+static int still_whole(const gang *g, err *e)
+{
+    return g->with ? 0 : err_set(e, ERR_PEER, "the gang of GPUs has broken up");
 }
 
 static int gang_sum_devices(comm *c, float *device, size_t n, err *e)
 {
     gang *g = (gang *)c;
 
-    if (!g->with)
-        return err_set(e, ERR_PEER, "the gang of GPUs has broken up");
+    TRY(still_whole(g, e));
     TRY(taken(g, nccl.AllReduce(device, device, n, ncclFloat32, ncclSum, g->with, g->on->stream), e));
+    return done(g, e);
+}
+
+/* ---- sums beside the work ---- */
+
+/* Everything asked of `after` from here on comes behind what `before` was asked. */
+static int follow(gang *g, cudaStream_t after, cudaStream_t before, err *e)
+{
+    TRY(cuda_told(g->on, cudaEventRecord(g->turn, before), "an event", e));
+    return cuda_told(g->on, cudaStreamWaitEvent(after, g->turn, 0), "a stream's turn", e);
+}
+
+/* What is rounded travels through memory of its own: sums come one behind the other there, so the largest is enough. */
+static int room_for_half(gang *g, size_t bytes, err *e)
+{
+    if (bytes <= g->half_bytes)
+        return 0;
+    if (g->half)
+        g->b->release(g->b, g->half);
+    g->half = NULL;
+    g->half_bytes = 0;
+    TRY(g->b->alloc(g->b, &g->half, bytes, e));
+    g->half_bytes = bytes;
+    return 0;
+}
+
+static int gang_begin_sum(comm *c, float *device, size_t n, dtype as, err *e)
+{
+    gang *g = (gang *)c;
+    cudaStream_t s = g->sums;
+
+    TRY(still_whole(g, e));
+    if (as == BF16)
+        TRY(room_for_half(g, n * 2, e));
+    TRY(follow(g, s, g->on->stream, e));
+    if (as == F32)
+        return taken(g, nccl.AllReduce(device, device, n, ncclFloat32, ncclSum, g->with, s), e);
+    TRY(cuda_told(g->on, k_cast(s, g->half, CUDA_BF16, device, CUDA_F32, (int64_t)n), "rounding a sum", e));
+    TRY(taken(g, nccl.AllReduce(g->half, g->half, n, ncclBfloat16, ncclSum, g->with, s), e));
+    return cuda_told(g->on, k_cast(s, device, CUDA_F32, g->half, CUDA_BF16, (int64_t)n), "a rounded sum", e);
+}
+
+static int gang_end_sums(comm *c, err *e)
+{
+    gang *g = (gang *)c;
+
+    return follow(g, g->on->stream, g->sums, e);
+}
+
+static int gang_wait_devices(comm *c, err *e)
+{
+    gang *g = (gang *)c;
+
+    TRY(still_whole(g, e));
     return done(g, e);
 }
 
@@ -306,7 +381,8 @@ static int join(gang *g, err *e)
 
 int cuda_join(nn_backend *b, comm **io, double timeout_s, err *e)
 {
-    static const comm_wire wire = {gang_sum, gang_broadcast, gang_agree, gang_free, gang_sum_devices};
+    static const comm_wire wire = {gang_sum, gang_broadcast, gang_agree, gang_free, gang_sum_devices, gang_begin_sum, gang_end_sums,
+                                   gang_wait_devices};
     err mine = {0}, said = {0};
 
     if (!e)
@@ -316,12 +392,16 @@ int cuda_join(nn_backend *b, comm **io, double timeout_s, err *e)
     TRY((*io)->wire->agree(*io, &mine, e));
     TRY(cudaSetDevice(cuda_of(b)->device) == cudaSuccess ? 0 : err_set(e, ERR_DEVICE, "%s cannot be used", b->name));
     gang *g = NEW(gang);
-    *g = (gang){.base = {&wire, (*io)->rank, (*io)->size}, .under = *io, .on = cuda_of(b), .timeout = timeout_s};
+    *g = (gang){.base = {&wire, (*io)->rank, (*io)->size}, .under = *io, .b = b, .on = cuda_of(b), .timeout = timeout_s};
     int rc = join(g, e);
+    if (rc == 0)
+        rc = cuda_told(g->on, cudaStreamCreateWithFlags(&g->sums, cudaStreamNonBlocking), "a stream", e);
+    if (rc == 0)
+        rc = cuda_told(g->on, cudaEventCreateWithFlags(&g->turn, cudaEventDisableTiming), "an event", e);
     if (rc == 0 && g->with)
         *io = &g->base;
     else
-        free(g);
+        part(g);
     return rc;
 }
 

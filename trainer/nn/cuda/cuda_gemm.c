@@ -206,15 +206,20 @@ static int prepare_bf16(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC]
     int64_t an = nn_count(c->y->src[0]->shape), bn = nn_count(c->y->src[1]->shape);
     size_t a_bytes = cuda_aligned(2 * an), b_bytes = frozen[1] ? 0 : cuda_aligned(2 * bn);
 
+    void *leaf = NULL;
+
     c->scratch_bytes = SCRATCH + a_bytes + b_bytes;
-    c->own_bytes = frozen[1] ? 2 * (size_t)bn : 0;
+    c->own_bytes = frozen[1] && !c->leaf[1] ? 2 * (size_t)bn : 0;
+    if (c->leaf[1])
+        TRY(cuda_half_leaf(b, c, &leaf, e));
     if (c->sizing)
         return 0;
     TRY(made(b, c, true, places, e));
     gemm *g = c->state;
     g->a_bytes = a_bytes;
     g->b_bytes = b_bytes;
-    if (!frozen[1])
+    g->b = leaf;
+    if (!frozen[1] || leaf)
         return 0;
     TRY(cuda_round(b, &g->b, c->in[1], bn, e));
     g->on = b;
@@ -258,7 +263,7 @@ static void done(nn_call *c)
 {
     gemm *g = c->state;
 
-    if (g && g->b)
+    if (g && g->b_from)
         cuda_round_done(g->on, g->b_from);
     gemm_free(g);
     c->state = NULL;
@@ -267,4 +272,4 @@ static void done(nn_call *c)
 const nn_kernel cuda_lt_matmul = {
     .name = "cuda.matmul.cublaslt", .takes = takes, .prepare = prepare, .run = run, .done = done};
 const nn_kernel cuda_lt_matmul_bf16 = {
-    .name = "cuda.matmul.cublaslt_bf16", .takes = takes_bf16, .prepare = prepare_bf16, .run = run_bf16, .done = done};
+    .name = "cuda.matmul.cublaslt_bf16", .forms = 2, .takes = takes_bf16, .prepare = prepare_bf16, .run = run_bf16, .done = done};

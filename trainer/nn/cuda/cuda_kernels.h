@@ -122,6 +122,9 @@ cudaError_t k_conv2d_grad_w(cudaStream_t s, cuda_conv_at at, float *dw, const fl
 /* w, m, v, d [concepts, count], hyper [concepts, NN_ADAMW_HYPER], base like w or NULL; w, m, v are changed */
 cudaError_t k_adamw(cudaStream_t s, float *w, float *m, float *v, const float *d, const float *hyper,
                     const float *base, int64_t concepts, int64_t count);
+/* hyper, out [concepts, NN_ADAMW_HYPER], norm2 [concepts], losses [concepts, n]: nn_clip */
+cudaError_t k_clip(cudaStream_t s, float *out, const float *hyper, const float *norm2, const float *losses, int64_t concepts,
+                   int64_t n);
 
 #ifdef __cplusplus
 }

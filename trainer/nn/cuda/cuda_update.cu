@@ -1,5 +1,5 @@
 /* AdamW over one flat block of weights: one thread a weight. Cost: 16 bytes read and 12 written a weight (4 more read
- * with a base). */
+ * with a base). Before it clipping, a thread a concept: nothing beside it. */
 #include "trainer/nn/cuda/cuda_device.cuh"
 
 /* nn.h's ADAMW_*, which C++ cannot include; cuda_calls.c sees at compile time that the order is this one. */
@@ -27,5 +27,32 @@ cudaError_t k_adamw(cudaStream_t s, float *w, float *m, float *v, const float *d
                     const float *base, int64_t concepts, int64_t count)
 {
     LAUNCH(adamw, blocks_for(concepts * count), BLOCK, s, w, m, v, d, hyper, base, concepts * count, count);
+    return cudaGetLastError();
+}
+
+__global__ void clip(float *out, const float *hyper, const float *norm2, const float *losses, int64_t concepts, int64_t n)
+{
+    int64_t p = thread_at();
+
+    if (p >= concepts)
+        return;
+    const float *h = hyper + p * HYPER;
+    float *to = out + p * HYPER, most = h[GRAD_SCALE], norm = sqrtf(norm2[p]) + 1e-6f;
+    bool finite = isfinite(norm2[p]);
+    for (int64_t i = 0; i < n; i++)
+        finite = finite && isfinite(losses[p * n + i]);
+    for (int k = 0; k < HYPER; k++)
+        to[k] = h[k];
+    to[GRAD_SCALE] = most > 0.0f && norm > most ? most / norm : 1.0f;
+    if (!finite) {
+        to[LR] = 0.0f;
+        to[EPS] = to[CORRECT1] = to[CORRECT2] = 1.0f;
+    }
+}
+
+cudaError_t k_clip(cudaStream_t s, float *out, const float *hyper, const float *norm2, const float *losses, int64_t concepts,
+                   int64_t n)
+{
+    LAUNCH(clip, blocks_for(concepts), BLOCK, s, out, hyper, norm2, losses, concepts, n);
     return cudaGetLastError();
 }

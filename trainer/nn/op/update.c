@@ -35,9 +35,31 @@ static int adamw_shape(struct nn_node *y, err *e)
     return 0;
 }
 
+static int clip_shape(struct nn_node *y, err *e)
+{
+    nn_tensor hyper = y->src[0], norm2 = y->src[1], losses = y->src[2];
+    int64_t concepts = hyper->shape.d[0];
+    char a[64], b[64];
+
+    if (!nn_same_shape(hyper->shape, NN_SHAPE(concepts, NN_ADAMW_HYPER)))
+        return nn_shape_fail(y, e, "settings %s", nn_shape_text(hyper->shape, a));
+    if (!nn_same_shape(norm2->shape, NN_SHAPE(concepts)) || losses->shape.n != 2 || losses->shape.d[0] != concepts)
+        return nn_shape_fail(y, e, "norms %s and losses %s of %lld concepts", nn_shape_text(norm2->shape, a),
+                             nn_shape_text(losses->shape, b), (long long)concepts);
+    y->shape = hyper->shape;
+    y->type = F32;
+    return 0;
+}
+
+const nn_op nn_op_clip = {.id = NN_OP_clip, .name = "clip", .shape = clip_shape};
 const nn_op nn_op_adamw = {.id = NN_OP_adamw, .name = "adamw", .shape = adamw_shape, .in_place = true};
 
 nn_tensor nn_adamw(nn_graph *g, nn_tensor w, nn_tensor m, nn_tensor v, nn_tensor d, nn_tensor hyper, nn_tensor base)
 {
     return nn_make(g, (struct nn_node){.op = &nn_op_adamw, .src = {w, m, v, d, hyper, base}});
+}
+
+nn_tensor nn_clip(nn_graph *g, nn_tensor hyper, nn_tensor norm2, nn_tensor losses)
+{
+    return nn_make(g, (struct nn_node){.op = &nn_op_clip, .src = {hyper, norm2, losses}});
 }

@@ -41,6 +41,13 @@ farm cuda auto
 half=$(loss)
 near "$cpu" "$half" 5e-2 || fail "loss $cpu in f32 and $half in bf16"
 
+# Both concepts in one pack, which shares the device's passes: each ends at the loss it has alone.
+farm cuda
+"$bin/cfarm-worker" --train-pack "$work/farm.yaml" "$work/packed" 2 >"$work/said" 2>&1 || { cat "$work/said"; fail 'no pack'; }
+packed=$(sed -n 's/^concept one: .* and \([0-9.]*\) over the last$/\1/p' "$work/said")
+near "$gpu" "${packed:-0}" 1e-4 || { cat "$work/said"; fail "loss $gpu alone and ${packed:-none} in a pack"; }
+[ -f "$work/packed/two.h5" ] || fail 'the other is not there'
+
 # Two GPUs, two workers: each sees its own.
 farm cuda
 STANDIN_CUDA=devices=4 CUDA_VISIBLE_DEVICES=3,1 "$bin/cfarm" train "$work/farm.yaml" >"$work/said" 2>&1 || { cat "$work/said"; fail 'no farm'; }
@@ -56,10 +63,13 @@ rm -rf "$work/f"
 
 # A device that fails takes its worker with it and is blamed, not the concept.
 farm cuda f32 'limits: {retries: 1}'
-STANDIN_CUDA=fail=2000:ecc CUDA_VISIBLE_DEVICES=0 "$bin/cfarm" train "$work/farm.yaml" >"$work/said" 2>&1 && fail 'it went on without its device'
-says 'uncorrectable ECC error'
-grep -q '"blame":"gpu"' "$work"/f/logs/events.jsonl || fail 'the GPU is not blamed'
-rm -rf "$work/f"
+while read -r fault sentence; do
+    STANDIN_CUDA=fail=2000:$fault CUDA_VISIBLE_DEVICES=0 "$bin/cfarm" train "$work/farm.yaml" >"$work/said" 2>&1 && fail "it went on after $fault"
+    says "$sentence"
+    grep -q '"blame":"gpu"' "$work"/f/logs/events.jsonl || fail "the GPU is not blamed for $fault"
+    rm -rf "$work/f"
+done <<<'ecc uncorrectable ECC error
+lost invalid device context'
 
 CUDA_VISIBLE_DEVICES= "$bin/cfarm" train "$work/farm.yaml" >"$work/said" 2>&1 && fail 'a farm without a GPU'
 says 'this machine shows no GPU'

@@ -6,7 +6,8 @@
  * - Work on a stream is kept and done only when somebody waits: who reads before waiting reads what was there before.
  *   Host memory that is not pinned is copied at the call, pinned memory when its turn comes, as on a device.
  * - New device memory is full of NaN. Copies must lie within one piece of it.
- * - While a stream is captured nothing may be allocated, freed or waited for; a graph replays what was recorded.
+ * - While a stream is captured nothing may be allocated, freed or waited for; a graph replays what was recorded, in any order
+ *   that streams and events within the capture left open, another one each time.
  * - A block's threads are fibers. Blocks and threads go in another order at every launch, so that a missing barrier or a
  *   race between blocks changes bits from run to run; a barrier that not all threads reach ends the process.
  * - The address sanitizer (presets/dev.cmake) sees kernels as it sees any C++: a stray access ends the process.

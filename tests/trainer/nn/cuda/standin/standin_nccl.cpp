@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <vector>
 
+#include <cuda_bf16.h>
 #include <nccl.h>
 
 #include "tests/trainer/nn/cuda/standin/standin.h"
@@ -37,7 +38,7 @@ size_t place_of(int rank)
 
 struct standin_nccl {
     int rank, size;
-    uint64_t asked = 0; /* sums */
+    uint64_t ended = 0; /* sums */
     board *at;
     std::atomic<bool> aborted{false};
     int calls = 0;
@@ -115,16 +116,31 @@ ncclResult_t ncclCommDestroy(ncclComm_t c)
     return ncclSuccess;
 }
 
-/* One look: whether this sum, the `turn`-th, is done here. */
-static bool look(standin_nccl *c, uint64_t turn, const float *from, float *to, size_t n)
+static float number_at(const void *from, ncclDataType_t type, size_t i)
 {
+    return type == ncclFloat32 ? ((const float *)from)[i] : (float)((const __nv_bfloat16 *)from)[i];
+}
+
+/* As a ring would: rounded to the type behind each addition. */
+static float added(float sum, float next, ncclDataType_t type)
+{
+    return type == ncclFloat32 ? sum + next : (float)__float2bfloat16_rn(sum + next);
+}
+
+/* One look: whether the sum that is next here is done. A graph launched again brings its sums again, so they are counted as
+ * they end. */
+static bool look(standin_nccl *c, ncclDataType_t type, const void *from, void *to, size_t n)
+{
+    const uint64_t turn = c->ended + 1;
+
     if (c->aborted)
         return true;
     if (c->at->put[c->rank].load() < turn) {
         for (int r = 0; r < c->size; r++)
             if (c->at->taken[r].load() < turn - 1)
                 return false;
-        memcpy(c->numbers(c->rank), from, n * sizeof *from);
+        for (size_t i = 0; i < n; i++)
+            c->numbers(c->rank)[i] = number_at(from, type, i);
         c->at->put[c->rank] = turn;
     }
     for (int r = 0; r < c->size; r++)
@@ -134,20 +150,22 @@ static bool look(standin_nccl *c, uint64_t turn, const float *from, float *to, s
         size_t first = i * (size_t)c->size / n;
         float sum = c->numbers((int)first)[i];
         for (int k = 1; k < c->size; k++)
-            sum += c->numbers((int)((first + (size_t)k) % (size_t)c->size))[i];
-        to[i] = sum;
+            sum = added(sum, c->numbers((int)((first + (size_t)k) % (size_t)c->size))[i], type);
+        if (type == ncclFloat32)
+            ((float *)to)[i] = sum;
+        else
+            ((__nv_bfloat16 *)to)[i] = __float2bfloat16_rn(sum);
     }
     c->at->taken[c->rank] = turn;
+    c->ended = turn;
     return true;
 }
 
-ncclResult_t ncclAllReduce(const void *from, void *to, size_t n, ncclDataType_t, ncclRedOp_t, ncclComm_t c, cudaStream_t s)
+ncclResult_t ncclAllReduce(const void *from, void *to, size_t n, ncclDataType_t type, ncclRedOp_t, ncclComm_t c, cudaStream_t s)
 {
-    uint64_t turn = ++c->asked;
-
     if (n > NUMBERS)
         return ncclInvalidArgument;
-    cudaError_t rc = standin_do_when(s, [=] { return look(c, turn, (const float *)from, (float *)to, n); });
+    cudaError_t rc = standin_do_when(s, [=] { return look(c, type, from, to, n); });
     return rc == cudaSuccess ? ncclInProgress : ncclUnhandledCudaError;
 }
 

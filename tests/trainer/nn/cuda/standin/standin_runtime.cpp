@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -15,19 +16,24 @@
 using work = std::function<bool()>; /* false: it is not done yet */
 
 struct standin_graph {
-    std::vector<work> list;
+    struct node { work what; std::vector<size_t> after; };
+    std::vector<node> list; /* each behind all that it comes after */
 };
 
 struct standin_stream {
     std::deque<work> todo;
-    std::unique_ptr<standin_graph> capture; /* what is recorded, while it is */
+    std::shared_ptr<standin_graph> capture; /* what is recorded, while it is */
+    std::vector<size_t> tail;               /* nodes that the next one comes after */
+    bool forked = false;                    /* captured since it waited for a stream that is */
     bool spoiled = false;                   /* something was done that may not be while it is captured */
 };
 
 struct standin_event {
     standin_stream *on = nullptr;
-    uint64_t wanted = 0, reached = 0; /* recordings asked for, and done */
+    uint64_t wanted = 0, reached = 0;       /* recordings asked for, and done */
     double at = 0.0;
+    std::shared_ptr<standin_graph> capture; /* recorded in it last */
+    std::vector<size_t> tail;
 };
 
 namespace {
@@ -219,9 +225,10 @@ cudaError_t standin_do_when(cudaStream_t s, work w)
 
     if (broken)
         return broken;
-    if (s->capture)
-        s->capture->list.push_back(std::move(w));
-    else
+    if (s->capture) {
+        s->capture->list.push_back({std::move(w), s->tail});
+        s->tail = {s->capture->list.size() - 1};
+    } else
         s->todo.push_back(std::move(w));
     return cudaSuccess;
 }
@@ -283,7 +290,7 @@ const char *cudaGetErrorString(cudaError_t rc)
         "invalid device ordinal", "device not ready", "an illegal memory access was encountered",
         "uncorrectable ECC error encountered", "invalid device context", "unspecified launch failure",
         "operation not permitted when stream is capturing",
-        "operation failed due to a previous error during capture"};
+        "operation failed due to a previous error during capture", "capture has unjoined work"};
 
     return TEXT[rc];
 }
@@ -455,23 +462,49 @@ cudaError_t cudaEventDestroy(cudaEvent_t e)
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 {
     guard g(lock);
-    uint64_t turn = ++e->wanted;
 
-    e->on = s->capture ? nullptr : s;
+    e->capture = s->capture;
+    e->tail = s->tail;
+    if (s->capture)
+        return cudaSuccess;
+    uint64_t turn = ++e->wanted;
+    e->on = s;
     return say(standin_do(s, [=] {
         e->reached = turn;
         e->at = seconds();
     }));
 }
 
+/* A stream that waits for one that is captured is captured, too, until the capture's end. */
+static cudaError_t fork(standin_stream *s, const standin_event *e)
+{
+    if (s->capture && s->capture != e->capture)
+        return cudaErrorStreamCaptureUnsupported;
+    if (!s->capture) {
+        s->capture = e->capture;
+        s->tail.clear();
+        s->forked = true;
+    }
+    s->tail.insert(s->tail.end(), e->tail.begin(), e->tail.end());
+    return cudaSuccess;
+}
+
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
 {
     guard g(lock);
     standin_stream *other = e->on;
+    uint64_t turn = e->wanted;
 
-    return say(standin_do(s, [=] {
-        if (other && other != s)
-            drain(other);
+    if (e->capture)
+        return say(fork(s, e));
+    if (s->capture) /* what happens outside cannot be waited for in a graph */
+        return say(cudaErrorStreamCaptureUnsupported);
+    if (!other || other == s)
+        return say(broken);
+    return say(standin_do_when(s, [=] {
+        if (e->reached < turn && !other->todo.empty())
+            do_next(other);
+        return e->reached >= turn;
     }));
 }
 
@@ -488,8 +521,13 @@ cudaError_t cudaEventQuery(cudaEvent_t e)
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
     guard g(lock);
+    cudaError_t rc = unless_captured();
 
-    return e->on ? cudaStreamSynchronize(e->on) : cudaSuccess;
+    if (rc)
+        return say(rc);
+    while (e->reached < e->wanted && !e->on->todo.empty())
+        do_next(e->on);
+    return say(broken);
 }
 
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
@@ -508,9 +546,31 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode)
 
     if (s->capture)
         return say(cudaErrorStreamCaptureUnsupported);
-    s->capture.reset(new standin_graph);
-    s->spoiled = false;
+    s->capture = std::make_shared<standin_graph>();
+    s->tail.clear();
+    s->forked = s->spoiled = false;
     return say(broken);
+}
+
+/* Ends it for the streams that were drawn into it; false: one of them has work that the first does not come after. */
+static bool leave_capture(const standin_graph *g, const std::vector<size_t> &end)
+{
+    std::vector<bool> before(g->list.size());
+    bool all = true;
+
+    for (size_t k : end)
+        before[k] = true;
+    for (size_t k = g->list.size(); k-- > 0;)
+        for (size_t j : g->list[k].after)
+            before[j] = before[j] || before[k];
+    for (standin_stream *s : streams)
+        if (s->capture.get() == g) {
+            for (size_t k : s->tail)
+                all = all && before[k];
+            s->capture.reset();
+            s->forked = false;
+        }
+    return all;
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *out)
@@ -518,12 +578,15 @@ cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *out)
     guard g(lock);
 
     *out = nullptr;
-    if (!s->capture)
+    if (!s->capture || s->forked)
         return say(cudaErrorInvalidValue);
-    std::unique_ptr<standin_graph> made = std::move(s->capture);
+    std::shared_ptr<standin_graph> made = std::move(s->capture);
+    bool joined = leave_capture(made.get(), s->tail);
     if (s->spoiled)
         return say(cudaErrorStreamCaptureInvalidated);
-    *out = made.release();
+    if (!joined)
+        return say(cudaErrorStreamCaptureUnjoined);
+    *out = new standin_graph(*made);
     return say(broken);
 }
 
@@ -533,14 +596,31 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t g, unsigned l
     return say(broken);
 }
 
+/* In any order that the graph allows, another one at each launch: what nothing puts in order may not depend on it. */
 cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s)
 {
+    static std::mt19937 chance;
     guard hold(lock);
+    std::vector<size_t> left(g->list.size()), ready;
+    std::vector<std::vector<size_t>> behind(g->list.size());
 
-    for (const work &w : g->list) {
-        cudaError_t rc = standin_do_when(s, w);
+    for (size_t k = 0; k < g->list.size(); k++) {
+        left[k] = g->list[k].after.size();
+        for (size_t j : g->list[k].after)
+            behind[j].push_back(k);
+        if (left[k] == 0)
+            ready.push_back(k);
+    }
+    while (!ready.empty()) {
+        std::swap(ready[chance() % ready.size()], ready.back());
+        size_t k = ready.back();
+        ready.pop_back();
+        cudaError_t rc = standin_do_when(s, g->list[k].what);
         if (rc)
             return say(rc);
+        for (size_t j : behind[k])
+            if (--left[j] == 0)
+                ready.push_back(j);
     }
     return cudaSuccess;
 }

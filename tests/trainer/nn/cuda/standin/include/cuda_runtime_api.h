@@ -25,6 +25,7 @@ typedef enum {
     cudaErrorLaunchFailure,
     cudaErrorStreamCaptureUnsupported,
     cudaErrorStreamCaptureInvalidated,
+    cudaErrorStreamCaptureUnjoined,
     cudaErrorStandinCount
 } cudaError_t;
 

@@ -15,7 +15,7 @@ typedef enum {
     ncclRemoteError,
     ncclInProgress
 } ncclResult_t;
-typedef enum { ncclFloat32 } ncclDataType_t;
+typedef enum { ncclFloat32, ncclBfloat16 } ncclDataType_t;
 typedef enum { ncclSum } ncclRedOp_t;
 typedef struct standin_nccl *ncclComm_t;
 typedef struct { char internal[128]; } ncclUniqueId;
