@@ -1,5 +1,5 @@
 /* Pictures from a model; see sample.h. */
-#include "trainer/sample.h"
+#include "trainer/sample_inside.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -89,9 +89,7 @@ static void look_up_noise(void *arg, int call, float *noise, size_t count)
     rng_normal_fill(rng_open(at->seed, "sampler", (uint32_t)call, at->index), noise, count);
 }
 
-/* Features of the prompt, then of the negative prompt: [2, TOKENS, width + sd_beside]. */
-static int read_words(sd *m, const tokenizer *t, const bank *beside, const char *prompt, const char *negative,
-                      float *features, err *e)
+int sample_words(sd *m, const tokenizer *t, const bank *beside, const char *prompt, const char *negative, float *features, err *e)
 {
     size_t width = (size_t)sd_text_shape(m)->width, text = TOKENS * width;
     int32_t ids[2][TOKENS];
@@ -124,7 +122,7 @@ int sample_picture(sd *m, const tokenizer *t, const sample_opts *o, const char *
                         .uncond = o->guidance == 1 ? NULL : features + text, .guidance = o->guidance,
                         .noise = look_up_noise, .arg = &at};
     rng_normal_fill(rng_open(o->seed, "latents", 0, index), x, count);
-    rc = read_words(m, t, o->beside, prompt, negative, features, e);
+    rc = sample_words(m, t, o->beside, prompt, negative, features, e);
     if (rc == 0)
         rc = sampler_new(&s, o->sampler, sd_schedule(m), o->steps, o->eta, count, e);
     if (rc == 0)

@@ -14,12 +14,12 @@
 #include "data/concept.h"
 #include "data/image.h"
 #include "trainer/apply.h"
-#include "trainer/sample.h"
+#include "trainer/sample_batch.h"
 
 typedef struct {
     const char *model, *from, *prompts, *negative, *out, *backend;
     cfg_texts prompt;
-    int sampler, steps, width, height, count;
+    int sampler, steps, width, height, count, batch;
     double eta, guidance;
     int64_t seed;
     bool grid;
@@ -46,6 +46,8 @@ static const cfg_field ROWS[] = {
     {"height", CFG_INT, CFG_AT(settings, height), "auto", 1, SIDE_MOST, .unit = "pixels", .names = AUTO,
      .help = "auto: what the model was made for"},
     {"count", CFG_INT, CFG_AT(settings, count), "1", 1, 10000, .unit = "pictures", .help = "pictures of each prompt"},
+    {"batch", CFG_INT, CFG_AT(settings, batch), "auto", 1, 64, .unit = "pictures", .names = AUTO,
+     .help = "made at once on a GPU, whatever their prompts, by ddim without eta and dpmpp2m; auto: up to 8"},
     {"out", CFG_TEXT, CFG_AT(settings, out), "samples", 1, 4000, .help = "folder for 00000.png, ..., prompts.json and grid.png"},
     {"backend", CFG_TEXT, CFG_AT(settings, backend), "cpu", 1, 64, .help = "what computes: cpu, cuda or cuda:N, the N-th GPU from 0"},
     {"grid", CFG_BOOL, CFG_AT(settings, grid), "true", .help = "also grid.png, a row for each prompt"},
@@ -62,6 +64,8 @@ typedef struct {
     bank *beside;           /* where `from` is a bank */
     char **prompt;
     int prompts;
+    sample_batch *batch;    /* NULL: one after another */
+    float *pixels;          /* of those being made */
     uint8_t **picture;      /* [prompts * count] RGB */
     logger *log;
 } job;
@@ -166,6 +170,8 @@ static void close_job(job *j)
         free(j->prompt[i]);
     free(j->picture);
     free(j->prompt);
+    free(j->pixels);
+    sample_batch_close(j->batch);
     bank_close(j->beside);
     if (j->has_from)
         concept_free(&j->from);
@@ -197,19 +203,43 @@ static int write_picture(const job *j, int n, const sample_opts *o, err *e)
     return image_write_png(path, j->picture[n], o->height, o->width, e);
 }
 
-static int make_picture(job *j, int n, const sample_opts *o, err *e)
+static int keep_picture(job *j, int n, const sample_opts *o, const float *pixels, err *e)
 {
     size_t count = (size_t)o->width * (size_t)o->height * 3;
-    void *pixels;
-    const char *prompt = j->prompt[n / j->set.count];
 
-    TRY(mem_big(&pixels, count * sizeof(float), "a picture", e));
-    int rc = sample_picture(j->model, j->words, o, prompt, j->set.negative, (uint32_t)(n % j->set.count), pixels, e);
     j->picture[n] = NEW_N(uint8_t, count);
-    if (rc == 0)
-        sample_bytes(pixels, j->picture[n], count);
-    free(pixels);
-    return rc == 0 ? write_picture(j, n, o, e) : err_wrap(e, "%s", prompt);
+    sample_bytes(pixels, j->picture[n], count);
+    return write_picture(j, n, o, e);
+}
+
+/* Pictures first .. first + n - 1, as many as the batch takes. */
+static int make_pictures(job *j, int first, int n, const sample_opts *o, float *pixels, err *e)
+{
+    sample_ask *asks = NEW_N(sample_ask, n);
+
+    for (int i = 0; i < n; i++)
+        asks[i] = (sample_ask){j->prompt[(first + i) / j->set.count], j->set.negative, (uint32_t)((first + i) % j->set.count)};
+    int rc = j->batch ? sample_batch_run(j->batch, j->words, asks, n, pixels, e)
+                      : sample_picture(j->model, j->words, o, asks->prompt, asks->negative, asks->index, pixels, e);
+    if (rc != 0)
+        err_wrap(e, "%s", asks->prompt);
+    for (int i = 0; i < n && rc == 0; i++)
+        rc = keep_picture(j, first + i, o, pixels + (size_t)i * (size_t)o->width * (size_t)o->height * 3, e);
+    free(asks);
+    return rc;
+}
+
+/* How many at once: as asked for, where that can be. */
+static int open_batch(job *j, const sample_opts *o, int n, int *at_once, err *e)
+{
+    enum { USUAL = 8 };
+    const char *no = sample_batch_declines(j->model, o);
+    int most = j->set.batch == CFG_WORD ? USUAL : j->set.batch;
+
+    *at_once = no ? 1 : most < n ? most : n;
+    if (no && j->set.batch > 1)
+        return err_set(e, ERR_INPUT, "batch: %s", no);
+    return no ? 0 : sample_batch_open(&j->batch, j->model, o, *at_once, e);
 }
 
 static int write_index(const job *j, err *e)
@@ -246,7 +276,7 @@ static int write_grid(const job *j, const sample_opts *o, err *e)
 static int make_all(job *j, err *e)
 {
     sample_opts o = opts_of(j);
-    int n = j->prompts * j->set.count;
+    int n = j->prompts * j->set.count, at_once;
     double start = clock_s();
 
     TRY(sample_check(j->model, &o, e));
@@ -255,9 +285,12 @@ static int make_all(job *j, err *e)
         warn_of_words(j, j->prompt[i]);
     TRY(write_index(j, e));
     j->picture = NEW_N(uint8_t *, n);
-    for (int i = 0; i < n; i++) {
-        TRY(make_picture(j, i, &o, e));
-        log_progress(j->log, "%d of %d pictures, %.1f s each", i + 1, n, (clock_s() - start) / (i + 1));
+    TRY(open_batch(j, &o, n, &at_once, e));
+    TRY(mem_big((void **)&j->pixels, (size_t)at_once * (size_t)o.width * (size_t)o.height * 3 * sizeof(float), "pictures", e));
+    for (int i = 0; i < n; i += at_once) {
+        int some = n - i < at_once ? n - i : at_once;
+        TRY(make_pictures(j, i, some, &o, j->pixels, e));
+        log_progress(j->log, "%d of %d pictures, %.1f s each", i + some, n, (clock_s() - start) / (i + some));
     }
     if (j->set.grid)
         TRY(write_grid(j, &o, e));

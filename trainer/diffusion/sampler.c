@@ -98,6 +98,15 @@ bool sampler_wants_noise(const sampler *s)
     return s->row->wants_noise || s->eta > 0;
 }
 
+bool sampler_line_at(const sampler *s, int call, sampler_line *out)
+{
+    CHECK(call >= 0 && call < s->calls);
+    if (!s->row->line || s->eta > 0)
+        return false;
+    *out = s->row->line(s, call);
+    return true;
+}
+
 void sampler_step(sampler *s, const float *said, const float *noise, float *x)
 {
     CHECK(s->call < s->calls);

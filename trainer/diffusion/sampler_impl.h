@@ -24,6 +24,7 @@ typedef struct sampler_row {
     /* Fills t with the timesteps of the calls, at most steps + 1, from noisy to clean; returns how many. */
     int (*times)(const schedule *s, schedule_spacing spacing, int steps, int *t);
     void (*step)(sampler *s, const float *said, const float *noise, float *x);
+    sampler_line (*line)(const sampler *s, int call); /* NULL: it is not of that form */
 } sampler_row;
 
 extern const sampler_row sampler_rows[]; /* ended by a NULL name */

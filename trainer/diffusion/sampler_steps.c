@@ -117,6 +117,15 @@ static void step_ddim(sampler *s, const float *said, const float *noise, float *
         x[i] = (float)(by_x * x[i] + by_said * said[i] + (noise ? sigma * noise[i] : 0));
 }
 
+static sampler_line line_ddim(const sampler *s, int call)
+{
+    int t = s->timestep[call], prev = t - s->noise->steps / s->steps;
+    double a_prev = acp_before(s->noise, prev), keep = sqrt(a_prev), turn = sqrt(1 - a_prev);
+    meaning m = meaning_of(s->noise, s->noise->acp[t]);
+
+    return (sampler_line){m.x0_x, m.x0_said, keep * m.x0_x + turn * m.eps_x, keep * m.x0_said + turn * m.eps_said, 0};
+}
+
 /* ---- DDPM: Ho, Jain, Abbeel 2020, equations 6 and 7, the smaller of the two variances ---- */
 
 static void step_ddpm(sampler *s, const float *said, const float *noise, float *x)
@@ -186,33 +195,54 @@ static dpm_point dpm_at(const schedule *s, int t)
     return (dpm_point){alpha, sigma, log(alpha) - log(sigma)};
 }
 
-/* The history holds clean samples. The last step goes to timestep 0, and is of first order where steps are few. */
-static void step_dpmpp2m(sampler *s, const float *said, const float *noise, float *x)
+/* One call: x <- keep x + take (x0 + bend (x0 - x0 before)). The last goes to timestep 0, and is of first order where steps
+ * are few. */
+typedef struct { double keep, take, bend; } dpm_call;
+
+static dpm_call dpm_call_of(const sampler *s, int i)
 {
     enum { FEW = 15 };
-    int i = s->call, last = s->calls - 1, t = s->timestep[i];
-    dpm_point now = dpm_at(s->noise, t), next = dpm_at(s->noise, i == last ? 0 : s->timestep[i + 1]);
-    double h = next.lambda - now.lambda, keep = next.sigma / now.sigma, take = -next.alpha * expm1(-h), bend = 0;
-    meaning m = meaning_of(s->noise, s->noise->acp[t]);
+    int last = s->calls - 1;
+    dpm_point now = dpm_at(s->noise, s->timestep[i]), next = dpm_at(s->noise, i == last ? 0 : s->timestep[i + 1]);
+    double h = next.lambda - now.lambda;
+    dpm_call c = {.keep = next.sigma / now.sigma, .take = -next.alpha * expm1(-h)};
+
+    if (i > 0 && !(i == last && s->calls < FEW))
+        c.bend = 0.5 * h / (now.lambda - dpm_at(s->noise, s->timestep[i - 1]).lambda); /* 1 / (2 r0) */
+    return c;
+}
+
+/* The history holds clean samples. */
+static void step_dpmpp2m(sampler *s, const float *said, const float *noise, float *x)
+{
+    dpm_call c = dpm_call_of(s, s->call);
+    meaning m = meaning_of(s->noise, s->noise->acp[s->timestep[s->call]]);
 
     (void)noise;
     remember(s, said);
     for (size_t k = 0; k < s->count; k++)
         s->past[0][k] = (float)(m.x0_x * x[k] + m.x0_said * said[k]);
-    if (i > 0 && !(i == last && s->calls < FEW))
-        bend = 0.5 * h / (now.lambda - dpm_at(s->noise, s->timestep[i - 1]).lambda); /* 1 / (2 r0) */
     for (size_t k = 0; k < s->count; k++) {
         double x0 = s->past[0][k], before = s->past[1][k];
-        x[k] = (float)(keep * x[k] + take * (x0 + bend * (x0 - before)));
+        x[k] = (float)(c.keep * x[k] + c.take * (x0 + c.bend * (x0 - before)));
     }
+}
+
+static sampler_line line_dpmpp2m(const sampler *s, int call)
+{
+    dpm_call c = dpm_call_of(s, call);
+    meaning m = meaning_of(s->noise, s->noise->acp[s->timestep[call]]);
+    double now = c.take * (1 + c.bend);
+
+    return (sampler_line){m.x0_x, m.x0_said, c.keep + now * m.x0_x, now * m.x0_said, -c.take * c.bend};
 }
 
 const sampler_row sampler_rows[] = {
     {{"ddim", "Song et al. 2021: few steps, the same noise gives the same picture; eta adds fresh noise"},
-     SPACING_LEADING, false, times_plain, step_ddim},
-    {{"ddpm", "Ho et al. 2020: fresh noise at every step; wants many steps"}, SPACING_LEADING, true, times_plain, step_ddpm},
-    {{"pndm", "Liu et al. 2022: linear multi-step, one call more than steps"}, SPACING_LEADING, false, times_pndm, step_pndm},
+     SPACING_LEADING, false, times_plain, step_ddim, line_ddim},
+    {{"ddpm", "Ho et al. 2020: fresh noise at every step; wants many steps"}, SPACING_LEADING, true, times_plain, step_ddpm, NULL},
+    {{"pndm", "Liu et al. 2022: linear multi-step, one call more than steps"}, SPACING_LEADING, false, times_pndm, step_pndm, NULL},
     {{"dpmpp2m", "Lu et al. 2022, DPM-Solver++(2M): second order, good from 20 steps on"}, SPACING_LINSPACE, false, times_dpm,
-     step_dpmpp2m},
-    {{NULL, NULL}, SPACING_DEFAULT, false, NULL, NULL},
+     step_dpmpp2m, line_dpmpp2m},
+    {{NULL, NULL}, SPACING_DEFAULT, false, NULL, NULL, NULL},
 };

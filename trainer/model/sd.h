@@ -72,6 +72,10 @@ void sd_forget_plans(sd *m);
 /* For graphs of others (training): opens the scope and writes the part. */
 nn_tensor sd_text_write(nn_graph *g, const sd *m, nn_tensor ids, nn_tensor scale); /* scale: as clip_write */
 nn_tensor sd_unet_write(nn_graph *g, const sd *m, nn_tensor x, nn_tensor t, nn_tensor text, bool detach_first);
+/* latents [n,h,w,latent], divided by scaling -> pixels [n,h*f,w*f,out], not clamped. */
+nn_tensor sd_vae_write_decode(nn_graph *g, const sd *m, nn_tensor latents);
+/* The UNet where there are numbers beside the text (sd_beside_set): beside [n,tokens,width], each sample's its own. */
+nn_tensor sd_unet_write_beside(nn_graph *g, const sd *m, nn_tensor x, nn_tensor t, nn_tensor text, nn_tensor beside);
 
 /* On host arrays. Samples run one after another, texts and pictures to be encoded also several together; a sample's numbers do not
  * depend on what runs beside it. */

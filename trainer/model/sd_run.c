@@ -40,12 +40,18 @@ static void write_encode(nn_graph *g, const sd *m, sd_ready *r)
     nn_leave(g);
 }
 
+nn_tensor sd_vae_write_decode(nn_graph *g, const sd *m, nn_tensor latents)
+{
+    nn_enter(g, "%s", sd_part_scope(SD_VAE));
+    nn_tensor out = vae_decode_write(g, &m->files.vae, latents);
+    nn_leave(g);
+    return out;
+}
+
 static void write_decode(nn_graph *g, const sd *m, sd_ready *r)
 {
     r->in[0] = nn_input(g, "latents", F32, NN_SHAPE(r->n, r->size[0], r->size[1], m->files.vae.latent));
-    nn_enter(g, "%s", sd_part_scope(SD_VAE));
-    r->out = vae_decode_write(g, &m->files.vae, r->in[0]);
-    nn_leave(g);
+    r->out = sd_vae_write_decode(g, m, r->in[0]);
 }
 
 /* y + B z of a cross-attention's K or V; z: the numbers beside the text. */
@@ -60,6 +66,14 @@ static nn_tensor add_beside(const void *arg, nn_graph *g, nn_tensor y, nn_tensor
     return nn_add(g, y, nn_linear(g, z, nn_param(g, "beside", NN_SHAPE(out.d[out.n - 1], in.d[in.n - 1])), NULL));
 }
 
+nn_tensor sd_unet_write_beside(nn_graph *g, const sd *m, nn_tensor x, nn_tensor t, nn_tensor text, nn_tensor beside)
+{
+    nn_adapt(g, &(nn_adapter){.arg = beside, .linear = add_beside});
+    nn_tensor out = sd_unet_write(g, m, x, t, text, false);
+    nn_adapt(g, NULL);
+    return out;
+}
+
 static void write_unet(nn_graph *g, const sd *m, sd_ready *r)
 {
     const unet_shape *u = &m->files.unet;
@@ -67,12 +81,10 @@ static void write_unet(nn_graph *g, const sd *m, sd_ready *r)
     r->in[0] = nn_input(g, "latents", F32, NN_SHAPE(1, r->size[0], r->size[1], u->in));
     r->in[1] = nn_input(g, "timestep", F32, NN_SHAPE(1));
     r->in[2] = nn_input(g, "text", F32, NN_SHAPE(1, r->size[2], u->text_width));
-    if (m->beside) {
+    if (m->beside)
         r->in[3] = nn_input(g, "beside", F32, NN_SHAPE(1, r->size[2], m->beside));
-        nn_adapt(g, &(nn_adapter){.arg = r->in[3], .linear = add_beside});
-    }
-    r->out = sd_unet_write(g, m, r->in[0], r->in[1], r->in[2], false);
-    nn_adapt(g, NULL);
+    r->out = m->beside ? sd_unet_write_beside(g, m, r->in[0], r->in[1], r->in[2], r->in[3])
+                       : sd_unet_write(g, m, r->in[0], r->in[1], r->in[2], false);
 }
 
 static void (*const WRITE[SD_RUNS])(nn_graph *g, const sd *m, sd_ready *r) = {
