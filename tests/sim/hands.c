@@ -148,8 +148,18 @@ static bool mishap(worker *w, const training *t)
     return false;
 }
 
+/* Members of a gang make their steps together: from where the first one goes on, the others do. */
+static void catch_up(training *t)
+{
+    for (const worker *w = workers; w && t->rank > 0; w = w->next)
+        for (const training *first = w->work; first; first = first->next)
+            if (first->job == t->job && first->attempt == t->attempt && first->rank == 0 && first->step > t->step)
+                t->step = first->step;
+}
+
 static void step(worker *w, training *t)
 {
+    catch_up(t);
     if (t->stop) {
         stop_at_step(w, t);
         return;
@@ -245,6 +255,7 @@ static void begin(worker *w, const json_t *o)
         t->step = (int)json_integer_value(json_object_get(o, "from_step"));
     if (t->step >= t->steps)
         t->step = t->steps - 1;
+    world_say("worker %d begins %s at step %d of %d, rank %d of %d", w->pid, t->name, t->step, t->steps, t->rank, t->size);
     w->work = t;
     if (!t->next) {
         w->version++;

@@ -40,7 +40,7 @@ struct launch {
 };
 
 typedef struct {
-    int concepts, hosts, slots, pack_max, gang_max;
+    int concepts, hosts, slots, pack_max, gang_max, gang_nodes;
     double mean_s;                   /* between two disturbances */
     double work_s;                   /* of a concept, alone on a slot; 0: seconds, some more and some less */
     int orders;                      /* given so far */
@@ -88,8 +88,8 @@ static int prepare(ledger *l, err *e)
 
 static void coordinate(launch *x, bool again, int *status)
 {
-    sched_options how = {.gang_max = the.gang_max, .pack_max = the.pack_max, .moves = true, .ahead_ms = 500, .backoff_ms = 1000,
-                         .hold_ms = 2000};
+    sched_options how = {.gang_max = the.gang_max, .gang_nodes = the.gang_nodes, .pack_max = the.pack_max, .moves = true,
+                         .ahead_ms = 500, .backoff_ms = 1000, .hold_ms = 2000};
     coordinator_options o = {.name = "sim", .base = "base", .listen = net_share(x->listen), .token = x->door.token,
                              .agents = x->nodes, .time_left = -1};
     ledger *l = NULL;
@@ -295,6 +295,7 @@ static void make_plan(void)
 {
     the = (plan){.concepts = 4 + (int)lot(28), .hosts = 1 + (int)lot(4), .slots = 1 + (int)lot(4), .pack_max = lot(2) ? 4 : 1,
                  .gang_max = 1 << lot(4), .mean_s = 5 + 200 * lot_real() * lot_real()};
+    the.gang_nodes = 1 << lot(3);
     world.turn_ns = lot(4) == 0 ? 100 * MS : 900 * MS;
     laws_reset(the.concepts);
 }
