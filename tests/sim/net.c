@@ -36,7 +36,7 @@ typedef struct {
     int64_t last_at;              /* the latest arrival foretold here: order is kept */
     int on_its_way;               /* frames from here that the other machine has not taken */
     bool gone;                    /* the other side has ended, and this one has heard of it */
-    unsigned version;
+    unsigned version, peer_version; /* peer_version: that of the other end; its place may be another's by now */
     int backlog[64], backlog_n;
 } end;
 
@@ -175,14 +175,15 @@ static void post(end *from, frame *f)
         return;
     }
     p = NEW(parcel);
-    *p = (parcel){.to = from->peer, .from = (int)(from - ends), .version = to->version, .from_version = from->version, .f = f};
+    *p = (parcel){.to = from->peer, .from = (int)(from - ends), .version = from->peer_version, .from_version = from->version, .f = f};
     at = world.now + (from->host == to->host ? 20000 + (int64_t)lot(200000) : 100000 + (int64_t)lot(2000000));
     if (from->host != to->host && lot(200) == 0)
         at += (int64_t)lot(3000) * MS;
     at = passes_at(from, to, at);
-    if (at <= to->last_at)
-        at = to->last_at + 1;
-    to->last_at = at;
+    if (to->version == from->peer_version) {
+        at = at > to->last_at ? at : to->last_at + 1;
+        to->last_at = at;
+    }
     from->on_its_way += f != NULL;
     world_at(at, deliver, p, NULL);
 }
@@ -193,7 +194,7 @@ static void hang_up(end *x, bool silent)
         return;
     if (x->state == END_OPEN && x->peer >= 0 && !silent)
         post(x, NULL);
-    if (x->peer >= 0 && ends[x->peer].peer == (int)(x - ends))
+    if (x->peer >= 0 && ends[x->peer].version == x->peer_version && ends[x->peer].peer == (int)(x - ends))
         ends[x->peer].peer = silent ? ends[x->peer].peer : -1;
     for (int i = 0; i < x->backlog_n; i++)
         hang_up(&ends[x->backlog[i]], silent);
@@ -320,8 +321,10 @@ static void knocked(void *arg)
     in = end_of(fd);
     in->owner = NULL;
     in->peer = k.from;
+    in->peer_version = ends[k.from].version;
     x = &ends[k.from];
     x->peer = fd - FD_BASE;
+    x->peer_version = in->version;
     x->state = END_OPEN;
     door->backlog[door->backlog_n++] = fd - FD_BASE;
     tell(x);
@@ -381,8 +384,10 @@ int __wrap_socketpair(int domain, int type, int protocol, int fds[2])
     (void)domain, (void)type, (void)protocol;
     for (int i = 0; i < 2; i++)
         fds[i] = new_end(process_host(process_self()), END_OPEN);
-    end_of(fds[0])->peer = fds[1] - FD_BASE;
-    end_of(fds[1])->peer = fds[0] - FD_BASE;
+    for (int i = 0; i < 2; i++) {
+        end_of(fds[i])->peer = fds[1 - i] - FD_BASE;
+        end_of(fds[i])->peer_version = end_of(fds[1 - i])->version;
+    }
     return 0;
 }
 
@@ -582,20 +587,22 @@ static void give_signals(loop *l)
 
 /* A turn in which nothing comes is stretched up to what this world's processes are slow: they may be. Not always, though: an agent
  * whose turns all take more than a second holds every silence for its own. */
-static int64_t longest_turn(void)
+static int64_t idle_turn(int64_t wait)
 {
-    static const int64_t WELL = 300 * SEC, SPELL = 600 * SEC, SLOW = 4 * SEC;
+    static const int64_t WELL = 120 * SEC, SPELL = 780 * SEC, SLOW = 4500 * MS;
 
-    return world.spells && world.now % (WELL + SPELL) > WELL ? SLOW : world.turn_ns;
+    if (world.spells && world.now % (WELL + SPELL) > WELL)
+        return SLOW / 2 + (int64_t)(lot_real() * (double)(SLOW / 2));
+    return world.turn_ns > wait ? wait + (int64_t)(lot_real() * (double)(world.turn_ns - wait)) : wait;
 }
 
 void __wrap_loop_turn(loop *l, int timeout_ms);
 void __wrap_loop_turn(loop *l, int timeout_ms)
 {
-    int64_t wait = (int64_t)timeout_ms * MS, longest = longest_turn();
+    int64_t wait = (int64_t)timeout_ms * MS;
 
-    if (timeout_ms >= 100 && longest > wait)
-        wait += (int64_t)(lot_real() * (double)(longest - wait));
+    if (timeout_ms >= 100)
+        wait = idle_turn(wait);
     process_wait(anything(l) ? world.now + 1000 : world.now + wait);
     give_signals(l);
     for (int i = 0, n = l->n; i < n; i++) {

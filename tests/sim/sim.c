@@ -37,6 +37,7 @@ struct launch {
     node node[HOSTS_MOST];
     process *coordinator;
     bool first, ended;
+    bool zombie;             /* its coordinator may still come back */
 };
 
 typedef struct {
@@ -247,9 +248,24 @@ static void lose_power(launch *x)
 {
     for (int h = 0; h < the.hosts; h++)
         lose_host(x, h);
-    kill_all(x);
+    process_end_all(); /* also who was left behind */
     disk_power_loss();
     laws_journal();
+}
+
+/* Its machine is cut off, from its locks as well, and stands still: the next start finds the farm free. What it does when it wakes
+ * must not count. */
+static void leave_zombie(launch *x)
+{
+    if (!process_alive(x->coordinator))
+        return;
+    process_freeze(x->coordinator, moment(1, 60));
+    process_orphan(x->coordinator);
+    disk_unlock();
+    for (int h = 0; h < the.hosts; h++)
+        lose_host(x, h);
+    x->coordinator = NULL;
+    x->zombie = true;
 }
 
 static void join_late(launch *x)
@@ -264,7 +280,7 @@ static const struct { const char *name; void (*does)(launch *x); } kinds[] = {
     {"agent stands still", freeze_agent}, {"network cut", cut}, {"frame lost", spoil}, {"node lost", lose_node},
     {"everything killed", kill_everything}, {"power lost", lose_power}, {"sync fails", fail_sync}, {"write fails", fail_write},
     {"disk stalls", stall_disk}, {"agent told to leave", take_agent}, {"farm told to stop", stop_farm}, {"agent comes late", join_late},
-    {"held or released", hold_one}, {"other priority", rank_one},
+    {"held or released", hold_one}, {"other priority", rank_one}, {"a zombie is left", leave_zombie},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
@@ -388,7 +404,8 @@ static void run_world(uint64_t seed, int minutes, bool lasts)
         if (world.now >= end)
             world_break("a farm left alone ends", "long after the last disturbance %d concepts are open", laws_open_jobs());
         status = x->ended ? x->status >> 8 : FARM_BROKEN;
-        net_unlisten(x->listen);
+        if (!x->zombie) /* it has its connections still */
+            net_unlisten(x->listen);
         laws_journal();
         if (world.now >= calm && released && (status == FARM_DONE || status == FARM_SOME_FAILED) && laws_open_jobs() == 0)
             break;

@@ -296,6 +296,15 @@ void process_freeze(process *p, int64_t until)
         p->frozen = until;
 }
 
+void process_orphan(process *p) { p->parent = NULL; }
+
+void process_end_all(void)
+{
+    for (process *p = all; p; p = p->next)
+        if (!p->dead)
+            die(p, 9);
+}
+
 void world_reset(uint64_t seed)
 {
     bool trace = world.trace;

@@ -28,7 +28,7 @@ typedef struct {
     char detail[400];
     bool trace;
     int64_t turn_ns;               /* how long an idle turn may be stretched */
-    bool spells;                   /* of ten minutes in which turns take seconds, after every five in which they do not */
+    bool spells;                   /* of 13 minutes in which turns take seconds, after every two in which they do not */
     int disturbances;
 } world_state;
 extern world_state world;
@@ -55,6 +55,8 @@ void process_wait(int64_t until);  /* of the one that runs; it may never come ba
 void process_wake(process *p);     /* something has come for it */
 void process_signal(process *p, int signal); /* 9: dies; others wait for its loop */
 void process_freeze(process *p, int64_t until);
+void process_orphan(process *p);   /* it does not die with its parent */
+void process_end_all(void);
 int process_status(const process *p); /* as of waitpid; once it is dead */
 unsigned process_take_signals(process *p);
 
@@ -80,6 +82,7 @@ void disk_reset(void);
 void disk_power_loss(void);        /* what was not synced is lost, or torn */
 void disk_fail(int syncs, int writes); /* the n-th from now fails; 0: none */
 void disk_stall(int64_t until);    /* nothing ends before */
+void disk_unlock(void);            /* whoever holds a lock has it no more, and does not know */
 bool disk_synced(const char *path);
 bool disk_has(const char *path);
 size_t disk_read(const char *path, const char **bytes); /* 0: not there */
