@@ -1,6 +1,6 @@
 /* The waste ledger of a farm that runs: each turn's time of each slot goes where the slot stands; of a gang that trains, the part
- * in which it adds up, as its first member tells, goes to reduce. What an attempt had done and the
- * next one does again goes from training to lost when the next one tells from which step it goes on. */
+ * in which it adds up, as its first member tells, goes to reduce. What an attempt had done and the next one does again goes from
+ * training to lost when the next one tells from which step it goes on. */
 #include <string.h>
 
 #include "cluster/base/clock.h"
@@ -60,7 +60,7 @@ static void note_joins(coordinator *c, const sched_event *ev, double joined)
         memset(c->joins + c->joins_n, 0, (size_t)(c->s->jobs - c->joins_n) * sizeof *c->joins);
         c->joins_n = c->s->jobs;
     }
-    c->joins[ev->job] = ev->step_seconds > joined ? joined / ev->step_seconds : joined > 0;
+    c->joins[ev->job] = !(joined > 0) ? 0 : ev->step_seconds > joined ? joined / ev->step_seconds : 1;
 }
 
 void waste_progress(coordinator *c, const sched_event *ev, double joined)
