@@ -205,6 +205,7 @@ int job_submit(sched *s, const sched_event *ev, err *e)
     }
     spec_own(s, &s->job[at], &spec, settings);
     s->job[at].failures = s->job[at].mishaps = 0;
+    s->job[at].far = 0;
     s->job[at].alone = false;
     s->job[at].ordered &= ~ORDERED_CANCEL;
     if (changed)
@@ -421,30 +422,56 @@ int job_done(sched *s, const sched_event *ev, err *e)
 
 static bool own_fault(job_blame b) { return b == BLAME_JOB || b == BLAME_GPU || b == BLAME_SETTINGS; }
 
-job_verdict job_judge(const sched_job *j, const sched_event *ev)
+static bool nobodys_alone(const sched_event *ev)
+{
+    return ev->code && (strcmp(ev->code, FAILED_PACK) == 0 || strcmp(ev->code, FAILED_BUSY) == 0);
+}
+
+static job_verdict verdict_of(const sched_job *j, const sched_event *ev)
 {
     if (ev->blame == BLAME_SETTINGS)
         return VERDICT_REJECT;
     if (own_fault(ev->blame))
         return !ev->retry || j->failures + 1 >= j->spec.retries ? VERDICT_QUARANTINE : VERDICT_RETRY;
-    if (j->mishaps + 1 >= MISHAPS_MOST)
+    if (ev->mishaps >= MISHAPS_MOST)
         return VERDICT_QUARANTINE;
     return ev->blame == BLAME_STORE ? VERDICT_HOLD : VERDICT_RETRY;
 }
 
 /* Doubled with each failure; up to half of it less by lot, so that what failed together does not come back together. */
-static int64_t backoff(const sched *s, int job)
+static int64_t backoff(const sched *s, int job, int failures)
 {
-    const sched_job *j = &s->job[job];
     int64_t ms = s->how.backoff_ms;
     float lot;
 
-    for (int i = 1; i < j->failures && ms < BACKOFF_MOST_MS; i++)
+    for (int i = 1; i < failures && ms < BACKOFF_MOST_MS; i++)
         ms *= 2;
     if (ms > BACKOFF_MOST_MS)
         ms = BACKOFF_MOST_MS;
-    lot = rng_uniform(rng_open((uint64_t)job, "backoff", (uint32_t)j->attempt, 0), 0);
+    lot = rng_uniform(rng_open((uint64_t)job, "backoff", (uint32_t)s->job[job].attempt, 0), 0);
     return ms - (int64_t)(0.5f * lot * (float)ms);
+}
+
+/* One mishap is nobody's habit: it goes on at once. Where the next one comes before it came any further, it waits, lest a node
+ * with some passing trouble, if it is the only one, uses up all its tries within a second. */
+static int64_t wait_of(const sched *s, const sched_event *ev)
+{
+    if (ev->verdict == VERDICT_HOLD)
+        return s->how.hold_ms;
+    if (ev->verdict != VERDICT_RETRY || nobodys_alone(ev))
+        return 0;
+    if (own_fault(ev->blame))
+        return backoff(s, ev->job, s->job[ev->job].failures + 1);
+    return ev->mishaps > 1 ? backoff(s, ev->job, ev->mishaps - 1) : 0;
+}
+
+void job_judge(const sched *s, sched_event *ev)
+{
+    const sched_job *j = &s->job[ev->job];
+
+    ev->mishaps = own_fault(ev->blame) ? 0 : ev->step > j->far ? 1 : j->mishaps + 1;
+    ev->verdict = verdict_of(j, ev);
+    ev->wait_ms = wait_of(s, ev);
 }
 
 static void remember_place(sched *s, int job)
@@ -465,9 +492,14 @@ static void sentence(sched_job *j, const sched_event *ev)
     j->why = mem_text(ev->text ? ev->text : ev->code ? ev->code : "no reason given");
 }
 
-static bool nobodys_alone(const sched_event *ev)
+static void count_failure(sched_job *j, const sched_event *ev)
 {
-    return ev->code && (strcmp(ev->code, FAILED_PACK) == 0 || strcmp(ev->code, FAILED_BUSY) == 0);
+    if (own_fault(ev->blame))
+        j->failures++;
+    else
+        j->mishaps = ev->mishaps > 0 ? ev->mishaps : j->mishaps + 1;
+    if (ev->step > j->far)
+        j->far = ev->step;
 }
 
 /* ev->verdict is set: what follows is the same now and when the journal is read again. One that was cancelled or put on
@@ -490,16 +522,13 @@ int job_failed(sched *s, const sched_event *ev, err *e)
         return 0;
     sentence(j, ev);
     j->alone |= nobodys_alone(ev);
-    if (own_fault(ev->blame))
-        j->failures++;
-    else
-        j->mishaps++;
+    count_failure(j, ev);
     if (ev->verdict == VERDICT_QUARANTINE || ev->verdict == VERDICT_REJECT)
         job_set(s, ev->job, ev->verdict == VERDICT_REJECT ? JOB_REJECTED : JOB_QUARANTINED);
     else if (ev->verdict == VERDICT_HOLD)
-        wait_until(s, ev->job, JOB_HOLD, ev->now_ms + s->how.hold_ms);
-    else if (own_fault(ev->blame))
-        wait_until(s, ev->job, JOB_RETRY_WAIT, ev->now_ms + backoff(s, ev->job));
+        wait_until(s, ev->job, JOB_HOLD, ev->now_ms + ev->wait_ms);
+    else if (own_fault(ev->blame) || ev->wait_ms > 0)
+        wait_until(s, ev->job, JOB_RETRY_WAIT, ev->now_ms + ev->wait_ms);
     else
         job_set(s, ev->job, JOB_QUEUED);
     return 0;
@@ -570,6 +599,7 @@ int job_release(sched *s, const sched_event *ev, err *e)
         return err_set(e, ERR_INPUT, "%s is still being stopped", j->spec.name);
     job_let_go(s, ev->job);
     j->failures = j->mishaps = 0;
+    j->far = 0;
     j->ordered &= ~ORDERED_CANCEL;
     j->since_ms = -1;
     if (ev->ordered && j->spec.hold)

@@ -80,7 +80,7 @@ static void conclude(sched *s, int job, int64_t now_ms, sched_effects *todo)
     if (!p->failed) {
         CHECK(job_stopped(s, &ev, NULL) == 0);
     } else {
-        ev.verdict = job_judge(j, &ev);
+        job_judge(s, &ev);
         CHECK(job_failed(s, &ev, NULL) == 0);
         sched_record(todo, &ev); /* its texts stay as they are until the next gang over several nodes fails */
     }

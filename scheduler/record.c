@@ -69,9 +69,10 @@ json_t *sched_write_record(const sched_event *ev)
         return json_pack("{s:i, s:i, s:s, s:I, s:f}", "job", ev->job, "attempt", ev->attempt, "sha256", ev->sha256,
                          "bytes", (json_int_t)ev->bytes, "seconds", ev->seconds);
     case EV_FAILED:
-        return json_pack("{s:i, s:i, s:s, s:b, s:s, s:s, s:s, s:I}", "job", ev->job, "attempt", ev->attempt, "blame",
+        return json_pack("{s:i, s:i, s:s, s:b, s:s, s:s, s:s, s:I, s:I, s:i}", "job", ev->job, "attempt", ev->attempt, "blame",
                          blame_names[ev->blame], "retry", ev->retry, "verdict", verdict_names[ev->verdict], "code",
-                         ev->code ? ev->code : "", "text", ev->text ? ev->text : "", "step", (json_int_t)ev->step);
+                         ev->code ? ev->code : "", "text", ev->text ? ev->text : "", "step", (json_int_t)ev->step, "wait",
+                         (json_int_t)ev->wait_ms, "mishaps", ev->mishaps);
     case EV_CANCEL:
     case EV_RELEASE:
         return ev->ordered ? json_pack("{s:i, s:b}", "job", ev->job, "ordered", 1) : json_pack("{s:i}", "job", ev->job);
@@ -94,6 +95,8 @@ static json_t *job_json(const sched_job *j)
     json_object_set_new(o, "attempt", json_integer(j->attempt));
     json_object_set_new(o, "failures", json_integer(j->failures));
     json_object_set_new(o, "mishaps", json_integer(j->mishaps));
+    if (j->far)
+        json_object_set_new(o, "far", json_integer(j->far));
     if (j->why)
         json_object_set_new(o, "why", json_string(j->why));
     if (j->alone)
@@ -182,8 +185,10 @@ static int read_attempt(const json_t *o, sched_event *ev, err *e)
     return get_number(o, "attempt", INT32_MAX, &ev->attempt, e);
 }
 
+/* Of an earlier version, without wait and mishaps: who failed by no fault of his own was back in the line at once. */
 static int read_failed(const json_t *o, sched_event *ev, err *e)
 {
+    int64_t mishaps;
     int blame, verdict;
 
     TRY(read_attempt(o, ev, e));
@@ -194,7 +199,11 @@ static int read_failed(const json_t *o, sched_event *ev, err *e)
     TRY(json_opt_bool(o, "retry", true, &ev->retry, e));
     TRY(json_opt_text(o, "code", "", &ev->code, e));
     TRY(json_opt_text(o, "text", "", &ev->text, e));
-    return json_opt_int(o, "step", 0, INT64_MAX, 0, &ev->step, e);
+    TRY(json_opt_int(o, "step", 0, INT64_MAX, 0, &ev->step, e));
+    TRY(json_opt_int(o, "wait", 0, INT64_MAX, 0, &ev->wait_ms, e));
+    TRY(json_opt_int(o, "mishaps", 0, INT32_MAX, 0, &mishaps, e));
+    ev->mishaps = (int)mishaps;
+    return 0;
 }
 
 static int read_done(const json_t *o, sched_event *ev, err *e)
@@ -275,6 +284,7 @@ static int restore_fields(sched *s, int at, const json_t *o, err *e)
     TRY(get_number(o, "attempt", INT32_MAX, &j->attempt, e));
     TRY(get_number(o, "failures", INT32_MAX, &j->failures, e));
     TRY(get_number(o, "mishaps", INT32_MAX, &j->mishaps, e));
+    TRY(json_opt_int(o, "far", 0, INT64_MAX, 0, &j->far, e));
     TRY(json_opt_int(o, "bytes", 0, INT64_MAX, 0, &j->bytes, e));
     TRY(json_opt_real(o, "seconds", 0, &j->seconds, e));
     TRY(json_opt_int(o, "ordered", 0, INT32_MAX, 0, &ordered, e));

@@ -79,7 +79,8 @@ typedef struct {
     char hash[HASH_HEX];       /* of the settings */
     job_state state;
     int attempt;               /* the last one started; 0: none */
-    int failures, mishaps;     /* blamed on the job; on anything else */
+    int failures, mishaps;     /* blamed on the job; on anything else, since it last came further than ever before */
+    int64_t far;               /* the furthest step at which an attempt has failed */
     char sha256[HASH_HEX];     /* of the result, when done */
     int64_t bytes;
     double seconds;
@@ -187,7 +188,9 @@ typedef struct {
     bool failed, stopped;      /* PART: as FAILED says; as STOPPED; neither: its ranks have done all */
     job_blame blame;           /* FAILED */
     bool retry;
-    job_verdict verdict;       /* NONE: decide; else as the journal has it */
+    job_verdict verdict;       /* NONE: decide; else as the journal has it, like these two: */
+    int64_t wait_ms;           /* until it may begin again */
+    int mishaps;               /* so many of them with this one; 0: one more, where it is one */
     const char *code, *text;
     job_state phase;           /* PROGRESS: LOADING, TRAINING or PUBLISHING */
     int64_t step;              /* PROGRESS, FAILED */

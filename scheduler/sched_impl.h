@@ -51,7 +51,7 @@ void job_set(sched *s, int job, job_state next);
 bool job_in_line(const sched_job *j);                                       /* a training that could start now */
 void job_let_go(sched *s, int job);                                         /* gives back the slots it holds */
 int job_check(const sched *s, const sched_event *ev, err *e);               /* is this the attempt under way? */
-job_verdict job_judge(const sched_job *j, const sched_event *failure);
+void job_judge(const sched *s, sched_event *failure);                       /* fills in its verdict, and what goes with it */
 void job_spec_free(sched_job *j);
 int job_submit(sched *s, const sched_event *ev, err *e);
 int job_start(sched *s, const sched_event *ev, err *e);

@@ -285,8 +285,8 @@ static void lose_jobs(sched *s, const sched_event *ev, sched_effects *todo)
             parts_lost(s, job, &lost, todo);
             continue;
         }
-        lost.verdict = job_judge(&s->job[job], &lost);
         lost.step = s->job[job].step;
+        job_judge(s, &lost);
         CHECK(job_failed(s, &lost, NULL) == 0);
         sched_record(todo, &lost);
     }

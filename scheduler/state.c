@@ -144,7 +144,7 @@ int sched_step(sched *s, const sched_event *ev, sched_effects *todo, err *e)
     } else {
         if (ev->type == EV_FAILED && ev->verdict == VERDICT_NONE) {
             TRY(job_check(s, ev, e));
-            now.verdict = job_judge(&s->job[ev->job], ev);
+            job_judge(s, &now);
         }
         TRY(apply(s, &now, todo, e));
         if (now.type < EV_DURABLE_END)

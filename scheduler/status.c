@@ -527,7 +527,8 @@ static void explain(str *to, const sched *s, int at, const json_t *status)
 
     switch (j->state) {
     case JOB_QUEUED:      why_queued(to, s, at); break;
-    case JOB_RETRY_WAIT:  str_add(to, "has failed %d times and is tried again soon; the last time: %s", j->failures, why); break;
+    case JOB_RETRY_WAIT:  str_add(to, "has failed %d times and is tried again soon; the last time: %s",
+                                  j->failures + j->mishaps, why); break;
     case JOB_HOLD:
         str_add(to, j->spec.hold ? "is on hold: cfarm release lets it start" : "waits for the disk: %s", why);
         break;

@@ -83,6 +83,11 @@ def submit(name, more=b"", kind=b"train"):
         kind, name, more)
 
 
+def mishap(attempt, more=b""):
+    return 5, (b'{"job":0,"attempt":%d,"blame":"node","retry":true,"verdict":"retry","code":"signal","text":"killed","step":0%s}'
+               % (attempt, more))
+
+
 SHA = b"a" * 64
 first = segment(
     head(1), (1, b'{"epoch":1,"by":"a"}'), submit(b"rex"), submit(b"bo", b',"hold":true'), submit(b"kiki"), submit(b"moe"),
@@ -104,3 +109,10 @@ restated = segment(
         b'"retries":3,"owner":"bo","state":"quarantined","attempt":3,"failures":3,"mishaps":0,"why":"it broke","ordered":2}]}'),
     (1, b'{"epoch":3,"by":"c"}'))
 save_farm("restated", "rex quarantined 3", s3=restated)
+starts = [(3, b'{"job":0,"attempt":%d,"gang":1,"node":"n"}' % i) for i in range(1, 4)]
+untold = segment(head(1), (1, b'{"epoch":1,"by":"a"}'), submit(b"rex"), starts[0], mishap(1), starts[1], mishap(2))
+save_farm("mishaps-before-waits-were-told", "rex queued 2", s1=untold)
+told = segment(
+    head(1), (1, b'{"epoch":1,"by":"a"}'), submit(b"rex"), starts[0], mishap(1, b',"wait":0,"mishaps":1'), starts[1],
+    mishap(2, b',"wait":4000,"mishaps":2'), (7, b'{"job":0,"ordered":true}'), starts[2])
+save_farm("released-while-it-waited", "rex assigned 3", s1=told)

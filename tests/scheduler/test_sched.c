@@ -116,16 +116,65 @@ static void what_can_never_work_is_not_tried_again(void **unused)
     farm_free(&f);
 }
 
+/* As if its worker were killed from outside. */
+static void struck(farm *f, int64_t now_ms, int64_t step_no)
+{
+    assert_int_equal(step(f, (sched_event){.type = EV_FAILED, .now_ms = now_ms, .job = 0, .attempt = f->s->job[0].attempt,
+                                           .blame = BLAME_NODE, .retry = true, .code = "signal", .text = "killed", .step = step_no}), 0);
+}
+
 static void the_nodes_fault_is_not_the_concepts(void **unused)
 {
     farm f = farm_of(1, 2);
+    int64_t now = 0;
     (void)unused;
-    for (int i = 0; i < MISHAPS_MOST - 1; i++)
-        failed(&f, 0, BLAME_NODE, true);
+    for (int i = 0; i < MISHAPS_MOST - 1; i++) {
+        struck(&f, now, 0);
+        step(&f, (sched_event){.type = EV_TICK, .now_ms = now += 1000000});
+    }
     assert_int_equal(f.s->job[0].failures, 0);
     assert_int_equal(state(&f, 0), JOB_ASSIGNED);
-    failed(&f, 0, BLAME_NODE, true);
+    struck(&f, now, 0);
     assert_int_equal(state(&f, 0), JOB_QUARANTINED);
+    farm_free(&f);
+}
+
+/* The first one is tried again at once, the next ones wait, each time longer: all told in the journal. */
+static void mishap_upon_mishap_waits_and_whoever_came_further_does_not(void **unused)
+{
+    farm f = farm_of(1, 1);
+    int64_t now = 0, wait, last = 0;
+    (void)unused;
+    struck(&f, now, 4);
+    assert_int_equal(state(&f, 0), JOB_ASSIGNED);
+    for (int i = 2; i < 6; i++) {
+        struck(&f, now, 4); /* again there: it came no further */
+        assert_int_equal(state(&f, 0), JOB_RETRY_WAIT);
+        assert_int_equal(f.s->job[0].mishaps, i);
+        wait = json_integer_value(json_object_get(json_array_get(json_array_get(f.log, json_array_size(f.log) - 1), 1), "wait"));
+        assert_true(wait > last && wait <= HOW.backoff_ms << (i - 2));
+        last = wait;
+        step(&f, (sched_event){.type = EV_TICK, .now_ms = now + wait - 1});
+        assert_int_equal(state(&f, 0), JOB_RETRY_WAIT);
+        step(&f, (sched_event){.type = EV_TICK, .now_ms = now += wait});
+        assert_int_equal(state(&f, 0), JOB_ASSIGNED);
+    }
+    struck(&f, now, 5);
+    assert_int_equal(f.s->job[0].mishaps, 1);
+    assert_int_equal(state(&f, 0), JOB_ASSIGNED);
+    farm_free(&f);
+}
+
+/* Of a pack nobody knows who did it: each is tried again alone, and at once. */
+static void who_failed_among_others_does_not_wait(void **unused)
+{
+    farm f = farm_of(1, 1);
+    (void)unused;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(step(&f, (sched_event){.type = EV_FAILED, .job = 0, .attempt = f.s->job[0].attempt, .blame = BLAME_NODE,
+                                                .retry = true, .code = FAILED_PACK, .text = "a pack"}), 0);
+        assert_int_equal(state(&f, 0), JOB_ASSIGNED);
+    }
     farm_free(&f);
 }
 
@@ -619,6 +668,8 @@ int main(void)
         cmocka_unit_test(poison_is_quarantined_after_exactly_its_retries),
         cmocka_unit_test(what_can_never_work_is_not_tried_again),
         cmocka_unit_test(the_nodes_fault_is_not_the_concepts),
+        cmocka_unit_test(mishap_upon_mishap_waits_and_whoever_came_further_does_not),
+        cmocka_unit_test(who_failed_among_others_does_not_wait),
         cmocka_unit_test(a_full_disk_holds),
         cmocka_unit_test(a_retry_takes_another_slot),
         cmocka_unit_test(a_late_message_is_refused),
