@@ -1,12 +1,15 @@
 /* Two collectives between MPI_Init and MPI_Finalize. */
 #include "scheduler/meet.h"
 
+#include <dlfcn.h>
+#include <link.h>
 #include <mpi.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "cluster/base/str.h"
 #include "scheduler/coordinator.h"
 
 /* Rank 0 checks every picture of what is new before it comes: a long wait is no sign of trouble. */
@@ -102,6 +105,29 @@ static void too_late(int signal)
     _exit(FARM_BROKEN);
 }
 
+static int note_library(struct dl_phdr_info *at, size_t n, void *names)
+{
+    (void)n;
+    str_put(names, at->dlpi_name, strlen(at->dlpi_name) + 1);
+    return 0;
+}
+
+/* MPI_Finalize unloads Open MPI's components (4.1.4) before it has joined its own thread, which may have an event of one of
+ * them still to call: of a hundred ranks that found nothing to do, one ended with SIGSEGV in mca_pmix_ext3x, which was gone. So
+ * whatever is loaded stays. */
+static void keep_libraries(void)
+{
+    str names = {0};
+
+    dl_iterate_phdr(note_library, &names);
+    for (const char *at = names.at; at && at < names.at + names.n; at += strlen(at) + 1) {
+        void *library = *at ? dlopen(at, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE) : NULL;
+        if (library)
+            dlclose(library);
+    }
+    str_free(&names);
+}
+
 int meet(meet_place *out, meet_notice *notice, err *e)
 {
     int rank, size, rc;
@@ -115,6 +141,7 @@ int meet(meet_place *out, meet_notice *notice, err *e)
     alarm((unsigned)number("CFARM_MEET_S", MEET_S));
     TRY(mpi(MPI_Init(NULL, NULL), "init", e));
     rc = meet_inside(out, notice, e);
+    keep_libraries();
     MPI_Finalize();
     alarm(0);
     return rc;

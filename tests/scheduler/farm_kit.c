@@ -227,6 +227,36 @@ int running(const farm *f)
     return s.n;
 }
 
+typedef struct { search s; const char *word; int n; } map_search;
+
+static void look_into(void *arg, pid_t pid, pid_t parent)
+{
+    map_search *m = arg;
+    char path[64], line[FS_PATH + 100];
+    bool there = false;
+    FILE *f;
+
+    m->s.n = 0;
+    count_marked(&m->s, pid, parent);
+    snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+    f = m->s.n > 0 ? fopen(path, "r") : NULL;
+    while (f && !there && fgets(line, sizeof line, f))
+        there = strstr(line, m->word) != NULL;
+    if (f)
+        fclose(f);
+    m->n += there;
+}
+
+int mapping(const farm *f, const char *word)
+{
+    char mark[200];
+    map_search m = {.s = {.mark = mark}, .word = word};
+
+    snprintf(mark, sizeof mark, "CFARM_TEST=%s", f->file);
+    each_process(look_into, &m);
+    return m.n;
+}
+
 static void on_child(void *arg, pid_t pid, pid_t parent)
 {
     search *s = arg;

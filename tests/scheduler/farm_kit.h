@@ -30,6 +30,7 @@ char *result(const farm *f, const char *name);
 char *said(const farm *f);                   /* all the farm has said; free() it */
 void wait_for_words(const farm *f, const char *words);
 
+int mapping(const farm *f, const char *word); /* its processes that have a file with this word in its name in their memory */
 int running(const farm *f);                  /* processes of that farm */
 int children(pid_t parent, int signal);      /* how many; 0: only counts them */
 pid_t coordinator_of(pid_t agent);           /* its child that is no worker; 0: none at the moment */

@@ -583,6 +583,26 @@ static void four_ranks_are_four_slots(void **unused)
     under_mpirun("4");
 }
 
+/* Open MPI has unloaded its components by then, but its own thread may have been about to call one of them. */
+static void what_mpi_has_loaded_stays_when_it_is_left(void **unused)
+{
+    farm f = farm_new(SLOW, "");
+    const char *argv[] = {"mpirun", "-np", "2", cfarm, "train", f.file, NULL};
+    pid_t pid;
+    (void)unused;
+    need_mpirun();
+    if (system("ls /usr/lib/*/openmpi/lib/openmpi3/mca_pmix_ext3x.so >/dev/null 2>&1") != 0) {
+        fprintf(stderr, "this MPI has no component that it would unload: not tried\n");
+        skip();
+    }
+    pid = launch(&f, argv);
+    wait_for_words(&f, "started");
+    assert_in_range(mapping(&f, "/mca_pmix_ext3x.so"), 2, 3); /* mpirun; the agent, and its coordinator */
+    kill(pid, SIGTERM);
+    end_of(&f, pid);
+    nothing_is_left(&f);
+}
+
 static void a_launcher_that_is_killed_takes_the_farm_along(void **unused)
 {
     farm f = farm_new(SLOW, "");
@@ -635,6 +655,7 @@ int main(void)
         cmocka_unit_test(a_pack_outlives_its_coordinator),
         cmocka_unit_test(two_ranks_are_two_slots),
         cmocka_unit_test(four_ranks_are_four_slots),
+        cmocka_unit_test(what_mpi_has_loaded_stays_when_it_is_left),
         cmocka_unit_test(a_launcher_that_is_killed_takes_the_farm_along),
     };
 
