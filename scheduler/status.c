@@ -309,48 +309,67 @@ static int terminal_rows(void)
     return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 8 ? size.ws_row - 8 : TOP_ROWS;
 }
 
-/* On a terminal a page that is drawn again each second; else a line whenever the counts change. */
-static int top(const char *arg, err *e)
+static void top_page(const json_t *o, bool busy, size_t orders)
+{
+    fputs("\033[H\033[2J", stdout);
+    show_counts(o, busy, orders);
+    top_waste(o);
+    top_nodes(o);
+    top_running(o, terminal_rows());
+}
+
+/* On a terminal a page that is drawn again each second; for programs an object a line whenever the farm has told; else a line
+ * whenever the counts change. last: what was shown then; taken. What is shown now. */
+static char *top_turn(json_t *o, bool busy, size_t orders, bool json, char *last)
+{
+    char *now;
+
+    json_object_set_new(o, "alive", json_boolean(busy));
+    json_object_set_new(o, "orders_waiting", json_integer((json_int_t)orders));
+    now = json_dumps(json ? o : json_object_get(o, "count"), JSON_COMPACT | JSON_REAL_PRECISION(9));
+    if (!json && isatty(STDOUT_FILENO))
+        top_page(o, busy, orders);
+    else if (json && (!last || strcmp(last, now) != 0))
+        puts(now);
+    else if (!json && (!last || strcmp(last, now) != 0))
+        show_counts(o, busy, orders);
+    fflush(stdout);
+    free(last);
+    return now;
+}
+
+static int top(const char *arg, bool json, err *e)
 {
     char dir[FS_PATH], *last = NULL;
-    bool page = isatty(STDOUT_FILENO), busy = true;
+    bool busy = true;
+    int rc = 0;
 
     TRY(look_folder(dir, arg, e));
     while (busy) {
         json_t *o;
-        char *counts;
         busy = ledger_busy(dir);
-        TRY(read_status(&o, dir, e));
-        counts = json_dumps(json_object_get(o, "count"), JSON_COMPACT);
-        if (page)
-            fputs("\033[H\033[2J", stdout);
-        if (page || !last || strcmp(last, counts) != 0)
-            show_counts(o, busy, spool_waiting(dir));
-        if (page) {
-            top_waste(o);
-            top_nodes(o);
-            top_running(o, terminal_rows());
-        }
-        fflush(stdout);
-        free(last);
-        last = counts;
+        rc = read_status(&o, dir, e);
+        if (rc != 0)
+            break;
+        last = top_turn(o, busy, spool_waiting(dir), json, last);
         json_decref(o);
         for (int i = 0; i < 5 && busy; i++)
             usleep(POLL_US);
     }
     free(last);
-    return 0;
+    return rc;
 }
 
 int command_top(int argc, char **argv)
 {
+    bool json = look_json(&argc, argv);
     err e = {0};
 
     if (argc != 2 || argv[1][0] == '-') {
-        fputs("usage: cfarm top FARM      until the farm ends, or Ctrl-C\n", stderr);
+        fputs("usage: cfarm top FARM [--json]      until the farm ends, or Ctrl-C; --json: a line for programs, each second\n", stderr);
         return FARM_BAD_INPUT;
     }
-    return top(argv[1], &e) == 0 ? FARM_DONE : look_complain(&e);
+    return top(argv[1], json, &e) == 0 ? FARM_DONE : look_complain(&e);
 }
 
 /* ---- logs ----------------------------------------------------------------------------------------------------- */

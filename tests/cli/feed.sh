@@ -65,6 +65,7 @@ row 0 'b\+d is done, by attempt 1' "$cfarm" why pets b+d
 row 2 'zebra: no such concept' "$cfarm" why pets zebra
 row 0 'order .*to cancel +name c|started +concept c' "$cfarm" logs pets c
 row 0 '^farm pets: done' "$cfarm" top pets
+row 0 '^\{.*"count":\{.*"slot_seconds":\{.*"alive":false,"orders_waiting":0\}$' "$cfarm" top pets --json
 
 # ---- running ----
 printf 'name\tsteps\tfake.step_ms\nslow\t4000\t20\nlate\t3\t\n' >work.tsv
