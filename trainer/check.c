@@ -73,6 +73,34 @@ static int check_made(const data_cfg *d, err *e)
     return 0;
 }
 
+static bool stays_below(const char *path)
+{
+    size_t n;
+
+    for (const char *at = path; *at; at += n + (at[n] == '/')) {
+        n = strcspn(at, "/");
+        if (n == 2 && at[0] == '.' && at[1] == '.')
+            return false;
+    }
+    return path[0] != '/';
+}
+
+static int check_written(const char *key, const char *path, err *e)
+{
+    return stays_below(path) ? 0 : err_set(e, ERR_INPUT, "%s: '%.200s' leads out of the farm file's folder, and a farm writes nothing there; "
+                                           "name a folder in it (or a link in it to another)", key, path);
+}
+
+/* What a training writes beside its result, in folders of the user's choice: whoever wrote the farm file, nothing above it. */
+static int check_writes(const concept_cfg *of, err *e)
+{
+    TRY(check_written("regularisation_cache", of->how.kept, e));
+    for (int i = 0; i < data_subjects(&of->data); i++)
+        if (data_subject(&of->data, i)->reg.generate > 0)
+            TRY(check_written("regularisation.images", data_subject(&of->data, i)->reg.images, e));
+    return 0;
+}
+
 static int check_steps(const concept_cfg *of, err *e)
 {
     int all = data_batch(&of->data) * (int)of->how.accumulate, leaves = train_leaves(&of->how, &of->data);
@@ -153,6 +181,7 @@ static int check_concept(checking *c, const farm_concept *f, cfg_doc *d, concept
     TRY(check_steps(of, e));
     TRY(train_check(&of->how, &of->data, e));
     TRY(check_made(&of->data, e));
+    TRY(check_writes(of, e));
     if (c->base_ok)
         TRY(check_words(c, &of->data, e));
     return check_pictures(c, f, of, e);

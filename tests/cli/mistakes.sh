@@ -69,6 +69,8 @@ printf 'farm: f\nbase: %s\ndefaults: {class: mug, images: %s, steps: 2}\nconcept
     "$toy/model" "$toy/subjects/mug" >"$work/farm.yaml"
 check 'a merge of what does not add up' "farm.yaml:[0-9]+:[0-9]+: merge m: a was taught by custom-diffusion and b by svdiff"
 farm; sed -i 's/name: mug/name: ..\/mug/' "$work/farm.yaml";    check 'a name that leaves the folder' "farm.yaml:[0-9]+:[0-9]+: .*name"
+farm 'regularisation_cache: ../cache';  check 'class pictures kept above the farm' "regularisation_cache: '../cache' leads out"
+farm 'regularisation: {generate: 2, images: /tmp/made}'; check 'class pictures made elsewhere' "regularisation.images: '/tmp/made' leads out"
 farm; printf '  - {name: mug, class: mug, images: x}\n' >>"$work/farm.yaml"; check 'two concepts of one name' "farm.yaml:[0-9]+:[0-9]+: .*mug"
 farm; printf '  - {name: mug2, class: mug, token: <mug>, images: %s}\n' "$toy/subjects/mug" >>"$work/farm.yaml"
                                      check 'two concepts with one token' 'token <mug>.*mug'
