@@ -66,6 +66,11 @@ struct task {
     json_t *said;
 };
 
+/* A part of a gang over several nodes that is over and has said so. The others may be at work yet: a coordinator that comes
+ * meanwhile would wait for it in vain. */
+enum { ENDS_MOST = 64 };
+typedef struct { int job, attempt, first, ranks, all; } part_end;
+
 typedef enum { TIE_NONE, TIE_CONNECTING, TIE_GREETING, TIE_HELLO, TIE_UP } tie_state;
 
 struct agent {
@@ -86,6 +91,8 @@ struct agent {
     crew *slot;
     int slots;
     task *tasks;
+    part_end end[ENDS_MOST];  /* [ends], the last one newest */
+    int ends;
     shelf *shelves;
     bool welcome, over;
     bool leaving;             /* keeps what was trained, says farewell, then is over */

@@ -107,11 +107,13 @@ void coord_fail(coordinator *c, const err *e);    /* the farm itself cannot go o
 /* coord_peer.c -- agents come, speak and go */
 void peer_accept(coordinator *c);
 void peer_close(peer *k, const char *why);
+int peer_answer(peer *k, int type, const json_t *o, err *e); /* DONE, FAILED or STOPPED, heard now or before */
 void peer_leases(coordinator *c);
 void peer_farewells(coordinator *c);
 
 /* coord_parts.c -- gangs over several nodes that outlived a coordinator */
 int parts_gather(peer *k, const json_t *told, const sched_event *ev, err *e); /* ev: as ADOPT of this node's ranks */
+bool parts_keep(peer *k, int type, const json_t *said);  /* it is the answer of a part that is waited for: kept until then */
 void parts_tick(coordinator *c);
 void parts_gone(coordinator *c, int node);
 void parts_end(coordinator *c);

@@ -264,6 +264,13 @@ static int on_stopped(peer *k, const json_t *o, err *e)
     return 0;
 }
 
+int peer_answer(peer *k, int type, const json_t *o, err *e)
+{
+    if (type == LINK_DONE)
+        return on_done(k, o, e);
+    return type == LINK_FAILED ? on_failed(k, o, e) : on_stopped(k, o, e);
+}
+
 static int on_log(peer *k, const json_t *o, err *e)
 {
     const char *text;
@@ -293,9 +300,9 @@ static int on_message(peer *k, int type, const json_t *o, err *e)
     switch (type) {
     case LINK_SLOT:     return on_slot(k, o, e);
     case LINK_PROGRESS: return on_progress(k, o, e);
-    case LINK_DONE:     return on_done(k, o, e);
-    case LINK_FAILED:   return on_failed(k, o, e);
-    case LINK_STOPPED:  return on_stopped(k, o, e);
+    case LINK_DONE:
+    case LINK_FAILED:
+    case LINK_STOPPED:  return parts_keep(k, type, o) ? 0 : peer_answer(k, type, o, e);
     case LINK_LOG:      return on_log(k, o, e);
     case LINK_LEAVE:    return on_leave(k);
     case LINK_BEAT:

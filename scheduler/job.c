@@ -270,12 +270,17 @@ int job_start(sched *s, const sched_event *ev, err *e)
 
 static int node_at(const sched_event *ev, int r) { return ev->at ? ev->at[r] : ev->node; }
 
+/* Of a gang over several nodes: a part that has ended, and has given its slots back. */
+static bool given_back(const sched_event *ev, int r) { return ev->at && ev->on[r] < 0; }
+
 /* Slots that are there, free or of its pack, and each named once. */
 static bool own_slots(const sched *s, const sched_event *ev)
 {
     for (int r = 0; r < ev->on_n; r++) {
         int node = node_at(ev, r);
         const sched_node *n = node >= 0 && node < s->nodes && s->node[node].name ? &s->node[node] : NULL;
+        if (n && given_back(ev, r))
+            continue;
         if (!n || ev->on[r] < 0 || ev->on[r] >= n->n)
             return false;
         if (n->slot[ev->on[r]].job >= 0 && !(ev->pack && slot_takes(s, node, ev->on[r], &s->job[ev->job])))
@@ -299,7 +304,7 @@ static bool even_parts(const sched_event *ev)
         return false;
     for (int r = 0; r < ev->on_n; r++)
         for (int k = 0; k < r; k++)
-            if ((ev->at[k] == ev->at[r]) != (k / each == r / each))
+            if ((ev->at[k] == ev->at[r]) != (k / each == r / each) || (k / each == r / each && (ev->on[k] < 0) != (ev->on[r] < 0)))
                 return false;
     return true;
 }
@@ -343,13 +348,15 @@ int job_adopt(sched *s, const sched_event *ev, err *e)
     j->step = 0;
     j->sample_ms = 0;
     j->node = ev->node;
-    j->slotless = ev->on_n == 0;
+    j->slotless = ev->on_n == 0 || ev->on[0] < 0;
     j->packed = ev->pack;
     if (ev->at)
         parts_begin(j, ev->gang, ev->at);
     job_set(s, ev->job, JOB_ASSIGNED);
     for (int r = 0; r < ev->on_n; r++)
-        if (ev->ahead && s->node[ev->node].slot[ev->on[r]].job >= 0)
+        if (given_back(ev, r))
+            j->part.bare += r > 0 && ev->at[r] != ev->node && ev->at[r] != ev->at[r - 1];
+        else if (ev->ahead && s->node[ev->node].slot[ev->on[r]].job >= 0)
             slot_next(s, ev->node, ev->on[r], ev->job);
         else
             slot_take(s, node_at(ev, r), ev->on[r], ev->job);

@@ -162,7 +162,8 @@ static void add_slots(json_t *o, const sched_event *ev, const sched_effect *x)
     for (int r = 0; x && r < x->gang; r++)
         json_array_append_new(slots, place(x->on[r], x->slot[r]));
     for (int r = 0; !x && r < ev->on_n; r++)
-        json_array_append_new(slots, place(ev->at ? ev->at[r] : ev->node, ev->on[r]));
+        if (ev->on[r] >= 0)
+            json_array_append_new(slots, place(ev->at ? ev->at[r] : ev->node, ev->on[r]));
     json_object_set_new(o, "slots", slots);
     if (ev->pack)
         json_object_set_new(o, "pack", json_true());

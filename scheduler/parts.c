@@ -11,7 +11,7 @@ void parts_begin(sched_job *j, int gang, const int on[])
 {
     sched_parts *p = &j->part;
 
-    p->each = p->n = 0;
+    p->each = p->n = p->bare = 0;
     p->stopping = p->answered = p->failed = false;
     for (int r = 1; r < gang; r++)
         if (on[r] != on[r - 1])
@@ -115,9 +115,13 @@ int parts_lead(sched *s, const sched_event *ev, sched_effects *todo, err *e)
 static void free_part(sched *s, int job, int node)
 {
     sched_parts *p = &s->job[job].part;
+    bool held = false;
 
-    for (int i = 0; i < s->node[node].n; i++)
+    for (int i = 0; i < s->node[node].n; i++) {
+        held |= slot_holds(&s->node[node], i, job);
         slot_leave(s, node, i, job);
+    }
+    p->bare -= !held;
     p->node[part_at(&s->job[job], node)] = p->node[p->n - 1];
     p->n--;
     if (p->n == 0 && s->job[job].gang == 0) /* the gang itself has long been over */

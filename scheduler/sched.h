@@ -65,6 +65,7 @@ enum { ORDERED_CANCEL = 1, ORDERED_PRIORITY = 2, ORDERED_HOLD = 4 };
 typedef struct {
     int each;                  /* ranks on every node; 0: it is on one */
     int node[GANG_NODES_MOST - 1], n; /* those that have not answered yet */
+    int bare;                  /* of those n: taken over when they had given their slots back */
     bool stopping, answered;   /* all were told to stop; the first node has answered */
     bool failed;               /* this is why: */
     int culprit;               /* a node */
@@ -179,7 +180,7 @@ typedef struct {
     int gang;                  /* START, ADOPT */
     bool pack;                 /* START, ADOPT: it shares its slot. Not in the journal */
     bool ahead;                /* ADOPT: it comes next on its slot. Not in the journal */
-    const int *on;             /* ADOPT: [on_n] rank r on slot on[r] of `node`; none: it has given them back */
+    const int *on;             /* ADOPT: [on_n] rank r on slot on[r] of `node`; none, or of a whole part -1: given back */
     const int *at;             /* ADOPT: [on_n] of node at[r]; NULL: all of `node`, which is at[0] otherwise */
     int on_n;
     const char *sha256;        /* DONE */

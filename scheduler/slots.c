@@ -216,7 +216,7 @@ bool node_busy(const sched *s, int node)
         if (s->node[node].slot[i].job >= 0)
             return true;
     for (int i = 0; i < s->jobs; i++)
-        if (s->job[i].node == node && s->job[i].slotless)
+        if ((s->job[i].node == node && s->job[i].slotless) || sched_part(s, i, s->job[i].attempt, node))
             return true;
     return false;
 }
@@ -269,18 +269,20 @@ static void lose_next(sched *s, int node)
     }
 }
 
+static sched_event loss(const sched *s, const sched_event *ev, int job)
+{
+    return (sched_event){.type = EV_FAILED, .now_ms = ev->now_ms, .job = job, .attempt = s->job[job].attempt, .node = ev->node,
+                         .failed = true, .blame = BLAME_NODE, .retry = true, .code = "node-lost", .text = "its node is gone"};
+}
+
 /* What ran there failed, by no fault of its own: records like any other failure. */
 static void lose_jobs(sched *s, const sched_event *ev, sched_effects *todo)
 {
     for (int i = 0, job; i < s->node[ev->node].n; i += job < 0) {
         job = s->node[ev->node].slot[i].job;
-        sched_event lost = {.type = EV_FAILED, .now_ms = ev->now_ms, .job = job, .blame = BLAME_NODE, .retry = true,
-                            .code = "node-lost", .text = "its node is gone"};
         if (job < 0)
             continue;
-        lost.attempt = s->job[job].attempt;
-        lost.node = ev->node;
-        lost.failed = true;
+        sched_event lost = loss(s, ev, job);
         if (s->job[job].part.each > 0) {
             parts_lost(s, job, &lost, todo);
             continue;
@@ -293,13 +295,20 @@ static void lose_jobs(sched *s, const sched_event *ev, sched_effects *todo)
 }
 
 /* What was taken over without slots, as only its answer was still to come, and will not come now. */
-static void lose_answers(sched *s, int node)
+static void lose_answers(sched *s, const sched_event *ev, sched_effects *todo)
 {
-    for (int i = 0; i < s->jobs; i++)
-        if (s->job[i].node == node && s->job[i].slotless) {
-            job_let_go(s, i);
-            job_set(s, i, JOB_QUEUED);
+    for (int i = 0; i < s->jobs; i++) {
+        bool first = s->job[i].node == ev->node && s->job[i].slotless;
+        if (!first && !sched_part(s, i, s->job[i].attempt, ev->node))
+            continue;
+        if (s->job[i].part.each > 0) {
+            sched_event lost = loss(s, ev, i);
+            parts_lost(s, i, &lost, todo);
+            continue;
         }
+        job_let_go(s, i);
+        job_set(s, i, JOB_QUEUED);
+    }
 }
 
 int node_lost(sched *s, const sched_event *ev, sched_effects *todo, err *e)
@@ -309,7 +318,7 @@ int node_lost(sched *s, const sched_event *ev, sched_effects *todo, err *e)
     TRY(check_node(s, ev, e));
     lose_next(s, ev->node);
     lose_jobs(s, ev, todo);
-    lose_answers(s, ev->node);
+    lose_answers(s, ev, todo);
     n = &s->node[ev->node];
     for (int i = 0; i < n->n; i++)
         slot_set(s, ev->node, i, SLOT_DOWN, -1);

@@ -121,11 +121,33 @@ static void task_free(agent *a, task *t)
     free(t);
 }
 
+/* attempt 0: any. */
+static void forget_end(agent *a, int job, int attempt)
+{
+    int kept = 0;
+
+    for (int i = 0; i < a->ends; i++)
+        if (a->end[i].job != job || (attempt > 0 && a->end[i].attempt != attempt))
+            a->end[kept++] = a->end[i];
+    a->ends = kept;
+}
+
+/* What rank 0 has said is in the journal; of the others nobody but their agent knows. */
+static void remember_end(agent *a, const task *t)
+{
+    if (t->answer != LINK_DONE || t->first == 0)
+        return;
+    if (a->ends == ENDS_MOST)
+        memmove(a->end, a->end + 1, (size_t)--a->ends * sizeof *a->end);
+    a->end[a->ends++] = (part_end){.job = t->job, .attempt = t->attempt, .first = t->first, .ranks = t->gang, .all = t->all};
+}
+
 /* What was trained is on the disk before the answer is said: another node may be the next to go on with it. */
 static void task_settle(agent *a, task *t)
 {
     if ((t->keep && t->shelf && shelf_save(a, t->shelf)) || (a->tie != TIE_UP && !a->leaving))
         return;
+    remember_end(a, t);
     json_t *said = json_incref(t->said);
     int answer = t->answer;
     task_free(a, t);
@@ -385,6 +407,7 @@ void task_run(agent *a, const json_t *order)
     t->attempt = (int)json_integer_value(json_object_get(order, "attempt"));
     t->next = a->tasks;
     a->tasks = t;
+    forget_end(a, t->job, 0);
     if (a->leaving) /* the order came a moment too late */
         hand_back(a, t, "the node leaves");
     else if (read_order(a, t, order, &e) != 0)
@@ -444,6 +467,8 @@ void task_halt(agent *a, const json_t *order)
     task *t = find(a, order);
     const char *why = json_string_value(json_object_get(order, "why"));
 
+    if (!t)
+        forget_end(a, (int)json_integer_value(json_object_get(order, "job")), (int)json_integer_value(json_object_get(order, "attempt")));
     if (t && (t->order || !json_is_true(json_object_get(order, "unbegun"))))
         halt(a, t, json_is_true(json_object_get(order, "keep")), why ? why : "");
 }
@@ -465,10 +490,18 @@ static json_t *describe(const task *t)
     return o;
 }
 
+static json_t *describe_end(const part_end *p)
+{
+    return json_pack("{s:i, s:i, s:i, s:b, s:b, s:i, s:i, s:[]}", "job", p->job, "attempt", p->attempt, "gang", p->ranks, "part", 1,
+                     "ended", 1, "first", p->first, "size", p->all, "slots");
+}
+
 json_t *task_list(const agent *a)
 {
     json_t *all = json_array();
 
+    for (int i = 0; i < a->ends; i++)
+        json_array_append_new(all, describe_end(&a->end[i]));
     for (int ahead = 0; ahead < 2; ahead++)
         for (const task *t = a->tasks; t; t = t->next)
             if ((t->order != NULL) == ahead)

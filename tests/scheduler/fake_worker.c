@@ -300,7 +300,9 @@ static bool step(training *t)
     if (t->stop || t->step == t->steps) {
         if (t->stop)
             say(t->w, WORKER_STOPPED, about(t));
-        else
+        else if (mine)
+            usleep((useconds_t)number(t->fake, "ends_ms", 0) * 1000);
+        if (!t->stop)
             write_result(t, json_string_value(json_object_get(t->order, "out")), t->settings);
         return false;
     }

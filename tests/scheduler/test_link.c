@@ -24,6 +24,41 @@ static char root[] = "/tmp/link-XXXXXX";
 
 typedef struct { pid_t pid; int port; char dir[64]; } house;
 
+static void step(ledger *l, sched_event ev)
+{
+    sched_effects todo = {0};
+
+    if (ledger_step(l, &ev, &todo, NULL) != 0)
+        _exit(98);
+    sched_effects_free(&todo);
+}
+
+/* rex was begun by a coordinator that is no more, as a gang over two nodes. */
+static _Noreturn void coordinate_gang(const char *dir, int listen)
+{
+    sched_options how = {.gang_max = 2, .gang_nodes = 2, .backoff_ms = 10};
+    coordinator_options o = {.name = "pets", .base = "/base", .listen = listen, .token = TOKEN, .agents = 2, .time_left = -1};
+    job_spec rex = {.name = "rex", .settings = "{\"steps\":3}", .steps = 3, .batch = 2, .leaves = 2, .retries = 2};
+    int status;
+
+    if (ledger_open(&o.l, dir, how, NULL) != 0 || ledger_begin(o.l, "test", NULL) != 0)
+        _exit(99);
+    step(o.l, (sched_event){.type = EV_SUBMIT, .spec = rex});
+    for (int n = 0; n < 2; n++) {
+        step(o.l, (sched_event){.type = EV_NODE_UP, .name = "n", .slots = 1});
+        step(o.l, (sched_event){.type = EV_SLOT, .node = n, .becomes = SLOT_READY});
+    }
+    step(o.l, (sched_event){.type = EV_OPEN});
+    if (ledger_commit(o.l, NULL) != 0)
+        _exit(99);
+    ledger_close(o.l);
+    if (ledger_open(&o.l, dir, how, NULL) != 0 || ledger_begin(o.l, "test", NULL) != 0)
+        _exit(99);
+    status = coordinator_run(&o);
+    ledger_close(o.l);
+    _exit(status);
+}
+
 static _Noreturn void coordinate(const char *dir, int listen)
 {
     sched_event ev = {.type = EV_SUBMIT, .spec = {.name = "rex", .settings = "{\"steps\":3}", .steps = 3, .batch = 1,
@@ -42,7 +77,9 @@ static _Noreturn void coordinate(const char *dir, int listen)
     _exit(status);
 }
 
-static house open_house(void)
+typedef void run_fn(const char *dir, int listen);
+
+static house open_house_of(run_fn *run)
 {
     static int n;
     house h;
@@ -52,10 +89,12 @@ static house open_house(void)
     assert_int_equal(coordinator_listen(&listen, &h.port, false, NULL), 0);
     h.pid = fork();
     if (h.pid == 0)
-        coordinate(h.dir, listen);
+        run(h.dir, listen);
     close(listen);
     return h;
 }
+
+static house open_house(void) { return open_house_of(coordinate); }
 
 static wire *knock(const house *h)
 {
@@ -285,6 +324,77 @@ static void what_is_handed_back_is_blamed_on_nobody_and_waits_for_news_of_the_sl
     assert_int_equal(failures_of(&h), 0);
 }
 
+/* ---- a gang over two nodes that outlived its coordinator -------------------------------------------------------- */
+
+typedef enum { AT_WORK, ANSWERS, HAS_SAID } part_state; /* slots; its answer comes when it is welcomed; it was said before */
+
+static wire *come_back(const house *h, int rank, part_state is)
+{
+    wire *w = greet(h, TOKEN);
+    json_t *part = json_pack("{s:i, s:i, s:i, s:b, s:i, s:i, s:[]}", "job", 0, "attempt", 1, "gang", 1, "part", 1, "first", rank, "size",
+                             2, "slots"), *o = hello_of(rank ? "n1" : "n0", LINK_PROTOCOL);
+
+    if (is == AT_WORK)
+        json_array_append_new(json_object_get(part, "slots"), json_integer(0));
+    if (is == HAS_SAID)
+        json_object_set_new(part, "ended", json_true());
+    json_object_set_new(o, "running", json_pack("[o]", part));
+    say(w, LINK_HELLO, o);
+    json_decref(hear(w, LINK_WELCOME));
+    return w;
+}
+
+static void expect_home(const house *h, wire *a, wire *b, int status)
+{
+    json_decref(hear(a, LINK_END));
+    json_decref(hear(b, LINK_END));
+    wire_free(a);
+    wire_free(b);
+    assert_int_equal(status_of(h), status);
+}
+
+static void a_part_that_ended_while_nobody_coordinated_is_taken_over(void **unused)
+{
+    (void)unused;
+    for (int is = AT_WORK; is <= HAS_SAID; is++) {
+        house h = open_house_of(coordinate_gang);
+        wire *a = come_back(&h, 0, AT_WORK), *b = come_back(&h, 1, (part_state)is);
+        if (is == ANSWERS)
+            say(b, LINK_DONE, json_pack("{s:i, s:i}", "job", 0, "attempt", 1));
+        expect_nothing_but_beats(a);
+        if (is == AT_WORK)
+            say(b, LINK_DONE, json_pack("{s:i, s:i}", "job", 0, "attempt", 1));
+        say(a, LINK_DONE, done(1));
+        expect_home(&h, a, b, FARM_DONE);
+        assert_int_equal(failures_of(&h), 0);
+    }
+}
+
+static void a_result_that_came_meanwhile_waits_for_no_other_part(void **unused)
+{
+    house h = open_house_of(coordinate_gang);
+    wire *a = come_back(&h, 0, ANSWERS);
+    (void)unused;
+    say(a, LINK_DONE, done(1));
+    expect_home(&h, a, join_as(&h, "n1"), FARM_DONE); /* who has nothing of it any more */
+    assert_int_equal(failures_of(&h), 0);
+}
+
+static void a_part_that_failed_meanwhile_stops_the_other_and_is_judged(void **unused)
+{
+    house h = open_house_of(coordinate_gang);
+    wire *b = come_back(&h, 1, ANSWERS), *a;
+    (void)unused;
+    say(b, LINK_FAILED, json_pack("{s:i, s:i, s:s, s:b, s:s, s:s}", "job", 0, "attempt", 1, "blame", "job", "retry", 0, "code", "signal",
+                                  "text", "it broke"));
+    expect_nothing_but_beats(b); /* kept until the other one is there, too */
+    a = come_back(&h, 0, AT_WORK);
+    json_decref(hear(a, LINK_HALT));
+    say(a, LINK_STOPPED, json_pack("{s:i, s:i}", "job", 0, "attempt", 1));
+    expect_home(&h, a, b, FARM_SOME_FAILED);
+    assert_int_equal(failures_of(&h), 1);
+}
+
 static void a_replaced_coordinator_stops(void **unused)
 {
     house h = open_house();
@@ -309,6 +419,9 @@ int main(void)
         cmocka_unit_test(late_and_impossible_news_change_nothing),
         cmocka_unit_test(a_farewell_is_answered_when_nothing_is_under_way),
         cmocka_unit_test(what_is_handed_back_is_blamed_on_nobody_and_waits_for_news_of_the_slot),
+        cmocka_unit_test(a_part_that_ended_while_nobody_coordinated_is_taken_over),
+        cmocka_unit_test(a_result_that_came_meanwhile_waits_for_no_other_part),
+        cmocka_unit_test(a_part_that_failed_meanwhile_stops_the_other_and_is_judged),
         cmocka_unit_test(a_replaced_coordinator_stops),
     };
     int failed;

@@ -457,6 +457,23 @@ static void a_gang_over_two_nodes_goes_on_under_the_next_coordinator(void **unus
     assert_int_equal(journal_of(&f).dones, 1);
 }
 
+/* Rank 0 is long at its result; the other one's part is over, and told to a coordinator that dies. */
+static void a_part_that_has_ended_is_remembered_for_the_next_coordinator(void **unused)
+{
+    pid_t pid, late, coordinator;
+    farm f = begin_wide(", ends_ms: 4000", &pid, &late);
+    (void)unused;
+    wait_for_slots(&f, 1);
+    while ((coordinator = coordinator_of(pid)) == 0)
+        usleep(1000);
+    kill(coordinator, SIGKILL);
+    end_wide(&f, pid, late);
+    assert_false(farm_said(&f, "a goes on from step"));
+    assert_int_equal(journal_of(&f).starts, 1);
+    assert_int_equal(journal_of(&f).dones, 1);
+    assert_int_equal(journal_of(&f).fails, 0);
+}
+
 static void a_gang_whose_other_node_does_not_come_back_begins_again(void **unused)
 {
     pid_t pid, late, coordinator;
@@ -514,6 +531,7 @@ int main(void)
         cmocka_unit_test(a_crash_in_either_part_is_the_concepts_and_is_tried_again),
         cmocka_unit_test(an_agent_that_leaves_or_dies_gives_its_part_to_others),
         cmocka_unit_test(a_gang_over_two_nodes_goes_on_under_the_next_coordinator),
+        cmocka_unit_test(a_part_that_has_ended_is_remembered_for_the_next_coordinator),
         cmocka_unit_test(a_gang_whose_other_node_does_not_come_back_begins_again),
         cmocka_unit_test(workers_have_limits),
     };

@@ -70,7 +70,7 @@ static const char *broken_law(const sched *s)
     for (int j = 0; j < s->jobs; j++) {
         const sched_job *x = &s->job[j];
         int here = x->node >= 0 && !x->slotless && (x->spec.kind == JOB_MERGE || s->node[x->node].name);
-        if (held[j] != here * (x->part.each > 0 ? x->part.each : x->gang) + x->part.n * x->part.each)
+        if (held[j] != here * (x->part.each > 0 ? x->part.each : x->gang) + (x->part.n - x->part.bare) * x->part.each)
             return "a gang is not whole";
         if (sched_running(x) && x->spec.kind == JOB_TRAIN && x->node < 0)
             return "a training runs nowhere";
@@ -137,7 +137,7 @@ static sched_event any_event(const sched *s, uint64_t seed, uint32_t at, char na
     ev.step_seconds = lot(seed, at, 36, 3) ? 0.1 : 10;
     ev.code = lot(seed, at, 33, 4) ? "fake" : FAILED_PACK;
     on[0] = ev.slot;
-    on[1] = (int)lot(seed, at, 26, 5);
+    on[1] = (int)lot(seed, at, 26, 6) - 1;
     ev.on = on;
     ev.gang = 1 + (int)lot(seed, at, 27, 3);
     ev.on_n = (int)lot(seed, at, 28, 3);
@@ -157,8 +157,8 @@ static char *whole(const sched *s)
 
     for (int i = 0; i < s->jobs; i++) {
         const sched_job *j = &s->job[i];
-        snprintf(extra, sizeof extra, "%d %d %d %d %lld %lld %d %d %d %d %d %s", j->node, j->gang, j->last_node, j->last_slot,
-                 (long long)j->wake_ms, (long long)j->step, j->part.each, j->part.n, j->part.stopping, j->part.answered, j->part.failed,
+        snprintf(extra, sizeof extra, "%d %d %d %d %lld %lld %d %d %d %d %d %d %s", j->node, j->gang, j->last_node, j->last_slot,
+                 (long long)j->wake_ms, (long long)j->step, j->part.each, j->part.n, j->part.bare, j->part.stopping, j->part.answered, j->part.failed,
                  j->part.code);
         json_object_set_new(json_array_get(json_object_get(o, "jobs"), (size_t)i), "moment", json_string(extra));
     }

@@ -201,6 +201,77 @@ static void a_gang_over_two_nodes_is_taken_over_when_both_have_come_back(void **
     farm_free(&f);
 }
 
+/* -1: that node's part has ended, and has given its slot back. */
+static farm taken_over(int first, int second)
+{
+    const int on[] = {first, second}, at[] = {2, 3};
+    farm f = outlived();
+
+    assert_int_equal(step(&f, (sched_event){.type = EV_ADOPT, .job = 0, .attempt = 1, .gang = 2, .node = 2, .on = on, .on_n = 2, .at = at,
+                                            .now_ms = 2000}), 0);
+    for (int n = 0; n < 2; n++)
+        assert_int_equal(f.s->node[2 + n].slot[0].job, on[n] < 0 ? -1 : 0);
+    assert_true(node_busy(f.s, 2) && node_busy(f.s, 3));
+    return f;
+}
+
+static void a_part_that_has_ended_is_taken_over_without_its_slots(void **unused)
+{
+    static const int on[] = {-1};
+    farm f = taken_over(0, -1);
+    (void)unused;
+    assert_int_equal(part(&f, 3, false, BLAME_NODE, NULL), 0);
+    assert_false(node_busy(f.s, 3));
+    assert_int_equal(done(&f, 0), 0);
+    assert_int_equal(state(&f, 0), JOB_DONE);
+    farm_free(&f);
+    f = taken_over(-1, -1);
+    assert_int_equal(done(&f, 0), 0); /* the result needs nobody's leave */
+    assert_int_equal(part(&f, 3, false, BLAME_NODE, NULL), 0);
+    assert_int_equal(state(&f, 0), JOB_DONE);
+    farm_free(&f);
+    f = outlived(); /* alone it is no part */
+    assert_int_equal(step(&f, (sched_event){.type = EV_ADOPT, .job = 0, .attempt = 1, .gang = 1, .node = 2, .on = on, .on_n = 1}), ERR_PEER);
+    farm_free(&f);
+}
+
+static void a_part_that_has_failed_meanwhile_ends_its_gang(void **unused)
+{
+    farm f = taken_over(0, -1);
+    (void)unused;
+    assert_int_equal(part(&f, 3, true, BLAME_JOB, "signal"), 0);
+    assert_int_equal(stops(&f, 2), 1);
+    assert_int_equal(step(&f, (sched_event){.type = EV_STOPPED, .job = 0, .attempt = 1}), 0);
+    assert_int_equal(state(&f, 0), JOB_RETRY_WAIT);
+    assert_int_equal(f.s->job[0].failures, 1);
+    farm_free(&f);
+    f = taken_over(-1, 0); /* the first one, which held nothing any more */
+    assert_int_equal(lead_failed(&f, BLAME_NODE, FAILED_GANG), 0);
+    assert_int_equal(stops(&f, 3), 1);
+    assert_int_equal(part(&f, 3, true, BLAME_JOB, "signal"), 0);
+    assert_int_equal(f.s->job[0].failures, 1);
+    assert_int_equal(f.s->node[3].slot[0].job, -1);
+    farm_free(&f);
+}
+
+static void an_answer_that_will_not_come_is_a_lost_part(void **unused)
+{
+    (void)unused;
+    for (int lost = 2; lost <= 3; lost++) {
+        farm f = taken_over(lost == 2 ? -1 : 0, lost == 3 ? -1 : 0);
+        assert_int_equal(step(&f, (sched_event){.type = EV_NODE_LOST, .node = lost}), 0);
+        assert_int_equal(stops(&f, 5 - lost), 1);
+        if (lost == 3)
+            assert_int_equal(step(&f, (sched_event){.type = EV_STOPPED, .job = 0, .attempt = 1}), 0);
+        else
+            assert_int_equal(step(&f, (sched_event){.type = EV_PART, .job = 0, .attempt = 1, .node = 3, .stopped = true}), 0);
+        assert_int_equal(f.s->job[0].mishaps, 1);
+        assert_int_equal(state(&f, 0), JOB_ASSIGNED);
+        assert_int_equal(f.s->job[0].attempt, 2);
+        farm_free(&f);
+    }
+}
+
 static void a_gang_that_is_waited_for_in_vain_begins_again(void **unused)
 {
     static const int on[] = {0, 0}, at[] = {2, 3};
@@ -356,6 +427,9 @@ int main(void)
         cmocka_unit_test(a_part_that_leaves_blames_nobody),
         cmocka_unit_test(a_lost_node_ends_its_gang_on_the_others),
         cmocka_unit_test(a_gang_over_two_nodes_is_taken_over_when_both_have_come_back),
+        cmocka_unit_test(a_part_that_has_ended_is_taken_over_without_its_slots),
+        cmocka_unit_test(a_part_that_has_failed_meanwhile_ends_its_gang),
+        cmocka_unit_test(an_answer_that_will_not_come_is_a_lost_part),
         cmocka_unit_test(a_gang_that_is_waited_for_in_vain_begins_again),
         cmocka_unit_test(a_result_of_several_nodes_needs_nobodys_leave),
         cmocka_unit_test(what_is_cancelled_stops_on_all_its_nodes),
