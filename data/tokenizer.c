@@ -34,6 +34,19 @@ void tokenizer_close(tokenizer *t)
     free(t);
 }
 
+tokenizer *tokenizer_like(const tokenizer *t)
+{
+    tokenizer *other = NEW(tokenizer);
+
+    *other = *t;
+    other->pieces = bpe_share(t->pieces);
+    other->special = NULL;
+    other->specials = 0;
+    for (size_t i = 0; i < t->specials; i++)
+        tokenizer_add_special(other, t->special[i].text, t->special[i].id);
+    return other;
+}
+
 int32_t tokenizer_vocab(const tokenizer *t)
 {
     return t->vocab;

@@ -2,6 +2,7 @@
  * linked list of symbols over arrays, with a heap of the pairs that could be joined. */
 #include "data/tokenizer_bpe.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@ struct bpe {
     uint32_t *by_text, *by_pair;       /* open addressing, powers of two; index + 1, FREE: none */
     size_t text_slots, pair_slots;
     int32_t byte[256], last_byte[256]; /* symbols of a byte, and of one that ends a word */
+    atomic_int others;                 /* who share it */
 };
 
 void id_put(id_list *l, int32_t id)
@@ -134,9 +136,15 @@ bpe *bpe_new(void)
     return b;
 }
 
+bpe *bpe_share(bpe *b)
+{
+    atomic_fetch_add(&b->others, 1);
+    return b;
+}
+
 void bpe_free(bpe *b)
 {
-    if (!b)
+    if (!b || atomic_fetch_sub(&b->others, 1) > 0)
         return;
     for (size_t i = 0; i < b->symbols; i++)
         free(b->symbol[i].text);

@@ -11,6 +11,7 @@ void id_put(id_list *l, int32_t id);
 
 typedef struct bpe bpe;
 bpe *bpe_new(void);
+bpe *bpe_share(bpe *b);  /* for one more, who will free it, too; from now on it does not change */
 void bpe_free(bpe *b);
 /* entry: n bytes, "cat</w>". */
 void bpe_set_id(bpe *b, const char *entry, size_t n, int32_t id);

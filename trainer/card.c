@@ -160,11 +160,9 @@ static int add_prompts(concept_card *out, const concept *c, sd *m, const tokeniz
     return rc;
 }
 
-static int open_words(tokenizer **t, const concept *c, const sd *m, err *e)
+static int open_words(tokenizer **t, const concept *c, sd *m, err *e)
 {
-    char dir[FS_PATH];
-    TRY(sd_path(dir, sd_dir(m), "tokenizer", e));
-    TRY(tokenizer_open(t, dir, e));
+    TRY(sd_words(t, m, e));
     for (int i = 0; i < c->n_tokens; i++) {
         int32_t id;
         int rc = tokenizer_add(*t, c->tokens[i].word, &id, e);

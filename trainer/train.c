@@ -95,11 +95,9 @@ static void tell_words(const training *t)
 
 static int open_words(training *t, err *e)
 {
-    char dir[FS_PATH];
     int width = sd_text_shape(t->model)->width;
 
-    TRY(sd_path(dir, sd_dir(t->model), "tokenizer", e));
-    TRY(tokenizer_open(&t->words, dir, e));
+    TRY(sd_words(&t->words, t->model, e));
     TRY(subject_choose(&t->data, t->words, e));
     tell_words(t);
     TRY(subject_words(t->word, &t->n_words, &t->data, t->words, e));

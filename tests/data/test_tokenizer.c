@@ -238,6 +238,26 @@ static void test_forgotten_words_are_as_if_never_added(void **state)
     tokenizer_close(t);
 }
 
+static void test_one_like_another_is_its_own_and_outlives_it(void **state)
+{
+    tokenizer *first = open_tokenizer(), *other;
+    int32_t id[2];
+
+    (void)state;
+    other = tokenizer_like(first);
+    assert_int_equal(tokenizer_add(first, "<a>", &id[0], NULL), 0);
+    assert_int_equal(tokenizer_add(other, "<b>", &id[1], NULL), 0);
+    assert_int_equal(id[0], id[1]); /* neither knows the other's word */
+    assert_int_equal(tokenizer_vocab(other), tokenizer_vocab(first));
+    tokenizer_close(first);
+    assert_pieces(other, "the cat of", "the</w> cat</w> of</w>");
+    first = tokenizer_like(other);
+    tokenizer_close(other);
+    assert_int_equal(tokenizer_add(first, "<b>", &id[0], NULL), ERR_INPUT); /* it knows the words of the one it is like */
+    assert_pieces(first, "the cat of", "the</w> cat</w> of</w>");
+    tokenizer_close(first);
+}
+
 static void test_a_class_word_of_several_pieces_is_told_with_them(void **state)
 {
     tokenizer *t = open_tokenizer();
@@ -511,6 +531,7 @@ int main(void)
         cmocka_unit_test(test_added_words_are_found_anywhere_and_as_written),
         cmocka_unit_test(test_a_word_is_added_once),
         cmocka_unit_test(test_forgotten_words_are_as_if_never_added),
+        cmocka_unit_test(test_one_like_another_is_its_own_and_outlives_it),
         cmocka_unit_test(test_a_class_word_of_several_pieces_is_told_with_them),
         cmocka_unit_test(test_the_folder_says_what_pads),
         cmocka_unit_test(test_words_added_before_are_read),

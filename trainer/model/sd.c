@@ -120,9 +120,22 @@ void sd_close(sd *m)
     for (size_t i = 0; m->kv && m->kv[i]; i++)
         free(m->kv[i]);
     free(m->kv);
+    tokenizer_close(m->words);
     sd_files_close(&m->files);
     pthread_mutex_destroy(&m->text);
     free(m);
+}
+
+int sd_words(tokenizer **out, sd *m, err *e)
+{
+    char dir[FS_PATH];
+
+    if (!m->words) {
+        TRY(sd_path(dir, m->files.dir, "tokenizer", e));
+        TRY(tokenizer_open(&m->words, dir, e));
+    }
+    *out = tokenizer_like(m->words);
+    return 0;
 }
 
 /* ---- what it is ---- */

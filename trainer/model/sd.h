@@ -6,6 +6,7 @@
  * "text_encoder.modifier". */
 #include "cluster/base/fs.h"
 #include "cluster/base/hash.h"
+#include "data/tokenizer.h"
 #include "trainer/diffusion/schedule.h"
 #include "trainer/model/clip.h"
 #include "trainer/model/single.h"
@@ -28,6 +29,9 @@ int sd_open(sd **out, const char *dir, nn_backend *b, err *e);
 /* A shape of shapes.h with random weights, the same ones always, and without tokenizer: for measuring. */
 int sd_open_named(sd **out, const char *shape, nn_backend *b, err *e);
 void sd_close(sd *m);
+
+/* The model's tokenizer, one for each who asks, to be closed; its vocabulary is read once. From one thread at a time. */
+int sd_words(tokenizer **out, sd *m, err *e);
 
 const char *sd_dir(const sd *m);                          /* or the file it is in, */
 bool sd_is_single(const sd *m);

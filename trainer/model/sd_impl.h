@@ -41,6 +41,7 @@ typedef struct {
 
 struct sd {
     sd_files files;
+    tokenizer *words;          /* NULL: not read yet */
     nn_params *params;
     int modifiers;             /* rows of SD_MODIFIER; 0: none */
     int beside;                /* numbers beside each position's text features; 0: none */
