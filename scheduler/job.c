@@ -337,13 +337,24 @@ static int check_adoption(const sched *s, const sched_event *ev, err *e)
     return 0;
 }
 
+/* One that waited has gone another way: the farm need not wait for the clock on its account. */
+static void find_next_wake(sched *s)
+{
+    s->next_wake_ms = INT64_MAX;
+    for (int i = 0; i < s->jobs; i++)
+        if ((s->job[i].state == JOB_RETRY_WAIT || s->job[i].state == JOB_HOLD) && s->job[i].wake_ms < s->next_wake_ms)
+            s->next_wake_ms = s->job[i].wake_ms;
+}
+
 /* An attempt that outlived its coordinator, or its connection, goes on under the same number. */
 int job_adopt(sched *s, const sched_event *ev, err *e)
 {
     sched_job *j;
+    bool awaited;
 
     TRY(check_adoption(s, ev, e));
     j = &s->job[ev->job];
+    awaited = j->awaited;
     j->gang = ev->gang;
     j->step = 0;
     j->sample_ms = 0;
@@ -353,6 +364,8 @@ int job_adopt(sched *s, const sched_event *ev, err *e)
     if (ev->at)
         parts_begin(j, ev->gang, ev->at);
     job_set(s, ev->job, JOB_ASSIGNED);
+    if (awaited)
+        find_next_wake(s);
     for (int r = 0; r < ev->on_n; r++)
         if (given_back(ev, r))
             j->part.bare += r > 0 && ev->at[r] != ev->node && ev->at[r] != ev->at[r - 1];

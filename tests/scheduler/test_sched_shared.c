@@ -212,6 +212,7 @@ static farm taken_over(int first, int second)
     for (int n = 0; n < 2; n++)
         assert_int_equal(f.s->node[2 + n].slot[0].job, on[n] < 0 ? -1 : 0);
     assert_true(node_busy(f.s, 2) && node_busy(f.s, 3));
+    assert_true(f.s->next_wake_ms == INT64_MAX); /* nobody waits for the clock any more */
     return f;
 }
 
