@@ -586,7 +586,7 @@ static void four_ranks_are_four_slots(void **unused)
 /* Open MPI has unloaded its components by then, but its own thread may have been about to call one of them. */
 static void what_mpi_has_loaded_stays_when_it_is_left(void **unused)
 {
-    farm f = farm_new(SLOW, "");
+    farm f = farm_new(" - {name: a, fake: {step_ms: 1000}}", "");
     const char *argv[] = {"mpirun", "-np", "2", cfarm, "train", f.file, NULL};
     pid_t pid;
     (void)unused;
@@ -597,7 +597,7 @@ static void what_mpi_has_loaded_stays_when_it_is_left(void **unused)
     }
     pid = launch(&f, argv);
     wait_for_words(&f, "started");
-    assert_in_range(mapping(&f, "/mca_pmix_ext3x.so"), 2, 3); /* mpirun; the agent, and its coordinator */
+    assert_true(mapping(&f, "/mca_pmix_ext3x.so") >= 3); /* mpirun itself, the agent, and its coordinator */
     kill(pid, SIGTERM);
     end_of(&f, pid);
     nothing_is_left(&f);

@@ -461,7 +461,7 @@ static void a_gang_over_two_nodes_goes_on_under_the_next_coordinator(void **unus
 static void a_part_that_has_ended_is_remembered_for_the_next_coordinator(void **unused)
 {
     pid_t pid, late, coordinator;
-    farm f = begin_wide(", ends_ms: 4000", &pid, &late);
+    farm f = begin_wide(", ends_ms: 8000", &pid, &late);
     (void)unused;
     wait_for_slots(&f, 1);
     while ((coordinator = coordinator_of(pid)) == 0)
