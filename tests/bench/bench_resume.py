@@ -7,7 +7,7 @@ the same training; durable: TERM until its checkpoint is under its name on the d
 has taken the training over; left: until the farm is gone; counted: the share of a worker's own processor time that its checkpoints
 took, as it counts itself (trainer/resume.c), which other work does not disturb; cost: processor seconds of a whole farm of one training,
 its savers with it, with checkpoints in memory every 5 s, each second and also on the disk, and after each step, beside one without, in
-turn: other work disturbs these least.   A fourth word, --counted: only what workers count."""
+turn: other work disturbs these least.   Further words, --times, --counted, --cost: only these."""
 import json, os, re, shutil, signal, statistics, struct, subprocess, sys, tempfile, time
 
 BIN, SRC = (os.path.abspath(p) for p in sys.argv[1:3])
@@ -129,20 +129,28 @@ def seconds(n, every, disk="never"):
     return Farm(f"cost{n}-{every}-{disk}", 400, every, disk).end()
 
 
-def main():
-    print("what,unit,median,worst,rounds")
-    for measure in () if "--counted" in sys.argv else (lost_worker, notice, lost_coordinator):
+def wanted(part):
+    asked = {"--times", "--counted", "--cost"} & set(sys.argv)
+    return not asked or part in asked
+
+
+def times():
+    for measure in lost_worker, notice, lost_coordinator:
         rows = [measure(i) for i in range(ROUNDS)]
         for key in rows[0]:
             values = [r[key] * 1000 for r in rows]
             print(f"{key},ms,{statistics.median(values):.0f},{max(values):.0f},{ROUNDS}", flush=True)
+
+
+def count():
     for every, steps in (5, 1500), (1, 600), (0, 200):
         rows = [counted(i, every, steps) for i in range(min(ROUNDS, 3))]
         made, shares = statistics.median(r[0] for r in rows), [r[1] for r in rows]
         print(f"counted: {made} checkpoints in {steps} steps; one every {every} s,of its processor time,{statistics.median(shares):.5f},"
               f"{max(shares):.5f},{len(rows)}", flush=True)
-    if "--counted" in sys.argv:
-        return
+
+
+def cost():
     ways = {"processor time with one every 5 s": (5, "never"), "processor time with one every second and on the disk": (1, "1s"),
             "processor time with one after each step": (0, "never")}
     ratios = {name: [] for name in ways}
@@ -152,7 +160,10 @@ def main():
             ratios[name].append(seconds(i, *how) / without)
     for name, values in ratios.items():
         print(f"{name},of without,{statistics.median(values):.3f},{max(values):.3f},{ROUNDS}", flush=True)
-    shutil.rmtree(WORK)
 
 
-main()
+print("what,unit,median,worst,rounds")
+for part, measure in ("--times", times), ("--counted", count), ("--cost", cost):
+    if wanted(part):
+        measure()
+shutil.rmtree(WORK)
