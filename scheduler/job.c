@@ -318,7 +318,8 @@ static bool next_there(const sched *s, const sched_event *ev)
     return n && i >= 0 && i < n->n && !ev->pack && n->slot[i].ahead < 0 && (n->slot[i].job < 0 || !s->job[n->slot[i].job].packed);
 }
 
-/* In the journal (node -1) an attempt that was given back without a record runs still. */
+/* Of a lost node that comes back an attempt may be at work yet, and its job waits to be tried again, or did: the journal does not
+ * say when that was over. In it (node -1) an attempt that was given back without a record runs still, too. */
 static int check_adoption(const sched *s, const sched_event *ev, err *e)
 {
     const sched_job *j;
@@ -326,7 +327,7 @@ static int check_adoption(const sched *s, const sched_event *ev, err *e)
 
     TRY(check_job(s, ev, e));
     j = &s->job[ev->job];
-    free = (j->state == JOB_QUEUED || j->awaited) && !j->blocked && j->gang == 0;
+    free = (j->state == JOB_QUEUED || j->state == JOB_RETRY_WAIT) && !j->blocked && j->gang == 0;
     if (j->spec.kind != JOB_TRAIN || !(free || (ev->node < 0 && sched_running(j))) || ev->attempt != j->attempt || ev->attempt == 0)
         return err_set(e, ERR_PEER, "%s attempt %d: late, it is %s in attempt %d", j->spec.name, ev->attempt,
                        job_state_name(j->state), j->attempt);
@@ -350,11 +351,11 @@ static void find_next_wake(sched *s)
 int job_adopt(sched *s, const sched_event *ev, err *e)
 {
     sched_job *j;
-    bool awaited;
+    bool waited;
 
     TRY(check_adoption(s, ev, e));
     j = &s->job[ev->job];
-    awaited = j->awaited;
+    waited = j->state == JOB_RETRY_WAIT;
     j->gang = ev->gang;
     j->step = 0;
     j->sample_ms = 0;
@@ -364,7 +365,7 @@ int job_adopt(sched *s, const sched_event *ev, err *e)
     if (ev->at)
         parts_begin(j, ev->gang, ev->at);
     job_set(s, ev->job, JOB_ASSIGNED);
-    if (awaited)
+    if (waited)
         find_next_wake(s);
     for (int r = 0; r < ev->on_n; r++)
         if (given_back(ev, r))

@@ -165,6 +165,34 @@ static void mishap_upon_mishap_waits_and_whoever_came_further_does_not(void **un
     farm_free(&f);
 }
 
+/* Its node was lost twice, and comes back while it waits, or when it has: the attempt is at work there yet. */
+static void who_waits_goes_on_where_a_lost_node_has_it_still(void **unused)
+{
+    static const int on[] = {0};
+    (void)unused;
+    for (int ticked = 0; ticked < 2; ticked++) {
+        farm f = farm_of(1, 1);
+        sched *again = sched_new(HOW);
+        sched_event ev = {.type = EV_ADOPT, .now_ms = 100000, .job = 0, .attempt = 2, .gang = 1, .node = 2, .on = on, .on_n = 1, .name = "n2"};
+        for (int n = 0; n < 2; n++) {
+            assert_int_equal(step(&f, (sched_event){.type = EV_NODE_LOST, .node = n}), 0);
+            node(&f, "n", 1);
+            if (n == 0)
+                warm(&f, 1, 0);
+        }
+        assert_int_equal(state(&f, 0), JOB_RETRY_WAIT);
+        if (ticked)
+            step(&f, (sched_event){.type = EV_TICK, .now_ms = 100000});
+        assert_int_equal(step(&f, ev), 0);
+        assert_int_equal(state(&f, 0), JOB_ASSIGNED);
+        assert_true(f.s->next_wake_ms == INT64_MAX);
+        replay(again, f.log);
+        assert_int_equal(again->job[0].state, JOB_ASSIGNED);
+        sched_free(again);
+        farm_free(&f);
+    }
+}
+
 /* Of a pack nobody knows who did it: each is tried again alone, and at once. */
 static void who_failed_among_others_does_not_wait(void **unused)
 {
@@ -669,6 +697,7 @@ int main(void)
         cmocka_unit_test(what_can_never_work_is_not_tried_again),
         cmocka_unit_test(the_nodes_fault_is_not_the_concepts),
         cmocka_unit_test(mishap_upon_mishap_waits_and_whoever_came_further_does_not),
+        cmocka_unit_test(who_waits_goes_on_where_a_lost_node_has_it_still),
         cmocka_unit_test(who_failed_among_others_does_not_wait),
         cmocka_unit_test(a_full_disk_holds),
         cmocka_unit_test(a_retry_takes_another_slot),
