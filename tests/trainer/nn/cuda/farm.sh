@@ -58,7 +58,7 @@ rm -rf "$work/f"
 # Four workers on two: each may take half of a GPU's share, which is too little here.
 farm cuda f32 'limits: {workers: 4, memory: 50%, retries: 1, gang_max: 1}'
 STANDIN_CUDA=devices=2,memory=2000000 CUDA_VISIBLE_DEVICES=0,1 "$bin/cfarm" train "$work/farm.yaml" >"$work/said" 2>&1 && fail 'there was memory'
-says 'MiB that it may use are free'
+says 'MiB and .* are left for them, and no smaller ones fit'
 rm -rf "$work/f"
 
 # A device that fails takes its worker with it and is blamed, not the concept.
