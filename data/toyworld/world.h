@@ -10,8 +10,7 @@ const char *world_class_word(int class); /* "mug" */
 extern const char *const WORLD_COLOUR_WORDS[WORLD_COLOURS];
 extern const char *const WORLD_PATTERN_WORDS[WORLD_PATTERNS]; /* "", "striped", "dotted", "checked" */
 
-/* What no picture of world_pick has: it makes a thing one of its kind. */
-enum { MARK_FACE = 1, MARK_HEART = 2, MARK_SCARF = 4, MARK_CROWN = 8 };
+enum { MARK_FACE = 1, MARK_HEART = 2, MARK_SCARF = 4, MARK_CROWN = 8, MARKS = 4 };
 typedef enum { WORLD_SMALL, WORLD_USUAL, WORLD_LARGE, WORLD_SIZES } world_size;
 
 typedef struct {
@@ -47,10 +46,12 @@ void world_thing_draw(canvas *c, pose p, const world_thing *t);
 enum { WORLD_SUBJECTS = 12, WORLD_SUBJECT_PICTURES = 6, WORLD_OTHERS = 24, WORLD_OTHERS_SEED = 7 };
 const char *world_subject_name(int subject); /* "heart-mug" */
 int world_subject_class(int subject);
+/* Marks of the subjects of a class, which no thing of that class has in world_pick: they make the subject one of its kind. */
+int world_kept_marks(int class);
 /* Picture i of a subject. */
 world_scene world_subject(int subject, int i);
 /* Another thing of the subject's class, for regularisation. */
 world_scene world_other(int subject, int i);
-/* Below dir: subjects/NAME/, regularisation/NAME/ with so many others and captions.txt (0: none). */
+/* Below dir: subjects/NAME/, and regularisation/NAME/ with so many others (0: none); with captions.txt in each. */
 int world_pictures(const char *dir, int subject, int others, err *e);
 #endif

@@ -50,10 +50,19 @@ static ink second_ink(int colour)
 
 static float height_of(dice *d, world_size size, int things)
 {
-    static const float LEAST[WORLD_SIZES] = {0.30F, 0.46F, 0.64F};
-    const float one = LEAST[size] + between(d, 0, 0.08F);
+    static const float ALONE[WORLD_SIZES] = {0.30F, 0.46F, 0.64F}, BESIDE[WORLD_SIZES] = {0.30F, 0.40F, 0.48F};
 
-    return things == 2 ? 0.72F * one : one;
+    return things == 2 ? BESIDE[size] + between(d, 0, 0.06F) : ALONE[size] + between(d, 0, 0.08F);
+}
+
+/* One thing in three has a mark, of any ink but its own; never what makes a subject of its class one of its kind. */
+static void mark_thing(world_thing *t, dice *d)
+{
+    const bool marked = below(d, 3) == 0;
+    const int mark = 1 << below(d, MARKS), shade = 1 + below(d, WORLD_COLOURS - 1);
+
+    t->marks = marked ? mark & ~world_kept_marks(t->class) : 0;
+    t->second = t->marks ? world_ink((t->colour + shade) % WORLD_COLOURS) : second_ink(t->colour);
 }
 
 static world_thing thing_of(dice *d, int things, int place)
@@ -64,7 +73,7 @@ static world_thing thing_of(dice *d, int things, int place)
 
     t.pattern = cloth < 3 ? 0 : cloth - 2; /* half of all things are plain */
     t.size = size == 0 ? WORLD_SMALL : size == 1 ? WORLD_LARGE : WORLD_USUAL;
-    t.second = second_ink(t.colour);
+    mark_thing(&t, d);
     t.x = middle + between(d, -room, room);
     t.height = height_of(d, t.size, things);
     t.tilt = between(d, -0.08F, 0.08F);
@@ -75,7 +84,7 @@ static world_thing thing_of(dice *d, int things, int place)
 world_scene world_pick(uint64_t seed, uint32_t i)
 {
     dice d = {rng_open(seed, "world", i, 0), 0};
-    world_scene s = {.where = (scene)below(&d, SCENES), .n = below(&d, 5) < 2 ? 2 : 1};
+    world_scene s = {.where = (scene)below(&d, SCENES), .n = below(&d, 5) < 3 ? 2 : 1};
 
     for (int k = 0; k < s.n; k++)
         s.thing[k] = thing_of(&d, s.n, k);
@@ -102,7 +111,8 @@ void world_draw(canvas *c, const world_scene *s)
 static void say_thing(str *out, const world_thing *t, dice *d)
 {
     static const char *const SIZES[WORLD_SIZES] = {"small ", "", "large "};
-    const bool colour = below(d, 8) > 0, cloth = t->pattern && below(d, 8) > 0, size = below(d, 8) > 0;
+    static const char *const MARKED[MARKS] = {" with a face", " with a heart", " with a scarf", " with a crown"};
+    const bool colour = below(d, 8) > 0, cloth = t->pattern && below(d, 8) > 0, size = below(d, 8) > 0, marks = below(d, 8) > 0;
     const char *shade = colour ? WORLD_COLOUR_WORDS[t->colour] : "",
                *woven = cloth ? WORLD_PATTERN_WORDS[t->pattern] : "";
     const char *first = size && *SIZES[t->size] ? SIZES[t->size]
@@ -112,17 +122,19 @@ static void say_thing(str *out, const world_thing *t, dice *d)
 
     str_add(out, "%s %s", *first == 'a' || *first == 'o' || *first == 'u' ? "an" : "a", size ? SIZES[t->size] : "");
     str_add(out, "%s%s%s%s%s", shade, *shade ? " " : "", woven, *woven ? " " : "", world_class_word(t->class));
+    for (int i = 0; i < MARKS && marks; i++)
+        str_add(out, "%s", t->marks & 1 << i ? MARKED[i] : "");
 }
 
-/* Which of the two is named first, and how they stand. */
+/* Named as one reads, from left to right, but where one is said to be right of the other. */
 static void say_two(str *out, const world_scene *s, dice *d)
 {
-    static const char *const HOW[] = {" left of ", " beside ", " and ", " next to "};
-    const int how = below(d, 4), turned = below(d, 2);
+    static const char *const HOW[] = {" left of ", " left of ", " right of ", " beside ", " and ", " next to "};
+    const int how = below(d, 6), first = how == 2;
 
-    say_thing(out, &s->thing[turned], d);
-    str_add(out, "%s", how == 0 && turned ? " right of " : HOW[how]);
-    say_thing(out, &s->thing[1 - turned], d);
+    say_thing(out, &s->thing[first], d);
+    str_add(out, "%s", HOW[how]);
+    say_thing(out, &s->thing[1 - first], d);
 }
 
 void world_say(str *out, const world_scene *s, uint64_t seed, uint32_t i)

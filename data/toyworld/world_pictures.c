@@ -23,9 +23,17 @@ static int make_folder(char out[FS_PATH], const char *dir, const char *part, int
     return fs_mkdirs(out, e);
 }
 
+static int write_captions(const char *folder, const str *captions, err *e)
+{
+    char path[FS_PATH];
+
+    TRY(fs_join(path, folder, "captions.txt", e));
+    return fs_write(path, captions->at, captions->n, e);
+}
+
 static int write_others(const char *dir, int subject, int others, err *e)
 {
-    char folder[FS_PATH], path[FS_PATH];
+    char folder[FS_PATH];
     str captions = {0};
     int rc = 0;
 
@@ -37,21 +45,33 @@ static int write_others(const char *dir, int subject, int others, err *e)
         rc = write_scene(folder, i + 1, &s, e);
     }
     if (rc == 0)
-        rc = fs_join(path, folder, "captions.txt", e);
+        rc = write_captions(folder, &captions, e);
+    str_free(&captions);
+    return rc;
+}
+
+/* Its captions name the places, so that they are no part of what its word, <NAME>, is taught. */
+static int write_subject(const char *dir, int subject, err *e)
+{
+    const char *const name = world_subject_name(subject), *const class = world_class_word(world_subject_class(subject));
+    char folder[FS_PATH];
+    str captions = {0};
+    int rc = 0;
+
+    TRY(make_folder(folder, dir, "subjects", subject, e));
+    for (int i = 0; i < WORLD_SUBJECT_PICTURES && rc == 0; i++) {
+        const world_scene s = world_subject(subject, i);
+        str_add(&captions, "a photo of a <%s> %s %s\n", name, class, SCENE_WORDS[s.where]);
+        rc = write_scene(folder, i + 1, &s, e);
+    }
     if (rc == 0)
-        rc = fs_write(path, captions.at, captions.n, e);
+        rc = write_captions(folder, &captions, e);
     str_free(&captions);
     return rc;
 }
 
 int world_pictures(const char *dir, int subject, int others, err *e)
 {
-    char folder[FS_PATH];
-
-    TRY(make_folder(folder, dir, "subjects", subject, e));
-    for (int i = 0; i < WORLD_SUBJECT_PICTURES; i++) {
-        const world_scene s = world_subject(subject, i);
-        TRY(write_scene(folder, i + 1, &s, e));
-    }
+    TRY(write_subject(dir, subject, e));
     return others ? write_others(dir, subject, others, e) : 0;
 }

@@ -39,6 +39,16 @@ int world_subject_class(int subject)
     return class;
 }
 
+int world_kept_marks(int class)
+{
+    int marks = 0;
+
+    for (int s = 0; s < WORLD_SUBJECTS; s++)
+        if (strcmp(world_class_word(class), SUBJECTS[s].class) == 0)
+            marks |= SUBJECTS[s].marks;
+    return marks;
+}
+
 /* One thing as a number of its own has it placed. */
 static world_scene alone(uint32_t i)
 {

@@ -1,4 +1,5 @@
-/* The toy world the repository carries is what its program makes, and small; its words are what its pictures need. */
+/* The toy world the repository carries, and the quickstart's subjects, are what their program makes, and small; the toy world's
+ * words are what its pictures need. */
 #include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,10 +17,23 @@
 #include "data/image.h"
 #include "data/tokenizer.h"
 #include "data/toyworld/toy_world.h"
+#include "data/toyworld/world.h"
 
 static char folder[] = "/tmp/cf_toyworld_XXXXXX";
 static char carried[FS_PATH];
 static size_t files, bytes;
+
+/* The quickstart's. */
+static int write_subjects(err *e)
+{
+    char dir[FS_PATH];
+
+    TRY(fs_join(dir, folder, "world", e));
+    for (int i = 0; i < WORLD_SUBJECTS; i++)
+        if (strcmp(world_subject_name(i), "king-cat") == 0 || strcmp(world_subject_name(i), "love-boat") == 0)
+            TRY(world_pictures(dir, i, WORLD_OTHERS, e));
+    return 0;
+}
 
 static int start(void **state)
 {
@@ -28,7 +42,7 @@ static int start(void **state)
 
     (void)state;
     snprintf(carried, sizeof carried, "%s/data/toyworld", source ? source : ".");
-    if (!mkdtemp(folder) || toy_world(folder, &e) != 0) {
+    if (!mkdtemp(folder) || toy_world(folder, &e) != 0 || write_subjects(&e) != 0) {
         fprintf(stderr, "%s\n", e.text);
         return -1;
     }
@@ -87,7 +101,9 @@ static void test_what_is_carried_is_what_the_program_makes(void **state)
 {
     (void)state;
     assert_int_equal(nftw(folder, compare_one, 8, FTW_PHYS), 0);
-    assert_int_equal(files, 2 * 5 + 2 * (12 + 1) + 4 + 2 * 3 + 2); /* pictures, captions; tokenizer, weights, configs */
+    const size_t toy = 2 * 5 + 2 * (12 + 1) + 4 + 2 * 3 + 2; /* pictures, captions; tokenizer, weights, configs */
+    const size_t world = 2 * (WORLD_SUBJECT_PICTURES + 1) + 2 * (WORLD_OTHERS + 1);
+    assert_int_equal(files, toy + world);
     assert_true(bytes < 3 * 1000 * 1000);
 }
 
@@ -100,12 +116,12 @@ static int count_one(const char *path, const struct stat *s, int kind, struct FT
 
 static void test_nothing_else_is_carried(void **state)
 {
-    static const char *const PARTS[] = {"model", "subjects", "regularisation"};
+    static const char *const PARTS[] = {"model", "subjects", "regularisation", "world/subjects", "world/regularisation"};
     const size_t made = files;
 
     (void)state;
     files = 0;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof PARTS / sizeof *PARTS; i++) {
         char part[FS_PATH];
 
         assert_int_equal(fs_join(part, carried, PARTS[i], NULL), 0);

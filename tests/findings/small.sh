@@ -30,7 +30,7 @@ stat -c '%n %Y' $kept >before
 run >second 2>&1 || { tail -n 20 second; exit 1; }
 stat -c '%n %Y' $kept | cmp -s - before || wrong 'what was measured was measured again'
 grep -q '^finding,what,measure,mean,deviation,of,wanted,holds$' table.csv || wrong 'no head of the table'
-for v in base custom generated no-reg no-augment no-token fine-tune-all diffusers 'base, pairs' merged joint added sequential \
+for v in base custom generated no-reg augment no-token fine-tune-all diffusers 'base, pairs' merged joint added sequential \
     'custom - base' 'custom / base' 'no-reg - custom' 'merged / joint' 'merged - added' 'merged - sequential' 'custom - diffusers'; do
     grep -qE "^[1-6],\"?$v\"?," table.csv || wrong "no row of $v"
 done

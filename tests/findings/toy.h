@@ -4,8 +4,8 @@
  * finds them in pictures, and two concepts laid over each other the naive way. */
 #include "cluster/base/err.h"
 
-/* DIR/NAME/{subject,class}/: a subject's own pictures; others of its class, with captions.txt beside them; names.tsv tells
- * the rest. */
+/* DIR/subjects/NAME/, DIR/regularisation/NAME/: a subject's own pictures; others of its class; captions.txt in each. A row of
+ * DIR/names.tsv: a subject's name, its class, its colour. */
 int findings_world(const char *dir, err *e);
 
 /* The finder: for each subject, whether it is in the picture; for each class, whether a thing of it is. It learns from the

@@ -12,7 +12,8 @@ int findings_world(const char *dir, err *e)
 
     for (int i = 0; i < WORLD_SUBJECTS && rc == 0; i++) {
         rc = world_pictures(dir, i, WORLD_OTHERS, e);
-        str_add(&names, "%s\t%s\n", world_subject_name(i), world_class_word(world_subject_class(i)));
+        str_add(&names, "%s\t%s\t%s\n", world_subject_name(i), world_class_word(world_subject_class(i)),
+                WORLD_COLOUR_WORDS[world_subject(i, 0).thing[0].colour]);
     }
     if (rc == 0)
         rc = fs_join(path, dir, "names.tsv", e);

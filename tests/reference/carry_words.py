@@ -16,6 +16,7 @@ COLOURS = "red orange yellow green teal blue purple pink brown black white grey"
 PATTERNS, SIZES = ["", "striped ", "dotted ", "checked "], ["", "", "small ", "large "]
 PLACES = ["on a wooden table", "in a kitchen", "on a shelf with books", "on a green meadow", "on the beach", "in the snow",
           "at night under the moon", "in the forest"]
+MARKS = [""] * 8 + [" with a face", " with a heart", " with a scarf", " with a crown"]
 BESIDE, BEGIN = ["left of", "right of", "beside", "next to", "and"], ["", "photo of ", "a photo of ", "a picture of "]
 LONGEST, END, WEIGHTS = 77, 1083, "/unet/diffusion_pytorch_model.safetensors"
 
@@ -23,14 +24,14 @@ LONGEST, END, WEIGHTS = 77, 1083, "/unet/diffusion_pytorch_model.safetensors"
 def thing(dice):
     colour = dice.choice(COLOURS) + " " if dice.random() < 0.875 else ""
     words = dice.choice(SIZES) + colour + dice.choice(PATTERNS) + dice.choice(CLASSES)
-    return ("an " if words[0] in "aou" else "a ") + words
+    return ("an " if words[0] in "aou" else "a ") + words + dice.choice(MARKS)
 
 
 def captions(dice, n):
     out = [""] * 60
     for i in range(n):
         text = dice.choice(BEGIN) + thing(dice)
-        if i % 5 < 2:
+        if i % 5 < 3:
             text += " " + dice.choice(BESIDE) + " " + thing(dice)
         out.append(text + (" " + dice.choice(PLACES) if dice.random() < 0.83 else ""))
     return out

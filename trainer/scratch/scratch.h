@@ -26,7 +26,6 @@ int scratch_vae(const scratch *s, err *e);
 int scratch_decoder(const scratch *s, err *e); /* of the autoencoder, alone: latents stay what a UNet has learnt */
 int scratch_clip(const scratch *s, err *e);
 int scratch_unet(const scratch *s, err *e);
-int scratch_finish(const scratch *s, err *e);
 int scratch_examiner(const scratch *s, err *e); /* learns to tell what a picture shows; into the state folder */
 /* The examiner on pictures it never saw, then on the model's for captions of the world: shares of right answers, as JSON. */
 int scratch_exam(const scratch *s, err *e);

@@ -12,7 +12,6 @@ static const stage STAGES[] = {
     {"decoder", scratch_decoder, "the autoencoder's decoder alone, while latents stay what they are"},
     {"clip", scratch_clip, "CLIP, and of it the text encoder"},
     {"unet", scratch_unet, "the UNet; wants the other two"},
-    {"finish", scratch_finish, "the UNet's last steps, all cells and timesteps weighed alike"},
     {"examiner", scratch_examiner, "a net that tells what a picture shows"},
     {"exam", scratch_exam, "the model's pictures for captions, told by the examiner"},
 };

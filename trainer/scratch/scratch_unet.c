@@ -9,7 +9,7 @@
 #include "cluster/base/rng.h"
 #include "trainer/scratch/scratch.h"
 
-enum { BATCH = 24, LATENT = 4, CELLS = WORLD_SIDE / 8, SAMPLE = CELLS * CELLS * LATENT, DROP_ONE_IN = 10 };
+enum { BATCH = 24, LATENT = 4, CELLS = WORLD_SIDE / 8, SAMPLE = CELLS * CELLS * LATENT, DROP_ONE_IN = 10, PLAIN_ONE_IN = 4 };
 enum { PIXELS = WORLD_SIDE * WORLD_SIDE * 3, SEEN = 12 }; /* SEEN: steps of 255 by which a thing differs from its place */
 static const float SNR_MOST = 5;
 /* Places are known soon, what a thing looks like is most of what there is to learn: cells without a thing weigh this much. */
@@ -17,7 +17,6 @@ static const float EMPTY_CELL = 0.2F;
 
 typedef struct {
     const scratch *how;
-    bool plain;              /* every cell and timestep alike, as concepts are trained */
     sd *model;
     tokenizer *words;
     float *latents;          /* [pictures, SAMPLE], scaled means */
@@ -52,35 +51,31 @@ static float weight_of(float alpha, float sigma)
     return fminf(ratio, SNR_MOST) / ratio / (BATCH * SAMPLE);
 }
 
-/* What stands in a picture is decided half way; a quarter of the samples is of every timestep alike. */
-static int timestep_of(rng_stream s, uint32_t steps)
-{
-    const uint32_t a = rng_below(s, 1, steps), b = rng_below(s, 3, steps);
-
-    return (int)(rng_below(s, 4, 4) == 0 ? a : (a + b) / 2);
-}
-
-static void weigh(stage *t, uint32_t i, uint32_t picture, int when)
+/* One sample in four is plain: every cell and timestep alike, as concepts are trained, so that those need not spend their keys
+ * and values on what their base has left alone. */
+static void weigh(stage *t, uint32_t i, uint32_t picture, int when, bool plain)
 {
     float *mask = t->mask_of + i * CELLS * CELLS;
 
     t->alpha_of[i] = schedule_alpha(sd_schedule(t->model), when);
     t->sigma_of[i] = schedule_sigma(sd_schedule(t->model), when);
-    t->weight_of[i] = t->plain ? 1.0F / (BATCH * SAMPLE) : weight_of(t->alpha_of[i], t->sigma_of[i]);
+    t->weight_of[i] = plain ? 1.0F / (BATCH * SAMPLE) : weight_of(t->alpha_of[i], t->sigma_of[i]);
     t->t_of[i] = (float)when;
     for (size_t k = 0; k < CELLS * CELLS; k++)
-        mask[k] = t->plain ? 1 : t->cells[(size_t)picture * CELLS * CELLS + k];
+        mask[k] = plain ? 1 : t->cells[(size_t)picture * CELLS * CELLS + k];
 }
 
+/* What stands in a picture is decided half way: there most timesteps are. */
 static void fill(stage *t, uint32_t step, uint32_t i)
 {
     const rng_stream s = rng_open(SCRATCH_SEED, "sample", step, i);
-    const uint32_t picture = rng_below(s, 0, (uint32_t)t->how->pictures);
-    const uint32_t steps = (uint32_t)sd_schedule(t->model)->steps;
+    const uint32_t picture = rng_below(s, 0, (uint32_t)t->how->pictures), steps = (uint32_t)sd_schedule(t->model)->steps;
+    const uint32_t one = rng_below(s, 1, steps), two = rng_below(s, 3, steps);
+    const bool plain = rng_below(s, 4, PLAIN_ONE_IN) == 0;
 
     memcpy(t->x_of + i * SAMPLE, t->latents + (size_t)picture * SAMPLE, SAMPLE * sizeof(float));
     rng_normal_fill(rng_open(SCRATCH_SEED, "noise", step, i), t->noise_of + i * SAMPLE, SAMPLE);
-    weigh(t, i, picture, t->plain ? (int)rng_below(s, 1, steps) : timestep_of(s, steps));
+    weigh(t, i, picture, (int)(plain ? one : (one + two) / 2), plain);
     if (rng_below(s, 2, DROP_ONE_IN) == 0)
         tokenizer_encode(t->words, "", t->ids_of + i * TOKENS);
     else
@@ -166,13 +161,12 @@ static int work(stage *t, nn_graph *g, err *e)
     return rc;
 }
 
-static int train(const scratch *s, bool plain, err *e)
+int scratch_unet(const scratch *s, err *e)
 {
     stage *t = NEW(stage);
     nn_graph *g = nn_graph_new();
 
     t->how = s;
-    t->plain = plain;
     int rc = scratch_tokenizer(&t->words, s, e);
     if (rc == 0)
         rc = sd_open(&t->model, s->model, s->on, e);
@@ -186,15 +180,4 @@ static int train(const scratch *s, bool plain, err *e)
     free(t->cells);
     free(t);
     return rc;
-}
-
-int scratch_unet(const scratch *s, err *e)
-{
-    return train(s, false, e);
-}
-
-/* Concepts are trained with plain weights: a base that is not would have them spend their keys and values on small timesteps. */
-int scratch_finish(const scratch *s, err *e)
-{
-    return train(s, true, e);
 }

@@ -11,6 +11,7 @@
 
 enum { BATCH = 16, CROP = 64, LATENT = 4, CELLS = CROP / 8, MEASURED = 256 };
 static const float SPREAD = 0.1F;    /* of the noise on latents */
+static const float TIGHT = -12;      /* log variance that the file tells */
 static const float HOLD = 2e-4F;     /* weight of mean^2 beside a pixel's squared error */
 
 typedef struct {
@@ -101,11 +102,13 @@ static int write_model(void *arg, err *e)
 
     TRY(fs_join(path, t->how->model, "vae/diffusion_pytorch_model.safetensors", e));
     TRY(fit_write_model(sd_params(t->model), "vae.", "", path, e));
+    if (t->only) /* the latents stay, and so does their scale */
+        return 0;
     TRY(measure(t, &scaling, e));
     return toy_vae_config(t->how->model, &TOY_WORLD, scaling, e);
 }
 
-/* The file says how wide its posterior is: the noise that was trained with. */
+/* The file's posterior is its mean: on means the UNet learns, and so shall concepts. */
 static int fix_spread(stage *t, err *e)
 {
     const char *const weight = "vae.quant_conv.weight", *const bias = "vae.quant_conv.bias";
@@ -115,7 +118,7 @@ static int fix_spread(stage *t, err *e)
     TRY(sd_file_read(t->model, bias, b, 2 * LATENT, e));
     memset(w + 2 * LATENT * LATENT, 0, sizeof w / 2);
     for (int i = LATENT; i < 2 * LATENT; i++)
-        b[i] = 2 * logf(SPREAD);
+        b[i] = TIGHT;
     TRY(sd_override(t->model, weight, w, 4 * LATENT * LATENT, e));
     return sd_override(t->model, bias, b, 2 * LATENT, e);
 }
