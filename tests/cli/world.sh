@@ -17,4 +17,5 @@ at_least() {
 
 at_least background 0.85
 at_least colour 0.85
-at_least class 0.75
+at_least class 0.85
+at_least relation 0.50
