@@ -5,6 +5,7 @@
 
 #include "cluster/base/fs.h"
 #include "cluster/base/mem.h"
+#include "cluster/base/str.h"
 #include "merge/cards.h"
 #include "merge/command.h"
 #include "merge/export.h"
@@ -140,6 +141,15 @@ static int check_whole(const concept *c, const sd *m, err *e)
     return rc;
 }
 
+/* A convolution is kept as rows of all that makes one output. */
+static int64_t cols_of(nn_shape s)
+{
+    int64_t cols = s.n > 1;
+    for (int i = 1; i < s.n; i++)
+        cols *= s.d[i];
+    return cols;
+}
+
 static int check_tensors(const concept *c, const sd *m, err *e)
 {
     char name[600];
@@ -148,9 +158,9 @@ static int check_tensors(const concept *c, const sd *m, err *e)
     for (int i = 0; i < c->n_tensors; i++) {
         const concept_tensor *t = &c->tensors[i];
         nn_shape s;
-        snprintf(name, sizeof name, "unet.%.500s", t->name);
+        snprintf(name, sizeof name, "%s%.500s", str_starts(t->name, "text_encoder.") ? "" : "unet.", t->name);
         TRY(sd_file_shape(m, name, &s, e));
-        if (s.d[0] != t->rows || (s.n > 1 ? s.d[1] : 0) != t->cols)
+        if (s.d[0] != t->rows || cols_of(s) != t->cols)
             return err_set(e, ERR_SHAPE, "%s has another shape in the base model", t->name);
         TRY(check_finite(t, e));
     }
