@@ -48,6 +48,16 @@ nn_tensor block_group_norm(nn_graph *g, const char *name, nn_tensor x, int group
     return y;
 }
 
+nn_tensor block_group_norm_silu(nn_graph *g, const char *name, nn_tensor x, int groups, float eps)
+{
+    nn_shape c = NN_SHAPE(block_dim(x, -1));
+
+    nn_enter(g, "%s", name);
+    nn_tensor y = nn_group_norm_silu(g, x, nn_weight(g, "weight", c), nn_param(g, "bias", c), groups, eps);
+    nn_leave(g);
+    return y;
+}
+
 nn_tensor block_layer_norm(nn_graph *g, const char *name, nn_tensor x, float eps)
 {
     nn_shape c = NN_SHAPE(block_dim(x, -1));
@@ -61,14 +71,14 @@ nn_tensor block_layer_norm(nn_graph *g, const char *name, nn_tensor x, float eps
 nn_tensor block_resnet(nn_graph *g, nn_tensor x, nn_tensor time, int64_t out, int groups, float eps)
 {
     int64_t n = block_dim(x, 0), in = block_dim(x, -1);
-    nn_tensor h = nn_silu(g, block_group_norm(g, "norm1", x, groups, eps));
+    nn_tensor h = block_group_norm_silu(g, "norm1", x, groups, eps);
 
     h = block_conv(g, "conv1", h, out, 3, 1);
     if (time) {
         nn_tensor t = block_linear(g, "time_emb_proj", time, out, true);
         h = nn_add(g, h, nn_reshape(g, t, NN_SHAPE(n, 1, 1, out)));
     }
-    h = nn_silu(g, block_group_norm(g, "norm2", h, groups, eps));
+    h = block_group_norm_silu(g, "norm2", h, groups, eps);
     h = block_conv(g, "conv2", h, out, 3, 1);
     if (in != out)
         x = block_conv(g, "conv_shortcut", x, out, 1, 1);

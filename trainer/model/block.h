@@ -14,6 +14,7 @@ nn_tensor block_linear(nn_graph *g, const char *name, nn_tensor x, int64_t out, 
 nn_tensor block_conv(nn_graph *g, const char *name, nn_tensor x, int64_t out, int k, int stride);
 nn_tensor block_conv_at(nn_graph *g, const char *name, nn_tensor x, int64_t out, int k, nn_conv at);
 nn_tensor block_group_norm(nn_graph *g, const char *name, nn_tensor x, int groups, float eps);
+nn_tensor block_group_norm_silu(nn_graph *g, const char *name, nn_tensor x, int groups, float eps);
 nn_tensor block_layer_norm(nn_graph *g, const char *name, nn_tensor x, float eps);
 
 /* norm, silu, conv, + time, norm, silu, conv, + x (He et al. 2016; Ho et al. 2020). x [n,h,w,c] -> [n,h,w,out].

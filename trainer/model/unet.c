@@ -312,6 +312,6 @@ nn_tensor unet_write(nn_graph *g, const unet_shape *u, nn_tensor x, nn_tensor t,
     x = middle(&k, x);
     for (int b = 0; b < u->levels; b++)
         x = up(&k, b, x);
-    x = nn_silu(g, block_group_norm(g, "conv_norm_out", x, u->groups, u->norm_eps));
+    x = block_group_norm_silu(g, "conv_norm_out", x, u->groups, u->norm_eps);
     return block_conv(g, "conv_out", x, u->out, 3, 1);
 }

@@ -108,7 +108,7 @@ static nn_tensor middle(nn_graph *g, const vae_shape *v, nn_tensor x)
 
 static nn_tensor end(nn_graph *g, const vae_shape *v, nn_tensor x, int64_t out)
 {
-    x = nn_silu(g, block_group_norm(g, "conv_norm_out", x, v->groups, EPS));
+    x = block_group_norm_silu(g, "conv_norm_out", x, v->groups, EPS);
     return block_conv(g, "conv_out", x, out, 3, 1);
 }
 

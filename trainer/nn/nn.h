@@ -108,6 +108,7 @@ typedef enum { NN_POOL_MAX, NN_POOL_MEAN, NN_POOL_MEAN_WHOLE } nn_pool;
 nn_tensor nn_pool2d(nn_graph *g, nn_tensor x, nn_pool how, int k, nn_conv at);
 
 nn_tensor nn_group_norm(nn_graph *g, nn_tensor x, nn_tensor w, nn_tensor bias, int groups, float eps); /* x [n,h,w,c] */
+nn_tensor nn_group_norm_silu(nn_graph *g, nn_tensor x, nn_tensor w, nn_tensor bias, int groups, float eps); /* in one pass */
 nn_tensor nn_layer_norm(nn_graph *g, nn_tensor x, nn_tensor w, nn_tensor bias, float eps);             /* last dim */
 
 /* softmax(scale q k') v per head, scale = 1/sqrt(c/heads); q [n,tq,c], k, v [n,tk,c] -> [n,tq,c]. causal: tq == tk. */

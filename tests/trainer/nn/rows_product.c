@@ -64,6 +64,8 @@ const nn_row rows_product[] = {
      .kernels_only = true},
     {NN_OP_attention, "attention, 70 queries, 77 keys", {S(2, 70, 40), S(2, 77, 40), S(2, 77, 40)},
      .write = w_attention, .kernels_only = true},
+    {NN_OP_attention, "attention, heads of 40", {S(1, 18, 80), S(1, 21, 80), S(1, 21, 80)}, .write = w_attention,
+     .kernels_only = true},
     {NN_OP_attention, "causal attention over 77", {S(2, 77, 33), S(2, 77, 33), S(2, 77, 33)}, .write = w_causal,
      .kernels_only = true},
     {0},

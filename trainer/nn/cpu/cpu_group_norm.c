@@ -36,7 +36,7 @@ typedef struct {
     int64_t fold, columns, chunk, chunks;    /* chunk: pixels */
 } norm;
 
-typedef struct { const norm *m; room r; const float *x, *w, *bias, *dy; float *out; } job;
+typedef struct { const norm *m; room r; const float *x, *w, *bias, *dy; float *out; bool silu; } job;
 
 static room room_of(const norm *m, void *scratch)
 {
@@ -186,19 +186,46 @@ static void apply_part(const void *arg, int64_t from, int64_t to)
         const float *mean = j->r.mean + row, *scale = j->r.scale + row, *bias = j->r.level;
         m->simd->norm_apply(j->out + p.at, j->x + p.at, mean, scale, bias, p.rows, m->columns, m->columns);
         m->simd->norm_apply(j->out + tail, j->x + tail, mean, scale, bias, 1, m->columns, p.rest);
+        if (j->silu && j->dy)
+            m->simd->silu_grad(j->out + p.at, j->out + p.at, j->dy + p.at, p.pixels * m->s.c);
+        else if (j->silu)
+            m->simd->silu(j->out + p.at, j->out + p.at, p.pixels * m->s.c);
     }
+}
+
+/* out = the norm; with silu, that of it, or where there is a dy its slope there times dy. */
+static void apply(const job *j)
+{
+    const norm *m = j->m;
+
+    find_moments(j);
+    for (int64_t g = 0; g < m->s.groups; g++)
+        spread(m, j->r.level, g, 1.0f, j->bias);
+    cpu_for(m->s.samples * m->chunks, m->chunk * m->s.c, apply_part, j);
+}
+
+static job forward_of(const nn_call *c, bool silu)
+{
+    const norm *m = c->state;
+
+    return (job){.m = m, .r = room_of(m, c->scratch), .x = c->in[0], .w = c->in[1], .bias = c->in[2], .out = c->out, .silu = silu};
 }
 
 static int run_group_norm(nn_backend *on, const nn_call *c)
 {
-    const norm *m = c->state;
-    const job j = {.m = m, .r = room_of(m, c->scratch), .x = c->in[0], .w = c->in[1], .out = c->out};
+    const job j = forward_of(c, false);
 
     (void)on;
-    find_moments(&j);
-    for (int64_t g = 0; g < m->s.groups; g++)
-        spread(m, j.r.level, g, 1.0f, c->in[2]);
-    cpu_for(m->s.samples * m->chunks, m->chunk * m->s.c, apply_part, &j);
+    apply(&j);
+    return 0;
+}
+
+static int run_group_norm_silu(nn_backend *on, const nn_call *c)
+{
+    const job j = forward_of(c, true);
+
+    (void)on;
+    apply(&j);
     return 0;
 }
 
@@ -266,19 +293,41 @@ static void grad_part(const void *arg, int64_t from, int64_t to)
     }
 }
 
+/* Moments are found. */
+static void grad_x(const job *j)
+{
+    const norm *m = j->m;
+    int64_t items = m->s.samples * m->chunks, work = m->chunk * m->s.c;
+
+    cpu_for(items, work, dots_part, j);
+    for (int64_t n = 0; n < m->s.samples; n++)
+        for (int64_t g = 0; g < m->s.groups; g++)
+            grad_group(j, n, g);
+    cpu_for(items, work, grad_part, j);
+}
+
 static int run_group_norm_grad_x(nn_backend *on, const nn_call *c)
 {
     const norm *m = c->state;
     const job j = {.m = m, .r = room_of(m, c->scratch), .x = c->in[0], .w = c->in[1], .dy = c->in[2], .out = c->out};
-    int64_t items = m->s.samples * m->chunks, work = m->chunk * m->s.c;
 
     (void)on;
     find_moments(&j);
-    cpu_for(items, work, dots_part, &j);
-    for (int64_t n = 0; n < m->s.samples; n++)
-        for (int64_t g = 0; g < m->s.groups; g++)
-            grad_group(&j, n, g);
-    cpu_for(items, work, grad_part, &j);
+    grad_x(&j);
+    return 0;
+}
+
+/* The slope behind the norm lies where the result goes, and is then what a norm's gradient has for dy. */
+static int run_group_norm_silu_grad_x(nn_backend *on, const nn_call *c)
+{
+    const norm *m = c->state;
+    job j = {.m = m, .r = room_of(m, c->scratch), .x = c->in[0], .w = c->in[1], .bias = c->in[3], .dy = c->in[2], .out = c->out,
+             .silu = true};
+
+    (void)on;
+    apply(&j);
+    j.dy = j.out;
+    grad_x(&j);
     return 0;
 }
 
@@ -338,3 +387,5 @@ static void done(nn_call *c)
 KERNEL(group_norm, 1)
 KERNEL(group_norm_grad_x, 1 | 4)
 KERNEL(group_norm_grad_w, 0)
+KERNEL(group_norm_silu, 1)
+KERNEL(group_norm_silu_grad_x, 0)

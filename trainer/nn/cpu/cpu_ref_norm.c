@@ -1,4 +1,4 @@
-/* The meaning of group norm, layer norm and their gradients (op/norm.c has the formulas): two passes for mean and
+/* The meaning of group norm, with silu behind it or not, layer norm and their gradients (op/norm.c has the formulas): two passes for mean and
  * variance, everything in double. */
 #include <math.h>
 
@@ -31,6 +31,7 @@ static int run(nn_backend *on, const nn_call *c)
 {
     const norm_shape s = norm_shape_of(c->y);
     const float *x = c->in[0], *w = c->in[1], *bias = c->in[2];
+    const bool silu = c->y->op->id == NN_OP_group_norm_silu;
 
     (void)on;
     for (int64_t n = 0; n < s.samples; n++)
@@ -40,28 +41,41 @@ static int run(nn_backend *on, const nn_call *c)
                 for (int64_t i = 0; i < g.width; i++) {
                     int64_t at = g.at + p * s.c + i;
                     double xhat = ((double)x[at] - g.mean) * g.rstd;
-                    ((float *)c->out)[at] = (float)(xhat * (double)w[g.first + i] + (double)bias[g.first + i]);
+                    double u = xhat * (double)w[g.first + i] + (double)bias[g.first + i];
+                    ((float *)c->out)[at] = (float)(silu ? u / (1.0 + exp(-u)) : u);
                 }
         }
     return 0;
 }
 
+/* f at one place; where there is a bias, silu is behind the norm. */
+static double slope_at(const nn_call *c, int64_t at, int64_t channel, double xhat)
+{
+    const float *w = c->in[1], *dy = c->in[2], *bias = c->in[3];
+    double f = (double)w[channel] * (double)dy[at];
+
+    if (!bias)
+        return f;
+    double u = xhat * (double)w[channel] + (double)bias[channel], s = 1.0 / (1.0 + exp(-u));
+    return f * s * (1.0 + u * (1.0 - s));
+}
+
 static void grad_x_of_group(const norm_shape *s, const group *g, const nn_call *c)
 {
-    const float *x = c->in[0], *w = c->in[1], *dy = c->in[2];
+    const float *x = c->in[0];
     double count = (double)(s->pixels * g->width), mean_f = 0.0, mean_fx = 0.0;
 
     for (int64_t p = 0; p < s->pixels; p++)
         for (int64_t i = 0; i < g->width; i++) {
             int64_t at = g->at + p * s->c + i;
-            double f = (double)w[g->first + i] * (double)dy[at];
+            double xhat = ((double)x[at] - g->mean) * g->rstd, f = slope_at(c, at, g->first + i, xhat);
             mean_f += f / count;
-            mean_fx += f * ((double)x[at] - g->mean) * g->rstd / count;
+            mean_fx += f * xhat / count;
         }
     for (int64_t p = 0; p < s->pixels; p++)
         for (int64_t i = 0; i < g->width; i++) {
             int64_t at = g->at + p * s->c + i;
-            double f = (double)w[g->first + i] * (double)dy[at], xhat = ((double)x[at] - g->mean) * g->rstd;
+            double xhat = ((double)x[at] - g->mean) * g->rstd, f = slope_at(c, at, g->first + i, xhat);
             ((float *)c->out)[at] = (float)((f - mean_f - xhat * mean_fx) * g->rstd);
         }
 }
@@ -108,6 +122,9 @@ const nn_kernel cpu_ref_group_norm_grad_x = {
     .name = "cpu.group_norm_grad_x.ref", .takes = cpu_needs_f32, .run = run_grad_x};
 const nn_kernel cpu_ref_group_norm_grad_w = {
     .name = "cpu.group_norm_grad_w.ref", .takes = cpu_needs_f32, .run = run_grad_w};
+const nn_kernel cpu_ref_group_norm_silu = {.name = "cpu.group_norm_silu.ref", .takes = cpu_needs_f32, .run = run};
+const nn_kernel cpu_ref_group_norm_silu_grad_x = {
+    .name = "cpu.group_norm_silu_grad_x.ref", .takes = cpu_needs_f32, .run = run_grad_x};
 const nn_kernel cpu_ref_layer_norm = {.name = "cpu.layer_norm.ref", .takes = cpu_needs_f32, .run = run};
 const nn_kernel cpu_ref_layer_norm_grad_x = {
     .name = "cpu.layer_norm_grad_x.ref", .takes = cpu_needs_f32, .run = run_grad_x};

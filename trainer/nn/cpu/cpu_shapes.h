@@ -56,12 +56,10 @@ static inline norm_shape norm_shape_of(nn_tensor y)
 {
     nn_shape x = y->src[0]->shape;
     int64_t c = x.d[x.n - 1];
-    bool grouped = y->op->id == NN_OP_group_norm || y->op->id == NN_OP_group_norm_grad_x
-                   || y->op->id == NN_OP_group_norm_grad_w;
 
-    if (grouped)
+    if (y->at.norm.groups > 0)
         return (norm_shape){x.d[0], x.d[1] * x.d[2], c, y->at.norm.groups, y->at.norm.eps};
-    return (norm_shape){nn_count(x) / c, 1, c, 1, y->at.norm.eps};
+    return (norm_shape){nn_count(x) / c, 1, c, 1, y->at.norm.eps}; /* a layer norm says no groups */
 }
 
 /* n samples of `heads` heads: tq queries, tk keys and values, each d numbers wide and c = heads * d apart. */

@@ -25,6 +25,8 @@ static const nn_kernel *const *kernels(nn_op_id op)
 static const nn_kernel *const *kernels_bf16(nn_op_id op)
 {
     switch (op) {
+    case NN_OP_attention: return cuda_attention_bf16;
+    case NN_OP_attention_grad: return cuda_attention_grad_bf16;
     case NN_OP_matmul: return cuda_matmul_bf16;
     case NN_OP_conv2d: return cuda_conv2d_bf16;
     case NN_OP_conv2d_grad_x: return cuda_conv2d_grad_x_bf16;

@@ -26,6 +26,7 @@ typedef struct {
     size_t piece_n;
     struct cuda_rounded { const void *from; void *to; int users; } *rounded; /* frozen weights in bf16 */
     size_t rounded_n;
+    struct cuda_kept *kept;     /* what passes of attention keep for their gradients (cuda_attend.c) */
     struct cuda_joined *joined; /* communicators of gangs, kept (cuda_gang.c) */
     size_t joined_n;
     pthread_mutex_t turn;      /* whose thread asks the device */
@@ -88,6 +89,6 @@ static inline size_t cuda_aligned(int64_t bytes)
 extern const nn_kernel cuda_lt_matmul, cuda_dnn_conv2d, cuda_dnn_conv2d_grad_x, cuda_dnn_conv2d_grad_w;
 /* The same with sources rounded to bf16, sums and results in f32; and lists that begin with them. */
 extern const nn_kernel cuda_lt_matmul_bf16, cuda_dnn_conv2d_bf16, cuda_dnn_conv2d_grad_x_bf16, cuda_dnn_conv2d_grad_w_bf16;
-extern const nn_kernel *const cuda_matmul_bf16[], *const cuda_conv2d_bf16[], *const cuda_conv2d_grad_x_bf16[],
+extern const nn_kernel *const cuda_attention_bf16[], *const cuda_attention_grad_bf16[], *const cuda_matmul_bf16[], *const cuda_conv2d_bf16[], *const cuda_conv2d_grad_x_bf16[],
     *const cuda_conv2d_grad_w_bf16[];
 #endif

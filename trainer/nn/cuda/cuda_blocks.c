@@ -1,6 +1,4 @@
-/* Norms, windows and attention: what a node says, as the arguments of our kernels. */
-#include <limits.h>
-
+/* Norms and windows: what a node says, as the arguments of our kernels. */
 #include "trainer/nn/cpu/cpu_shapes.h"
 #include "trainer/nn/cuda/cuda.h"
 #include "trainer/nn/cuda/cuda_kernels.h"
@@ -10,8 +8,9 @@
 static cuda_norm norm_of(const nn_call *c)
 {
     norm_shape s = norm_shape_of(c->y);
+    bool silu = c->y->op->id == NN_OP_group_norm_silu || c->y->op->id == NN_OP_group_norm_silu_grad_x;
 
-    return (cuda_norm){s.samples, s.pixels, s.c, s.groups, s.eps};
+    return (cuda_norm){s.samples, s.pixels, s.c, s.groups, s.eps, silu};
 }
 
 static int run_norm(nn_backend *b, const nn_call *c)
@@ -21,7 +20,7 @@ static int run_norm(nn_backend *b, const nn_call *c)
 
 static int run_norm_grad_x(nn_backend *b, const nn_call *c)
 {
-    return cuda_ran(k_norm_grad_x(cuda_stream(b), norm_of(c), c->out, c->in[0], c->in[1], c->in[2]));
+    return cuda_ran(k_norm_grad_x(cuda_stream(b), norm_of(c), c->out, c->in[0], c->in[1], c->in[2], c->in[3]));
 }
 
 static int prepare_norm_grad_w(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
@@ -43,6 +42,8 @@ static int run_norm_grad_w(nn_backend *b, const nn_call *c)
     CUDA_LIST(NAME##_grad_x, .takes = cuda_needs_f32, .run = run_norm_grad_x);                               \
     CUDA_LIST(NAME##_grad_w, .takes = cuda_needs_f32, .prepare = prepare_norm_grad_w, .run = run_norm_grad_w);
 
+CUDA_LIST(group_norm_silu, .takes = cuda_needs_f32, .run = run_norm);
+CUDA_LIST(group_norm_silu_grad_x, .takes = cuda_needs_f32, .run = run_norm_grad_x);
 NORM(group_norm)
 NORM(layer_norm)
 
@@ -61,48 +62,3 @@ static int run_pool2d(nn_backend *b, const nn_call *c)
 }
 
 CUDA_LIST(pool2d, .takes = cuda_needs_f32, .run = run_pool2d);
-
-/* ---- attention ---- */
-
-static const char *takes_attention(const struct nn_node *y)
-{
-    att_shape s = att_shape_of(y);
-
-    if (s.d > CUDA_HEAD_MOST)
-        return "needs heads at most 512 wide";
-    if (s.n * s.heads > CUDA_ATT_GRID_MOST || s.tq > INT_MAX / 2 || s.tk > INT_MAX / 2 || s.c > INT_MAX / 2)
-        return "needs at most 65535 heads of all samples together";
-    return cuda_needs_f32(y);
-}
-
-static cuda_att att_of(const nn_call *c)
-{
-    att_shape s = att_shape_of(c->y);
-
-    return (cuda_att){(int)s.n, (int)s.heads, (int)s.tq, (int)s.tk, (int)s.d, (int)s.c, s.causal};
-}
-
-static int run_attention(nn_backend *b, const nn_call *c)
-{
-    return cuda_ran(k_attention(cuda_stream(b), att_of(c), c->out, c->in[0], c->in[1], c->in[2]));
-}
-
-static int prepare_attention_grad(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
-{
-    att_shape s = att_shape_of(c->y);
-
-    (void)b, (void)frozen, (void)e;
-    c->scratch_bytes = (size_t)(CUDA_ATT_STATS * s.n * s.heads * s.tq) * sizeof(float);
-    return 0;
-}
-
-static int run_attention_grad(nn_backend *b, const nn_call *c)
-{
-    float *dq = c->out, *dk = dq + nn_count(c->y->src[0]->shape), *dv = dk + nn_count(c->y->src[1]->shape);
-
-    return cuda_ran(k_attention_grad(cuda_stream(b), att_of(c), dq, dk, dv, c->in[0], c->in[1], c->in[2], c->in[3],
-                                     c->in[4], c->scratch));
-}
-
-CUDA_LIST(attention, .takes = takes_attention, .run = run_attention);
-CUDA_LIST(attention_grad, .takes = takes_attention, .prepare = prepare_attention_grad, .run = run_attention_grad);

@@ -84,9 +84,11 @@ cudaError_t k_timestep_embedding(cudaStream_t s, float *out, const float *t, int
 
 /* ---- norms (cuda_norm.cu): x [samples, pixels, c], a group is c / groups neighbouring channels of one sample ---- */
 
-typedef struct { int64_t samples, pixels, c, groups; float eps; } cuda_norm;
+typedef struct { int64_t samples, pixels, c, groups; float eps; bool silu; } cuda_norm; /* silu: of the norm */
 cudaError_t k_norm(cudaStream_t s, cuda_norm at, float *out, const float *x, const float *w, const float *bias);
-cudaError_t k_norm_grad_x(cudaStream_t s, cuda_norm at, float *out, const float *x, const float *w, const float *dy);
+/* bias: for silu only */
+cudaError_t k_norm_grad_x(cudaStream_t s, cuda_norm at, float *out, const float *x, const float *w, const float *dy,
+                          const float *bias);
 /* out [2, c] = dw, dbias; stats: 2 * samples * groups floats of scratch */
 cudaError_t k_norm_grad_w(cudaStream_t s, cuda_norm at, float *out, const float *x, const float *dy, float *stats);
 
@@ -105,6 +107,20 @@ enum { CUDA_ATT_STATS = 3 }; /* floats of scratch for each query of each head: m
 /* dq like q, dk and dv like k; stats: CUDA_ATT_STATS * n * heads * tq floats of scratch */
 cudaError_t k_attention_grad(cudaStream_t s, cuda_att at, float *dq, float *dk, float *dv, const float *q,
                              const float *k, const float *v, const float *y, const float *dy, float *stats);
+
+/* The same on tensor cores (cuda_flash.cu, cuda_flash_grad.cu), sources rounded to bf16 (their bits as uint16_t), for heads
+ * of 8, 16, 32, 40, 64, 80, 160 and, forward only, 512. What is in bf16, sums and dots lie at multiples of 16. */
+enum { CUDA_FLASH_SOURCES = 4 };
+typedef struct { int count; const float *from[CUDA_FLASH_SOURCES]; uint16_t *to[CUDA_FLASH_SOURCES]; int64_t n[CUDA_FLASH_SOURCES]; } cuda_flash_sources;
+/* Several in one launch; each n is a multiple of 8. */
+cudaError_t k_flash_round(cudaStream_t s, cuda_flash_sources sources);
+/* Floats of a table of a number for each query of a head: whole tiles. */
+#define CUDA_FLASH_ROWS(tq) (((int64_t)(tq) + 63) / 64 * 64)
+/* sums [n * heads, CUDA_FLASH_ROWS(tq)]: log2 of a query's sum of exp(scores), infinite behind the last one; may be NULL */
+cudaError_t k_flash(cudaStream_t s, cuda_att at, float *y, float *sums, const uint16_t *q, const uint16_t *k, const uint16_t *v);
+/* dots: scratch of the size of sums */
+cudaError_t k_flash_grad(cudaStream_t s, cuda_att at, float *dq, float *dk, float *dv, const uint16_t *q, const uint16_t *k,
+                         const uint16_t *v, const uint16_t *dy, const float *y, const float *dy_f32, const float *sums, float *dots);
 
 /* ---- products (cuda_product.cu): plain tiles, for what the libraries decline ---- */
 

@@ -5,7 +5,10 @@
  * mean and (biased) variance are those of one sample's group of channels, or of one row. Gradients, with
  * f = w dy and means m() over the same elements as above:
  *
- *   dx = (f - m(f) - xhat m(f xhat)) / sqrt(variance + eps),  dw = sum dy xhat,  dbias = sum dy */
+ *   dx = (f - m(f) - xhat m(f xhat)) / sqrt(variance + eps),  dw = sum dy xhat,  dbias = sum dy
+ *
+ * A group norm followed by silu, u sigmoid(u), is an operation of its own: its gradient for x has f = w silu'(u) dy, with u made
+ * anew of x, so that a pass keeps x alone. */
 #include "trainer/nn/node.h"
 
 static int64_t channels(nn_shape x)
@@ -23,6 +26,11 @@ static int check_affine(const struct nn_node *y, nn_tensor t, const char *what, 
     return nn_shape_fail(y, e, "%s %s beside %lld channels", what, nn_shape_text(t->shape, text), (long long)c);
 }
 
+static bool is_grouped(const struct nn_node *y)
+{
+    return y->op->id == NN_OP_group_norm || y->op->id == NN_OP_group_norm_silu;
+}
+
 /* x has channels, and for a group norm they fall into whole groups. */
 static int check_x(const struct nn_node *y, nn_shape x, bool grouped, err *e)
 {
@@ -38,7 +46,7 @@ static int check_x(const struct nn_node *y, nn_shape x, bool grouped, err *e)
 
 static int norm_shape(struct nn_node *y, err *e)
 {
-    TRY(check_x(y, y->src[0]->shape, y->op->id == NN_OP_group_norm, e));
+    TRY(check_x(y, y->src[0]->shape, is_grouped(y), e));
     TRY(check_affine(y, y->src[1], "weight", e));
     TRY(check_affine(y, y->src[2], "bias", e));
     y->shape = y->src[0]->shape;
@@ -58,8 +66,10 @@ static int check_dy(const struct nn_node *y, nn_tensor x, nn_tensor dy, err *e)
 
 static int norm_grad_x_shape(struct nn_node *y, err *e)
 {
-    TRY(check_x(y, y->src[0]->shape, y->op->id == NN_OP_group_norm_grad_x, e));
+    TRY(check_x(y, y->src[0]->shape, y->op->id != NN_OP_layer_norm_grad_x, e));
     TRY(check_affine(y, y->src[1], "weight", e));
+    if (y->src[3])
+        TRY(check_affine(y, y->src[3], "bias", e));
     y->shape = y->src[0]->shape;
     y->type = y->src[0]->type;
     return check_dy(y, y->src[0], y->src[2], e);
@@ -94,6 +104,21 @@ static void group_norm_grad(nn_graph *g, nn_tensor y, nn_tensor dy, const bool w
     write_grad(g, y, dy, &nn_op_group_norm_grad_x, &nn_op_group_norm_grad_w, want, dx);
 }
 
+/* Who trains w or bias needs silu's slope by itself, at the norm's values. */
+static void group_norm_silu_grad(nn_graph *g, nn_tensor y, nn_tensor dy, const bool want[NN_MAX_SRC], nn_tensor dx[NN_MAX_SRC])
+{
+    const bool affine[NN_MAX_SRC] = {false, want[1], want[2]};
+    nn_tensor x = y->src[0], w = y->src[1], bias = y->src[2];
+
+    if (want[0])
+        dx[0] = nn_make(g, (struct nn_node){.op = &nn_op_group_norm_silu_grad_x, .src = {x, w, dy, bias}, .at.norm = y->at.norm});
+    if (!want[1] && !want[2])
+        return;
+    nn_tensor u = nn_make(g, (struct nn_node){.op = &nn_op_group_norm, .src = {x, w, bias}, .at.norm = y->at.norm});
+    nn_tensor du = nn_make(g, (struct nn_node){.op = &nn_op_silu_grad, .src = {u, dy}});
+    group_norm_grad(g, u, du, affine, dx);
+}
+
 static void layer_norm_grad(nn_graph *g, nn_tensor y, nn_tensor dy, const bool want[NN_MAX_SRC],
                             nn_tensor dx[NN_MAX_SRC])
 {
@@ -106,6 +131,10 @@ const nn_op nn_op_group_norm_grad_x = {
     .id = NN_OP_group_norm_grad_x, .name = "group_norm_grad_x", .shape = norm_grad_x_shape};
 const nn_op nn_op_group_norm_grad_w = {
     .id = NN_OP_group_norm_grad_w, .name = "group_norm_grad_w", .shape = norm_grad_w_shape};
+const nn_op nn_op_group_norm_silu = {
+    .id = NN_OP_group_norm_silu, .name = "group_norm_silu", .shape = norm_shape, .grad = group_norm_silu_grad};
+const nn_op nn_op_group_norm_silu_grad_x = {
+    .id = NN_OP_group_norm_silu_grad_x, .name = "group_norm_silu_grad_x", .shape = norm_grad_x_shape};
 const nn_op nn_op_layer_norm = {
     .id = NN_OP_layer_norm, .name = "layer_norm", .shape = norm_shape, .grad = layer_norm_grad};
 const nn_op nn_op_layer_norm_grad_x = {
@@ -117,6 +146,12 @@ nn_tensor nn_group_norm(nn_graph *g, nn_tensor x, nn_tensor w, nn_tensor bias, i
 {
     return nn_make(g, (struct nn_node){
         .op = &nn_op_group_norm, .src = {x, w, bias}, .at.norm = {.groups = groups, .eps = eps}});
+}
+
+nn_tensor nn_group_norm_silu(nn_graph *g, nn_tensor x, nn_tensor w, nn_tensor bias, int groups, float eps)
+{
+    return nn_make(g, (struct nn_node){
+        .op = &nn_op_group_norm_silu, .src = {x, w, bias}, .at.norm = {.groups = groups, .eps = eps}});
 }
 
 nn_tensor nn_layer_norm(nn_graph *g, nn_tensor x, nn_tensor w, nn_tensor bias, float eps)

@@ -23,7 +23,7 @@ namespace {
 #define OPAQUE __attribute__((noipa, no_sanitize("address")))
 #endif
 
-enum { MOST_THREADS = 1024, STACK = 256 << 10, SLOT = 16, LINE = 64 };
+enum { MOST_THREADS = 1024, STACK = 256 << 10, SLOT = 24, LINE = 64 };
 enum state { READY, AT_BLOCK, AT_WARP, ENDED };
 
 /* A stack and where what runs on it goes on. Kept for ever: one that is free waits in live() for its next thread. */
@@ -49,7 +49,17 @@ size_t stacks;
 void *home[5];           /* where the block's loop goes on */
 ucontext_t nowhere;
 const std::function<void()> *body;
-unsigned char table[MOST_THREADS / STANDIN_WARP][2][STANDIN_WARP][SLOT];
+alignas(16) unsigned char table[MOST_THREADS / STANDIN_WARP][2][STANDIN_WARP * SLOT];
+
+/* A copy to shared memory that has begun; `group`: how many its thread had closed. */
+struct copy {
+    void *to;
+    const void *from;
+    size_t bytes, group;
+};
+
+std::vector<copy> copies[MOST_THREADS];
+size_t groups[MOST_THREADS]; /* closed by a thread */
 uint64_t launches;
 
 [[noreturn]] void stray(const char *why)
@@ -95,6 +105,8 @@ OPAQUE void live()
     for (;;) {
         threads[running].on = me;
         (*body)();
+        if (!copies[running].empty())
+            stray("it ends without having waited for its copies");
         threads[running].is = ENDED;
         if (next_begins())
             continue;
@@ -179,8 +191,10 @@ bool one_round()
 
 void run_block()
 {
-    for (unsigned t = 0; t < count; t++)
+    for (unsigned t = 0; t < count; t++) {
         threads[t] = thread{READY, 0, nullptr};
+        groups[t] = 0;
+    }
     while (one_round())
         ;
 }
@@ -237,13 +251,52 @@ void standin_block_barrier()
 }
 
 /* The next exchange uses the warp's other table: nobody is two barriers ahead of one who still reads. */
+const void *standin_gather(const void *mine, size_t bytes)
+{
+    unsigned char *slots = table[running / STANDIN_WARP][threads[running].turn++ % 2];
+
+    if (bytes > SLOT)
+        stray("an exchange of too much");
+    memcpy(slots + running % STANDIN_WARP * bytes, mine, bytes);
+    wait_at(AT_WARP);
+    return slots;
+}
+
 void standin_exchange(void *mine, size_t bytes, unsigned from)
 {
-    unsigned char(&slots)[STANDIN_WARP][SLOT] = table[running / STANDIN_WARP][threads[running].turn++ % 2];
+    if (from >= STANDIN_WARP)
+        stray("an exchange with a lane that there is not");
+    memcpy(mine, (const unsigned char *)standin_gather(mine, bytes) + from * bytes, bytes);
+}
 
-    if (bytes > SLOT || from >= STANDIN_WARP)
-        stray("an exchange of too much, or with a lane that there is not");
-    memcpy(slots[running % STANDIN_WARP], mine, bytes);
-    wait_at(AT_WARP);
-    memcpy(mine, slots[from], bytes);
+void *standin_at(const void *place, size_t bytes)
+{
+    if ((uintptr_t)place % bytes != 0)
+        stray("a place that is not a multiple of what is read there");
+    return (void *)(uintptr_t)place;
+}
+
+/* ---- copies that a thread does not wait for at once ---- */
+
+void standin_copy_begin(void *to, const void *from, size_t bytes)
+{
+    copies[running].push_back(copy{to, from, bytes, groups[running]});
+}
+
+void standin_copy_group()
+{
+    groups[running]++;
+}
+
+void standin_copy_wait(size_t left)
+{
+    std::vector<copy> &mine = copies[running];
+    size_t n = 0;
+
+    for (; n < mine.size() && mine[n].group + left < groups[running]; n++)
+        if (mine[n].from)
+            memcpy(mine[n].to, mine[n].from, mine[n].bytes);
+        else
+            memset(mine[n].to, 0, mine[n].bytes);
+    mine.erase(mine.begin(), mine.begin() + (ptrdiff_t)n);
 }

@@ -13,8 +13,22 @@
 #define __host__
 #define __shared__ static
 #define __restrict__ __restrict
+#define __grid_constant__
+#define __launch_bounds__(...)
 #define LAUNCH(kernel, grid, block, stream, ...)                                                                       \
     standin_launch(grid, block, stream, [=] { kernel(__VA_ARGS__); })
+
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
+{
+    return uint4{x, y, z, w};
+}
 
 using std::max;
 using std::min;
@@ -47,4 +61,6 @@ static inline float __fmul_rn(float a, float b)
 {
     return a * b;
 }
+
+#include "standin_mma.h"
 #endif

@@ -1,0 +1,186 @@
+/* Attention on tensor cores without a matrix of scores (Dao et al. 2022, 2023): sources in bf16, scores, their softmax and
+ * sums in f32. A warp has 16 M queries, whose scores against a tile of keys stay in its registers, become the left factor of
+ * the product with the tile's values there, and are forgotten; the sum so far is scaled anew when a larger score appears.
+ *
+ * Cost: 4 tq tk d operations a head. Every block of 64 M queries reads all keys and values of its head, in bf16, mostly from
+ * the second-level cache. A head wider than one block's registers (the VAE's 512) is made in parts of 16 pieces, each of which
+ * computes the scores anew. */
+#include "trainer/nn/cuda/cuda_flash.cuh"
+
+/* ---- sources in bf16, several in one launch: elements 8 by 8 ---- */
+
+__global__ void round_sources(const __grid_constant__ cuda_flash_sources s)
+{
+    const float *from = s.from[blockIdx.y];
+    bf16 *to = s.to[blockIdx.y];
+    const int64_t i = thread_at() * 8;
+    alignas(16) float x[8];
+
+    if (i >= s.n[blockIdx.y])
+        return;
+    if ((uintptr_t)from % 16 == 0) {
+        *(float4 *)x = *(const float4 *)(from + i);
+        *(float4 *)(x + 4) = *(const float4 *)(from + i + 4);
+    } else { /* a piece of a larger tensor may lie anywhere */
+        for (int e = 0; e < 8; e++)
+            x[e] = from[i + e];
+    }
+    *(uint4 *)(to + i) =
+        make_uint4(bf16_pair(x[0], x[1]), bf16_pair(x[2], x[3]), bf16_pair(x[4], x[5]), bf16_pair(x[6], x[7]));
+}
+
+cudaError_t k_flash_round(cudaStream_t s, cuda_flash_sources sources)
+{
+    int64_t most = 1;
+
+    for (int i = 0; i < sources.count; i++)
+        most = sources.n[i] > most ? sources.n[i] : most;
+    LAUNCH(round_sources, dim3(blocks_for((most + 7) / 8), (unsigned)sources.count), BLOCK, s, sources);
+    return cudaGetLastError();
+}
+
+/* ---- a warp's 16 queries: rows g and g + 8 of a lane are its `half` 0 and 1 ---- */
+
+struct softmax_rows {
+    float most[2], sum[2]; /* of scores, before scaling; of this lane's columns only */
+};
+
+/* Scores of columns from `first` on that no key is behind, or one that a query may not see, become -infinity. */
+template <int TILES>
+__device__ inline void hide(float score[TILES][4], int first, int tk, bool causal, int query)
+{
+    const int t = threadIdx.x % 4;
+
+#pragma unroll
+    for (int j = 0; j < TILES; j++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            const int key = first + 8 * j + 2 * t + e % 2;
+            if (key >= tk || (causal && key > query + e / 2 * 8))
+                score[j][e] = -INFINITY;
+        }
+}
+
+/* Scores become exp(score - the most so far); results so far are scaled to that. */
+template <int TILES, int C>
+__device__ inline void soften(softmax_rows *r, float score[TILES][4], float so_far[C][4], float scale)
+{
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float most = r->most[half];
+#pragma unroll
+        for (int j = 0; j < TILES; j++)
+            most = fmaxf(most, fmaxf(score[j][2 * half], score[j][2 * half + 1]));
+        most = row_max(most);
+        const float again = exp2_near((r->most[half] - most) * scale), from = most * scale;
+        r->most[half] = most;
+        r->sum[half] *= again;
+#pragma unroll
+        for (int j = 0; j < TILES; j++)
+#pragma unroll
+            for (int e = 2 * half; e < 2 * half + 2; e++) {
+                score[j][e] = exp2_near(score[j][e] * scale - from);
+                r->sum[half] += score[j][e];
+            }
+#pragma unroll
+        for (int c = 0; c < C; c++) {
+            so_far[c][2 * half] *= again;
+            so_far[c][2 * half + 1] *= again;
+        }
+    }
+}
+
+/* C pieces of q and k; CV of v and y, the blockIdx.z-th of them; M times 16 queries a warp; KEYS of a tile. */
+template <int C, int CV, int M, int KEYS> __global__ void __launch_bounds__(THREADS) flash(cuda_att s, float scale, float *y,
+    float *sums, const bf16 *q, const bf16 *k, const bf16 *v)
+{
+    alignas(16) __shared__ bf16 keys[2][KEYS * apart(C)], values[2][KEYS * apart(CV)];
+    const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4, part = blockIdx.z * CV * 8;
+    const int block = blockIdx.x * (WARPS * M * 16), row = block + threadIdx.x / WARP * (M * 16) + g;
+    const int64_t at_q = head_at(s, blockIdx.y, s.tq), at_k = head_at(s, blockIdx.y, s.tk);
+    const int seen = s.causal ? min(s.tk, block + WARPS * M * 16) : s.tk, tiles = (seen + KEYS - 1) / KEYS;
+    uint32_t left[M][C][2];
+    float sum[M][CV][4] = {};
+    softmax_rows soft[M];
+
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+        const int i = row + 16 * m;
+        load_left<C>(left[m], i < s.tq ? q + at_q + (int64_t)i * s.c : NULL, i + 8 < s.tq ? q + at_q + (int64_t)(i + 8) * s.c : NULL);
+        soft[m] = softmax_rows{{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
+    }
+    for (int tile = -1; tile < tiles; tile++) {
+        if (tile + 1 < tiles) {
+            fetch_rows<C, KEYS>(keys[(tile + 1) % 2], k + at_k, (tile + 1) * KEYS, s.tk, s.c);
+            fetch_rows<CV, KEYS>(values[(tile + 1) % 2], v + at_k + part, (tile + 1) * KEYS, s.tk, s.c);
+        }
+        copy_group();
+        if (tile < 0)
+            continue;
+        copy_wait<1>();
+        __syncthreads();
+        float score[M][KEYS / 8][4] = {};
+#pragma unroll
+        for (int j = 0; j < KEYS / 8; j++) {
+            uint32_t right[C];
+            load_right<C>(right, keys[tile % 2] + 8 * j * apart(C), apart(C));
+#pragma unroll
+            for (int m = 0; m < M; m++)
+                add_inner<C>(score[m][j], left[m], right);
+        }
+#pragma unroll
+        for (int m = 0; m < M; m++) {
+            if (s.causal || (tile + 1) * KEYS > s.tk)
+                hide<KEYS / 8>(score[m], tile * KEYS, s.tk, s.causal, row + 16 * m);
+            soften<KEYS / 8, CV>(&soft[m], score[m], sum[m], scale * LOG2_E);
+        }
+#pragma unroll
+        for (int j = 0; j < KEYS / 16; j++) {
+            uint32_t p[M][4];
+#pragma unroll
+            for (int m = 0; m < M; m++)
+                as_left(p[m], score[m][2 * j], score[m][2 * j + 1]);
+            add_outer<M, CV>(sum, p, values[tile % 2] + 16 * j * apart(CV), apart(CV));
+        }
+        __syncthreads();
+    }
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int i = row + 16 * m + 8 * half;
+            const float all = row_sum(soft[m].sum[half]), share = 1.0f / all;
+            if (t == 0 && sums && part == 0 && i < CUDA_FLASH_ROWS(s.tq))
+                sums[figures_at(s, blockIdx.y) + i] = i < s.tq ? soft[m].most[half] * scale * LOG2_E + log2f(all) : INFINITY;
+            float *to = y + at_q + (int64_t)i * s.c + part + 2 * t;
+#pragma unroll
+            for (int c = 0; c < CV; c++)
+                if (i < s.tq) {
+                    to[8 * c] = sum[m][c][2 * half] * share;
+                    to[8 * c + 1] = sum[m][c][2 * half + 1] * share;
+                }
+        }
+}
+
+template <int C, int CV, int M, int KEYS>
+static cudaError_t attend(cudaStream_t s, const cuda_att &at, float *y, float *sums, const uint16_t *q, const uint16_t *k,
+                          const uint16_t *v)
+{
+    LAUNCH((flash<C, CV, M, KEYS>), flash_grid(at, at.tq, WARPS * M * 16, C / CV), THREADS, s, at, flash_scale(at), y, sums, q, k, v);
+    return cudaGetLastError();
+}
+
+cudaError_t k_flash(cudaStream_t s, cuda_att at, float *y, float *sums, const uint16_t *q, const uint16_t *k, const uint16_t *v)
+{
+    switch (at.d) {
+    case 8: return attend<1, 1, 2, 64>(s, at, y, sums, q, k, v);
+    case 16: return attend<2, 2, 2, 64>(s, at, y, sums, q, k, v);
+    case 32: return attend<4, 4, 2, 64>(s, at, y, sums, q, k, v);
+    case 40: return attend<5, 5, 2, 64>(s, at, y, sums, q, k, v);
+    case 64: return attend<8, 8, 2, 32>(s, at, y, sums, q, k, v);
+    case 80: return attend<10, 10, 1, 64>(s, at, y, sums, q, k, v);
+    case 160: return attend<20, 20, 1, 32>(s, at, y, sums, q, k, v);
+    case 512: return attend<64, 16, 1, 16>(s, at, y, sums, q, k, v);
+    default: return cudaErrorInvalidValue;
+    }
+}
