@@ -96,12 +96,20 @@ static bool within(const char *scope, const char *module)
     return strncmp(scope, module, n) == 0 && (scope[n] == '\0' || scope[n] == '.');
 }
 
+/* A norm whose module is one operation with the silu behind it, which the module has not. */
+static nn_tensor without_silu(nn_graph *g, nn_tensor t)
+{
+    if (t->op->id != NN_OP_group_norm_silu)
+        return t;
+    return nn_group_norm(g, t->src[0], t->src[1], t->src[2], t->at.norm.groups, t->at.norm.eps);
+}
+
 /* A module's result is what was written last in its scope. */
-static nn_tensor result_of(const nn_graph *g, const char *module)
+static nn_tensor result_of(nn_graph *g, const char *module)
 {
     for (int i = nn_node_count(g) - 1; i >= 0; i--)
         if (within(nn_node_at(g, i)->scope, module))
-            return nn_node_at(g, i);
+            return without_silu(g, nn_node_at(g, i));
     return NULL;
 }
 

@@ -62,5 +62,5 @@ static inline float __fmul_rn(float a, float b)
     return a * b;
 }
 
-#include "standin_mma.h"
+#include "tests/trainer/nn/cuda/standin/include/standin_mma.h"
 #endif
