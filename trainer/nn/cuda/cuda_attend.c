@@ -160,9 +160,9 @@ static size_t rounded_bytes(const nn_call *c)
 }
 
 /* Rounds them; half: where they lie, in order. */
-static cudaError_t round_sources(nn_backend *b, const nn_call *c, uint16_t *half[CUDA_FLASH_SOURCES])
+static cudaError_t round_sources(nn_backend *b, const nn_call *c, uint16_t *half[CUDA_ROUNDINGS])
 {
-    cuda_flash_sources s = {0};
+    cuda_roundings s = {0};
     char *at = c->scratch;
 
     for (int i = 0; i < 5; i++) {
@@ -174,7 +174,7 @@ static cudaError_t round_sources(nn_backend *b, const nn_call *c, uint16_t *half
         s.n[s.count++] = n;
         at += cuda_aligned(2 * n);
     }
-    return k_flash_round(cuda_stream(b), s);
+    return k_round(cuda_stream(b), s);
 }
 
 static int prepare_flash(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
@@ -188,7 +188,7 @@ static int prepare_flash(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC
 static int run_flash(nn_backend *b, const nn_call *c)
 {
     const struct cuda_kept *k = c->state;
-    uint16_t *half[CUDA_FLASH_SOURCES];
+    uint16_t *half[CUDA_ROUNDINGS];
     cudaError_t rc = round_sources(b, c, half);
 
     return cuda_ran(rc == cudaSuccess ? k_flash(cuda_stream(b), att_of(c), c->out, k->sums, half[0], half[1], half[2]) : rc);
@@ -214,7 +214,7 @@ static int run_flash_grad(nn_backend *b, const nn_call *c)
     const struct cuda_kept *k = c->state;
     slopes d = slopes_of(c);
     float *dots = (float *)((char *)c->scratch + rounded_bytes(c));
-    uint16_t *half[CUDA_FLASH_SOURCES];
+    uint16_t *half[CUDA_ROUNDINGS];
     cudaError_t rc = round_sources(b, c, half);
 
     if (rc == cudaSuccess)

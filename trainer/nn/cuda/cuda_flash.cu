@@ -7,38 +7,6 @@
  * computes the scores anew. */
 #include "trainer/nn/cuda/cuda_flash.cuh"
 
-/* ---- sources in bf16, several in one launch: elements 8 by 8 ---- */
-
-__global__ void round_sources(const __grid_constant__ cuda_flash_sources s)
-{
-    const float *from = s.from[blockIdx.y];
-    bf16 *to = s.to[blockIdx.y];
-    const int64_t i = thread_at() * 8;
-    alignas(16) float x[8];
-
-    if (i >= s.n[blockIdx.y])
-        return;
-    if ((uintptr_t)from % 16 == 0) {
-        *(float4 *)x = *(const float4 *)(from + i);
-        *(float4 *)(x + 4) = *(const float4 *)(from + i + 4);
-    } else { /* a piece of a larger tensor may lie anywhere */
-        for (int e = 0; e < 8; e++)
-            x[e] = from[i + e];
-    }
-    *(uint4 *)(to + i) =
-        make_uint4(bf16_pair(x[0], x[1]), bf16_pair(x[2], x[3]), bf16_pair(x[4], x[5]), bf16_pair(x[6], x[7]));
-}
-
-cudaError_t k_flash_round(cudaStream_t s, cuda_flash_sources sources)
-{
-    int64_t most = 1;
-
-    for (int i = 0; i < sources.count; i++)
-        most = sources.n[i] > most ? sources.n[i] : most;
-    LAUNCH(round_sources, dim3(blocks_for((most + 7) / 8), (unsigned)sources.count), BLOCK, s, sources);
-    return cudaGetLastError();
-}
-
 /* ---- a warp's 16 queries: rows g and g + 8 of a lane are its `half` 0 and 1 ---- */
 
 struct softmax_rows {

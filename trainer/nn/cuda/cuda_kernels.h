@@ -37,6 +37,10 @@ cudaError_t k_act_grad(cudaStream_t s, cuda_act f, float *out, const float *x, c
 cudaError_t k_geglu(cudaStream_t s, float *out, const float *x, int64_t rows, int64_t width);
 cudaError_t k_geglu_grad(cudaStream_t s, float *out, const float *x, const float *dy, int64_t rows, int64_t width);
 typedef enum { CUDA_F32, CUDA_BF16, CUDA_F16 } cuda_float;
+/* f32 to bf16 (its bits), several in one launch; where it goes lies at multiples of 16 */
+enum { CUDA_ROUNDINGS = 4 };
+typedef struct { int count; const float *from[CUDA_ROUNDINGS]; uint16_t *to[CUDA_ROUNDINGS]; int64_t n[CUDA_ROUNDINGS]; } cuda_roundings;
+cudaError_t k_round(cudaStream_t s, cuda_roundings r);
 cudaError_t k_cast(cudaStream_t s, void *out, cuda_float to, const void *x, cuda_float from, int64_t n);
 
 /* ---- copies (cuda_shape.cu): elements of `size` bytes, 2 or 4 ---- */
@@ -110,10 +114,6 @@ cudaError_t k_attention_grad(cudaStream_t s, cuda_att at, float *dq, float *dk, 
 
 /* The same on tensor cores (cuda_flash.cu, cuda_flash_grad.cu), sources rounded to bf16 (their bits as uint16_t), for heads
  * of 8, 16, 32, 40, 64, 80, 160 and, forward only, 512. What is in bf16, sums and dots lie at multiples of 16. */
-enum { CUDA_FLASH_SOURCES = 4 };
-typedef struct { int count; const float *from[CUDA_FLASH_SOURCES]; uint16_t *to[CUDA_FLASH_SOURCES]; int64_t n[CUDA_FLASH_SOURCES]; } cuda_flash_sources;
-/* Several in one launch; each n is a multiple of 8. */
-cudaError_t k_flash_round(cudaStream_t s, cuda_flash_sources sources);
 /* Floats of a table of a number for each query of a head: whole tiles. */
 #define CUDA_FLASH_ROWS(tq) (((int64_t)(tq) + 63) / 64 * 64)
 /* sums [n * heads, CUDA_FLASH_ROWS(tq)]: log2 of a query's sum of exp(scores), infinite behind the last one; may be NULL */

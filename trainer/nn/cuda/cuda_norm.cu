@@ -115,7 +115,7 @@ __global__ void norm_grad_w(cuda_norm s, float *out, const float *x, const float
     double sum_w = 0.0, sum_bias = 0.0;
 
     for (int64_t r = threadIdx.x; r < s.samples * s.pixels; r += BLOCK) {
-        const float *figures = stats + 2 * (r / s.pixels * s.groups + group_at);
+        const float *figures = stats + 2 * (part(r, s.pixels).whole * s.groups + group_at);
         int64_t at = r * s.c + k;
         sum_w += (double)dy[at] * (double)((x[at] - figures[0]) * figures[1]);
         sum_bias += (double)dy[at];

@@ -3,7 +3,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "trainer/nn/cuda/cuda_device.cuh"
+#include "trainer/nn/cuda/cuda_mma.cuh"
 
 /* ---- a OP b, b repeated ---- */
 
@@ -133,7 +133,8 @@ __global__ void geglu(float *out, const float *x, int64_t n, int64_t width)
 
     if (i >= n)
         return;
-    const float *a = x + i / width * 2 * width + i % width;
+    const parted p = part(i, width);
+    const float *a = x + p.whole * 2 * width + p.rest;
     out[i] = a[0] * gelu(a[width]);
 }
 
@@ -144,7 +145,8 @@ __global__ void geglu_grad(float *out, const float *x, const float *dy, int64_t 
 
     if (i >= n)
         return;
-    int64_t at = i / width * 2 * width + i % width;
+    const parted p = part(i, width);
+    const int64_t at = p.whole * 2 * width + p.rest;
     float a = x[at], b = x[at + width], d = dy[i];
     out[at] = d * gelu(b);
     out[at + width] = d * a * gelu_slope(b);
@@ -159,6 +161,36 @@ cudaError_t k_geglu(cudaStream_t s, float *out, const float *x, int64_t rows, in
 cudaError_t k_geglu_grad(cudaStream_t s, float *out, const float *x, const float *dy, int64_t rows, int64_t width)
 {
     LAUNCH(geglu_grad, blocks_for(rows * width), BLOCK, s, out, x, dy, rows * width, width);
+    return cudaGetLastError();
+}
+
+/* ---- f32 to bf16, as every source of a product is: eight elements a thread, several tensors in one launch ---- */
+
+__global__ void round_8(const __grid_constant__ cuda_roundings r)
+{
+    const float *from = r.from[blockIdx.y];
+    bf16 *to = r.to[blockIdx.y];
+    const int64_t i = thread_at() * 8, n = r.n[blockIdx.y];
+    alignas(16) float x[8];
+
+    if (i + 8 <= n && (uintptr_t)from % 16 == 0) { /* a piece of a larger tensor may lie anywhere */
+        *(float4 *)x = *(const float4 *)(from + i);
+        *(float4 *)(x + 4) = *(const float4 *)(from + i + 4);
+        *(uint4 *)(to + i) =
+            make_uint4(bf16_pair(x[0], x[1]), bf16_pair(x[2], x[3]), bf16_pair(x[4], x[5]), bf16_pair(x[6], x[7]));
+        return;
+    }
+    for (int64_t k = i; k < i + 8 && k < n; k++)
+        to[k] = (bf16)bf16_pair(from[k], 0.0f);
+}
+
+cudaError_t k_round(cudaStream_t s, cuda_roundings r)
+{
+    int64_t most = 1;
+
+    for (int k = 0; k < r.count; k++)
+        most = r.n[k] > most ? r.n[k] : most;
+    LAUNCH(round_8, dim3(blocks_for((most + 7) / 8), (unsigned)r.count), BLOCK, s, r);
     return cudaGetLastError();
 }
 
@@ -194,6 +226,8 @@ static void cast_from(cudaStream_t s, TO *out, const void *x, cuda_float from, i
 
 cudaError_t k_cast(cudaStream_t s, void *out, cuda_float to, const void *x, cuda_float from, int64_t n)
 {
+    if (to == CUDA_BF16 && from == CUDA_F32 && (uintptr_t)out % 16 == 0)
+        return k_round(s, cuda_roundings{1, {(const float *)x}, {(uint16_t *)out}, {n}});
     switch (to) {
     case CUDA_F32: cast_from(s, (float *)out, x, from, n); break;
     case CUDA_BF16: cast_from(s, (__nv_bfloat16 *)out, x, from, n); break;

@@ -84,7 +84,7 @@ __global__ void squared_error(float *out, const float *a, const float *b, const 
 
     for (int64_t i = from + threadIdx.x; i < from + count; i += BLOCK) {
         double d = (double)a[i] - (double)b[i];
-        sum += d * d * (mask ? (double)mask[i / width] : 1.0);
+        sum += d * d * (mask ? (double)mask[part(i, width).whole] : 1.0);
     }
     sum = block_sum(sum);
     if (threadIdx.x == 0)
@@ -106,7 +106,7 @@ __global__ void squared_error_grad(float *out, const float *a, const float *b, c
     int64_t i = thread_at();
 
     if (i < all)
-        out[i] = 2.0f * (mask ? mask[i / width] : 1.0f) * (a[i] - b[i]) * dy[i / count];
+        out[i] = 2.0f * (mask ? mask[part(i, width).whole] : 1.0f) * (a[i] - b[i]) * dy[part(i, count).whole];
 }
 
 cudaError_t k_squared_error_grad(cudaStream_t s, float *out, const float *a, const float *b, const float *mask,

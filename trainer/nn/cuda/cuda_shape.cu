@@ -7,8 +7,8 @@ template <typename T> __global__ void copy_rows(T *out, const T *in, cuda_rows r
 
     if (i >= r.rows * r.width)
         return;
-    int64_t row = i / r.width, at = i % r.width;
-    out[r.out_at + row * r.out_step + at] = in[r.in_at + row * r.in_step + at];
+    const parted p = part(i, r.width);
+    out[r.out_at + p.whole * r.out_step + p.rest] = in[r.in_at + p.whole * r.in_step + p.rest];
 }
 
 cudaError_t k_copy_rows(cudaStream_t s, void *out, const void *in, cuda_rows r, int size)
@@ -28,7 +28,7 @@ __global__ void zero_rows(T *out, const T *x, int64_t n, int64_t sample, int64_t
     int64_t i = thread_at();
 
     if (i < n)
-        out[i] = i % sample < zeros ? (T)0 : x[i];
+        out[i] = part(i, sample).rest < zeros ? (T)0 : x[i];
 }
 
 cudaError_t k_zero_rows(cudaStream_t s, void *out, const void *x, int64_t n, int64_t t, int64_t c, int64_t zeros,
@@ -45,14 +45,24 @@ cudaError_t k_zero_rows(cudaStream_t s, void *out, const void *x, int64_t n, int
 
 /* ---- upsample ---- */
 
+/* Element i of maps [n, height, width, c]. */
+struct cell { int64_t n, row, col, k; };
+
+__device__ inline cell cell_at(int64_t i, int64_t c, int64_t width, int64_t height)
+{
+    const parted pixel = part(i, c), line = part(pixel.whole, width), map = part(line.whole, height);
+
+    return cell{map.whole, map.rest, line.rest, pixel.rest};
+}
+
 template <typename T> __global__ void upsample(T *out, const T *x, cuda_zoom z)
 {
     int64_t i = thread_at();
 
     if (i >= z.n * z.oh * z.ow * z.c)
         return;
-    int64_t k = i % z.c, col = i / z.c % z.ow, row = i / z.c / z.ow % z.oh, n = i / z.c / z.ow / z.oh;
-    out[i] = x[((n * z.h + row * z.h / z.oh) * z.w + col * z.w / z.ow) * z.c + k];
+    const cell p = cell_at(i, z.c, z.ow, z.oh);
+    out[i] = x[((p.n * z.h + part(p.row * z.h, z.oh).whole) * z.w + part(p.col * z.w, z.ow).whole) * z.c + p.k];
 }
 
 cudaError_t k_upsample(cudaStream_t s, void *out, const void *x, cuda_zoom z, int size)
@@ -69,7 +79,7 @@ cudaError_t k_upsample(cudaStream_t s, void *out, const void *x, cuda_zoom z, in
 /* The first position of the larger side whose source is `at` or later: the smallest p with p * small / large >= at. */
 __device__ inline int64_t first_from(int64_t at, int64_t small, int64_t large)
 {
-    return (at * large + small - 1) / small;
+    return part(at * large + small - 1, small).whole;
 }
 
 __global__ void upsample_grad(float *out, const float *dy, cuda_zoom z)
@@ -78,11 +88,13 @@ __global__ void upsample_grad(float *out, const float *dy, cuda_zoom z)
 
     if (i >= z.n * z.h * z.w * z.c)
         return;
-    int64_t k = i % z.c, col = i / z.c % z.w, row = i / z.c / z.w % z.h, n = i / z.c / z.w / z.h;
+    const cell at = cell_at(i, z.c, z.w, z.h);
+    const int64_t from_p = first_from(at.row, z.h, z.oh), to_p = first_from(at.row + 1, z.h, z.oh);
+    const int64_t from_q = first_from(at.col, z.w, z.ow), to_q = first_from(at.col + 1, z.w, z.ow);
     float sum = 0.0f;
-    for (int64_t p = first_from(row, z.h, z.oh); p < first_from(row + 1, z.h, z.oh); p++)
-        for (int64_t q = first_from(col, z.w, z.ow); q < first_from(col + 1, z.w, z.ow); q++)
-            sum += dy[((n * z.oh + p) * z.ow + q) * z.c + k];
+    for (int64_t p = from_p; p < to_p; p++)
+        for (int64_t q = from_q; q < to_q; q++)
+            sum += dy[((at.n * z.oh + p) * z.ow + q) * z.c + at.k];
     out[i] = sum;
 }
 

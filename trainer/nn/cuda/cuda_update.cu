@@ -12,7 +12,7 @@ __global__ void adamw(float *w, float *m, float *v, const float *d, const float 
 
     if (i >= n)
         return;
-    const float *h = hyper + i / count * HYPER;
+    const float *h = hyper + part(i, count).whole * HYPER;
     float shrink = h[LR] * h[DECAY], step = h[LR] / h[CORRECT1];
     float g = d[i] * h[GRAD_SCALE], x = w[i];
     x = base ? x - shrink * (x - base[i]) : x * (1.0f - shrink);
