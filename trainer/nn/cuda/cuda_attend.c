@@ -1,5 +1,6 @@
-/* Attention: what a node says, as the arguments of our kernels. In bf16 its sources are rounded into scratch and go to the kernels on
- * tensor cores; what a pass keeps for its gradient, a number for each query of each head, lies in memory of that call's own. */
+/* Attention: what a node says, as the arguments of our kernels. In bf16 its sources are rounded into scratch and go to the
+ * kernels on tensor cores; what a pass keeps for its gradient, a number for each query of each head, lies in memory of that
+ * call's own. */
 #include <limits.h>
 #include <stdlib.h>
 
@@ -194,7 +195,8 @@ static int run_flash(nn_backend *b, const nn_call *c)
     return cuda_ran(rc == cudaSuccess ? k_flash(cuda_stream(b), att_of(c), c->out, k->sums, half[0], half[1], half[2]) : rc);
 }
 
-/* Scratch: rounded sources, then D of every query. Its pass is a call before it, prepared already: takes_flash_grad saw to that. */
+/* Scratch: rounded sources, then D of every query. Its pass is a call before it, prepared already: takes_flash_grad saw to
+ * that. */
 static int prepare_flash_grad(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
 {
     (void)frozen;
@@ -218,8 +220,8 @@ static int run_flash_grad(nn_backend *b, const nn_call *c)
     cudaError_t rc = round_sources(b, c, half);
 
     if (rc == cudaSuccess)
-        rc = k_flash_grad(cuda_stream(b), att_of(c), d.q, d.k, d.v, half[0], half[1], half[2], half[3], c->in[3], c->in[4], k->sums,
-                          dots);
+        rc = k_flash_grad(cuda_stream(b), att_of(c), d.q, d.k, d.v, half[0], half[1], half[2], half[3], c->in[3], c->in[4],
+                          k->sums, dots);
     return cuda_ran(rc);
 }
 

@@ -23,8 +23,8 @@ __device__ inline int64_t thread_at()
     return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
 }
 
-/* a = whole * by + rest, none of them negative. A division of 64 bits is a hundred instructions, more than an element's bytes take;
- * nearly all numbers have 32. */
+/* a = whole * by + rest, none of them negative. A division of 64 bits is a hundred instructions, more than an element's bytes
+ * take; nearly all numbers have 32. */
 struct parted { int64_t whole, rest; };
 
 __device__ inline parted part(int64_t a, int64_t by)

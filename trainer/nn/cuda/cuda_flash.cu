@@ -58,6 +58,34 @@ __device__ inline void soften(softmax_rows *r, float score[TILES][4], float so_f
     }
 }
 
+/* M times 16 queries against a tile of keys. */
+template <int C, int M, int KEYS>
+__device__ inline void tile_scores(float score[M][KEYS / 8][4], const uint32_t left[M][C][2], const bf16 *keys)
+{
+#pragma unroll
+    for (int j = 0; j < KEYS / 8; j++) {
+        uint32_t right[C];
+        load_right<C>(right, keys + 8 * j * apart(C), apart(C));
+#pragma unroll
+        for (int m = 0; m < M; m++)
+            add_inner<C>(score[m][j], left[m], right);
+    }
+}
+
+/* sum += exp(scores), which are the left factor as they lie, times the tile's values. */
+template <int C, int M, int KEYS>
+__device__ inline void add_values(float sum[M][C][4], const float score[M][KEYS / 8][4], const bf16 *values)
+{
+#pragma unroll
+    for (int j = 0; j < KEYS / 16; j++) {
+        uint32_t p[M][4];
+#pragma unroll
+        for (int m = 0; m < M; m++)
+            as_left(p[m], score[m][2 * j], score[m][2 * j + 1]);
+        add_outer<M, C>(sum, p, values + 16 * j * apart(C), apart(C));
+    }
+}
+
 /* C pieces of q and k; CV of v and y, the blockIdx.z-th of them; M times 16 queries a warp; KEYS of a tile. */
 template <int C, int CV, int M, int KEYS> __global__ void __launch_bounds__(THREADS) flash(cuda_att s, float scale, float *y,
     float *sums, const bf16 *q, const bf16 *k, const bf16 *v)
@@ -71,12 +99,10 @@ template <int C, int CV, int M, int KEYS> __global__ void __launch_bounds__(THRE
     float sum[M][CV][4] = {};
     softmax_rows soft[M];
 
+    load_own<C, M>(left, q + at_q, row, s.tq, s.c);
 #pragma unroll
-    for (int m = 0; m < M; m++) {
-        const int i = row + 16 * m;
-        load_left<C>(left[m], i < s.tq ? q + at_q + (int64_t)i * s.c : NULL, i + 8 < s.tq ? q + at_q + (int64_t)(i + 8) * s.c : NULL);
+    for (int m = 0; m < M; m++)
         soft[m] = softmax_rows{{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
-    }
     for (int tile = -1; tile < tiles; tile++) {
         if (tile + 1 < tiles) {
             fetch_rows<C, KEYS>(keys[(tile + 1) % 2], k + at_k, (tile + 1) * KEYS, s.tk, s.c);
@@ -88,28 +114,14 @@ template <int C, int CV, int M, int KEYS> __global__ void __launch_bounds__(THRE
         copy_wait<1>();
         __syncthreads();
         float score[M][KEYS / 8][4] = {};
-#pragma unroll
-        for (int j = 0; j < KEYS / 8; j++) {
-            uint32_t right[C];
-            load_right<C>(right, keys[tile % 2] + 8 * j * apart(C), apart(C));
-#pragma unroll
-            for (int m = 0; m < M; m++)
-                add_inner<C>(score[m][j], left[m], right);
-        }
+        tile_scores<C, M, KEYS>(score, left, keys[tile % 2]);
 #pragma unroll
         for (int m = 0; m < M; m++) {
             if (s.causal || (tile + 1) * KEYS > s.tk)
                 hide<KEYS / 8>(score[m], tile * KEYS, s.tk, s.causal, row + 16 * m);
             soften<KEYS / 8, CV>(&soft[m], score[m], sum[m], scale * LOG2_E);
         }
-#pragma unroll
-        for (int j = 0; j < KEYS / 16; j++) {
-            uint32_t p[M][4];
-#pragma unroll
-            for (int m = 0; m < M; m++)
-                as_left(p[m], score[m][2 * j], score[m][2 * j + 1]);
-            add_outer<M, CV>(sum, p, values[tile % 2] + 16 * j * apart(CV), apart(CV));
-        }
+        add_values<CV, M, KEYS>(sum, score, values[tile % 2]);
         __syncthreads();
     }
 #pragma unroll
@@ -134,7 +146,8 @@ template <int C, int CV, int M, int KEYS>
 static cudaError_t attend(cudaStream_t s, const cuda_att &at, float *y, float *sums, const uint16_t *q, const uint16_t *k,
                           const uint16_t *v)
 {
-    LAUNCH((flash<C, CV, M, KEYS>), flash_grid(at, at.tq, WARPS * M * 16, C / CV), THREADS, s, at, flash_scale(at), y, sums, q, k, v);
+    LAUNCH((flash<C, CV, M, KEYS>), flash_grid(at, at.tq, WARPS * M * 16, C / CV), THREADS, s, at, flash_scale(at), y, sums, q, k,
+           v);
     return cudaGetLastError();
 }
 

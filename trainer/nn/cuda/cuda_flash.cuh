@@ -24,7 +24,7 @@ template <int C, int ROWS> __device__ inline void fetch_rows(bf16 *tile, const b
     }
 }
 
-/* Of a table of a number for each query: `count` of a head with those of whole tiles behind them, so that tiles read on. */
+/* Where a head's numbers begin in a table of one for each query, whole tiles of them (CUDA_FLASH_ROWS). */
 __host__ __device__ inline int64_t figures_at(const cuda_att &s, int64_t head)
 {
     return head * CUDA_FLASH_ROWS(s.tq);
@@ -36,9 +36,19 @@ __device__ inline int64_t head_at(const cuda_att &s, int at, int rows)
     return (int64_t)(at / s.heads) * rows * s.c + (int64_t)(at % s.heads) * s.d;
 }
 
+/* Rows first, first + 8, first + 16 .. of a head as M left factors; zeros behind the last. */
+template <int C, int M> __device__ inline void load_own(uint32_t a[M][C][2], const bf16 *head, int first, int count, int row)
+{
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+        const int i = first + 16 * m;
+        load_left<C>(a[m], i < count ? head + (int64_t)i * row : NULL, i + 8 < count ? head + (int64_t)(i + 8) * row : NULL);
+    }
+}
+
+/* exp(x) is 2^(x log2 e). */
 #define LOG2_E 1.4426950408889634f
 
-/* Scores are kept as powers of two. */
 static inline float flash_scale(const cuda_att &s)
 {
     return (float)(1.0 / sqrt((double)s.d));

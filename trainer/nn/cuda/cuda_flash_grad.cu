@@ -48,7 +48,8 @@ template <int C> __device__ inline void scores_16(float to[2][4], const uint32_t
     }
 }
 
-template <int C, int M> __device__ inline void store_rows(float *head, int first, int count, int row, const float sum[M][C][4], float by)
+template <int C, int M>
+__device__ inline void store_rows(float *head, int first, int count, int row, const float sum[M][C][4], float by)
 {
     const int t = threadIdx.x % 4;
 
@@ -67,39 +68,59 @@ template <int C, int M> __device__ inline void store_rows(float *head, int first
         }
 }
 
-/* Rows first, first + 8, first + 16 .. of a head as left factors; zeros behind the last. */
-template <int C, int M> __device__ inline void load_own(uint32_t a[M][C][2], const bf16 *head, int first, int count, int row)
+/* ---- dq: a warp has queries ---- */
+
+/* What 16 queries know of themselves: rows g and g + 8 of a lane. */
+struct rows_known {
+    float from[2], D[2]; /* log-sums, dots */
+};
+
+__device__ inline rows_known known_of(const float *sums, const float *dots, int i, int tq)
 {
+    rows_known r;
+
 #pragma unroll
-    for (int m = 0; m < M; m++) {
-        const int i = first + 16 * m;
-        load_left<C>(a[m], i < count ? head + (int64_t)i * row : NULL, i + 8 < count ? head + (int64_t)(i + 8) * row : NULL);
+    for (int half = 0; half < 2; half++) {
+        r.from[half] = i + 8 * half < tq ? sums[i + 8 * half] : INFINITY;
+        r.D[half] = i + 8 * half < tq ? dots[i + 8 * half] : 0.0f;
     }
+    return r;
 }
 
-/* ---- dq: a warp has queries ---- */
+/* dp becomes dS, of query `row` and of keys from `first` on; keys at or past `seen`, and later ones than a query if causal, have
+ * none of it. */
+__device__ inline void slopes_of_queries(float dp[2][4], const float score[2][4], const rows_known &r, float scale, int first,
+                                         int seen, bool causal, int row)
+{
+    const int t = threadIdx.x % 4;
+
+#pragma unroll
+    for (int j = 0; j < 2; j++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            const int key = first + 8 * j + 2 * t + e % 2, half = e / 2;
+            const bool hidden = key >= seen || (causal && key > row + 8 * half);
+            const float p = hidden ? 0.0f : exp2_near(score[j][e] * (scale * LOG2_E) - r.from[half]);
+            dp[j][e] = p * (dp[j][e] - r.D[half]);
+        }
+}
 
 template <int C, int M, int KEYS> __global__ void __launch_bounds__(THREADS) flash_grad_q(cuda_att s, float scale, float *dq,
     const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *dy, const float *sums, const float *dots)
 {
     alignas(16) __shared__ bf16 keys[2][KEYS * apart(C)], values[2][KEYS * apart(C)];
-    const int lane = threadIdx.x % WARP, t = lane % 4;
-    const int block = blockIdx.x * (WARPS * M * 16), row = block + threadIdx.x / WARP * (M * 16) + lane / 4;
+    const int block = blockIdx.x * (WARPS * M * 16), row = block + threadIdx.x / WARP * (M * 16) + threadIdx.x % WARP / 4;
     const int64_t at_q = head_at(s, blockIdx.y, s.tq), at_k = head_at(s, blockIdx.y, s.tk), at = figures_at(s, blockIdx.y);
     const int seen = s.causal ? min(s.tk, block + WARPS * M * 16) : s.tk, tiles = (seen + KEYS - 1) / KEYS;
     uint32_t own_q[M][C][2], own_dy[M][C][2];
-    float sum[M][C][4] = {}, from[M][2], D[M][2];
+    float sum[M][C][4] = {};
+    rows_known known[M];
 
     load_own<C, M>(own_q, q + at_q, row, s.tq, s.c);
     load_own<C, M>(own_dy, dy + at_q, row, s.tq, s.c);
 #pragma unroll
     for (int m = 0; m < M; m++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const int i = row + 16 * m + 8 * half;
-            from[m][half] = i < s.tq ? sums[at + i] : INFINITY;
-            D[m][half] = i < s.tq ? dots[at + i] : 0.0f;
-        }
+        known[m] = known_of(sums + at, dots + at, row + 16 * m, s.tq);
     for (int tile = -1; tile < tiles; tile++) {
         if (tile + 1 < tiles) {
             fetch_rows<C, KEYS>(keys[(tile + 1) % 2], k + at_k, (tile + 1) * KEYS, s.tk, s.c);
@@ -110,7 +131,6 @@ template <int C, int M, int KEYS> __global__ void __launch_bounds__(THREADS) fla
             continue;
         copy_wait<1>();
         __syncthreads();
-        const bool whole = !s.causal && (tile + 1) * KEYS <= s.tk;
 #pragma unroll
         for (int r = 0; r < KEYS; r += 16) {
             const bf16 *rows_k = keys[tile % 2] + r * apart(C), *rows_v = values[tile % 2] + r * apart(C);
@@ -120,15 +140,7 @@ template <int C, int M, int KEYS> __global__ void __launch_bounds__(THREADS) fla
                 float p[2][4] = {}, dp[2][4] = {};
                 scores_16<C>(p, own_q[m], rows_k);
                 scores_16<C>(dp, own_dy[m], rows_v);
-#pragma unroll
-                for (int j = 0; j < 2; j++)
-#pragma unroll
-                    for (int e = 0; e < 4; e++) {
-                        const int key = tile * KEYS + r + 8 * j + 2 * t + e % 2, i = row + 16 * m + e / 2 * 8;
-                        const bool hidden = !whole && (key >= s.tk || (s.causal && key > i));
-                        const float share = hidden ? 0.0f : exp2_near(p[j][e] * (scale * LOG2_E) - from[m][e / 2]);
-                        dp[j][e] = share * (dp[j][e] - D[m][e / 2]);
-                    }
+                slopes_of_queries(dp, p, known[m], scale, tile * KEYS + r, s.tk, s.causal, row + 16 * m);
                 as_left(ds[m], dp[0], dp[1]);
             }
             add_outer<M, C>(sum, ds, rows_k, apart(C));
@@ -140,6 +152,32 @@ template <int C, int M, int KEYS> __global__ void __launch_bounds__(THREADS) fla
 
 /* ---- dk and dv: a warp has keys ---- */
 
+/* Scores become P and dp becomes dS, of key `row` and of queries from `first` on, which know `from` and `D`. */
+__device__ inline void slopes_of_keys(float p[2][4], float dp[2][4], const columns &from, const columns &D, float scale,
+                                      int first, bool causal, int row)
+{
+    const int t = threadIdx.x % 4;
+
+#pragma unroll
+    for (int j = 0; j < 2; j++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            const bool hidden = causal && row + e / 2 * 8 > first + 8 * j + 2 * t + e % 2;
+            p[j][e] = hidden ? 0.0f : exp2_near(p[j][e] * (scale * LOG2_E) - from.at[j][e % 2]);
+            dp[j][e] = p[j][e] * (dp[j][e] - D.at[j][e % 2]);
+        }
+}
+
+/* Begins to copy log-sums and dots of a tile's queries, four at a time. */
+template <int QUERIES>
+__device__ inline void fetch_figures(float figures[2][QUERIES], const float *sums, const float *dots)
+{
+    const int which = threadIdx.x / (QUERIES / 4), four = threadIdx.x % (QUERIES / 4) * 4;
+
+    if (which < 2)
+        copy_begin(figures[which] + four, (which ? dots : sums) + four, true);
+}
+
 /* Which of the two: both, or one in a launch. */
 enum { DK = 1, DV = 2 };
 
@@ -148,8 +186,7 @@ template <int C, int M, int QUERIES, int WHICH> __global__ void __launch_bounds_
 {
     alignas(16) __shared__ bf16 queries[2][QUERIES * apart(C)], dys[2][QUERIES * apart(C)];
     alignas(16) __shared__ float figures[2][2][QUERIES]; /* log-sums and D of a tile */
-    const int lane = threadIdx.x % WARP, t = lane % 4;
-    const int block = blockIdx.x * (WARPS * M * 16), row = block + threadIdx.x / WARP * (M * 16) + lane / 4;
+    const int block = blockIdx.x * (WARPS * M * 16), row = block + threadIdx.x / WARP * (M * 16) + threadIdx.x % WARP / 4;
     const int64_t at_q = head_at(s, blockIdx.y, s.tq), at_k = head_at(s, blockIdx.y, s.tk), at = figures_at(s, blockIdx.y);
     const int begin = s.causal ? block / QUERIES : 0, tiles = (s.tq + QUERIES - 1) / QUERIES; /* who sees the first key */
     uint32_t own_k[M][C][2], own_v[M][C][2];
@@ -163,10 +200,7 @@ template <int C, int M, int QUERIES, int WHICH> __global__ void __launch_bounds_
         if (next < tiles) {
             fetch_rows<C, QUERIES>(queries[next % 2], q + at_q, next * QUERIES, s.tq, s.c);
             fetch_rows<C, QUERIES>(dys[next % 2], dy + at_q, next * QUERIES, s.tq, s.c);
-            if (threadIdx.x < QUERIES / 2) { /* four a copy */
-                const int which = threadIdx.x / (QUERIES / 4), four = threadIdx.x % (QUERIES / 4) * 4;
-                copy_begin(figures[next % 2][which] + four, (which ? dots : sums) + at + next * QUERIES + four, true);
-            }
+            fetch_figures<QUERIES>(figures[next % 2], sums + at + next * QUERIES, dots + at + next * QUERIES);
         }
         copy_group();
         if (tile < begin)
@@ -184,15 +218,7 @@ template <int C, int M, int QUERIES, int WHICH> __global__ void __launch_bounds_
                 scores_16<C>(p, own_k[m], rows_q);
                 if (WHICH & DK)
                     scores_16<C>(dp, own_v[m], rows_dy);
-#pragma unroll
-                for (int j = 0; j < 2; j++)
-#pragma unroll
-                    for (int e = 0; e < 4; e++) {
-                        const int i = tile * QUERIES + r + 8 * j + 2 * t + e % 2, key = row + 16 * m + e / 2 * 8;
-                        const bool hidden = s.causal && key > i;
-                        p[j][e] = hidden ? 0.0f : exp2_near(p[j][e] * (scale * LOG2_E) - from.at[j][e % 2]);
-                        dp[j][e] = p[j][e] * (dp[j][e] - D.at[j][e % 2]);
-                    }
+                slopes_of_keys(p, dp, from, D, scale, tile * QUERIES + r, s.causal, row + 16 * m);
                 as_left(left_p[m], p[0], p[1]);
                 as_left(left_ds[m], dp[0], dp[1]);
             }
@@ -238,7 +264,8 @@ template <int C, int M_Q, int M_KV, int ROWS> static void launch_both(cudaStream
 }
 
 cudaError_t k_flash_grad(cudaStream_t s, cuda_att at, float *dq, float *dk, float *dv, const uint16_t *q, const uint16_t *k,
-                         const uint16_t *v, const uint16_t *dy, const float *y, const float *dy_f32, const float *sums, float *dots)
+                         const uint16_t *v, const uint16_t *dy, const float *y, const float *dy_f32, const float *sums,
+                         float *dots)
 {
     const gradient g = {at, dq, dk, dv, q, k, v, dy, sums, dots};
     const unsigned rows = (unsigned)(CUDA_FLASH_ROWS(at.tq) / (BLOCK / WARP));

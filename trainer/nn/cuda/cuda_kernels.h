@@ -39,7 +39,12 @@ cudaError_t k_geglu_grad(cudaStream_t s, float *out, const float *x, const float
 typedef enum { CUDA_F32, CUDA_BF16, CUDA_F16 } cuda_float;
 /* f32 to bf16 (its bits), several in one launch; where it goes lies at multiples of 16 */
 enum { CUDA_ROUNDINGS = 4 };
-typedef struct { int count; const float *from[CUDA_ROUNDINGS]; uint16_t *to[CUDA_ROUNDINGS]; int64_t n[CUDA_ROUNDINGS]; } cuda_roundings;
+typedef struct {
+    int count;
+    const float *from[CUDA_ROUNDINGS];
+    uint16_t *to[CUDA_ROUNDINGS];
+    int64_t n[CUDA_ROUNDINGS];
+} cuda_roundings;
 cudaError_t k_round(cudaStream_t s, cuda_roundings r);
 cudaError_t k_cast(cudaStream_t s, void *out, cuda_float to, const void *x, cuda_float from, int64_t n);
 
@@ -120,7 +125,8 @@ cudaError_t k_attention_grad(cudaStream_t s, cuda_att at, float *dq, float *dk, 
 cudaError_t k_flash(cudaStream_t s, cuda_att at, float *y, float *sums, const uint16_t *q, const uint16_t *k, const uint16_t *v);
 /* dots: scratch of the size of sums */
 cudaError_t k_flash_grad(cudaStream_t s, cuda_att at, float *dq, float *dk, float *dv, const uint16_t *q, const uint16_t *k,
-                         const uint16_t *v, const uint16_t *dy, const float *y, const float *dy_f32, const float *sums, float *dots);
+                         const uint16_t *v, const uint16_t *dy, const float *y, const float *dy_f32, const float *sums,
+                         float *dots);
 
 /* ---- products (cuda_product.cu): plain tiles, for what the libraries decline ---- */
 

@@ -1,7 +1,7 @@
-/* Laws: in bf16, attention of every head that there is a kernel for goes to tensor cores and gives what the reference gives, forward
- * and backward, at shapes that fall into no tiles, with and without a causal mask, and the same bits in every run; a pass that is
- * prepared anew, since its result is to lie elsewhere, still tells its gradient the sums of this run; what has no kernel there is
- * declined with a sentence and computed in f32.
+/* Laws: in bf16, attention of every head that there is a kernel for goes to tensor cores and gives what the reference gives,
+ * forward and backward, at shapes that fall into no tiles, with and without a causal mask, and the same bits in every run; a
+ * pass that is prepared anew, since its result is to lie elsewhere, still tells its gradient the sums of this run; what has no
+ * kernel there is declined with a sentence and computed in f32.
  *
  *   test_flash [cuda[:N]]    77, with a sentence, where there is none. */
 #include <math.h>

@@ -46,8 +46,8 @@ void standin_exchange(void *mine, size_t bytes, unsigned from);
 const void *standin_gather(const void *mine, size_t bytes);
 /* The place, which must be a multiple of `bytes`: as vectors of CUDA want it. */
 void *standin_at(const void *place, size_t bytes);
-/* Copies to shared memory that a thread begins (`from` NULL: zeros), puts into groups and waits for, all groups but the last `left`.
- * They are made no sooner than that; a thread that ends with one not waited for ends the process. */
+/* Copies to shared memory that a thread begins (`from` NULL: zeros), puts into groups and waits for, all groups but the last
+ * `left`. They are made no sooner than that; a thread that ends with one not waited for ends the process. */
 void standin_copy_begin(void *to, const void *from, size_t bytes);
 void standin_copy_group();
 void standin_copy_wait(size_t left);

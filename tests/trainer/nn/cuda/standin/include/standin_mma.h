@@ -1,8 +1,8 @@
 #ifndef STANDIN_MMA_H
 #define STANDIN_MMA_H
-/* What cuda_mma.cuh takes of PTX, played: a warp's product as plain loops over what its lanes brought, matrices as the lanes' rows,
- * copies that arrive when they are waited for. The right layout of pieces is written down here a second time, from the manual and not
- * from the kernels. */
+/* What cuda_mma.cuh takes of PTX, played: a warp's product as plain loops over what its lanes brought, matrices as the lanes'
+ * rows, copies that arrive when they are waited for. Where the pieces lie is written down here a second time, from the manual
+ * and not from the kernels. */
 #include "tests/trainer/nn/cuda/standin/standin.h"
 
 extern "C" {
