@@ -6,6 +6,10 @@
  * or of whom NCCL says that another is lost, aborts it and returns ERR_PEER. Communicators are kept: the same ranks that
  * meet again, as a farm's workers do concept after concept, need no new one. */
 #include <dlfcn.h>
+/* Older headers of NCCL (2.20, beside CUDA 12.4) name bf16 only where C++ has seen CUDA's type. */
+#ifndef __CUDA_BF16_TYPES_EXIST__
+#define __CUDA_BF16_TYPES_EXIST__
+#endif
 #include <nccl.h>
 #include <stdio.h>
 #include <stdlib.h>
