@@ -87,10 +87,10 @@ __device__ inline rows_known known_of(const float *sums, const float *dots, int 
     return r;
 }
 
-/* dp becomes dS, of query `row` and of keys from `first` on; keys at or past `seen`, and later ones than a query if causal, have
- * none of it. */
-__device__ inline void slopes_of_queries(float dp[2][4], const float score[2][4], const rows_known &r, float scale, int first,
-                                         int seen, bool causal, int row)
+/* dp becomes dS, of query `row` and of keys from `first` on. Unless all are seen, keys at or past `count` have none of it, nor
+ * later ones than a query if causal. */
+__device__ inline void slopes_of_queries(float dp[2][4], const float score[2][4], const rows_known &r, float scale, bool all,
+                                         int first, int count, bool causal, int row)
 {
     const int t = threadIdx.x % 4;
 
@@ -99,7 +99,7 @@ __device__ inline void slopes_of_queries(float dp[2][4], const float score[2][4]
 #pragma unroll
         for (int e = 0; e < 4; e++) {
             const int key = first + 8 * j + 2 * t + e % 2, half = e / 2;
-            const bool hidden = key >= seen || (causal && key > row + 8 * half);
+            const bool hidden = !all && (key >= count || (causal && key > row + 8 * half));
             const float p = hidden ? 0.0f : exp2_near(score[j][e] * (scale * LOG2_E) - r.from[half]);
             dp[j][e] = p * (dp[j][e] - r.D[half]);
         }
@@ -131,6 +131,7 @@ template <int C, int M, int KEYS> __global__ void __launch_bounds__(THREADS) fla
             continue;
         copy_wait<1>();
         __syncthreads();
+        const bool all = !s.causal && (tile + 1) * KEYS <= s.tk;
 #pragma unroll
         for (int r = 0; r < KEYS; r += 16) {
             const bf16 *rows_k = keys[tile % 2] + r * apart(C), *rows_v = values[tile % 2] + r * apart(C);
@@ -140,7 +141,7 @@ template <int C, int M, int KEYS> __global__ void __launch_bounds__(THREADS) fla
                 float p[2][4] = {}, dp[2][4] = {};
                 scores_16<C>(p, own_q[m], rows_k);
                 scores_16<C>(dp, own_dy[m], rows_v);
-                slopes_of_queries(dp, p, known[m], scale, tile * KEYS + r, s.tk, s.causal, row + 16 * m);
+                slopes_of_queries(dp, p, known[m], scale, all, tile * KEYS + r, s.tk, s.causal, row + 16 * m);
                 as_left(ds[m], dp[0], dp[1]);
             }
             add_outer<M, C>(sum, ds, rows_k, apart(C));
