@@ -334,7 +334,7 @@ typedef struct { dtype in; int fails_at; } gang_of;
 
 static int joined(comm **gang, nn_backend **on, int rank, const char *path, err *e)
 {
-    char device[8];
+    char device[16];
 
     snprintf(device, sizeof device, "%d", rank);
     setenv("CUDA_VISIBLE_DEVICES", device, 1);
