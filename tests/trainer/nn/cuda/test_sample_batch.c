@@ -61,16 +61,16 @@ static void open_shares(opened *o)
     ok(bank_open(&o->b, o->m, &o->c, &e), &e);
 }
 
-static opened open_on(const char *device, bool shares)
+/* In its place: a bank borrows its concept. */
+static void open_on(opened *o, const char *device, bool shares)
 {
-    opened o = {.t = small_model_words()};
     err e = {0};
 
-    ok(nn_open(&o.on, device, 1, &e), &e);
-    ok(sd_open(&o.m, small_model_dir(), o.on, &e), &e);
+    *o = (opened){.t = small_model_words()};
+    ok(nn_open(&o->on, device, 1, &e), &e);
+    ok(sd_open(&o->m, small_model_dir(), o->on, &e), &e);
     if (shares)
-        open_shares(&o);
-    return o;
+        open_shares(o);
 }
 
 static void close_all(opened *o)
@@ -92,12 +92,14 @@ static void are_near(const float *got, const float *want, const char *what)
 
 static void try_batch(const char *by, double guidance, bool shares)
 {
-    opened cpu = open_on("cpu", shares), gpu = open_on("cuda", shares);
+    opened cpu, gpu;
     sample_opts o = {.sampler = by, .steps = 3, .width = SIDE, .height = SIDE, .guidance = guidance, .seed = 5};
     float *got = NEW_N(float, ASKS *PIXELS), want[PIXELS];
     sample_batch *b;
     err e = {0};
 
+    open_on(&cpu, "cpu", shares);
+    open_on(&gpu, "cuda", shares);
     o.beside = gpu.b;
     assert_null(sample_batch_declines(gpu.m, &o));
     ok(sample_batch_open(&b, gpu.m, &o, ASKS, &e), &e);
@@ -129,11 +131,13 @@ static void a_batch_mixes_concepts_of_a_bank(void **unused)
 
 static void what_wants_noise_is_made_one_by_one(void **unused)
 {
-    opened o = open_on("cuda", false), cpu = open_on("cpu", false);
+    opened o, cpu;
     const sample_opts plain = {.sampler = "ddpm", .steps = 3, .width = SIDE, .height = SIDE, .guidance = 4};
     sample_opts ddim = plain;
 
     (void)unused;
+    open_on(&o, "cuda", false);
+    open_on(&cpu, "cpu", false);
     assert_non_null(strstr(sample_batch_declines(o.m, &plain), "fresh noise"));
     ddim.sampler = "ddim";
     assert_null(sample_batch_declines(o.m, &ddim));
