@@ -12,7 +12,7 @@ PATH=$bin:$PATH
 model=$src/data/toyworld/world/model finder=$src/tests/findings/finder.safetensors
 
 sed "s#\.\./data/#$src/data/#" "$src/configs/quickstart.yaml" >farm.yaml
-cfarm train farm.yaml </dev/null >log 2>&1 || { tail -n 20 log; exit 1; }
+mpirun -np 2 cfarm train farm.yaml </dev/null >log 2>&1 || { tail -n 20 log; exit 1; }
 
 # found WHAT WORDS [FILE]: of twelve pictures that FILE, or the base, makes for WORDS, how many show WHAT
 found() {
