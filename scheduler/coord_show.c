@@ -414,8 +414,9 @@ static void page_forget(status_page *p)
     p->work = (eta_work){0};
 }
 
-/* status.json is the summary, and comes last: once it tells of the end, jobs.jsonl does. That has a line for each job. A farm of thousands is told in pieces of a turn each, so that
- * no order waits for it; each line is true of its own moment. False: it goes on at the next turn. */
+/* status.json is the summary, and comes last: once it tells of the end, jobs.jsonl does. That has a line for each job. A farm of
+ * thousands is told in pieces of a turn each, so that no order waits for it; each line is true of its own moment. False: it goes
+ * on at the next turn. */
 static bool write_status(coordinator *c, const char *state, int64_t until)
 {
     status_page *p = &c->page;

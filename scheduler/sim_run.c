@@ -54,7 +54,7 @@ typedef struct {
     int *node_of, *node_gpus, nodes; /* the mind's number of each of ours; -1: gone */
     int *ours, ours_room;            /* and ours of each of its */
     double count[DOES_KINDS], reducing, writing;
-    double gives;                    /* of all GPUs, now; */
+    double gives;                    /* of all GPUs, now */
     sim_supply *there;               /* and as it was */
     int changes;
     double wake;                     /* foretold */

@@ -46,8 +46,9 @@ def base(folder, tiny):
                                         num_attention_heads=4 if tiny else 12, projection_dim=width))
     unet = UNet2DConditionModel(sample_size=8 if tiny else 64, in_channels=4, out_channels=4, block_out_channels=channels, layers_per_block=2,
                                 cross_attention_dim=width, attention_head_dim=8)
-    vae = AutoencoderKL(block_out_channels=(16, 16, 32, 32) if tiny else (128, 256, 512, 512), layers_per_block=2, latent_channels=4, norm_num_groups=16 if tiny else 32,
-                        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, sample_size=64 if tiny else 512)
+    vae = AutoencoderKL(block_out_channels=(16, 16, 32, 32) if tiny else (128, 256, 512, 512), layers_per_block=2, latent_channels=4,
+                        norm_num_groups=16 if tiny else 32, down_block_types=("DownEncoderBlock2D",) * 4,
+                        up_block_types=("UpDecoderBlock2D",) * 4, sample_size=64 if tiny else 512)
     noise = DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, num_train_timesteps=1000, clip_sample=False, steps_offset=1)
     StableDiffusionPipeline(vae=vae, text_encoder=text, tokenizer=tokenizer, unet=unet, scheduler=noise, safety_checker=None,
                             feature_extractor=None, requires_safety_checker=False).save_pretrained(folder, safe_serialization=True)

@@ -17,7 +17,9 @@ import statistics
 import subprocess
 import sys
 
-SINGLES = {  # what differs from the recipe, which does not augment: the world's captions know no near and far; "real": the class's pictures of the world, with their captions
+# What differs from the recipe, which does not augment: the world's captions know no near and far. "real": the class's pictures
+# of the world, with their captions.
+SINGLES = {
     "custom": {"reg": "real"},
     "generated": {"reg": "generate"},
     "no-reg": {"reg": None},
