@@ -38,3 +38,40 @@ int cards_make(concept *c, sd *m, const cards_cfg *set, const char *class_word, 
     free(rows);
     return rc;
 }
+
+static int give_class(concept *c, const char *word, err *e)
+{
+    if (c->n_tokens == 0 && !word)
+        return err_set(e, ERR_INPUT, "has no word of its own; --class NAME=WORD says what it is");
+    if (c->n_tokens > 1 && word)
+        return err_set(e, ERR_INPUT, "has %d words; --class is for a concept of one", c->n_tokens);
+    if (c->n_tokens == 1 && word) {
+        free(c->tokens[0].class_word);
+        c->tokens[0].class_word = mem_text(word);
+    }
+    return 0;
+}
+
+static void swap_tensors(concept *a, concept *b)
+{
+    const concept was = *a;
+
+    a->tensors = b->tensors;
+    a->n_tensors = b->n_tensors;
+    b->tensors = was.tensors;
+    b->n_tensors = was.n_tensors;
+}
+
+/* Its matrices are needed once, for the images of the rows. */
+int cards_remake(concept *c, const char *path, sd *m, const cards_cfg *set, const char *class_word, err *e)
+{
+    concept whole;
+
+    TRY(give_class(c, class_word, e));
+    TRY(concept_read(&whole, path, CONCEPT_TENSORS, e));
+    swap_tensors(c, &whole);
+    int rc = cards_make(c, m, set, class_word, e);
+    swap_tensors(c, &whole);
+    concept_free(&whole);
+    return rc;
+}

@@ -26,4 +26,6 @@ bool cards_are_usual(const cards_cfg *set);
 int cards_check(const cards_cfg *set, err *e);
 /* Of c, whose tensors are there; class_word: of a concept without a token, or NULL. The old card is freed. */
 int cards_make(concept *c, sd *m, const cards_cfg *set, const char *class_word, err *e);
+/* Of c as it was read from path without its tensors; class_word: its class from now on; NULL: as it has it. */
+int cards_remake(concept *c, const char *path, sd *m, const cards_cfg *set, const char *class_word, err *e);
 #endif

@@ -433,44 +433,12 @@ static int read_classes(const job *j, const char *word[], err *e)
     return 0;
 }
 
-static int give_class(concept *c, const char *word, err *e)
-{
-    if (c->n_tokens == 0 && !word)
-        return err_set(e, ERR_INPUT, "has no word of its own; --class NAME=WORD says what it is");
-    if (c->n_tokens > 1 && word)
-        return err_set(e, ERR_INPUT, "has %d words; --class is for a concept of one", c->n_tokens);
-    if (c->n_tokens == 1 && word) {
-        free(c->tokens[0].class_word);
-        c->tokens[0].class_word = mem_text(word);
-    }
-    return 0;
-}
-
-/* Its matrices are needed once, for the images of the rows. */
-static int remake_card(concept *c, const job *j, const char *path, const char *class_word, err *e)
-{
-    concept tensors;
-    TRY(give_class(c, class_word, e));
-    TRY(concept_read(&tensors, path, CONCEPT_TENSORS, e));
-    c->tensors = tensors.tensors;
-    c->n_tensors = tensors.n_tensors;
-    tensors.tensors = NULL;
-    tensors.n_tensors = 0;
-    concept_free(&tensors);
-    int rc = cards_make(c, j->base.model, &j->set->cards, class_word, e);
-    tensors = (concept){.tensors = c->tensors, .n_tensors = c->n_tensors};
-    c->tensors = NULL;
-    c->n_tensors = 0;
-    concept_free(&tensors);
-    return rc;
-}
-
 static int remake_cards(job *j, const char *const class_word[], err *e)
 {
     TRY(need_base(j, e));
     for (int i = 0; i < j->n; i++) {
         int rc = j->is_file[i]
-                     ? remake_card(&j->in[i], j, j->file[i], class_word[i], e)
+                     ? cards_remake(&j->in[i], j->file[i], j->base.model, &j->set->cards, class_word[i], e)
                      : err_set(e, ERR_INPUT, "is in a merged file, which keeps no matrices to make other rows of; give its own");
         if (rc != 0)
             return err_wrap(e, "%s", j->file[i]);
