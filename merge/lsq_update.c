@@ -315,13 +315,8 @@ static void see_residuals(const updater *u, lsq_report *r)
 static void judge(updater *u, lsq_report *r)
 {
     find_fixed(u);
-#pragma omp parallel sections num_threads(2)
-    {
-#pragma omp section
-        see_residuals(u, r);
-#pragma omp section
-        r->condition = bound(u);
-    }
+    see_residuals(u, r);
+    r->condition = bound(u);
     r->rank = u->in->s;
     r->reason = r->miss <= GOOD && r->kkt <= GOOD ? LSQ_SOLVED : LSQ_DEPENDENT;
 }
