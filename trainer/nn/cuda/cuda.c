@@ -323,6 +323,7 @@ static void close_device(cuda *c)
         cudaStreamDestroy(c->stream);
     free(c->pieces);
     free(c->rounded);
+    free(c->found);
     pthread_mutex_destroy(&c->turn);
     free(c);
 }
@@ -371,14 +372,15 @@ static int check_device(int device, err *e)
     return 0;
 }
 
-/* What decides a device's bits: how it computes, and the library that chooses how. */
+/* What decides a device's bits: how it computes, and the library that chooses how, by the number of multiprocessors, too. */
 static int name_kind(cuda *c, err *e)
 {
-    int major, minor;
+    int major, minor, many;
 
     TRY(cuda_told(c, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, c->device), "its kind", e));
     TRY(cuda_told(c, cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, c->device), "its kind", e));
-    snprintf(c->kind, sizeof c->kind, "cuda sm_%d%d cublas %zu cudnn %zu", major, minor, cublasLtGetVersion(),
+    TRY(cuda_told(c, cudaDeviceGetAttribute(&many, cudaDevAttrMultiProcessorCount, c->device), "its kind", e));
+    snprintf(c->kind, sizeof c->kind, "cuda %d sm_%d%d cublas %zu cudnn %zu", many, major, minor, cublasLtGetVersion(),
              cudnnGetVersion());
     return 0;
 }
@@ -400,12 +402,11 @@ static int open_device(cuda *c, err *e)
     return 0;
 }
 
-/* CFARM_CUDA_GRAPHS=0: every call by itself, to see what graphs are worth and where a fault lies. */
-static bool graphs_wanted(void)
+static bool says(const char *variable, const char *what)
 {
-    const char *text = getenv("CFARM_CUDA_GRAPHS");
+    const char *text = getenv(variable);
 
-    return !text || strcmp(text, "0") != 0;
+    return text && strcmp(text, what) == 0;
 }
 
 static void make_turn(pthread_mutex_t *turn)
@@ -426,6 +427,7 @@ static int cuda_open(nn_backend **out, int device, err *e)
     c->device = device;
     c->most = SIZE_MAX;
     snprintf(c->name, sizeof c->name, "cuda:%d", device);
+    c->search = says("CFARM_CUDA_SEARCH", "0") ? CUDA_SEARCH_OFF : says("CFARM_CUDA_SEARCH", "show") ? CUDA_SEARCH_SHOWN : CUDA_SEARCH_ON;
     int rc = open_device(c, e);
     if (rc != 0) {
         close_device(c);
@@ -443,7 +445,8 @@ static int cuda_open(nn_backend **out, int device, err *e)
                          .begin = cuda_begin,
                          .turn = cuda_turn,
                          .wait = cuda_wait,
-                         .record = graphs_wanted() ? cuda_record : NULL,
+                         /* CFARM_CUDA_GRAPHS=0: every call by itself, to see what graphs are worth and where a fault lies. */
+                         .record = says("CFARM_CUDA_GRAPHS", "0") ? NULL : cuda_record,
                          .recorded = cuda_recorded,
                          .replay = cuda_replay,
                          .forget = cuda_forget,

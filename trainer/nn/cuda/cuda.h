@@ -26,6 +26,9 @@ typedef struct {
     size_t piece_n;
     struct cuda_rounded { const void *from; void *to; int users; } *rounded; /* frozen weights in bf16 */
     size_t rounded_n;
+    enum { CUDA_SEARCH_ON, CUDA_SEARCH_OFF, CUDA_SEARCH_SHOWN } search; /* for cuBLASLt's algorithms (cuda_search.c) */
+    struct cuda_found *found;  /* what it has found */
+    size_t found_n;
     struct cuda_kept *kept;     /* what passes of attention keep for their gradients (cuda_attend.c) */
     struct cuda_joined *joined; /* communicators of gangs, kept (cuda_gang.c) */
     size_t joined_n;

@@ -10,16 +10,14 @@
 #include "trainer/nn/cpu/cpu_shapes.h"
 #include "trainer/nn/cuda/cuda.h"
 #include "trainer/nn/cuda/cuda_kernels.h"
+#include "trainer/nn/cuda/cuda_search.h"
 #include "trainer/nn/cuda/cuda_walks.h"
 
-/* 32 MiB is what NVIDIA advises on Hopper; one piece is shared by all calls of a plan. */
-enum { SCRATCH = 32 << 20 };
+enum { SCRATCH = CUDA_LT_SCRATCH };
 
 typedef struct {
-    cublasLtMatmulDesc_t how;
-    cublasLtMatrixLayout_t left, right, out; /* as cuBLASLt sees them: B', A', Y' */
+    cuda_product p;
     cublasLtMatmulAlgo_t algo;
-    bool half;                 /* sources in bf16 */
     bool adds;                 /* the bias is added by our own kernel: no epilogue takes it */
     void *b;                   /* the frozen second factor in bf16, or NULL */
     const void *b_from;
@@ -31,10 +29,10 @@ static void gemm_free(gemm *g)
 {
     if (!g)
         return;
-    cublasLtMatrixLayoutDestroy(g->left);
-    cublasLtMatrixLayoutDestroy(g->right);
-    cublasLtMatrixLayoutDestroy(g->out);
-    cublasLtMatmulDescDestroy(g->how);
+    cublasLtMatrixLayoutDestroy(g->p.left);
+    cublasLtMatrixLayoutDestroy(g->p.right);
+    cublasLtMatrixLayoutDestroy(g->p.out);
+    cublasLtMatmulDescDestroy(g->p.how);
     free(g);
 }
 
@@ -57,29 +55,28 @@ static cublasStatus_t layout(cublasLtMatrixLayout_t *out, bool half, int64_t row
     return cublasLtMatrixLayoutSetAttribute(*out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &apart, sizeof apart);
 }
 
-static cublasStatus_t set_epilogue(gemm *g, const void *bias)
+static cublasStatus_t set_epilogue(cuda_product *p)
 {
     const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
     const cudaDataType_t type = CUDA_R_32F;
 
-    LT(cublasLtMatmulDescSetAttribute(g->how, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type));
-    LT(cublasLtMatmulDescSetAttribute(g->how, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
-    return cublasLtMatmulDescSetAttribute(g->how, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
+    LT(cublasLtMatmulDescSetAttribute(p->how, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type));
+    LT(cublasLtMatmulDescSetAttribute(p->how, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
+    return cublasLtMatmulDescSetAttribute(p->how, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias, sizeof p->bias);
 }
 
-/* bias: its place; any that is not NULL while only the search is wanted. */
-static cublasStatus_t describe(gemm *g, const mat_shape *s, const void *bias)
+static cublasStatus_t describe(cuda_product *p, const mat_shape *s)
 {
     cublasOperation_t left = s->tb ? CUBLAS_OP_T : CUBLAS_OP_N, right = s->ta ? CUBLAS_OP_T : CUBLAS_OP_N;
 
-    LT(cublasLtMatmulDescCreate(&g->how, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-    LT(cublasLtMatmulDescSetAttribute(g->how, CUBLASLT_MATMUL_DESC_TRANSA, &left, sizeof left));
-    LT(cublasLtMatmulDescSetAttribute(g->how, CUBLASLT_MATMUL_DESC_TRANSB, &right, sizeof right));
-    if (bias)
-        LT(set_epilogue(g, bias));
-    LT(layout(&g->left, g->half, s->tb ? s->k : s->n, s->tb ? s->n : s->k, s->batch));
-    LT(layout(&g->right, g->half, s->ta ? s->m : s->k, s->ta ? s->k : s->m, s->batch));
-    return layout(&g->out, false, s->n, s->m, s->batch);
+    LT(cublasLtMatmulDescCreate(&p->how, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+    LT(cublasLtMatmulDescSetAttribute(p->how, CUBLASLT_MATMUL_DESC_TRANSA, &left, sizeof left));
+    LT(cublasLtMatmulDescSetAttribute(p->how, CUBLASLT_MATMUL_DESC_TRANSB, &right, sizeof right));
+    if (p->bias)
+        LT(set_epilogue(p));
+    LT(layout(&p->left, p->key.half, s->tb ? s->k : s->n, s->tb ? s->n : s->k, s->batch));
+    LT(layout(&p->right, p->key.half, s->ta ? s->m : s->k, s->ta ? s->k : s->m, s->batch));
+    return layout(&p->out, false, s->n, s->m, s->batch);
 }
 
 /* The largest power of two up to 256 that divides the place. */
@@ -90,13 +87,14 @@ static uint32_t alignment(const void *mem)
     return (uint32_t)(at & -at);
 }
 
-/* The search's first answer; places: of B, A and Y, which decide what loads an algorithm may use. */
-static cublasStatus_t search(gemm *g, cublasLtHandle_t handle, const void *const places[3])
+/* The heuristic's answers that can be run here. How many are asked for is always the same, since what comes first may depend
+ * on it. */
+static cublasStatus_t list(const cuda_product *p, cublasLtHandle_t handle, cuda_algos *out)
 {
     const size_t scratch = SCRATCH;
-    const uint32_t a = alignment(places[0]), b = alignment(places[1]), d = alignment(places[2]);
+    const uint32_t a = (uint32_t)p->key.align[0], b = (uint32_t)p->key.align[1], d = (uint32_t)p->key.align[2];
+    cublasLtMatmulHeuristicResult_t found[CUDA_LT_ALGOS];
     cublasLtMatmulPreference_t want;
-    cublasLtMatmulHeuristicResult_t found;
     int n = 0;
 
     LT(cublasLtMatmulPreferenceCreate(&want));
@@ -111,25 +109,29 @@ static cublasStatus_t search(gemm *g, cublasLtHandle_t handle, const void *const
     for (size_t i = 0; i < sizeof set / sizeof *set && rc == CUBLAS_STATUS_SUCCESS; i++)
         rc = cublasLtMatmulPreferenceSetAttribute(want, set[i].which, set[i].value, set[i].size);
     if (rc == CUBLAS_STATUS_SUCCESS)
-        rc = cublasLtMatmulAlgoGetHeuristic(handle, g->how, g->left, g->right, g->out, g->out, want, 1, &found, &n);
+        rc = cublasLtMatmulAlgoGetHeuristic(handle, p->how, p->left, p->right, p->out, p->out, want, CUDA_LT_ALGOS, found, &n);
     cublasLtMatmulPreferenceDestroy(want);
-    if (rc == CUBLAS_STATUS_SUCCESS && (n == 0 || found.state != CUBLAS_STATUS_SUCCESS))
-        rc = CUBLAS_STATUS_NOT_SUPPORTED;
-    if (rc == CUBLAS_STATUS_SUCCESS)
-        g->algo = found.algo;
-    return rc;
+    out->n = 0;
+    for (int i = 0; i < n && rc == CUBLAS_STATUS_SUCCESS; i++)
+        if (found[i].state == CUBLAS_STATUS_SUCCESS && found[i].workspaceSize <= SCRATCH)
+            out->list[out->n++] = found[i];
+    return rc == CUBLAS_STATUS_SUCCESS && out->n == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : rc;
 }
 
-static cublasStatus_t try_make(gemm **out, const cuda *on, nn_tensor y, bool half, const void *const places[3],
+/* places: of B, A and Y, which decide what loads an algorithm may use; bias: its place, any that is not NULL while only the
+ * list is wanted. */
+static cublasStatus_t try_make(gemm **out, cuda_algos *algos, const cuda *on, nn_tensor y, bool half, const void *const places[3],
                                const void *bias)
 {
     const mat_shape s = mat_shape_of(y);
     gemm *g = NEW(gemm);
 
-    g->half = half;
-    cublasStatus_t rc = describe(g, &s, bias);
+    g->p.bias = bias;
+    g->p.key = (struct cuda_product_key){half, bias != NULL, s.ta, s.tb, s.batch, s.m, s.n, s.k,
+                                         {alignment(places[0]), alignment(places[1]), alignment(places[2])}};
+    cublasStatus_t rc = describe(&g->p, &s);
     if (rc == CUBLAS_STATUS_SUCCESS)
-        rc = search(g, on->gemm, places);
+        rc = list(&g->p, on->gemm, algos);
     if (rc == CUBLAS_STATUS_SUCCESS)
         *out = g;
     else
@@ -137,14 +139,14 @@ static cublasStatus_t try_make(gemm **out, const cuda *on, nn_tensor y, bool hal
     return rc;
 }
 
-static cublasStatus_t gemm_make(gemm **out, const cuda *on, nn_tensor y, bool half, const void *const places[3],
-                                const void *bias)
+static cublasStatus_t gemm_make(gemm **out, cuda_algos *algos, const cuda *on, nn_tensor y, bool half,
+                                const void *const places[3], const void *bias)
 {
-    cublasStatus_t rc = try_make(out, on, y, half, places, bias);
+    cublasStatus_t rc = try_make(out, algos, on, y, half, places, bias);
 
     if (rc == CUBLAS_STATUS_SUCCESS || !bias)
         return rc;
-    LT(try_make(out, on, y, half, places, NULL));
+    LT(try_make(out, algos, on, y, half, places, NULL));
     (*out)->adds = true;
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -156,6 +158,7 @@ static const char *takes_as(const struct nn_node *y, bool half)
 {
     const void *const from = half ? IN_SCRATCH : ANYWHERE, *const places[3] = {from, from, ANYWHERE};
     const mat_shape s = mat_shape_of(y);
+    cuda_algos algos;
     gemm *g;
 
     if (cuda_needs_f32(y))
@@ -164,7 +167,7 @@ static const char *takes_as(const struct nn_node *y, bool half)
         return "no device is in use";
     if (s.batch > INT32_MAX || s.k == 0)
         return "needs columns to multiply, and fewer than 2^31 matrices";
-    if (gemm_make(&g, cuda_current(), y, half, places, y->src[2] ? ANYWHERE : NULL) != CUBLAS_STATUS_SUCCESS)
+    if (gemm_make(&g, &algos, cuda_current(), y, half, places, y->src[2] ? ANYWHERE : NULL) != CUBLAS_STATUS_SUCCESS)
         return "cuBLASLt has no algorithm for it";
     gemm_free(g);
     return NULL;
@@ -182,13 +185,14 @@ static const char *takes_bf16(const struct nn_node *y)
 
 static int made(nn_backend *b, nn_call *c, bool half, const void *const places[3], err *e)
 {
+    cuda_algos algos;
     gemm *g = NULL;
-    cublasStatus_t rc = gemm_make(&g, cuda_of(b), c->y, half, places, c->in[2]);
+    cublasStatus_t rc = gemm_make(&g, &algos, cuda_of(b), c->y, half, places, c->in[2]);
 
     if (rc != CUBLAS_STATUS_SUCCESS)
         return err_set(e, ERR_DEVICE, "cuBLASLt: %s", cublasLtGetStatusString(rc));
     c->state = g;
-    return 0;
+    return cuda_search(b, &g->p, &algos, &g->algo, e);
 }
 
 static int prepare(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
@@ -231,8 +235,8 @@ static int multiply(nn_backend *b, const nn_call *c, const void *left, const voi
 {
     const gemm *g = c->state;
     const float one = 1.0f, zero = 0.0f;
-    cublasStatus_t rc = cublasLtMatmul(cuda_of(b)->gemm, g->how, &one, right, g->left, left, g->right, &zero, c->out,
-                                       g->out, c->out, g->out, &g->algo, scratch, SCRATCH, cuda_stream(b));
+    cublasStatus_t rc = cublasLtMatmul(cuda_of(b)->gemm, g->p.how, &one, right, g->p.left, left, g->p.right, &zero, c->out,
+                                       g->p.out, c->out, g->p.out, &g->algo, scratch, SCRATCH, cuda_stream(b));
 
     if (rc != CUBLAS_STATUS_SUCCESS)
         return ERR_DEVICE;

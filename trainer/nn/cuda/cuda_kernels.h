@@ -148,6 +148,14 @@ cudaError_t k_adamw(cudaStream_t s, float *w, float *m, float *v, const float *d
 cudaError_t k_clip(cudaStream_t s, float *out, const float *hyper, const float *norm2, const float *losses, int64_t concepts,
                    int64_t n);
 
+/* ---- the choice among algorithms (cuda_search.cu) ---- */
+
+/* n words of two numbers of bf16 each, which are numbers of f32, too: of both signs, between 2^-8 and 1 */
+cudaError_t k_made_up(cudaStream_t s, uint32_t *out, int64_t n);
+enum { CUDA_SUMS = 128 };
+/* sums [CUDA_SUMS], whose sum (of 64 bits, in any order) stands for the n words and their places */
+cudaError_t k_sum_words(cudaStream_t s, uint64_t *sums, const uint32_t *x, int64_t n);
+
 #ifdef __cplusplus
 }
 #endif

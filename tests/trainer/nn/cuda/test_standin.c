@@ -71,6 +71,23 @@ static int run_again_after_a_failure(err *e)
     return multiply(y, e);
 }
 
+/* A product large enough that cuBLASLt's algorithms are tried. */
+static int search(err *e)
+{
+    enum { N = 256 };
+    nn_graph *g = nn_graph_new();
+    nn_tensor x = nn_input(g, "x", F32, NN_SHAPE(N, N)), y = nn_matmul(g, x, x, false, false);
+    nn_plan *p = NULL;
+
+    TRY(open_only(e));
+    nn_params *w = nn_params_new(on);
+    int rc = nn_plan_new(&p, g, w, &y, 1, e);
+    nn_plan_free(p);
+    nn_params_free(w);
+    nn_graph_free(g);
+    return rc;
+}
+
 static int fill_the_device(err *e)
 {
     void *mem;
@@ -93,6 +110,8 @@ static const struct { const char *machine, *visible; int (*act)(err *e); err_cod
     {"fail=1:ecc", NULL, run, ERR_DEVICE, "uncorrectable ECC error"},
     {"fail=2:ecc", NULL, run, ERR_DEVICE, "cuda:0: work on the device: uncorrectable ECC error encountered"},
     {"fail=3:address", NULL, run, ERR_DEVICE, "cuda:0: work on the device: an illegal memory access was encountered"},
+    {"fail=3:ecc", NULL, search, ERR_DEVICE, "matmul: cuda:0: a copy, or work before it: uncorrectable ECC error encountered"},
+    {"fail=20:lost", NULL, search, ERR_DEVICE, "matmul: cuda:0: a search: invalid device context"},
     {"fail=2:lost", NULL, run_again_after_a_failure, ERR_DEVICE, "invalid device context"},
 };
 

@@ -14,7 +14,10 @@
  *
  * NCCL is played, too (standin_nccl.cpp), in the same file: CFARM_NCCL names it for the backend to open.
  *
- * What it is not: a clock, a memory model below barriers, an opinion of what real engines cuBLASLt or cuDNN list.
+ * cuBLASLt lists several algorithms for a product, and some of them are bad ones (standin_lt.cpp); standin_lt_calls, which the
+ * plugin exports, counts what was asked of each.
+ *
+ * What it is not: a clock (but for what work says it takes, which events see), a memory model below barriers, an opinion of what real engines cuBLASLt or cuDNN list.
  *
  * STANDIN_CUDA in the environment says what kind of machine it plays, words apart by commas: devices=N, memory=BYTES of
  * each, driver=VERSION (0: none), major=N, fail=N:WHAT (the N-th piece of work on a stream ends in WHAT: ecc, lost or
@@ -27,6 +30,7 @@
 cudaError_t standin_do(cudaStream_t s, std::function<void()> work);
 /* The same for work that may not be done yet: it is asked again until it gives true. */
 cudaError_t standin_do_when(cudaStream_t s, std::function<bool()> work);
+void standin_spend(double seconds); /* work that is done says that it took so long */
 bool standin_plain(); /* STANDIN_CUDA has `plain` */
 
 /* ---- for kernels ---- */

@@ -1,6 +1,7 @@
 /* The stand-in's cuBLASLt: matrices by columns, products as plain loops in double, the bias epilogue. It takes everything
  * that it can compute, and refuses at the call what the real one would: places less aligned than the search was told, a
- * leading dimension that is too short, a bias in a type that does not go with the result. */
+ * leading dimension that is too short, a bias in a type that does not go with the result, less scratch than was spoken of.
+ * Its list of algorithms is what a careless search would fall for (standin_lt_algo). */
 #include <cstring>
 #include <vector>
 
@@ -66,17 +67,19 @@ std::vector<float> in_pieces(const void *at, const standin_lt_layout &l, int64_t
     return out;
 }
 
-double dot(const float *a, const float *b, int64_t k)
+double dot(const float *a, const float *b, int64_t k, bool split)
 {
     double sum[8] = {0.0};
 
     for (int64_t t = 0; t < k; t++)
         sum[t % 8] += (double)a[t] * (double)b[t];
+    if (split)
+        return (float)(sum[0] + sum[1] + sum[2] + sum[3]) + (float)(sum[4] + sum[5] + sum[6] + sum[7]);
     return sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7];
 }
 
 void multiply(standin_lt_desc d, float alpha, const void *a, standin_lt_layout la, const void *b, standin_lt_layout lb,
-              float beta, const void *c, void *out, standin_lt_layout lo)
+              float beta, const void *c, void *out, standin_lt_layout lo, bool split)
 {
     bool ta = d.turned[0] == CUBLAS_OP_T, tb = d.turned[1] == CUBLAS_OP_T;
     int64_t k = ta ? la.rows : la.cols;
@@ -86,7 +89,7 @@ void multiply(standin_lt_desc d, float alpha, const void *a, standin_lt_layout l
                                  right = in_pieces(b, lb, n * lb.apart, tb, lo.cols, k, false);
         for (int64_t j = 0; j < lo.cols; j++)
             for (int64_t i = 0; i < lo.rows; i++) {
-                double sum = dot(left.data() + i * k, right.data() + j * k, k);
+                double sum = dot(left.data() + i * k, right.data() + j * k, k, split);
                 int64_t at = n * lo.apart + place(lo, false, i, j);
                 sum = alpha * sum + (beta != 0.0f ? beta * value(c, lo.type, at) : 0.0);
                 if (d.epilogue == CUBLASLT_EPILOGUE_BIAS)
@@ -120,6 +123,10 @@ template <typename T> cublasStatus_t set(T *to, const void *value, size_t bytes)
 }
 
 } // namespace
+
+/* Of a call, as events tell it: so far apart that nothing which really happens beside it counts. */
+static const double SECONDS[STANDIN_LT_ALGOS] = {3000.0, 1.0, 0.0, 0.0, 0.0, 1000.0, 5000.0};
+int standin_lt_calls[STANDIN_LT_ALGOS];
 
 size_t cublasLtGetVersion(void)
 {
@@ -223,10 +230,14 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
         return CUBLAS_STATUS_INVALID_VALUE;
     if (standin_plain() || most < 1)
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    memcpy(found->algo.align, want->align, sizeof want->align);
-    found->workspaceSize = want->work;
-    found->state = CUBLAS_STATUS_SUCCESS;
-    *n = 1;
+    for (; *n < STANDIN_LT_ALGOS && *n < most; ++*n) {
+        cublasLtMatmulHeuristicResult_t *f = &found[*n];
+        f->algo.which = (standin_lt_algo)*n;
+        f->algo.work = want->work + (f->algo.which == STANDIN_LT_GREEDY);
+        memcpy(f->algo.align, want->align, sizeof want->align);
+        f->workspaceSize = f->algo.work;
+        f->state = f->algo.which == STANDIN_LT_VOID ? CUBLAS_STATUS_NOT_SUPPORTED : CUBLAS_STATUS_SUCCESS;
+    }
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -238,14 +249,19 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
     const float by[] = {*(const float *)alpha, *(const float *)beta};
     const standin_lt_desc how = *d;
     const standin_lt_layout left = *la, right = *lb, made = *lout;
+    const standin_lt_algo which = algo->which;
 
-    if (!fits(how, left, right, made) || !aligned(a, algo->align[0]) || !aligned(b, algo->align[1])
+    standin_lt_calls[which]++;
+    if (which == STANDIN_LT_REFUSES || which == STANDIN_LT_GREEDY || which == STANDIN_LT_VOID)
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (bytes < algo->work || !fits(how, left, right, made) || !aligned(a, algo->align[0]) || !aligned(b, algo->align[1])
         || !aligned(c, algo->align[2]) || !aligned(out, algo->align[3]))
         return CUBLAS_STATUS_INVALID_VALUE;
     cudaError_t rc = standin_do(s, [=] {
         if (bytes)
             memset(work, 0xff, bytes < 4096 ? bytes : 4096); /* an algorithm may use it as it likes */
-        multiply(how, by[0], a, left, b, right, by[1], c, out, made);
+        multiply(how, by[0], a, left, b, right, by[1], c, out, made, which == STANDIN_LT_SPLIT);
+        standin_spend(SECONDS[which]);
     });
     return rc == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_INITIALIZED;
 }

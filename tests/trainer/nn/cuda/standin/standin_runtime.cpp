@@ -194,9 +194,11 @@ void fill_with_nan(void *mem, size_t bytes)
     memset(mem, 0xff, bytes); /* of f32, bf16 and f16; as an integer, -1 */
 }
 
+double spent; /* seconds that work says it would have taken */
+
 double seconds()
 {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    return spent + std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 } // namespace
@@ -204,6 +206,11 @@ double seconds()
 bool standin_plain()
 {
     return machine.plain;
+}
+
+void standin_spend(double more)
+{
+    spent += more;
 }
 
 void standin_refuse(cudaError_t rc)
@@ -549,6 +556,14 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode)
     s->capture = std::make_shared<standin_graph>();
     s->tail.clear();
     s->forked = s->spoiled = false;
+    return say(broken);
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t s, enum cudaStreamCaptureStatus *is)
+{
+    guard g(lock);
+
+    *is = !s->capture ? cudaStreamCaptureStatusNone : s->spoiled ? cudaStreamCaptureStatusInvalidated : cudaStreamCaptureStatusActive;
     return say(broken);
 }
 

@@ -40,7 +40,19 @@ typedef struct standin_lt *cublasLtHandle_t;
 typedef struct standin_lt_desc *cublasLtMatmulDesc_t;
 typedef struct standin_lt_layout *cublasLtMatrixLayout_t;
 typedef struct standin_lt_want *cublasLtMatmulPreference_t;
-typedef struct { uint32_t align[4]; } cublasLtMatmulAlgo_t; /* what A, B, C and D must at least be aligned to */
+typedef enum {
+    STANDIN_LT_FIRST,  /* what the heuristic holds to be fastest */
+    STANDIN_LT_SPLIT,  /* adds in another order, which is fastest */
+    STANDIN_LT_REFUSES,
+    STANDIN_LT_GREEDY, /* wants more scratch than it may have: not to be run */
+    STANDIN_LT_VOID,   /* listed with a state that says no: not to be run */
+    STANDIN_LT_FAST,   /* the first one's bits, in a third of its time */
+    STANDIN_LT_SLOW,
+    STANDIN_LT_ALGOS
+} standin_lt_algo;
+/* what A, B, C and D must at least be aligned to; bytes of scratch */
+typedef struct { uint32_t align[4]; size_t work; standin_lt_algo which; } cublasLtMatmulAlgo_t;
+extern int standin_lt_calls[STANDIN_LT_ALGOS];
 typedef struct {
     cublasLtMatmulAlgo_t algo;
     size_t workspaceSize;
