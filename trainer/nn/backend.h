@@ -22,6 +22,8 @@ typedef struct {
     const struct nn_node *y;         /* shapes, types, attributes; sources' nodes through y->src */
     void *out;                       /* where the result goes (backend memory) */
     const void *in[NN_MAX_SRC];      /* NULL where the source is */
+    nn_tensor sum, added;            /* an add that is made with y (nn_kernel.adds) and its other source: out is sum's value. NULL: y's */
+    const void *more;                /* where `added` lies, never in out */
     struct nn_params *params;        /* for nn_params_form of leaf[]; set in prepare */
     nn_tensor leaf[NN_MAX_SRC];      /* a frozen weight that is a source itself, where the kernel `forms` it; else NULL */
     void *scratch;                   /* scratch_bytes, shared by all calls of a plan; set before the first run */
@@ -37,6 +39,8 @@ typedef struct {
 typedef struct nn_kernel {
     const char *name;                                        /* "cpu.conv2d.dnnl", as profiles show it */
     unsigned over;                                           /* bit i: out may be the very memory of in[i] */
+    enum { NN_ADDS_NONE, NN_ADDS_LIKE, NN_ADDS_ANY } adds;   /* what may be added to the result on its way out, so that the add
+                                                              * behind it is no call of its own: like it, or repeated to it */
     unsigned forms;                                          /* bit i: where leaf[i] is set, prepare takes it in a layout
                                                               * of its own and in[i] is NULL */
     /* NULL: takes everything. Otherwise the reason it declines ("needs f32"), or NULL to take it. */

@@ -101,6 +101,17 @@ static int hold_kept(nn_plan *p, const nn_tensor keep[], int n, err *e)
     return 0;
 }
 
+/* What is added on the way out. */
+static int find_added(nn_plan *p, nn_call *c, err *e)
+{
+    int root = c->added ? p->s.root[c->added->id] : 0;
+
+    if (c->added && p->frozen[root])
+        TRY(hold(p, root, e));
+    c->more = c->added ? p->mem[c->added->id] : NULL;
+    return 0;
+}
+
 static int find_source(nn_plan *p, nn_call *c, const nn_kernel *k, int s, err *e)
 {
     nn_tensor x = c->y->src[s];
@@ -118,17 +129,20 @@ static int find_source(nn_plan *p, nn_call *c, const nn_kernel *k, int s, err *e
 
 int plan_prepare_call(nn_plan *p, int i, err *e)
 {
-    nn_call c = {.y = p->s.steps[i].y, .params = p->params};
-    const nn_kernel *k = p->s.steps[i].kernel;
+    const plan_step *step = &p->s.steps[i];
+    nn_call c = {.y = step->y, .sum = step->sum, .added = step->added, .params = p->params};
+    const nn_kernel *k = step->kernel;
     bool frozen[NN_MAX_SRC] = {false};
 
-    c.out = p->mem[c.y->id];
+    c.out = p->mem[plan_made(step)->id];
     for (int s = 0; s < NN_MAX_SRC; s++)
         if (c.y->src[s]) {
             if (find_source(p, &c, k, s, e) != 0)
                 return where(&c, e);
             frozen[s] = p->frozen[p->s.root[c.y->src[s]->id]];
         }
+    if (find_added(p, &c, e) != 0)
+        return where(&c, e);
     p->calls[i] = c;
     return k->prepare && k->prepare(p->on, &p->calls[i], frozen, e) != 0 ? where(&c, e) : 0;
 }

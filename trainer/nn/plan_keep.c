@@ -21,10 +21,10 @@ static int move_root(nn_plan *p, int root, void *to, err *e)
         if (p->s.alive[id] && p->s.root[id] == root)
             p->mem[id] = (char *)to + p->s.offset[id];
     for (int i = 0; i < p->s.step_n; i++) {
-        nn_tensor y = p->s.steps[i].y;
-        bool touched = p->s.root[y->id] == root;
-        for (int k = 0; k < NN_MAX_SRC; k++)
-            touched = touched || (y->src[k] && p->s.root[y->src[k]->id] == root);
+        const plan_step *step = &p->s.steps[i];
+        bool touched = p->s.root[plan_made(step)->id] == root;
+        for (int k = 0; k < PLAN_SOURCES; k++)
+            touched = touched || (plan_source(step, k) && p->s.root[plan_source(step, k)->id] == root);
         if (!touched)
             continue;
         plan_finish_call(p, i);

@@ -83,17 +83,98 @@ static int choose_kernel(plan_step *step, nn_backend *on, err *e)
     return err_set(e, ERR_DEVICE, "%s%s%s: %s %s", scope, scope[0] ? ": " : "", step->y->op->name, name, why);
 }
 
-static int list_steps(plan_scheme *s, nn_backend *on, err *e)
+/* ---- adds that are made with what they add ---- */
+
+static int *count_uses(const plan_scheme *s)
+{
+    int *uses = NEW_N(int, s->nodes + 1);
+
+    for (int id = 0; id < s->nodes; id++)
+        for (int i = 0; s->alive[id] && i < NN_MAX_SRC; i++)
+            if (nn_node_at(s->g, id)->src[i])
+                uses[nn_node_at(s->g, id)->src[i]->id]++;
+    return uses;
+}
+
+/* What makes source k of an add where nobody else looks at it, under another name or whole; or NULL. */
+static nn_tensor made_for(const plan_scheme *s, nn_tensor sum, int k, const int *uses)
+{
+    nn_tensor y = sum->src[k];
+
+    while (uses[y->id] == 1 && y->op->alias && nn_bytes(y) == nn_bytes(y->src[0]))
+        y = y->src[0];
+    return uses[y->id] == 1 && !y->op->alias && !is_leaf(y) && !s->kept[s->root[y->id]] ? y : NULL;
+}
+
+/* Made where the add stands, y must not miss a change of what it reads. */
+static bool may_wait(const plan_scheme *s, nn_tensor y, nn_tensor sum)
+{
+    bool may = !y->op->in_place;
+
+    for (int id = y->id + 1; id < sum->id; id++)
+        may = may && !(s->alive[id] && nn_node_at(s->g, id)->op->in_place);
+    return may;
+}
+
+/* Of two candidates the later one, which waits less. */
+static int join(const plan_scheme *s, plan_step *step, const int *uses, nn_backend *on, err *e)
+{
+    nn_tensor sum = step->y;
+
+    for (int k = 0; k < 2; k++) {
+        nn_tensor y = made_for(s, sum, k, uses), added = sum->src[1 - k];
+        if (!y || y->type != F32 || !nn_same_shape(sum->src[k]->shape, sum->shape) || !may_wait(s, y, sum))
+            continue;
+        plan_step with = {.y = y, .sum = sum, .added = added};
+        TRY(choose_kernel(&with, on, e));
+        const bool like = nn_same_shape(added->shape, sum->shape);
+        if (with.kernel->adds >= (like ? NN_ADDS_LIKE : NN_ADDS_ANY) && (!step->sum || y->id > step->y->id))
+            *step = with;
+    }
+    return 0;
+}
+
+static int find_joined(plan_scheme *s, plan_step *joined, nn_backend *on, err *e)
+{
+    int *uses = count_uses(s), rc = 0;
+
+    for (int id = 0; id < s->nodes && rc == 0; id++) {
+        plan_step step = {.y = nn_node_at(s->g, id)};
+        if (!s->alive[id] || step.y->op != &nn_op_add)
+            continue;
+        rc = join(s, &step, uses, on, e);
+        if (rc == 0 && step.sum)
+            joined[id] = joined[step.y->id] = step;
+    }
+    free(uses);
+    return rc;
+}
+
+static int list_steps_with(plan_scheme *s, const plan_step *joined, nn_backend *on, err *e)
 {
     for (int id = 0; id < s->nodes; id++) {
         nn_tensor y = nn_node_at(s->g, id);
-        if (!s->alive[id] || is_leaf(y) || y->op->alias)
+        if (!s->alive[id] || is_leaf(y) || y->op->alias || joined[id].y == y)
             continue;
         plan_step *step = &s->steps[s->step_n++];
+        *step = joined[id];
+        if (step->sum)
+            continue;
         step->y = y;
         TRY(choose_kernel(step, on, e));
     }
     return 0;
+}
+
+static int list_steps(plan_scheme *s, nn_backend *on, err *e)
+{
+    plan_step *joined = NEW_N(plan_step, s->nodes + 1); /* of adds, and of what is made with one */
+    int rc = find_joined(s, joined, on, e);
+
+    if (rc == 0)
+        rc = list_steps_with(s, joined, on, e);
+    free(joined);
+    return rc;
 }
 
 /* ---- lifetimes ---- */
@@ -129,9 +210,9 @@ static void hold_inputs(plan_scheme *s)
 static void find_last_reads(const plan_scheme *s, int *last)
 {
     for (int i = 0; i < s->step_n; i++)
-        for (int k = 0; k < NN_MAX_SRC; k++)
-            if (s->steps[i].y->src[k])
-                last[s->root[s->steps[i].y->src[k]->id]] = i;
+        for (int k = 0; k < PLAN_SOURCES; k++)
+            if (plan_source(&s->steps[i], k))
+                last[s->root[plan_source(&s->steps[i], k)->id]] = i;
 }
 
 static bool is_whole(const plan_scheme *s, nn_tensor t)
@@ -147,7 +228,7 @@ static bool may_overwrite(const plan_scheme *s, int i, int k)
     nn_tensor x = step->y->src[k];
     int root = x ? s->root[x->id] : 0;
 
-    if (!x || !(step->kernel->over >> k & 1) || s->buffer[root] == NO_BUFFER || s->buffers[s->buffer[root]].to != i)
+    if (!x || step->sum || !(step->kernel->over >> k & 1) || s->buffer[root] == NO_BUFFER || s->buffers[s->buffer[root]].to != i)
         return false;
     for (int o = 0; o < NN_MAX_SRC; o++) {
         nn_tensor other = step->y->src[o];
@@ -168,7 +249,7 @@ static int take_over(const plan_scheme *s, int i)
 static void find_lifetimes(plan_scheme *s, const int *last)
 {
     for (int i = 0; i < s->step_n; i++) {
-        nn_tensor y = s->steps[i].y;
+        nn_tensor y = plan_made(&s->steps[i]);
         if (s->root[y->id] != y->id || s->kept[y->id])
             continue;
         int over = take_over(s, i), end = last[y->id] > i ? last[y->id] : i;

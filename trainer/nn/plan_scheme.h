@@ -7,8 +7,21 @@
 
 typedef struct {
     nn_tensor y;
+    nn_tensor sum, added; /* the add that the kernel makes with y, and its other source (nn_call.sum); NULL: none */
     const nn_kernel *kernel;
 } plan_step;
+
+/* Whose value a step makes, and what it reads, k below PLAN_SOURCES; NULL where there is none. */
+enum { PLAN_SOURCES = NN_MAX_SRC + 1 };
+static inline nn_tensor plan_made(const plan_step *s)
+{
+    return s->sum ? s->sum : s->y;
+}
+
+static inline nn_tensor plan_source(const plan_step *s, int k)
+{
+    return k < NN_MAX_SRC ? s->y->src[k] : s->added;
+}
 
 enum { NO_BUFFER = -1 };
 typedef struct {

@@ -60,25 +60,39 @@ static void weigh_form(weighing *w, nn_tensor leaf, const nn_call *c)
         w->loaded += c->form_bytes;
 }
 
+static nn_tensor root_of(const weighing *w, nn_tensor x)
+{
+    return nn_node_at(w->s->g, w->s->root[x->id]);
+}
+
+static bool is_frozen(const weighing *w, nn_tensor x)
+{
+    nn_tensor root = root_of(w, x);
+
+    return root->op == &nn_op_param && !nn_params_is_trained(w->weights, root->name);
+}
+
 static void weigh_sources(weighing *w, nn_call *c, const nn_kernel *k, bool frozen[NN_MAX_SRC])
 {
     for (int i = 0; i < NN_MAX_SRC; i++) {
-        nn_tensor x = c->y->src[i], root = x ? nn_node_at(w->s->g, w->s->root[x->id]) : NULL;
-        frozen[i] = root && root->op == &nn_op_param && !nn_params_is_trained(w->weights, root->name);
-        if (frozen[i] && root == x && (k->forms >> i & 1))
+        nn_tensor x = c->y->src[i];
+        frozen[i] = x && is_frozen(w, x);
+        if (frozen[i] && root_of(w, x) == x && (k->forms >> i & 1))
             c->leaf[i] = x;
         else if (frozen[i])
-            weigh_plain(w, root);
+            weigh_plain(w, root_of(w, x));
     }
 }
 
 static int weigh_call(weighing *w, const plan_step *step, err *e)
 {
-    nn_call c = {.y = step->y, .sizing = true};
+    nn_call c = {.y = step->y, .sum = step->sum, .added = step->added, .sizing = true};
     const nn_kernel *k = step->kernel;
     bool frozen[NN_MAX_SRC];
 
     weigh_sources(w, &c, k, frozen);
+    if (c.added && is_frozen(w, c.added))
+        weigh_plain(w, root_of(w, c.added));
     int rc = k->prepare ? k->prepare(nn_params_backend(w->weights), &c, frozen, e) : 0;
     if (rc == 0 && c.scratch_bytes > w->scratch)
         w->scratch = c.scratch_bytes;
@@ -92,11 +106,9 @@ static int weigh_call(weighing *w, const plan_step *step, err *e)
 
 static int weigh(weighing *w, const nn_tensor keep[], int n, err *e)
 {
-    for (int i = 0; i < n; i++) {
-        nn_tensor root = nn_node_at(w->s->g, w->s->root[keep[i]->id]);
-        if (root->op == &nn_op_param && !nn_params_is_trained(w->weights, root->name))
-            weigh_plain(w, root);
-    }
+    for (int i = 0; i < n; i++)
+        if (is_frozen(w, keep[i]))
+            weigh_plain(w, root_of(w, keep[i]));
     for (int i = 0; i < w->s->step_n; i++)
         TRY(weigh_call(w, &w->s->steps[i], e));
     return 0;
@@ -128,8 +140,8 @@ static void show_call(const nn_plan *p, int i, FILE *to)
     const nn_kernel *const *list = plan_kernels(p->on, y);
     char text[64];
 
-    fprintf(to, "%5d %-32s %-24s %12lld bytes  %s\n", i, p->s.steps[i].kernel->name, nn_shape_text(y->shape, text),
-            (long long)nn_bytes(y), y->scope);
+    fprintf(to, "%5d %-32s %-24s %12lld bytes  %s%s\n", i, p->s.steps[i].kernel->name, nn_shape_text(y->shape, text),
+            (long long)nn_bytes(y), y->scope, p->s.steps[i].sum ? ", and an add" : "");
     for (; *list != p->s.steps[i].kernel; list++)
         fprintf(to, "      not %s: %s\n", (*list)->name, plan_declines(*list, y));
 }

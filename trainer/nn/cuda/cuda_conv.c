@@ -2,7 +2,7 @@
  * [o, kh, kw, c], padding that may differ from side to side. A convolution is one operation in a graph of its own;
  * cuDNN's heuristics list engines, and the first is taken that gives the same bits each time and computes as is promised:
  * in f32 throughout (no TF32, no rounding of inputs), or of sources rounded to bf16 with sums in f32; no Winograd. The
- * bias is added by our own kernel.
+ * bias is added by our own kernel, and in the same pass what else is added to the result (nn_call.more).
  *
  * In bf16 frozen weights are rounded once, what changes in every run, into scratch. Results are f32 where an engine makes
  * them; else they are bf16 in scratch and widened. */
@@ -427,6 +427,10 @@ static int convolve(nn_backend *b, const nn_call *c, const void *first, const vo
 
 static int add_bias(nn_backend *b, const nn_call *c)
 {
+    if (c->more) {
+        const cuda_walk more = cuda_walk_in(&c->sum->shape, &c->added->shape);
+        return cuda_ran(k_add_two(cuda_stream(b), c->out, c->out, c->in[2], c->y->shape.d[3], c->more, more, nn_count(c->y->shape)));
+    }
     if (c->y->op->id != NN_OP_conv2d || !c->in[2])
         return 0;
     cuda_walk at = cuda_walk_in(&c->y->shape, &c->y->src[2]->shape);
@@ -455,12 +459,12 @@ static int run_bf16(nn_backend *b, const nn_call *c)
     return add_bias(b, c);
 }
 
-#define CONV(NAME)                                                                                           \
+#define CONV(NAME, ADDS)                                                                                     \
     const nn_kernel cuda_dnn_##NAME = {                                                                      \
-        .name = "cuda." #NAME ".cudnn", .takes = takes, .prepare = prepare, .run = run, .done = done};       \
-    const nn_kernel cuda_dnn_##NAME##_bf16 = {.name = "cuda." #NAME ".cudnn_bf16", .forms = 2, .takes = takes_bf16, \
+        .name = "cuda." #NAME ".cudnn", .adds = ADDS, .takes = takes, .prepare = prepare, .run = run, .done = done}; \
+    const nn_kernel cuda_dnn_##NAME##_bf16 = {.name = "cuda." #NAME ".cudnn_bf16", .adds = ADDS, .forms = 2, .takes = takes_bf16, \
                                               .prepare = prepare_bf16, .run = run_bf16, .done = done};
 
-CONV(conv2d)
-CONV(conv2d_grad_x)
-CONV(conv2d_grad_w)
+CONV(conv2d, NN_ADDS_ANY)
+CONV(conv2d_grad_x, NN_ADDS_NONE)
+CONV(conv2d_grad_w, NN_ADDS_NONE)

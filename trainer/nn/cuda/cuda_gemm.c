@@ -1,5 +1,6 @@
-/* matmul through cuBLASLt, the bias in its epilogue where it has one for it: f32 in and out, f32 sums (no TF32); or sources
- * rounded to bf16, sums and results in f32. A frozen second factor is rounded once, what changes in every run, into scratch.
+/* matmul through cuBLASLt, the bias in its epilogue where it has one for it, and what is added to the result (nn_call.more) as
+ * cuBLASLt's C: f32 in and out, f32 sums (no TF32); or sources rounded to bf16, sums and results in f32. A frozen second factor
+ * is rounded once, what changes in every run, into scratch.
  *
  * cuBLASLt's matrices lie by columns, ours by rows: a row-major M is its transpose to cuBLASLt. So it is asked for
  * Y' [n, m] = B' A', with B as the first factor; a factor that lies turned for us is then asked for transposed, and the
@@ -18,7 +19,7 @@ enum { SCRATCH = CUDA_LT_SCRATCH };
 typedef struct {
     cuda_product p;
     cublasLtMatmulAlgo_t algo;
-    bool adds;                 /* the bias is added by our own kernel: no epilogue takes it */
+    bool biases;               /* the bias is added by our own kernel: no epilogue takes it */
     void *b;                   /* the frozen second factor in bf16, or NULL */
     const void *b_from;
     nn_backend *on;            /* whose b is */
@@ -92,7 +93,8 @@ static uint32_t alignment(const void *mem)
 static cublasStatus_t list(const cuda_product *p, cublasLtHandle_t handle, cuda_algos *out)
 {
     const size_t scratch = SCRATCH;
-    const uint32_t a = (uint32_t)p->key.align[0], b = (uint32_t)p->key.align[1], d = (uint32_t)p->key.align[2];
+    const uint32_t a = (uint32_t)p->key.align[0], b = (uint32_t)p->key.align[1], d = (uint32_t)p->key.align[2],
+                   c = (uint32_t)p->key.align[3];
     cublasLtMatmulHeuristicResult_t found[CUDA_LT_ALGOS];
     cublasLtMatmulPreference_t want;
     int n = 0;
@@ -102,7 +104,7 @@ static cublasStatus_t list(const cuda_product *p, cublasLtHandle_t handle, cuda_
         {CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &scratch, sizeof scratch},
         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &a, sizeof a},
         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &b, sizeof b},
-        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &d, sizeof d},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &c, sizeof c},
         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &d, sizeof d},
     };
     cublasStatus_t rc = CUBLAS_STATUS_SUCCESS;
@@ -118,17 +120,18 @@ static cublasStatus_t list(const cuda_product *p, cublasLtHandle_t handle, cuda_
     return rc == CUBLAS_STATUS_SUCCESS && out->n == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : rc;
 }
 
-/* places: of B, A and Y, which decide what loads an algorithm may use; bias: its place, any that is not NULL while only the
- * list is wanted. */
-static cublasStatus_t try_make(gemm **out, cuda_algos *algos, const cuda *on, nn_tensor y, bool half, const void *const places[3],
-                               const void *bias)
+/* Where things lie, which decides what loads an algorithm may use. bias, more: NULL where there is none; any place while only
+ * the list is wanted. */
+typedef struct { const void *b, *a, *y, *more, *bias; } gemm_at;
+
+static cublasStatus_t try_make(gemm **out, cuda_algos *algos, const cuda *on, nn_tensor y, bool half, gemm_at p)
 {
     const mat_shape s = mat_shape_of(y);
     gemm *g = NEW(gemm);
 
-    g->p.bias = bias;
-    g->p.key = (struct cuda_product_key){half, bias != NULL, s.ta, s.tb, s.batch, s.m, s.n, s.k,
-                                         {alignment(places[0]), alignment(places[1]), alignment(places[2])}};
+    g->p.bias = p.bias;
+    g->p.key = (struct cuda_product_key){half, p.bias != NULL, p.more != NULL, s.ta, s.tb, s.batch, s.m, s.n, s.k,
+                                         {alignment(p.b), alignment(p.a), alignment(p.y), alignment(p.more ? p.more : p.y)}};
     cublasStatus_t rc = describe(&g->p, &s);
     if (rc == CUBLAS_STATUS_SUCCESS)
         rc = list(&g->p, on->gemm, algos);
@@ -139,15 +142,15 @@ static cublasStatus_t try_make(gemm **out, cuda_algos *algos, const cuda *on, nn
     return rc;
 }
 
-static cublasStatus_t gemm_make(gemm **out, cuda_algos *algos, const cuda *on, nn_tensor y, bool half,
-                                const void *const places[3], const void *bias)
+static cublasStatus_t gemm_make(gemm **out, cuda_algos *algos, const cuda *on, nn_tensor y, bool half, gemm_at p)
 {
-    cublasStatus_t rc = try_make(out, algos, on, y, half, places, bias);
+    cublasStatus_t rc = try_make(out, algos, on, y, half, p);
 
-    if (rc == CUBLAS_STATUS_SUCCESS || !bias)
+    if (rc == CUBLAS_STATUS_SUCCESS || !p.bias)
         return rc;
-    LT(try_make(out, algos, on, y, half, places, NULL));
-    (*out)->adds = true;
+    p.bias = NULL;
+    LT(try_make(out, algos, on, y, half, p));
+    (*out)->biases = true;
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -156,7 +159,8 @@ static const void *const ANYWHERE = (const void *)4, *const IN_SCRATCH = (const 
 
 static const char *takes_as(const struct nn_node *y, bool half)
 {
-    const void *const from = half ? IN_SCRATCH : ANYWHERE, *const places[3] = {from, from, ANYWHERE};
+    const void *const from = half ? IN_SCRATCH : ANYWHERE;
+    const gemm_at places = {from, from, ANYWHERE, NULL, y->src[2] ? ANYWHERE : NULL};
     const mat_shape s = mat_shape_of(y);
     cuda_algos algos;
     gemm *g;
@@ -167,7 +171,7 @@ static const char *takes_as(const struct nn_node *y, bool half)
         return "no device is in use";
     if (s.batch > INT32_MAX || s.k == 0)
         return "needs columns to multiply, and fewer than 2^31 matrices";
-    if (gemm_make(&g, &algos, cuda_current(), y, half, places, y->src[2] ? ANYWHERE : NULL) != CUBLAS_STATUS_SUCCESS)
+    if (gemm_make(&g, &algos, cuda_current(), y, half, places) != CUBLAS_STATUS_SUCCESS)
         return "cuBLASLt has no algorithm for it";
     gemm_free(g);
     return NULL;
@@ -183,11 +187,11 @@ static const char *takes_bf16(const struct nn_node *y)
     return takes_as(y, true);
 }
 
-static int made(nn_backend *b, nn_call *c, bool half, const void *const places[3], err *e)
+static int made(nn_backend *b, nn_call *c, bool half, gemm_at places, err *e)
 {
     cuda_algos algos;
     gemm *g = NULL;
-    cublasStatus_t rc = gemm_make(&g, &algos, cuda_of(b), c->y, half, places, c->in[2]);
+    cublasStatus_t rc = gemm_make(&g, &algos, cuda_of(b), c->y, half, places);
 
     if (rc != CUBLAS_STATUS_SUCCESS)
         return err_set(e, ERR_DEVICE, "cuBLASLt: %s", cublasLtGetStatusString(rc));
@@ -197,7 +201,7 @@ static int made(nn_backend *b, nn_call *c, bool half, const void *const places[3
 
 static int prepare(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
 {
-    const void *const places[3] = {c->in[1], c->in[0], c->out};
+    const gemm_at places = {c->in[1], c->in[0], c->out, c->more, c->in[2]};
 
     (void)frozen;
     c->scratch_bytes = SCRATCH;
@@ -206,7 +210,7 @@ static int prepare(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err
 
 static int prepare_bf16(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
 {
-    const void *const places[3] = {IN_SCRATCH, IN_SCRATCH, c->out};
+    const gemm_at places = {IN_SCRATCH, IN_SCRATCH, c->out, c->more, c->in[2]};
     int64_t an = nn_count(c->y->src[0]->shape), bn = nn_count(c->y->src[1]->shape);
     size_t a_bytes = cuda_aligned(2 * an), b_bytes = frozen[1] ? 0 : cuda_aligned(2 * bn);
 
@@ -234,13 +238,14 @@ static int prepare_bf16(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC]
 static int multiply(nn_backend *b, const nn_call *c, const void *left, const void *right, void *scratch)
 {
     const gemm *g = c->state;
-    const float one = 1.0f, zero = 0.0f;
-    cublasStatus_t rc = cublasLtMatmul(cuda_of(b)->gemm, g->p.how, &one, right, g->p.left, left, g->p.right, &zero, c->out,
+    const float one = 1.0f, by = c->more ? 1.0f : 0.0f;
+    const void *more = c->more ? c->more : c->out;
+    cublasStatus_t rc = cublasLtMatmul(cuda_of(b)->gemm, g->p.how, &one, right, g->p.left, left, g->p.right, &by, more,
                                        g->p.out, c->out, g->p.out, &g->algo, scratch, SCRATCH, cuda_stream(b));
 
     if (rc != CUBLAS_STATUS_SUCCESS)
         return ERR_DEVICE;
-    if (!g->adds)
+    if (!g->biases)
         return 0;
     cuda_walk at = cuda_walk_in(&c->y->shape, &c->y->src[2]->shape);
     return cuda_ran(k_binary(cuda_stream(b), CUDA_ADD, c->out, c->out, c->in[2], at, nn_count(c->y->shape)));
@@ -274,6 +279,6 @@ static void done(nn_call *c)
 }
 
 const nn_kernel cuda_lt_matmul = {
-    .name = "cuda.matmul.cublaslt", .takes = takes, .prepare = prepare, .run = run, .done = done};
-const nn_kernel cuda_lt_matmul_bf16 = {
-    .name = "cuda.matmul.cublaslt_bf16", .forms = 2, .takes = takes_bf16, .prepare = prepare_bf16, .run = run_bf16, .done = done};
+    .name = "cuda.matmul.cublaslt", .adds = NN_ADDS_LIKE, .takes = takes, .prepare = prepare, .run = run, .done = done};
+const nn_kernel cuda_lt_matmul_bf16 = {.name = "cuda.matmul.cublaslt_bf16", .adds = NN_ADDS_LIKE, .forms = 2, .takes = takes_bf16,
+                                       .prepare = prepare_bf16, .run = run_bf16, .done = done};

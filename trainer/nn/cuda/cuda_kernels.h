@@ -29,6 +29,9 @@ typedef enum { CUDA_SILU, CUDA_GELU, CUDA_QUICK_GELU, CUDA_RELU } cuda_act;
 /* out[i] = a[i] OP b[walk of i], n of them */
 cudaError_t k_binary(cudaStream_t s, cuda_binary op, float *out, const float *a, const float *b, cuda_walk at,
                      int64_t n);
+/* out[i] = a[i] + b[i % width] + c[walk of i], n of them, added in this order; b NULL: nothing */
+cudaError_t k_add_two(cudaStream_t s, float *out, const float *a, const float *b, int64_t width, const float *c, cuda_walk at,
+                      int64_t n);
 cudaError_t k_scale(cudaStream_t s, float *out, const float *x, float by, int64_t n);
 cudaError_t k_act(cudaStream_t s, cuda_act f, float *out, const float *x, int64_t n);
 /* out = dy * f'(x) */

@@ -29,6 +29,23 @@ cudaError_t k_binary(cudaStream_t s, cuda_binary op, float *out, const float *a,
     return cudaGetLastError();
 }
 
+__global__ void add_two(float *out, const float *a, const float *b, int64_t width, const float *c, cuda_walk at, int64_t n)
+{
+    int64_t i = thread_at();
+
+    if (i >= n)
+        return;
+    float x = b ? a[i] + b[part(i, width).rest] : a[i];
+    out[i] = x + c[walk_at(at, i)];
+}
+
+cudaError_t k_add_two(cudaStream_t s, float *out, const float *a, const float *b, int64_t width, const float *c, cuda_walk at,
+                      int64_t n)
+{
+    LAUNCH(add_two, blocks_for(n), BLOCK, s, out, a, b, width, c, at, n);
+    return cudaGetLastError();
+}
+
 __global__ void scale(float *out, const float *x, float by, int64_t n)
 {
     int64_t i = thread_at();

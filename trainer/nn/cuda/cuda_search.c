@@ -21,9 +21,9 @@ struct cuda_found {
 };
 
 typedef struct {
-    size_t left_bytes, right_bytes, out_bytes, bias_bytes;
+    size_t left_bytes, right_bytes, out_bytes, bias_bytes, more_bytes;
     void *mem;
-    char *left, *right, *out, *bias, *work;
+    char *left, *right, *out, *bias, *more, *work;
     uint64_t *sums; /* CUDA_SUMS of each candidate */
     cudaEvent_t from, to;
 } trial;
@@ -70,17 +70,19 @@ static size_t lay_out(trial *t, const struct cuda_product_key *k)
     t->right_bytes = cuda_aligned((int64_t)wide * k->batch * k->m * k->k);
     t->out_bytes = cuda_aligned(4 * k->batch * k->m * k->n);
     t->bias_bytes = cuda_aligned(4 * k->n);
-    return t->left_bytes + t->right_bytes + t->out_bytes + t->bias_bytes + CUDA_LT_SCRATCH
+    t->more_bytes = k->adds ? t->out_bytes : 0;
+    return t->left_bytes + t->right_bytes + t->out_bytes + t->bias_bytes + t->more_bytes + CUDA_LT_SCRATCH
            + CUDA_LT_ALGOS * CUDA_SUMS * sizeof *t->sums;
 }
 
-/* Sources and bias lie first, so that one call makes them up. */
+/* What is read lies first, so that one call makes it up. */
 static void place(trial *t)
 {
     t->left = t->mem;
     t->right = t->left + t->left_bytes;
     t->bias = t->right + t->right_bytes;
-    t->out = t->bias + t->bias_bytes;
+    t->more = t->bias + t->bias_bytes;
+    t->out = t->more + t->more_bytes;
     t->work = t->out + t->out_bytes;
     t->sums = (uint64_t *)(t->work + CUDA_LT_SCRATCH);
 }
@@ -98,10 +100,10 @@ static int open_trial(nn_backend *b, trial *t, err *e)
 
 static bool multiply(const cuda *c, const cuda_product *p, const trial *t, const cublasLtMatmulAlgo_t *algo)
 {
-    const float one = 1.0f, zero = 0.0f;
+    const float one = 1.0f, by = p->key.adds ? 1.0f : 0.0f;
 
-    return cublasLtMatmul(c->gemm, p->how, &one, t->left, p->left, t->right, p->right, &zero, t->out, p->out, t->out, p->out,
-                          algo, t->work, CUDA_LT_SCRATCH, c->stream)
+    return cublasLtMatmul(c->gemm, p->how, &one, t->left, p->left, t->right, p->right, &by, p->key.adds ? t->more : t->out, p->out,
+                          t->out, p->out, algo, t->work, CUDA_LT_SCRATCH, c->stream)
            == CUBLAS_STATUS_SUCCESS;
 }
 
@@ -176,9 +178,9 @@ static int choose(const outcome *tried, int n)
 
 static void show(const struct cuda_product_key *k, const outcome *tried, int n, int best)
 {
-    fprintf(stderr, "cuda: product %" PRId64 " x [%" PRId64 ",%" PRId64 "] times [%" PRId64 ",%" PRId64 "], %s%s%s%s: algorithm %d of", k->batch,
-            k->m, k->k, k->k, k->n, k->half ? "bf16" : "f32", k->ta ? ", first turned" : "", k->tb ? ", second turned" : "",
-            k->biased ? ", bias" : "", best);
+    fprintf(stderr, "cuda: product %" PRId64 " x [%" PRId64 ",%" PRId64 "] times [%" PRId64 ",%" PRId64 "], %s%s%s%s%s: algorithm %d of",
+            k->batch, k->m, k->k, k->k, k->n, k->half ? "bf16" : "f32", k->ta ? ", first turned" : "", k->tb ? ", second turned" : "",
+            k->biased ? ", bias" : "", k->adds ? ", and a sum" : "", best);
     for (int i = 0; i < n; i++)
         if (!tried[i].runs)
             fprintf(stderr, " refused");
