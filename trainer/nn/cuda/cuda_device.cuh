@@ -47,7 +47,8 @@ __device__ inline int64_t walk_at(const cuda_walk &w, int64_t i)
     return w.n > 0 ? at + i * w.step[0] : 0;
 }
 
-/* The sum of all BLOCK threads' x, for every thread: by halves, so its order is fixed. All threads must call. */
+/* The sum of all BLOCK threads' x, for every thread: by halves, so its order is fixed. All threads must call. One warp adds
+ * up, which needs no barrier between two halves. */
 template <typename T> __device__ T block_sum(T x)
 {
     __shared__ T part[BLOCK];
@@ -55,11 +56,19 @@ template <typename T> __device__ T block_sum(T x)
     __syncthreads(); /* a sum before this one may still be read */
     part[threadIdx.x] = x;
     __syncthreads();
-    for (int k = BLOCK / 2; k > 0; k /= 2) {
-        if ((int)threadIdx.x < k)
-            part[threadIdx.x] += part[threadIdx.x + k];
-        __syncthreads();
+    if (threadIdx.x < WARP) {
+        T mine[BLOCK / WARP];
+        for (int i = 0; i < BLOCK / WARP; i++)
+            mine[i] = part[threadIdx.x + WARP * i];
+        for (int k = BLOCK / WARP / 2; k > 0; k /= 2)
+            for (int i = 0; i < k; i++)
+                mine[i] += mine[i + k];
+        for (int k = WARP / 2; k > 0; k /= 2)
+            mine[0] += __shfl_xor_sync(0xffffffffu, mine[0], k);
+        if (threadIdx.x == 0)
+            part[0] = mine[0];
     }
+    __syncthreads();
     return part[0];
 }
 
