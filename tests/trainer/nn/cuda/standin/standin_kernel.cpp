@@ -38,7 +38,14 @@ struct thread {
     fiber *on;     /* NULL: it has not begun */
 };
 
+/* Threads that a barrier holds together: how many there are, wait at it, and have ended. */
+struct company {
+    unsigned size, waiting, ended;
+};
+
 thread threads[MOST_THREADS];
+company warps[MOST_THREADS / STANDIN_WARP], whole;
+dim3 places[MOST_THREADS]; /* a thread's threadIdx */
 unsigned count, running; /* of the block; the thread whose turn it is */
 std::vector<unsigned> order;
 size_t cursor;           /* where in `order` the block's loop is */
@@ -85,7 +92,23 @@ OPAQUE void hop(void **from, void **to)
 void turn_to(unsigned t)
 {
     running = t;
-    threadIdx = dim3(t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y);
+    threadIdx = places[t];
+}
+
+/* Goes on with the next thread of the block's loop that can, and returns when this one's turn comes. Only for one that has not
+ * begun the way is through the loop itself. */
+void pass_on(void **from)
+{
+    for (; cursor + 1 < order.size(); cursor++) {
+        const thread &next = threads[order[cursor + 1]];
+        if (next.is != READY)
+            continue;
+        if (!next.on)
+            break;
+        turn_to(order[++cursor]);
+        return hop(from, next.on->at);
+    }
+    hop(from, home);
 }
 
 /* The next thread of the block's loop, where it has not begun: it can have the stack of one that has ended, and a kernel
@@ -108,10 +131,12 @@ OPAQUE void live()
         if (!copies[running].empty())
             stray("it ends without having waited for its copies");
         threads[running].is = ENDED;
+        warps[running / STANDIN_WARP].ended++;
+        whole.ended++;
         if (next_begins())
             continue;
         idle.push_back(me);
-        hop(me->at, home);
+        pass_on(me->at);
     }
 }
 
@@ -150,29 +175,26 @@ void resume(unsigned t)
 void wait_at(state where)
 {
     threads[running].is = where;
-    hop(threads[running].on->at, home);
+    (where == AT_WARP ? warps[running / STANDIN_WARP] : whole).waiting++;
+    pass_on(threads[running].on->at);
 }
 
-/* Lets go those of threads from .. to - 1 that wait at such a barrier, when all that have not ended do. */
-bool release(unsigned from, unsigned to, state where)
+/* Lets go those of a company, the first of them `from`, that wait at such a barrier, when all that have not ended do. */
+bool release(company &c, unsigned from, state where)
 {
-    bool any = false;
-
-    for (unsigned t = from; t < to; t++) {
-        if (threads[t].is != where && threads[t].is != ENDED)
-            return false;
-        any = any || threads[t].is == where;
-    }
-    for (unsigned t = from; t < to; t++)
+    if (c.waiting == 0 || c.waiting + c.ended < c.size)
+        return false;
+    for (unsigned t = from; t < from + c.size; t++)
         if (threads[t].is == where)
             threads[t].is = READY;
-    return any;
+    c.waiting = 0;
+    return true;
 }
 
 /* One turn each; false: all have ended. */
 bool one_round()
 {
-    bool moved = false, left = false;
+    bool moved = false;
 
     for (cursor = 0; cursor < order.size(); cursor++)
         if (threads[order[cursor]].is == READY) {
@@ -180,13 +202,11 @@ bool one_round()
             moved = true;
         }
     for (unsigned t = 0; t < count; t += STANDIN_WARP)
-        moved |= release(t, std::min(t + STANDIN_WARP, count), AT_WARP);
-    moved |= release(0, count, AT_BLOCK);
-    for (unsigned t = 0; t < count; t++)
-        left = left || threads[t].is != ENDED;
-    if (left && !moved)
+        moved |= release(warps[t / STANDIN_WARP], t, AT_WARP);
+    moved |= release(whole, 0, AT_BLOCK);
+    if (whole.ended < count && !moved)
         stray("it waits at a barrier that others do not reach");
-    return left;
+    return whole.ended < count;
 }
 
 void run_block()
@@ -195,6 +215,9 @@ void run_block()
         threads[t] = thread{READY, 0, nullptr};
         groups[t] = 0;
     }
+    whole = company{count, 0, 0};
+    for (unsigned t = 0; t < count; t += STANDIN_WARP)
+        warps[t / STANDIN_WARP] = company{std::min<unsigned>(STANDIN_WARP, count - t), 0, 0};
     while (one_round())
         ;
 }
@@ -221,6 +244,8 @@ void run_grid(dim3 grid, dim3 block, const std::function<void()> &thread_body)
     blockDim = block;
     count = block.x * block.y * block.z;
     order = shuffled(count, launches);
+    for (unsigned t = 0; t < count; t++)
+        places[t] = dim3(t % block.x, t / block.x % block.y, t / block.x / block.y);
     for (unsigned b : which) {
         blockIdx = dim3(b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y);
         run_block();
