@@ -32,21 +32,29 @@ orphans() { # WHAT: no process writes to a log of ours any more
         esac
     done
 }
+# dies NAME STEP N: each worker process dies in that step of its life, until N attempts have failed: mishap upon mishap waits
+dies() {
+    local said=$work/$1/logs/events.jsonl
+    CFARM_FAULT=worker.step:$2:kill timeout 12 mpirun -np 2 cfarm train "$work/$1.yaml" </dev/null >"$work/$1.log" 2>&1 &
+    while kill -0 $! 2>/dev/null && [ "$(grep -s '"event":"failed"' "$said" | wc -l)" -lt "$3" ]; do sleep 0.1; done
+    kill -TERM $! 2>/dev/null || true
+    wait $! || true
+    grep -q '"event":"failed"' "$said" || { echo "FAIL no worker of $1 died"; bad=1; }
+}
 run() { mpirun -np 2 cfarm train "$work/$1.yaml" </dev/null >>"$work/$1.log" 2>&1; }
 
 farm calm 3
 run calm
 
-farm worker 3 # every worker process dies once, in its third step; mishap upon mishap waits, so a few will do
-CFARM_FAULT=worker.step:3:kill timeout 12 mpirun -np 2 cfarm train "$work/worker.yaml" </dev/null >"$work/worker.log" 2>&1 || true
-grep -q 'failed' "$work/worker.log" || { echo "FAIL no worker died"; bad=1; }
+farm worker 3
+dies worker 3 3
 run worker || cfarm train "$work/worker.yaml" --retry >>"$work/worker.log" 2>&1 </dev/null
 same 'workers that die' worker calm
 
 farm single 1
 run single
 farm gang 1
-CFARM_FAULT=worker.step:5:kill timeout 12 mpirun -np 2 cfarm train "$work/gang.yaml" </dev/null >"$work/gang.log" 2>&1 || true
+dies gang 5 1
 run gang || cfarm train "$work/gang.yaml" --retry >>"$work/gang.log" 2>&1 </dev/null
 same 'a gang whose members die' gang single
 

@@ -181,7 +181,9 @@ static void a_killed_coordinator_is_replaced_and_what_runs_goes_on(void **unused
     wait_for_words(&f, "a is at step 5");
     wait_for_words(&f, "b is at step 5");
     for (int i = 0; i < 3; i++) {
-        pid_t coordinator = coordinator_of(pid);
+        pid_t coordinator;
+        for (int k = 0; (coordinator = coordinator_of(pid)) == 0 && k < 1500; k++)
+            usleep(10000);
         assert_true(coordinator > 0);
         kill(coordinator, SIGKILL);
         usleep(150000);

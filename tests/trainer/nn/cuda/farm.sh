@@ -6,6 +6,7 @@ set -euo pipefail
 bin=$1 src=$2 plugin=$3
 work=$(mktemp -d /tmp/cfarm-cuda-XXXXXX)
 trap 'rm -rf "$work"' EXIT
+export CFARM_BACKOFF_MS=100
 unset CUDA_VISIBLE_DEVICES STANDIN_CUDA CFARM_CUDA_PLUGIN
 
 fail() { printf 'farm.sh: %s\n' "$*"; exit 1; }
