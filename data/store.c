@@ -43,6 +43,7 @@ static void free_store(store *s)
 {
     if (s->fd >= 0)
         close(s->fd); /* and with it goes the lock */
+    free(s->small);
     store_node_free(s->tree);
     store_forget_groups(s);
     h5_close(&s->h5);
@@ -131,7 +132,7 @@ static int copy_aside(store *s, const char *from, err *e)
     rc = fd >= 0 && ioctl(s->fd, FICLONE, fd) == 0 ? 0 : store_append(s, "/", s->h5.map.at, s->h5.end, e);
     if (fd >= 0)
         close(fd);
-    return rc;
+    return rc == 0 ? store_flush(s, "/", e) : rc;
 }
 
 static int begin(store *s, const char *from, const char *digest, err *e)

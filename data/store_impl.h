@@ -31,6 +31,8 @@ struct store {
     char aside[FS_PATH]; /* writing: "" where path itself gets a new generation */
     int fd;
     uint64_t end;   /* where the next byte goes */
+    unsigned char *small; /* what is short, before it is written together */
+    size_t n_small;
     uint64_t begun; /* up to where the disk was told to begin */
     store_node *tree;
     h5_file h5; /* reading; in an update, what was there */
@@ -63,5 +65,6 @@ store_node *store_node_new(const char *name);
 void store_node_free(store_node *n);
 void store_node_attr(store_node *n, const char *name, h5_kind kind, const void *value, size_t bytes);
 int store_append(store *s, const char *path, const void *data, size_t n, err *e); /* path: for people */
+int store_flush(store *s, const char *path, err *e); /* what was appended is in the file */
 int store_write_headers(store *s, err *e); /* all of them, with every group's digest */
 #endif

@@ -14,7 +14,8 @@
 enum {
     CHUNK = 1 << 20, /* bytes; larger ones waste space at the tail, smaller ones cost time */
     ASIDE = 1 << 19,
-    DISK = 8 << 20
+    DISK = 2 << 20,
+    SMALL = 1 << 16
 };
 
 /* ---- the tree ---- */
@@ -104,29 +105,53 @@ static store_node *walk(const store *s, const char *path, bool make)
 
 /* ---- bytes ---- */
 
-int store_append(store *s, const char *path, const void *data, size_t n, err *e)
+static int write_at(store *s, const char *path, const void *data, size_t n, uint64_t at, err *e)
 {
     const char *from = data;
     while (n > 0) {
-        ssize_t done = fault_here("store.write") ? (errno = EIO, -1) : pwrite(s->fd, from, n, (off_t)s->end);
+        ssize_t done = fault_here("store.write") ? (errno = EIO, -1) : pwrite(s->fd, from, n, (off_t)at);
         if (done < 0 && errno == EINTR)
             continue;
         if (done <= 0)
             return err_set(e, ERR_IO, "%s: %s: cannot be written: %s", s->path, path, fs_reason(errno));
         from += done;
         n -= (size_t)done;
-        s->end += (uint64_t)done;
+        at += (uint64_t)done;
     }
+    return 0;
+}
+
+int store_flush(store *s, const char *path, err *e)
+{
+    size_t n = s->n_small;
+    s->n_small = 0;
+    return write_at(s, path, s->small, n, s->end - n, e);
+}
+
+/* A merged file has hundreds of short datasets: they go out together. */
+int store_append(store *s, const char *path, const void *data, size_t n, err *e)
+{
+    if (s->n_small + n > SMALL)
+        TRY(store_flush(s, path, e));
+    s->end += n;
+    if (n > SMALL)
+        return write_at(s, path, data, n, s->end - n, e);
+    if (!s->small)
+        s->small = mem_new(SMALL, 1);
+    if (n > 0)
+        memcpy(s->small + s->n_small, data, n);
+    s->n_small += n;
     return 0;
 }
 
 /* The disk begins while the next dataset is made; what is left at commit is little. A hint: it cannot fail anybody. */
 static void start_disk(store *s)
 {
-    if (s->end - s->begun < DISK)
+    uint64_t there = s->end - s->n_small;
+    if (there - s->begun < DISK)
         return;
-    sync_file_range(s->fd, (off_t)s->begun, (off_t)(s->end - s->begun), SYNC_FILE_RANGE_WRITE);
-    s->begun = s->end;
+    sync_file_range(s->fd, (off_t)s->begun, (off_t)(there - s->begun), SYNC_FILE_RANGE_WRITE);
+    s->begun = there;
 }
 
 /* ---- values ---- */
@@ -394,5 +419,5 @@ int store_write_headers(store *s, err *e)
     put_headers(&out, s->tree);
     rc = store_append(s, "/", out.at, out.n, e);
     free(out.at);
-    return rc;
+    return rc == 0 ? store_flush(s, "/", e) : rc;
 }

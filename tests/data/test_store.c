@@ -407,14 +407,22 @@ static void digest_of(char digest[HASH_HEX], const char *path)
 }
 
 /* to_k stays, to_v and the rest go, /new comes. */
+/* Too much to be written together with what is short. */
+static float many[40000];
+static const store_shape MANY = {F32, 1, {sizeof many / sizeof *many}};
+
 static int renew(const char *from, const char *digest, const char *path, err *e)
 {
     store *s;
     int rc;
+    for (size_t i = 0; i < sizeof many / sizeof *many; i++)
+        many[i] = (float)i;
     TRY(store_renew(&s, from, digest, path, e));
     rc = store_keep(s, "/kv/one.attn2/to_k", e);
     if (rc == 0)
         rc = store_put(s, "/new", (store_shape){F32, 2, {COLS, ROWS}}, values, e);
+    if (rc == 0)
+        rc = store_put(s, "/many", MANY, many, e);
     if (rc == 0)
         rc = store_attr_text(s, "/", "format", "test", e);
     if (rc == 0)
@@ -426,10 +434,14 @@ static int renew(const char *from, const char *digest, const char *path, err *e)
 static void expect_new(const char *path)
 {
     float back[ROWS * COLS];
+    void *all = NULL;
     store *s;
     hid_t f, set;
     assert_int_equal(store_open(&s, path, NULL), 0);
     assert_int_equal(store_check(s, NULL), 0);
+    assert_int_equal(store_load(s, "/many", MANY, &all, NULL, NULL), 0);
+    assert_memory_equal(all, many, sizeof many);
+    free(all);
     assert_int_equal(store_get(s, "/kv/one.attn2/to_k", (store_shape){F32, 2, {ROWS, COLS}}, back, NULL), 0);
     assert_memory_equal(back, values, sizeof back);
     assert_int_equal(store_get(s, "/new", (store_shape){F32, 2, {COLS, ROWS}}, back, NULL), 0);
