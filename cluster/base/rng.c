@@ -45,6 +45,16 @@ uint32_t rng_u32(rng_stream s, uint64_t i)
     return w[i % 4];
 }
 
+void rng_u32_fill(rng_stream s, uint32_t *to, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i += 4) {
+        uint32_t w[4];
+        block_of(w, s, i);
+        for (uint64_t j = 0; j < 4 && i + j < n; j++)
+            to[i + j] = w[j];
+    }
+}
+
 uint32_t rng_below(rng_stream s, uint64_t i, uint32_t n)
 {
     return (uint32_t)(((uint64_t)rng_u32(s, i) * n) >> 32);

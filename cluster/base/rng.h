@@ -18,6 +18,7 @@ rng_stream rng_open(uint64_t seed, const char *purpose, uint32_t step, uint32_t 
 
 void rng_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]);
 uint32_t rng_u32(rng_stream s, uint64_t i);
+void rng_u32_fill(rng_stream s, uint32_t *to, uint64_t n); /* to[i] = rng_u32(s, i) */
 /* 0..n-1, n > 0: the high word of n times the number. No draw is rejected (number i would not be one address), so
  * the chances of two results differ by at most 2^-32: n/2^32 relative, 2e-7 for a thousand pictures. */
 uint32_t rng_below(rng_stream s, uint64_t i, uint32_t n);

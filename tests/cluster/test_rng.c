@@ -68,6 +68,10 @@ static void filling_gives_the_same_numbers_as_looking_up(void **state)
         rng_normal_fill(s, z, n);
         for (uint64_t i = 0; i < 12; i++)
             assert_true(z[i] == (i < n ? rng_normal(s, i) : 99.0f));
+        uint32_t w[12] = {0};
+        rng_u32_fill(s, w, n);
+        for (uint64_t i = 0; i < 12; i++)
+            assert_int_equal(w[i], i < n ? rng_u32(s, i) : 0);
     }
 }
 
