@@ -18,26 +18,39 @@ static int count_words(const char *words)
 static void add_row(concept_card *c, const concept_factors *f, int r)
 {
     size_t n = (size_t)c->n, w = (size_t)f->width;
-    c->row = mem_grow(c->row, n + 1, sizeof *c->row);
     c->row[n] = (concept_row){mem_text(f->label[r]), mem_text(f->key[r]), f->wanted[r]};
-    c->k = mem_grow(c->k, (n + 1) * w, sizeof *c->k);
     memcpy(c->k + n * w, f->k + (size_t)r * w, w * sizeof *c->k);
     c->n++;
 }
 
-static void open_card(concept_card *c, const concept_factors *f)
+/* With room for n rows. */
+static void open_card(concept_card *c, const concept_factors *f, int n)
 {
     *c = (concept_card){.width = f->width, .matrices = f->matrices, .outs = f->outs};
     c->matrix = NEW_N(concept_matrix, f->matrices);
     for (int i = 0; i < f->matrices; i++)
         c->matrix[i] = (concept_matrix){mem_text(f->matrix[i].name), f->matrix[i].rows};
     c->bos = mem_copy(f->bos, (size_t)f->width * sizeof *c->bos);
+    c->row = NEW_N(concept_row, n);
+    c->k = NEW_N(float, (size_t)n *(size_t)f->width);
+}
+
+/* Rows stand source by source. */
+static int rows_of(const concept_factors *f, int s, int *first)
+{
+    int n = 0;
+    *first = 0;
+    for (int r = 0; r < f->rank; r++) {
+        *first += f->source[r] < s;
+        n += f->source[r] == s;
+    }
+    return n;
 }
 
 static int open_one(concept *out, const concept *merged, int s, int *token, err *e)
 {
     const concept_source *from = &merged->sources[s];
-    int words = count_words(from->words);
+    int words = count_words(from->words), first, n = rows_of(&merged->factors, s, &first);
     *out = (concept){.method = mem_text(merged->method),
                      .base = mem_text(merged->base),
                      .base_path = mem_text(merged->base_path),
@@ -49,10 +62,9 @@ static int open_one(concept *out, const concept *merged, int s, int *token, err 
         const concept_token *t = &merged->tokens[*token];
         concept_add_token(out, t->word, t->class_word, t->initial_id, t->row);
     }
-    open_card(&out->card, &merged->factors);
-    for (int r = 0; r < merged->factors.rank; r++)
-        if (merged->factors.source[r] == s)
-            add_row(&out->card, &merged->factors, r);
+    open_card(&out->card, &merged->factors, n);
+    for (int r = first; r < first + n; r++)
+        add_row(&out->card, &merged->factors, r);
     return out->card.n > 0 ? 0 : err_set(e, ERR_INPUT, "%s has no rows in it", from->name);
 }
 
@@ -78,17 +90,6 @@ void again_images(concept *part, const concept *merged, int s)
             continue;
         memcpy(part->card.image + n++ * outs, f->left + (size_t)r * outs, outs * sizeof *f->left);
     }
-}
-
-static int rows_of(const concept_factors *f, int s, int *first)
-{
-    int n = 0;
-    *first = 0;
-    for (int r = 0; r < f->rank; r++) {
-        *first += f->source[r] < s;
-        n += f->source[r] == s;
-    }
-    return n;
 }
 
 void again_whole(concept *out, const concept *merged, const int source[])

@@ -191,17 +191,27 @@ static void pack(double *to, const lsq_factor *f)
         memcpy(to, f->f + j * d, (j + 1) * sizeof *to);
 }
 
-static void unpack(lsq_factor *f, const double *from)
+/* In place: what is packed stands at the end of the square, where no column gets before it is read. */
+static void unpack(double *f, size_t d)
 {
-    for (size_t j = 0, d = (size_t)f->d; j < d; from += ++j)
-        memcpy(f->f + j * d, from, (j + 1) * sizeof *from);
+    const double *from = f + d * d - packed_count((int)d);
+    for (size_t j = 0; j < d; from += ++j) {
+        memmove(f + j * d, from, (j + 1) * sizeof *f);
+        memset(f + j * d + j + 1, 0, (d - j - 1) * sizeof *f);
+    }
 }
 
-static void unpack_rounded(lsq_factor *f, const float *from)
+static void unpack_rounded(double *f, size_t d)
 {
-    for (size_t j = 0, d = (size_t)f->d; j < d; from += ++j)
-        for (size_t i = 0; i <= j; i++)
-            f->f[j * d + i] = (double)from[i];
+    const char *from = (const char *)(f + d * d) - packed_count((int)d) * sizeof(float);
+    for (size_t j = 0; j < d; j++) {
+        for (size_t i = 0; i <= j; i++, from += sizeof(float)) {
+            float x;
+            memcpy(&x, from, sizeof x);
+            f[j * d + i] = (double)x;
+        }
+        memset(f + j * d + j + 1, 0, (d - j - 1) * sizeof *f);
+    }
 }
 
 static int put_triangle(store *s, const char *path, const lsq_factor *f, bool exact, err *e)
@@ -278,17 +288,20 @@ int features_write(const char *path, const features *f, err *e)
 
 static int get_triangle(store *s, const char *path, lsq_factor *f, bool exact, err *e)
 {
-    size_t n = packed_count(f->d);
-    void *at = NULL;
-    int rc;
-    TRY(store_load(s, path, (store_shape){exact ? F64 : F32, 1, {(int64_t)n}}, &at, NULL, e));
-    rc = lsq_factor_new(f, f->d, e);
-    if (rc == 0 && exact)
-        unpack(f, at);
-    else if (rc == 0)
-        unpack_rounded(f, at);
-    free(at);
-    return rc;
+    size_t n = packed_count(f->d), bytes = n * (exact ? sizeof(double) : sizeof(float));
+    store_shape shape;
+    double *end;
+    TRY(store_shape_of(s, path, &shape, e));
+    if (shape.n != 1 || shape.d[0] != (int64_t)n) /* before there is room for it */
+        return err_set(e, ERR_SHAPE, "%s: not a triangle of %d columns", path, f->d);
+    TRY(lsq_factor_new(f, f->d, e));
+    end = f->f + (size_t)f->d * (size_t)f->d;
+    TRY(store_get(s, path, (store_shape){exact ? F64 : F32, 1, {(int64_t)n}}, (char *)end - bytes, e));
+    if (exact)
+        unpack(f->f, (size_t)f->d);
+    else
+        unpack_rounded(f->f, (size_t)f->d);
+    return 0;
 }
 
 /* Version 1 kept whole squares. */

@@ -39,6 +39,18 @@ static double tolerance(const lsq_problem *in)
     return in->tolerance > 0 ? in->tolerance : LSQ_TOLERANCE;
 }
 
+/* As rows.c looks at floats. */
+static bool all_finite(const double *x, size_t n)
+{
+    uint64_t bad = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        bad |= (bits & 0x7ff0000000000000U) == 0x7ff0000000000000U;
+    }
+    return bad == 0;
+}
+
 int lsq_check(const lsq_factor *f, const lsq_problem *in, err *e)
 {
     size_t d = (size_t)f->d;
@@ -47,9 +59,9 @@ int lsq_check(const lsq_factor *f, const lsq_problem *in, err *e)
         return err_set(e, ERR_INPUT,
                        "the captions' features span %d of %d dimensions; give more captions, more varied ones", f->rank,
                        f->d);
-    for (size_t i = 0; i < d * (size_t)in->s; i++)
-        if (!isfinite(in->k[i]))
-            return err_set(e, ERR_INPUT, "target row %zu is not made of finite numbers", i / d);
+    for (size_t i = 0; i < (size_t)in->s; i++)
+        if (!all_finite(in->k + i * d, d))
+            return err_set(e, ERR_INPUT, "target row %zu is not made of finite numbers", i);
     return 0;
 }
 

@@ -5,6 +5,7 @@
 #include <cblas.h>
 #include <lapacke.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +28,7 @@ typedef struct {
     int *out, *add;       /* which they are: indices of was, and of the new rows */
     double *c;            /* [was->n + come, gone + come] */
     double *r;            /* [gone + come, d] */
+    lsq_report *report;
 } updater;
 
 static double *doubles(size_t a, size_t b)
@@ -311,12 +313,26 @@ static void see_residuals(const updater *u, lsq_report *r)
     free(z);
 }
 
-/* The looks change nothing, and are as long as the change itself: two at once. */
-static void judge(updater *u, lsq_report *r)
+static void *see_bound(void *arg)
 {
+    const updater *u = arg;
+    u->report->condition = bound(u);
+    return NULL;
+}
+
+/* The looks change nothing, and are as long as the change itself: two at once. */
+static void judge(updater *u)
+{
+    lsq_report *r = u->report;
+    pthread_t thread;
+    bool aside;
     find_fixed(u);
+    aside = pthread_create(&thread, NULL, see_bound, u) == 0;
     see_residuals(u, r);
-    r->condition = bound(u);
+    if (aside)
+        pthread_join(thread, NULL);
+    else
+        see_bound(u);
     r->rank = u->in->s;
     r->reason = r->miss <= GOOD && r->kkt <= GOOD ? LSQ_SOLVED : LSQ_DEPENDENT;
 }
@@ -353,7 +369,7 @@ static void open_updater(updater *u)
 int lsq_update(double *p, lsq_report *r, lsq_change *change, const lsq_factor *f, const lsq_problem *in, const lsq_known *was,
                err *e)
 {
-    updater u = {.f = f, .in = in, .was = was, .d = f->d, .n = in->s - in->fixed, .p = p};
+    updater u = {.f = f, .in = in, .was = was, .d = f->d, .n = in->s - in->fixed, .p = p, .report = r};
     bool good = true;
     CHECK(in->fixed <= 1 && in->s > in->fixed && in->ridge == 0);
     *r = (lsq_report){.reason = LSQ_DEPENDENT};
@@ -366,7 +382,7 @@ int lsq_update(double *p, lsq_report *r, lsq_change *change, const lsq_factor *f
     if (good && u.come > 0)
         good = add(&u);
     if (good)
-        judge(&u, r);
+        judge(&u);
     *change = (lsq_change){u.gone + u.come, u.c, u.r};
     free(u.fixed);
     free(u.out);

@@ -27,8 +27,7 @@ static void draw_signs(float *signs, int m, int64_t outs)
     rng_stream bits = rng_open(1, "signs", (uint32_t)m, 0);
     const float size = 1 / sqrtf(PROBES);
     uint32_t *word = NEW_N(uint32_t, outs);
-    for (int64_t i = 0; i < outs; i++)
-        word[i] = rng_u32(bits, (uint64_t)i);
+    rng_u32_fill(bits, word, (uint64_t)outs);
     for (int b = 0; b < PROBES; b++)
         for (int64_t i = 0; i < outs; i++)
             signs[b * outs + i] = size * (float)(2 * (int)(word[i] >> b & 1) - 1);
