@@ -442,6 +442,41 @@ static void threads_do_not_change_a_bit_of_bf16(void **state)
     computed = NN_F32;
 }
 
+/* Scores whose greatest comes late and lies above what the first keys have by more than f32 has room for: weights are made
+ * anew below it, and what was summed before is brought there. Rounding a score of 200 takes 1e-5 of its weight. */
+static nn_tensor do_sharp(nn_graph *g, nn_tensor const s[], const int at[])
+{
+    return nn_attention(g, nn_scale(g, s[0], 64.0f), s[1], s[2], at[0], at[1]);
+}
+
+static void a_greatest_score_may_come_late(void **state)
+{
+    static const row sharp[] = {
+        {"sharp attention", do_sharp, {2, 0}, {S(1, 70, 22), S(1, 600, 22), S(1, 600, 22)}},
+        {"sharp attention, causal", do_sharp, {2, 1}, {S(1, 601, 14), S(1, 601, 14), S(1, 601, 14)}},
+        {"sharp attention, more than are kept", do_sharp, {1, 0}, {S(1, 75, 8), S(1, 4360, 8), S(1, 4360, 8)}},
+    };
+    const cpu_simd *builds[] = {NULL, &cpu_simd_plain, &cpu_simd_avx2};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof sharp / sizeof *sharp; i++) {
+        allowed = 2e-4;
+        answer want = compute(&sharp[i], REFERENCE, false, 1);
+        for (size_t b = 0; b < sizeof builds / sizeof *builds; b++)
+            if (!builds[b] || cpu_simd_runs(builds[b])) {
+                cpu_simd_use(builds[b]);
+                judge(&sharp[i], 0, false, &want);
+            }
+        cpu_simd_use(NULL);
+        computed = bf16_is_there() ? NN_BF16 : NN_F32;
+        allowed = 1; /* such a score is off by some tenths: what counts is that there are numbers */
+        judge(&sharp[i], 0, false, &want);
+        computed = NN_F32;
+        answer_free(&want);
+    }
+    allowed = 3e-6;
+}
+
 /* A NaN says that training went wrong; a kernel that lost it would hide that. */
 static void not_a_number_reaches_the_result(void **state)
 {
@@ -449,13 +484,13 @@ static void not_a_number_reaches_the_result(void **state)
 
     (void)state;
     for (size_t b = 0; b < sizeof builds / sizeof *builds; b++) {
-        float s[3 * SIMD_LANES] = {0}, most[SIMD_LANES], sum[SIMD_LANES] = {0}, shrink[SIMD_LANES];
-        s[SIMD_LANES + 5] = NAN;
+        float keys[3] = {1, 2, 3}, columns[SIMD_LANES] = {0}, start[SIMD_LANES] = {0}, sum[SIMD_LANES], p[3 * SIMD_LANES];
+        const simd_scores s = {.rows = keys, .keys = 3, .words = 1, .columns = columns, .panels = 1, .start = start, .first = 3,
+                               .sum = sum, .p = p};
+        columns[5] = NAN;
         if (!cpu_simd_runs(builds[b]))
             continue;
-        for (int i = 0; i < SIMD_LANES; i++)
-            most[i] = -INFINITY;
-        builds[b]->softmax_more(s, 3, 3, 1.0f, most, sum, shrink, true);
+        builds[b]->score_weights(&s);
         for (int i = 0; i < SIMD_LANES; i++)
             assert_int_equal(isnan(sum[i]), i == 5);
     }
@@ -466,6 +501,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_kernel_means_what_its_reference_means),
         cmocka_unit_test(every_build_of_the_loops_means_the_same),
+        cmocka_unit_test(a_greatest_score_may_come_late),
         cmocka_unit_test(not_a_number_reaches_the_result),
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(bf16_means_the_reference_to_its_rounding),

@@ -6,16 +6,20 @@
  *
  *   S' [keys][16] = K Q',  Y' [d][16] += V' P',  dP' = V dY',  dQ' += K' dS',  dV += P' dY,  dK += dS' Q
  *
- * The forward pass carries each query's greatest score and sum along and shrinks what it has when a greater one comes. So does
- * the gradient where the weights of a tile for all keys are not too many: they are made once, and each block's brought to the last
- * greatest score when it is used. Where they are, it finds greatest and sum of all queries first, and goes through blocks of
- * keys with all tiles: the scores are made twice. dK and dV, and dQ, are added to where they lie in cache.
+ * A score becomes a weight, and dP' becomes dS', in the registers it was summed in (cpu_simd_scores.h): Q holds
+ * scale / ln 2, so that P' = 2^S', and every sum of a column begins with what is subtracted from it. No greatest score is
+ * looked for. P' is taken below the greatest of the first few keys, which cancels in the end; the block whose sum shows
+ * that f32's room is going to be used up (FULL) is made again, below its own greatest, and what was there before is
+ * brought to it.
+ *
+ * The gradient keeps the weights of a tile for all keys where they are not too many. Where they are, it finds the sums of
+ * all queries first, and goes through blocks of keys with all tiles: the scores are made twice. What a sum divides is
+ * divided where it is short: rows of dY, not weights. dK and dV, and dQ, are added to where they lie in cache.
  *
  * In bf16 a word of a product's sources is a pair of numbers that meet in its sum; everything else is the same.
  *
- * One item of work is a sample's head (forward: or a part of its queries). A worker has scratch of its own; worker w
- * does items w, w + workers, ..., and an item's sums have their own order, so the number of workers does not change a
- * bit. */
+ * One item of work is a sample's head (forward: or a part of its queries). A worker has scratch of its own, and an item's
+ * sums have their own order, so the number of workers does not change a bit. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +28,7 @@
 
 #include "cluster/base/mem.h"
 #include "trainer/nn/cpu/cpu.h"
+#include "trainer/nn/cpu/cpu_rows.h"
 #include "trainer/nn/cpu/cpu_shapes.h"
 #include "trainer/nn/cpu/cpu_tiles.h"
 
@@ -32,11 +37,15 @@ enum {
     PANELS = QUERIES / SIMD_LANES,
     KEYS = 256,          /* of a block: its scores, 64 KiB, and what is made of them stay in L2 */
     KEYS_KEPT = 4096,    /* up to here the weights of a tile for all keys, a mebibyte, are sooner kept than made again */
+    FIRST_KEYS = 8,      /* whose greatest score a query's weights begin below */
 };
+
+/* A query's weights of a block come to no more: f32 has room for 2^127, and they are multiplied by values and summed. */
+static const float FULL = 4294967296.0f;
 
 typedef struct {
     att_shape s;
-    const cpu_simd *simd, *by;  /* by: whose tiles multiply */
+    const cpu_simd *simd;
     int64_t each;        /* numbers of a word: 1, or 2 of bf16 */
     int64_t words;       /* of a row of d numbers */
     float scale;
@@ -50,19 +59,21 @@ typedef struct { const att *m; const nn_call *c; } job;
 /* A head of one sample, its scratch, and the tile and block it is at. [..] of words, the rest floats. */
 typedef struct {
     const float *q, *k, *v, *y, *dy;
-    float *out, *dk, *dv;               /* out: y, or dq */
-    const float *k_rows, *v_rows;       /* K and V as left factors [tk][words]: as they lie, or in the scratch */
-    int64_t row;                        /* from one of those to the next */
-    float *k_narrow, *v_narrow;
+    float *out, *dk_out, *dv_out;       /* out: y, or dq */
+    float *near;                        /* rows of d numbers, a row of c apart elsewhere: of all keys, or a tile's queries */
+    float *line;                        /* words of a tile's or a block's rows */
+    float *k_rows, *v_rows;             /* K and V as left factors: [tk][words] */
     float *turned;                      /* [blocks][d][keys / each]: V' or K' */
     float *q_columns, *dy_columns;      /* Q' and dY' as right factors: [panels][words][16] */
     float *q_rows, *dy_rows;            /* Q and dY as right factors: [tiles][ceil(d / 16)][queries / each][16] */
-    float *p, *dp;                      /* [panels][keys][16]; p of all blocks where they are kept */
-    float *then;                        /* [blocks][QUERIES]: the greatest when a block was made, then what brings its weights to the last one */
-    float *line;                        /* a row of words */
-    float *narrow;                      /* of p or dp: what a product reads in bf16 */
+    float *p;                           /* [panels][keys][16]; of all blocks where they are kept */
+    float *dp;                          /* [panels][keys][16], or words of queries: [panels][keys, made even][8] */
+    float *p_narrow, *pairs;            /* bf16: P in words of queries; P or dS in words of keys, [panels][keys / 2][16] */
     float *result;                      /* Y' of a tile or dQ' of all queries: [panels][d][16] */
-    float *most, *sum, *less;           /* of each query; sum becomes its inverse */
+    float *dk, *dv;                     /* [tk][d] */
+    float *start;                       /* of each query: minus what its weights are below */
+    float *sum;                         /* of them; becomes its inverse */
+    float *less;                        /* of each query: -D / sum, D = sum(dY * Y) */
     int64_t first, rows, panels;        /* of the tile */
     int64_t key, keys;                  /* of the block */
 } head;
@@ -74,77 +85,66 @@ static int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
 
 static const float zeros[1 << 12]; /* beside the last row of an odd number */
 
-/* Rows i.. of a word each, beside each other: to[j] is the word of b[i][j]; below the last row lie zeros. */
-static void row_of_words(const att *m, float *to, const float *b, int64_t i, int64_t rows, int64_t n)
-{
-    const float *at = b + i * m->s.c;
-
-    if (m->each == 1)
-        memcpy(to, at, (size_t)n * sizeof *to);
-    else
-        m->by->pair(to, at, i + 1 < rows ? at + m->s.c : zeros, n);
-}
-
-/* A row of d numbers as words, a zero beside the last of an odd number. */
-static void words_of_row(const att *m, float *to, const float *b)
-{
-    if (m->s.d % 2)
-        to[m->words - 1] = 0;
-    m->by->narrow((uint16_t *)to, b, m->s.d);
-}
-
-/* All queries of b as columns: [panels][words][16], zeros past the last. */
-static void pack_columns(const att *m, head *h, float *to, const float *b)
-{
-    const int64_t panel = m->words * SIMD_LANES;
-
-    memset(to + (tiles_panels(m->s.tq) - 1) * panel, 0, (size_t)panel * sizeof *to);
-    for (int64_t i = 0; i < m->s.tq; i++) {
-        const float *from = b + i * m->s.c;
-        float *at = to + i / SIMD_LANES * panel + i % SIMD_LANES;
-        if (m->each == 2) {
-            words_of_row(m, h->line, from);
-            from = h->line;
-        }
-        for (int64_t w = 0; w < m->words; w++)
-            at[w * SIMD_LANES] = from[w];
-    }
-}
-
-/* All queries of b as rows, a tile behind the other: [ceil(d / 16)][queries of its panels / each][16], zeros around. */
-static void pack_rows(const att *m, float *to, const float *b)
-{
-    for (int64_t i = 0; i < m->s.tq; i += QUERIES) {
-        const int64_t rows = least(QUERIES, m->s.tq - i), deep = up(rows, SIMD_LANES) / m->each * SIMD_LANES;
-        memset(to, 0, (size_t)(tiles_panels(m->s.d) * deep) * sizeof *to);
-        for (int64_t x = 0; x < m->s.d; x += SIMD_LANES, to += deep)
-            for (int64_t r = 0; r < rows; r += m->each)
-                row_of_words(m, to + r / m->each * SIMD_LANES, b + i * m->s.c + x, r, rows, least(SIMD_LANES, m->s.d - x));
-    }
-}
-
-/* b [tk][d] turned, a block of keys behind the other: [d][keys / each]. */
-static void turn(const att *m, head *h, float *to, const float *b)
-{
-    for (int64_t key = 0; key < m->s.tk; key += KEYS) {
-        const int64_t keys = least(KEYS, m->s.tk - key), row = (keys + m->each - 1) / m->each;
-        for (int64_t j = 0; j < row; j++) {
-            row_of_words(m, h->line, b + key * m->s.c, j * m->each, keys, m->s.d);
-            for (int64_t x = 0; x < m->s.d; x++)
-                to[x * row + j] = h->line[x];
-        }
-        to += m->s.d * row;
-    }
-}
-
-/* b [tk][d] as a left factor over d. */
-static const float *left(const att *m, float *to, const float *b)
+/* Words of neighbouring rows of b [rows][d]: [rows / each][d]; beside the last row lie zeros. */
+static const float *words_of_rows(const att *m, float *to, const float *b, int64_t rows)
 {
     if (m->each == 1)
         return b;
-    for (int64_t j = 0; j < m->s.tk; j++)
-        words_of_row(m, to + j * m->words, b + j * m->s.c);
+    for (int64_t i = 0; i < rows; i += 2)
+        m->simd->pair(to + i / 2 * m->s.d, b + i * m->s.d, i + 1 < rows ? b + (i + 1) * m->s.d : zeros, m->s.d);
     return to;
+}
+
+/* Words of neighbours in rows of b [rows][d]: [rows][words]; beside the last of an odd number lies a zero. */
+static const float *words_of_each(const att *m, float *to, const float *b, int64_t rows)
+{
+    if (m->each == 1)
+        return b;
+    if (m->s.d % 2 == 0)
+        m->simd->narrow((uint16_t *)to, b, rows * m->s.d);
+    else
+        for (int64_t i = 0; i < rows; i++) {
+            to[(i + 1) * m->words - 1] = 0;
+            m->simd->narrow((uint16_t *)(to + i * m->words), b + i * m->s.d, m->s.d);
+        }
+    return to;
+}
+
+/* The tile's rows of b [rows][d] as columns: [panels][words][16], zeros past the last. */
+static void pack_columns(const att *m, head *h, float *all, const float *b)
+{
+    const float *from = words_of_each(m, h->line, b, h->rows);
+    float *to = all + h->first * m->words;
+
+    if (h->rows % SIMD_LANES)
+        memset(to, 0, (size_t)(h->panels * SIMD_LANES * m->words) * sizeof *to);
+    for (int64_t i = 0; i < h->rows; i += SIMD_LANES)
+        rows_turn(to + i * m->words, SIMD_LANES, from + i * m->words, m->words, least(SIMD_LANES, h->rows - i), m->words);
+}
+
+/* The tile's rows of b [rows][d] as rows: [ceil(d / 16)][queries of its panels / each][16], zeros around. */
+static void pack_rows(const att *m, head *h, float *all, const float *b)
+{
+    const int64_t wide = tiles_panels(m->s.d), deep = h->panels * SIMD_LANES / m->each * SIMD_LANES;
+    const float *from = words_of_rows(m, h->line, b, h->rows);
+    float *to = all + h->first / m->each * wide * SIMD_LANES;
+
+    if (m->s.d % SIMD_LANES || h->rows % SIMD_LANES)
+        memset(to, 0, (size_t)(wide * deep) * sizeof *to);
+    for (int64_t x = 0; x < m->s.d; x += SIMD_LANES, to += deep)
+        rows_copy(to, SIMD_LANES, from + x, m->s.d, (h->rows + m->each - 1) / m->each, least(SIMD_LANES, m->s.d - x), NULL);
+}
+
+/* b [tk][d] turned, a block of keys behind the other: [d][keys / each]. */
+static void turn(const att *m, head *h, const float *b)
+{
+    float *to = h->turned;
+
+    for (int64_t key = 0; key < m->s.tk; key += KEYS) {
+        const int64_t keys = least(KEYS, m->s.tk - key), row = (keys + m->each - 1) / m->each;
+        rows_turn(to, row, words_of_rows(m, h->line, b + key * m->s.d, keys), m->s.d, row, m->s.d);
+        to += m->s.d * row;
+    }
 }
 
 /* ---- products ---- */
@@ -154,12 +154,12 @@ static void product(const tiles *t)
     tiles_run(t, 0, t->m, 0, tiles_panels(t->n));
 }
 
-/* to [panels][keys][16] = rows of the block's keys times columns of the tile's queries. */
-static void scores(const att *m, const head *h, float *to, const float *rows, const float *columns)
+/* Rows of the block's keys and columns of the tile's queries. */
+static simd_scores scores_of(const att *m, const head *h, const float *rows, const float *columns, const float *start)
 {
-    product(&(tiles){.simd = m->by, .m = h->keys, .n = h->panels * SIMD_LANES, .a = rows + h->key * h->row, .row = h->row,
-                     .taps = 1, .depth = m->words, .step = 1, .panels = columns + h->first * m->words, .out = to,
-                     .ld = SIMD_LANES, .out_next = h->keys * SIMD_LANES});
+    return (simd_scores){.rows = rows + h->key * m->words, .keys = h->keys, .words = m->words, .panels = h->panels,
+                         .columns = columns + h->first * m->words, .start = start,
+                         .first = m->s.causal ? h->first - h->key : KEYS};
 }
 
 /* result [panels][d][16] += turned times scores: what is summed over keys. */
@@ -167,39 +167,41 @@ static void over_keys(const att *m, const head *h, float *result, const float *f
 {
     const int64_t deep = (h->keys + m->each - 1) / m->each;
 
-    for (int64_t v = 0; m->each == 2 && v < h->panels; v++)
-        for (int64_t j = 0; j < deep; j++) {
-            const float *row = from + (v * h->keys + 2 * j) * SIMD_LANES;
-            m->by->pair(h->narrow + (v * deep + j) * SIMD_LANES, row, 2 * j + 1 < h->keys ? row + SIMD_LANES : zeros, SIMD_LANES);
-        }
-    product(&(tiles){.simd = m->by, .m = m->s.d, .n = h->panels * SIMD_LANES,
+    product(&(tiles){.simd = m->simd, .m = m->s.d, .n = h->panels * SIMD_LANES,
                      .a = h->turned + h->key / m->each * m->s.d, .row = deep, .taps = 1, .depth = deep, .step = 1,
-                     .panels = m->each == 2 ? h->narrow : from, .out = result, .ld = SIMD_LANES,
-                     .out_next = m->s.d * SIMD_LANES, .add = add});
+                     .panels = from, .out = result, .ld = SIMD_LANES, .out_next = m->s.d * SIMD_LANES, .add = add});
 }
 
-/* to [keys][c] += scores times rows of queries: what is summed over queries. Each panel of queries is a tap. */
+/* to [tk][d] += scores times rows of queries: what is summed over queries. Each panel of queries is a tap. */
 static void over_queries(const att *m, const head *h, float *to, const float *from, const float *rows, bool add)
 {
     const int64_t deep = SIMD_LANES / m->each;
 
-    if (m->each == 2)
-        m->by->narrow((uint16_t *)h->narrow, from, h->panels * h->keys * SIMD_LANES);
-    product(&(tiles){.simd = m->by, .m = h->keys, .n = m->s.d, .a = m->each == 2 ? h->narrow : from, .row = deep,
-                     .taps = h->panels, .tap_step = h->keys * deep, .depth = deep, .step = 1,
-                     .panels = rows + h->first / m->each * tiles_panels(m->s.d) * SIMD_LANES, .out = to + h->key * m->s.c,
-                     .ld = m->s.c, .out_next = SIMD_LANES, .add = add});
+    rows += h->first / m->each * tiles_panels(m->s.d) * SIMD_LANES;
+    to += h->key * m->s.d;
+    if (m->s.d <= 8) {
+        m->simd->score_sums(&(simd_sums){from, h->keys, h->panels, rows, to, m->s.d, add});
+        return;
+    }
+    product(&(tiles){.simd = m->simd, .m = h->keys, .n = m->s.d, .a = from, .row = deep,
+                     .taps = h->panels, .tap_step = up(h->keys, m->each) * deep, .depth = deep, .step = 1,
+                     .panels = rows, .out = to, .ld = m->s.d, .out_next = SIMD_LANES, .add = add});
 }
 
-/* to [rows][c] = result', times each query's number where there is one. */
-static void turn_back(const att *m, const head *h, float *to, const float *result, const float *times)
+/* a [n][16] times a number of each query. */
+static void times_each(float *a, int64_t n, const float *by)
 {
-    for (int64_t i = 0; i < h->rows; i++) {
-        const float *from = result + i / SIMD_LANES * m->s.d * SIMD_LANES + i % SIMD_LANES;
-        const float by = times ? times[i] : 1.0f;
-        for (int64_t x = 0; x < m->s.d; x++)
-            to[(h->first + i) * m->s.c + x] = from[x * SIMD_LANES] * by;
-    }
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t l = 0; l < SIMD_LANES; l++)
+            a[i * SIMD_LANES + l] *= by[l];
+}
+
+/* The tile's rows of what the call makes = result'. */
+static void turn_back(const att *m, const head *h, const float *result)
+{
+    for (int64_t i = 0; i < h->rows; i += SIMD_LANES)
+        rows_turn(h->out + (h->first + i) * m->s.c, m->s.c, result + i * m->s.d, SIMD_LANES, m->s.d,
+                  least(SIMD_LANES, h->rows - i));
 }
 
 /* ---- where a head is ---- */
@@ -219,41 +221,100 @@ static bool block_at(const att *m, head *h, int64_t key)
     return !m->s.causal || key < h->first + h->rows;
 }
 
-/* The last key of the block that the first query of panel v sees. */
-static int64_t sees(const att *m, const head *h, int64_t v)
+/* What a tile or a head has of dQ' or Y'. */
+static float *result_of(const att *m, const head *h)
 {
-    return m->s.causal ? h->first + v * SIMD_LANES - h->key : KEYS;
+    return h->result + (m->grad ? h->first * m->s.d : 0);
 }
 
-/* Scores of the tile and block into the greatest and the sums; keep: they become weights; result: what is shrunk, or
- * NULL. */
-static void more_keys(const att *m, head *h, float *p, float *most, float *sum, bool keep, float *result)
+/* The block's weights, of those that are kept. */
+static float *weights_at(const att *m, const head *h, int64_t key)
 {
-    float shrink[SIMD_LANES];
-
-    scores(m, h, p, h->k_rows, h->q_columns);
-    for (int64_t v = 0; v < h->panels; v++) {
-        float *y = result ? result + v * m->s.d * SIMD_LANES : NULL;
-        m->simd->softmax_more(p + v * h->keys * SIMD_LANES, h->keys, sees(m, h, v), m->scale, most + v * SIMD_LANES,
-                              sum + v * SIMD_LANES, shrink, keep);
-        for (int64_t x = 0; y && h->key > 0 && x < m->s.d; x++)
-            for (int64_t l = 0; l < SIMD_LANES; l++)
-                y[x * SIMD_LANES + l] *= shrink[l];
-    }
+    return h->p + (m->kept ? key * QUERIES : 0);
 }
 
-static void begin(float *most, float *sum, int64_t n)
+/* ---- weights ---- */
+
+/* What a tile's weights begin below. The first key is one that every query sees. */
+static void begin(const att *m, head *h)
 {
-    for (int64_t i = 0; i < n; i++) {
+    float most[QUERIES];
+    simd_scores s = scores_of(m, h, h->k_rows, h->q_columns, zeros);
+
+    for (int64_t i = 0; i < QUERIES; i++)
         most[i] = -INFINITY;
-        sum[i] = 0;
+    s.keys = least(FIRST_KEYS, h->keys);
+    s.most = most;
+    m->simd->score_most(&s);
+    for (int64_t i = 0; i < h->panels * SIMD_LANES; i++) {
+        h->start[h->first + i] = -most[i];
+        h->sum[h->first + i] = 0;
     }
 }
 
-static void invert(float *sum, int64_t n)
+/* The tile's weights are brought below the greatest scores of this block, where these are greater. */
+static void sink(const att *m, head *h)
+{
+    float most[QUERIES], by[QUERIES], *start = h->start + h->first;
+    simd_scores s = scores_of(m, h, h->k_rows, h->q_columns, zeros);
+
+    for (int64_t i = 0; i < h->panels * SIMD_LANES; i++)
+        most[i] = -start[i];
+    s.most = most;
+    m->simd->score_most(&s);
+    for (int64_t i = 0; i < h->panels * SIMD_LANES; i++) {
+        by[i] = exp2f(-start[i] - most[i]);
+        start[i] = -most[i];
+        h->sum[h->first + i] *= by[i];
+    }
+    for (int64_t v = 0; v < h->panels && h->key > 0; v++) {
+        for (int64_t key = 0; key < h->key && m->kept; key += KEYS)
+            times_each(weights_at(m, h, key) + v * KEYS * SIMD_LANES, KEYS, by + v * SIMD_LANES);
+        if (!m->grad)
+            times_each(h->result + v * m->s.d * SIMD_LANES, m->s.d, by + v * SIMD_LANES);
+    }
+}
+
+static bool are_full(const float *sum, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
-        sum[i] = 1 / sum[i];
+        if (!(sum[i] <= FULL)) /* or not-a-number */
+            return true;
+    return false;
+}
+
+/* Weights of the tile and block, for the product over keys or else as numbers; sum: theirs. */
+static void weigh(const att *m, const head *h, float *sum)
+{
+    simd_scores s = scores_of(m, h, h->k_rows, h->q_columns, h->start + h->first);
+
+    s.sum = sum;
+    s.p = weights_at(m, h, h->key);
+    s.pairs = m->grad ? NULL : h->pairs;
+    m->simd->score_weights(&s);
+}
+
+/* The same, and into the tile's sums. */
+static void more_keys(const att *m, head *h)
+{
+    const int64_t n = h->panels * SIMD_LANES;
+    float sum[QUERIES];
+
+    if (h->key == 0)
+        begin(m, h);
+    weigh(m, h, sum);
+    if (are_full(sum, n)) {
+        sink(m, h);
+        weigh(m, h, sum);
+    }
+    for (int64_t i = 0; i < n; i++)
+        h->sum[h->first + i] += sum[i];
+}
+
+static void invert(head *h)
+{
+    for (int64_t i = h->first; i < h->first + h->panels * SIMD_LANES; i++)
+        h->sum[i] = 1 / h->sum[i];
 }
 
 /* ---- items ---- */
@@ -270,28 +331,31 @@ static float *take(float **room, int64_t *taken, int64_t floats)
 static head head_of(const att *m, float *room, int64_t *taken)
 {
     const att_shape *s = &m->s;
-    const int64_t all = tiles_panels(s->tq), rows = m->each == 2 ? s->tk * m->words : 0;
-    const int64_t wide = tiles_panels(s->d) * up(s->tq, SIMD_LANES) / m->each * SIMD_LANES;
-    head h = {.row = m->each == 2 ? m->words : s->c};
+    const int64_t all = tiles_panels(s->tq) * SIMD_LANES, block = QUERIES * KEYS;
+    const int64_t wide = tiles_panels(s->d) * all / m->each * SIMD_LANES;
+    head h = {0};
 
-    h.line = take(&room, taken, s->d + 1);
-    h.k_narrow = take(&room, taken, rows);
+    h.near = take(&room, taken, (s->tk > QUERIES ? s->tk : QUERIES) * s->d);
+    h.line = m->each == 2 ? take(&room, taken, (KEYS / 2 + 1) * (s->d + 1)) : NULL;
+    h.k_rows = take(&room, taken, s->tk * m->words);
     h.turned = take(&room, taken, s->d * (s->tk + 1) / m->each + s->d * (s->tk / KEYS + 1));
-    h.q_columns = take(&room, taken, all * m->words * SIMD_LANES);
-    h.p = take(&room, taken, QUERIES * (m->kept ? up(s->tk, KEYS) : KEYS));
-    h.narrow = take(&room, taken, m->each == 2 ? QUERIES * KEYS / 2 : 0);
-    h.result = take(&room, taken, (m->grad ? all : PANELS) * s->d * SIMD_LANES);
-    h.most = take(&room, taken, (m->grad ? all : PANELS) * SIMD_LANES);
-    h.sum = take(&room, taken, (m->grad ? all : PANELS) * SIMD_LANES);
+    h.q_columns = take(&room, taken, all * m->words);
+    h.p = take(&room, taken, m->kept ? QUERIES * up(s->tk, KEYS) : block);
+    h.pairs = m->each == 2 ? take(&room, taken, block / 2) : NULL;
+    h.result = take(&room, taken, (m->grad ? all : QUERIES) * s->d);
+    h.start = take(&room, taken, all);
+    h.sum = take(&room, taken, all);
     if (!m->grad)
         return h;
-    h.v_narrow = take(&room, taken, rows);
-    h.dy_columns = take(&room, taken, all * m->words * SIMD_LANES);
+    h.v_rows = take(&room, taken, s->tk * m->words);
+    h.dy_columns = take(&room, taken, all * m->words);
     h.q_rows = take(&room, taken, wide);
     h.dy_rows = take(&room, taken, wide);
-    h.dp = take(&room, taken, QUERIES * KEYS);
-    h.less = take(&room, taken, all * SIMD_LANES);
-    h.then = take(&room, taken, m->kept ? up(s->tk, KEYS) / KEYS * QUERIES : 0);
+    h.dp = take(&room, taken, block / m->each);
+    h.p_narrow = m->each == 2 ? take(&room, taken, block / 2) : NULL;
+    h.dk = take(&room, taken, s->tk * s->d);
+    h.dv = take(&room, taken, s->tk * s->d);
+    h.less = take(&room, taken, all);
     return h;
 }
 
@@ -305,25 +369,60 @@ static void look_at(const att *m, head *h, const nn_call *c, int64_t item)
     h->k = (const float *)c->in[1] + ks;
     h->v = (const float *)c->in[2] + ks;
     h->out = (float *)c->out + qs;
-    h->k_rows = left(m, h->k_narrow, h->k);
     if (!m->grad)
         return;
-    h->v_rows = left(m, h->v_narrow, h->v);
     h->y = (const float *)c->in[3] + qs;
     h->dy = (const float *)c->in[4] + qs;
-    h->dk = (float *)c->out + s->n * s->tq * s->c + ks;
-    h->dv = h->dk + s->n * s->tk * s->c;
+    h->dk_out = (float *)c->out + s->n * s->tq * s->c + ks;
+    h->dv_out = h->dk_out + s->n * s->tk * s->c;
+}
+
+/* Rows of b, a row of c apart, beside each other, in words. */
+static void lay_out_rows(const att *m, head *h, float *to, const float *b)
+{
+    float *near = m->each == 1 ? to : h->near;
+
+    rows_copy(near, m->s.d, b, m->s.c, m->s.tk, m->s.d, NULL);
+    words_of_each(m, to, near, m->s.tk);
+}
+
+/* Keys, and values: what is summed over keys is of one of them. */
+static void lay_out_keys(const att *m, head *h)
+{
+    lay_out_rows(m, h, h->k_rows, h->k);
+    if (m->grad) {
+        turn(m, h, m->each == 1 ? h->k_rows : h->near);
+        lay_out_rows(m, h, h->v_rows, h->v);
+    } else {
+        rows_copy(h->near, m->s.d, h->v, m->s.c, m->s.tk, m->s.d, NULL);
+        turn(m, h, h->near);
+    }
+}
+
+/* Q times scale / ln 2. */
+static void lay_out_queries(const att *m, head *h)
+{
+    float by[QUERIES];
+
+    for (int64_t i = 0; i < h->rows; i++)
+        by[i] = m->scale * 1.44269504f;
+    rows_copy(h->near, m->s.d, h->q + h->first * m->s.c, m->s.c, h->rows, m->s.d, by);
+    pack_columns(m, h, h->q_columns, h->near);
+    if (m->grad)
+        pack_rows(m, h, h->q_rows, h->near);
 }
 
 static void forward_tile(const att *m, head *h)
 {
-    begin(h->most, h->sum, QUERIES);
+    lay_out_queries(m, h);
     for (int64_t key = 0; key < m->s.tk && block_at(m, h, key); key += KEYS) {
-        more_keys(m, h, h->p, h->most, h->sum, true, h->result);
-        over_keys(m, h, h->result, h->p, key > 0);
+        more_keys(m, h);
+        over_keys(m, h, h->result, m->each == 2 ? h->pairs : h->p, key > 0);
     }
-    invert(h->sum, QUERIES);
-    turn_back(m, h, h->out, h->result, h->sum);
+    invert(h);
+    for (int64_t v = 0; v < h->panels; v++)
+        times_each(h->result + v * m->s.d * SIMD_LANES, m->s.d, h->sum + h->first + v * SIMD_LANES);
+    turn_back(m, h, h->result);
 }
 
 static void forward_item(const att *m, const nn_call *c, head *h, int64_t item)
@@ -331,109 +430,105 @@ static void forward_item(const att *m, const nn_call *c, head *h, int64_t item)
     const int64_t part = item % m->parts;
 
     look_at(m, h, c, item / m->parts);
-    turn(m, h, h->turned, h->v);
-    pack_columns(m, h, h->q_columns, h->q);
+    lay_out_keys(m, h);
     for (int64_t t = m->tiles * part / m->parts; t < m->tiles * (part + 1) / m->parts; t++) {
         tile_at(m, h, t);
         forward_tile(m, h);
     }
 }
 
-/* D = sum(dY * Y) of each query, 0 past the last. */
-static void find_less(const att *m, head *h)
+/* A tile whose sums are known: dY divided by them, and D. */
+static void lay_out_slopes(const att *m, head *h)
 {
-    memset(h->less, 0, (size_t)up(m->s.tq, SIMD_LANES) * sizeof *h->less);
-    for (int64_t i = 0; i < m->s.tq; i++)
-        for (int64_t x = 0; x < m->s.d; x++)
-            h->less[i] += h->y[i * m->s.c + x] * h->dy[i * m->s.c + x];
+    const float *y = h->y + h->first * m->s.c;
+    float *less = h->less + h->first;
+
+    rows_copy(h->near, m->s.d, h->dy + h->first * m->s.c, m->s.c, h->rows, m->s.d, h->sum + h->first);
+    pack_columns(m, h, h->dy_columns, h->near);
+    pack_rows(m, h, h->dy_rows, h->near);
+    memset(less, 0, (size_t)(h->panels * SIMD_LANES) * sizeof *less);
+    for (int64_t i = 0; i < h->rows; i++)
+        less[i] = -rows_dot(y + i * m->s.c, h->near + i * m->s.d, m->s.d);
 }
 
-static void find_sums(const att *m, head *h)
+/* A tile and block whose weights are there; add: some tile came to this block before. */
+static void grad_block(const att *m, head *h, bool add)
 {
-    begin(h->most, h->sum, up(m->s.tq, SIMD_LANES));
-    for (int64_t t = 0; t < m->tiles; t++) {
-        tile_at(m, h, t);
-        for (int64_t key = 0; key < m->s.tk && block_at(m, h, key); key += KEYS)
-            more_keys(m, h, h->p, h->most + h->first, h->sum + h->first, false, NULL);
-    }
-    invert(h->sum, up(m->s.tq, SIMD_LANES));
-}
+    simd_scores s = scores_of(m, h, h->v_rows, h->dy_columns, h->less + h->first);
 
-/* p: exponentials of the tile and block, by[]: what makes weights of them; add: some tile came to this block before. */
-static void grad_block(const att *m, head *h, float *p, const float *by, bool add)
-{
-    const int64_t panel = h->keys * SIMD_LANES;
-
-    scores(m, h, h->dp, h->v_rows, h->dy_columns);
-    for (int64_t v = 0; v < h->panels; v++)
-        m->simd->softmax_grad(p + v * panel, h->dp + v * panel, h->keys, by + v * SIMD_LANES, h->less + h->first + v * SIMD_LANES,
-                              m->scale);
-    over_queries(m, h, h->dv, p, h->dy_rows, add);
+    s.p = weights_at(m, h, h->key);
+    s.dp = h->dp;
+    s.p_narrow = h->p_narrow;
+    s.pairs = h->pairs;
+    m->simd->score_slopes(&s);
+    over_queries(m, h, h->dv, m->each == 2 ? h->p_narrow : s.p, h->dy_rows, add);
     over_queries(m, h, h->dk, h->dp, h->q_rows, add);
-    over_keys(m, h, h->result + h->first * m->s.d, h->dp, h->key > 0);
+    over_keys(m, h, result_of(m, h), m->each == 2 ? h->pairs : h->dp, h->key > 0);
 }
 
 /* Blocks of keys, and all tiles for each: what a block's keys get stays where it is added up. */
 static void by_blocks(const att *m, head *h)
 {
-    find_sums(m, h);
+    float sum[QUERIES];
+
+    for (int64_t t = 0; t < m->tiles; t++) {
+        tile_at(m, h, t);
+        lay_out_queries(m, h);
+        for (int64_t key = 0; key < m->s.tk && block_at(m, h, key); key += KEYS)
+            more_keys(m, h);
+        invert(h);
+        lay_out_slopes(m, h);
+    }
     for (int64_t key = 0; key < m->s.tk; key += KEYS)
         for (int64_t t = 0, met = 0; t < m->tiles; t++) {
             tile_at(m, h, t);
             if (!block_at(m, h, key))
                 continue;
-            scores(m, h, h->p, h->k_rows, h->q_columns);
-            for (int64_t v = 0; v < h->panels; v++)
-                m->simd->softmax_again(h->p + v * h->keys * SIMD_LANES, h->keys, sees(m, h, v), m->scale,
-                                       h->most + h->first + v * SIMD_LANES);
-            grad_block(m, h, h->p, h->sum + h->first, met++ > 0);
+            weigh(m, h, sum);
+            grad_block(m, h, met++ > 0);
         }
 }
 
-/* exp(scale * (then - greatest)) / sum: then becomes it. */
-static void bring(const att *m, const head *h, float *then)
-{
-    for (int64_t i = 0; i < h->panels * SIMD_LANES; i++)
-        then[i] = expf((then[i] - h->most[h->first + i]) * m->scale) * h->sum[h->first + i];
-}
-
-/* Tiles, and all blocks for each, whose exponentials are kept. met: blocks that some tile came to. */
+/* Tiles, and all blocks for each, whose weights are kept. met: blocks that some tile came to. */
 static void by_tiles_kept(const att *m, head *h)
 {
     bool met[KEYS_KEPT / KEYS] = {false};
 
-    begin(h->most, h->sum, up(m->s.tq, SIMD_LANES));
     for (int64_t t = 0; t < m->tiles; t++) {
         tile_at(m, h, t);
-        float *most = h->most + h->first, *sum = h->sum + h->first;
+        lay_out_queries(m, h);
+        for (int64_t key = 0; key < m->s.tk && block_at(m, h, key); key += KEYS)
+            more_keys(m, h);
+        invert(h);
+        lay_out_slopes(m, h);
         for (int64_t key = 0; key < m->s.tk && block_at(m, h, key); key += KEYS) {
-            more_keys(m, h, h->p + key * QUERIES, most, sum, true, NULL);
-            memcpy(h->then + key / KEYS * QUERIES, most, (size_t)(h->panels * SIMD_LANES) * sizeof *most);
-        }
-        invert(sum, h->panels * SIMD_LANES);
-        for (int64_t key = 0; key < m->s.tk && block_at(m, h, key); key += KEYS) {
-            float *then = h->then + key / KEYS * QUERIES;
-            bring(m, h, then);
-            grad_block(m, h, h->p + key * QUERIES, then, met[key / KEYS]);
+            grad_block(m, h, met[key / KEYS]);
             met[key / KEYS] = true;
         }
     }
 }
 
+/* dS is without scale: dQ gets it here, and dK, summed up of Q times scale / ln 2, ln 2. */
+static void bring_back(const att *m, head *h)
+{
+    for (int64_t i = 0; i < tiles_panels(m->s.tq) * SIMD_LANES * m->s.d; i++)
+        h->result[i] *= m->scale;
+    for (int64_t t = 0; t < m->tiles; t++) {
+        tile_at(m, h, t);
+        turn_back(m, h, result_of(m, h));
+    }
+    for (int64_t i = 0; i < m->s.tk * m->s.d; i++)
+        h->dk[i] *= 0.693147181f;
+    rows_copy(h->dk_out, m->s.c, h->dk, m->s.d, m->s.tk, m->s.d, NULL);
+    rows_copy(h->dv_out, m->s.c, h->dv, m->s.d, m->s.tk, m->s.d, NULL);
+}
+
 static void grad_item(const att *m, const nn_call *c, head *h, int64_t item)
 {
     look_at(m, h, c, item);
-    turn(m, h, h->turned, h->k);
-    pack_columns(m, h, h->q_columns, h->q);
-    pack_columns(m, h, h->dy_columns, h->dy);
-    pack_rows(m, h->q_rows, h->q);
-    pack_rows(m, h->dy_rows, h->dy);
-    find_less(m, h);
+    lay_out_keys(m, h);
     (m->kept ? by_tiles_kept : by_blocks)(m, h);
-    for (int64_t t = 0; t < m->tiles; t++) {
-        tile_at(m, h, t);
-        turn_back(m, h, h->out, h->result + h->first * m->s.d, NULL);
-    }
+    bring_back(m, h);
 }
 
 /* ---- */
@@ -446,7 +541,7 @@ static void run_workers(const void *arg, int64_t from, int64_t to)
     for (int64_t w = from; w < to; w++) {
         int64_t taken = 0;
         head h = head_of(m, (float *)j->c->scratch + w * m->worker_floats, &taken);
-        for (int64_t i = w; i < m->items; i += m->workers)
+        for (int64_t i = m->items * w / m->workers; i < m->items * (w + 1) / m->workers; i++)
             (m->grad ? grad_item : forward_item)(m, j->c, &h, i);
     }
 }
@@ -473,8 +568,7 @@ static int prepare_as(nn_call *c, bool pairs)
     m->s = att_shape_of(c->y);
     m->grad = c->y->op->id == NN_OP_attention_grad;
     m->kept = m->grad && s->tk <= KEYS_KEPT;
-    m->simd = cpu_simd_best();
-    m->by = pairs ? cpu_simd_pairs() : m->simd;
+    m->simd = pairs ? cpu_simd_pairs() : cpu_simd_best();
     m->each = pairs ? 2 : 1;
     m->words = (s->d + m->each - 1) / m->each;
     m->scale = (float)(1.0 / sqrt((double)s->d));

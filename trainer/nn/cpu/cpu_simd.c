@@ -7,7 +7,7 @@ bool cpu_simd_runs(const cpu_simd *s)
 {
 #ifdef __x86_64__
     if (s == &cpu_simd_avx512)
-        return __builtin_cpu_supports("avx512f");
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl");
     if (s == &cpu_simd_avx2)
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif

@@ -28,7 +28,38 @@ typedef struct {
     bool add;                /* to what is in out */
 } simd_tile;
 
+/* Scores of attention: of a block's keys and the queries of a tile,
+ *     start[q] + sum over w < words of rows[key][w] * columns[q / 16][w][q % 16].
+ * weights: p becomes 2^score, sum their sums over the block's keys (infinite or not-a-number where one is too large);
+ * most: takes the block's scores into each query's greatest; slopes: dp becomes p * score. What a query does not see is 0,
+ * or not taken. */
+typedef struct {
+    const float *rows;             /* [keys][words] */
+    int64_t keys, words;
+    const float *columns;          /* [panels][words][16] */
+    int64_t panels;
+    const float *start;            /* [panels][16] */
+    int64_t first;                 /* query q sees keys 0..first + q of the block; may be negative */
+    float *sum, *most;             /* [panels][16] */
+    float *p, *dp;                 /* [panels][keys][16] */
+    /* In pairs dp and p_narrow are words of neighbouring queries, [panels][keys, made even][8], and slopes write words of
+     * neighbouring keys, too: pairs [panels][keys / 2][16]. So do weights, instead of p, where pairs is not NULL. */
+    float *p_narrow, *pairs;
+} simd_scores;
+
+/* to [keys][columns], eight or fewer, = sum over queries p[q / 16][key][q % 16] * rows[q][column], by words of neighbouring
+ * queries in pairs; rows lie 16 numbers apart. */
+typedef struct {
+    const float *p;                /* or dp; a tile may read some rows of it behind the last */
+    int64_t keys, panels;
+    const float *rows;             /* [panels][16 or 8 words][16] */
+    float *to;
+    int64_t columns;
+    bool add;                      /* to what is there */
+} simd_sums;
+
 typedef void simd_tile_fn(const simd_tile *t);
+typedef void simd_scores_fn(const simd_scores *s);
 typedef void simd_map(float *out, const float *x, int64_t n);
 typedef void simd_slope(float *out, const float *x, const float *dy, int64_t n);
 typedef void simd_pair(float *out, const float *a, const float *b, bool one, int64_t n);
@@ -39,14 +70,8 @@ typedef struct {
     int panels;                               /* 1 or 2: panels of the widest tile */
     simd_tile_fn *tile[4][SIMD_PANELS + 1];   /* [size][panels]; 0: the first half of one */
 
-    /* Attention's scores s [keys][16] are a panel whose columns are queries; the first of them sees keys 0..first, each
-     * further one a key more; first may be negative. more: takes further keys into each query's greatest score and sum of
-     * exp(scale * (s - greatest)) (-inf and 0 to begin with); shrink: what was summed before has to be multiplied by; keep:
-     * s becomes those exponentials, 0 where hidden. again: s becomes exp(scale * (s - greatest)). grad: p becomes p * by, dp
-     * p * by * (dp - less) * scale. All of the last have [16] numbers. */
-    void (*softmax_more)(float *s, int64_t keys, int64_t first, float scale, float *most, float *sum, float *shrink, bool keep);
-    void (*softmax_again)(float *s, int64_t keys, int64_t first, float scale, const float *most);
-    void (*softmax_grad)(float *p, float *dp, int64_t keys, const float *by, const float *less, float scale);
+    simd_scores_fn *score_weights, *score_most, *score_slopes;
+    void (*score_sums)(const simd_sums *s);
 
     /* The loops of the norms: cpu_simd_norm.h says what each computes. */
     void (*column_sums)(float *sum, const float *x, int64_t rows, int64_t ld, int64_t columns);
@@ -84,7 +109,7 @@ typedef struct {
 const cpu_simd *cpu_simd_best(void);          /* what this processor has */
 
 /* Tiles whose words are pairs of bf16 that lie side by side in k, sums in f32; NULL where the processor has no such
- * product. Of the table only sizes, panels, tile, narrow and pair are set. */
+ * product. Of the table only sizes, panels, tile, the scores, narrow and pair are set. */
 const cpu_simd *cpu_simd_pairs(void);
 extern const cpu_simd cpu_simd_avx512_bf16;
 bool cpu_simd_runs(const cpu_simd *s);        /* whether this processor can */

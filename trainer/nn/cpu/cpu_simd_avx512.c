@@ -1,4 +1,4 @@
-/* The inner loops for processors with AVX-512F (cpu_simd.h). */
+/* The inner loops for processors with AVX-512F and AVX512VL (cpu_simd.h). */
 #define SIMD_NAME cpu_simd_avx512
 #define SIMD_TEXT "avx512"
 #define SIMD_BYTES 64

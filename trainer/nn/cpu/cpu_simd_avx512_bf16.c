@@ -1,10 +1,12 @@
 /* The tiles for processors with AVX512_BF16 and AVX512VL, over words that are pairs of bf16 (cpu_simd.h). */
+#include <math.h>
 #include <string.h>
 
 #include "trainer/nn/cpu/cpu_simd.h"
 
 #if defined __AVX512BF16__ && defined __AVX512VL__
 #define SIMD_BYTES 64
+#define SIMD_WIDE 2
 #define SIMD_MOST 8
 #include "trainer/nn/cpu/cpu_simd_lanes.h"
 
@@ -47,8 +49,14 @@ static void pair(float *to, const float *low, const float *high, int64_t n)
         store_lanes(to, paired(load_lanes(low, n), load_lanes(high, n)), n);
 }
 
+#define SCORES_IN_PAIRS
+#include "trainer/nn/cpu/cpu_simd_exp.h"
+#include "trainer/nn/cpu/cpu_simd_scores.h"
+
 const cpu_simd cpu_simd_avx512_bf16 = {
-    .name = "avx512_bf16", .sizes = TILE_SIZES, .panels = 2, .tile = TILE_TABLE, .narrow = narrow, .pair = pair};
+    .name = "avx512_bf16", .sizes = TILE_SIZES, .panels = SIMD_WIDE, .tile = TILE_TABLE, .narrow = narrow, .pair = pair,
+    .score_weights = score_weights, .score_most = score_most, .score_slopes = score_slopes,
+    .score_sums = score_sums};
 #else
 /* A compiler or processor without them: cpu_simd_pairs never answers with this. */
 const cpu_simd cpu_simd_avx512_bf16 = {.name = "none"};

@@ -10,21 +10,23 @@
 #include "trainer/nn/cpu/cpu_simd.h"
 
 #include "trainer/nn/cpu/cpu_simd_lanes.h"
-#include "trainer/nn/cpu/cpu_simd_softmax.h"
+#include "trainer/nn/cpu/cpu_simd_exp.h"
 #include "trainer/nn/cpu/cpu_simd_norm.h"
 #include "trainer/nn/cpu/cpu_simd_pointwise.h"
 #include "trainer/nn/cpu/cpu_simd_tile.h"
 
 #include "trainer/nn/cpu/cpu_simd_sizes.h"
+#include "trainer/nn/cpu/cpu_simd_scores.h"
 
 const cpu_simd SIMD_NAME = {
     .name = SIMD_TEXT,
     .sizes = TILE_SIZES,
     .panels = SIMD_WIDE,
     .tile = TILE_TABLE,
-    .softmax_more = softmax_more,
-    .softmax_again = softmax_again,
-    .softmax_grad = softmax_grad,
+    .score_weights = score_weights,
+    .score_most = score_most,
+    .score_slopes = score_slopes,
+    .score_sums = score_sums,
     .column_sums = column_sums,
     .column_squares = column_squares,
     .column_dots = column_dots,
