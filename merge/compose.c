@@ -18,26 +18,13 @@ enum { FEW_ROWS = 100 };
 
 /* ---- moments: inner products of the images, the only thing figures need of them ---- */
 
-/* E_m E_m' [n, n] of one matrix, columns at .. at + width of the images. Both triangles. Figures are made of it, and f32 has
+/* The upper triangle of E_m E_m' [n, n] of one matrix, columns at .. at + width of the images. Figures are made of it, and f32 has
  * more digits than they tell. */
 static float *moment_of(const float *left, int n, int64_t outs, int64_t at, int64_t width)
 {
     float *moment = NEW_N(float, (size_t)n *(size_t)n);
     cblas_ssyrk(CblasRowMajor, CblasUpper, CblasNoTrans, n, (int)width, 1, left + at, (int)outs, 0, moment, n);
-    for (size_t i = 0; i < (size_t)n; i++)
-        for (size_t j = 0; j < i; j++)
-            moment[i * (size_t)n + j] = moment[j * (size_t)n + i];
     return moment;
-}
-
-/* x' M y */
-static double form(const double *m, const double *x, const double *y, int n)
-{
-    double sum = 0;
-    for (int i = 0; i < n; i++)
-        for (int j = 0; j < n; j++)
-            sum += x[i] * m[(size_t)i * (size_t)n + (size_t)j] * y[j];
-    return sum;
 }
 
 /* ---- the job ---- */
@@ -53,8 +40,8 @@ typedef struct {
     bool few;        /* left and p are those of directions (lsq_spectrum), of which there are fewer than rows */
     int rank;        /* of left and p: the target rows, or directions */
     float *left;     /* [rank, outs] images */
-    float **moment;  /* [matrices] each [rank, rank] */
-    double *whole;   /* their sum */
+    float **moment;  /* [matrices] each [rank, rank], the upper triangle */
+    double *whole;   /* their sum, both triangles */
     double *p;       /* [rank, width] */
     lsq_report report;
     double ridge;
@@ -86,6 +73,9 @@ static void find_moments(job *j)
             j->whole[i] += (double)j->moment[m][i];
         at += j->f->matrix[m].rows;
     }
+    for (size_t i = 0, n = (size_t)j->rank; i < n; i++)
+        for (size_t k = 0; k < i; k++)
+            j->whole[i * n + k] = j->whole[k * n + i];
 }
 
 static void find_images(job *j)
@@ -138,11 +128,22 @@ static double *spread(const job *j, const lsq_factor *factor)
     return h;
 }
 
+/* Both are symmetric. Sums side by side, which a vector holds. */
 static double moved(const float *moment, const double *h, int n)
 {
-    double sum = 0;
-    for (size_t i = 0; i < (size_t)n * (size_t)n; i++)
+    enum { SUMS = 8 };
+    double sums[SUMS] = {0}, sum = 0;
+    for (int i = 0; i < n; i++, moment += n, h += n) {
+        int k = i + 1;
         sum += (double)moment[i] * h[i];
+        for (; k + SUMS <= n; k += SUMS)
+            for (int l = 0; l < SUMS; l++)
+                sums[l] += 2 * (double)moment[k + l] * h[k + l];
+        for (; k < n; k++)
+            sum += 2 * (double)moment[k] * h[k];
+    }
+    for (int l = 0; l < SUMS; l++)
+        sum += sums[l];
     return fmax(sum, 0);
 }
 
@@ -306,19 +307,30 @@ static double *shares(const job *j)
     return t;
 }
 
+/* off[i] = x' M x, M the moments of all, x row i of the shares t without the row's own. */
+static void moments_miss(const job *j, double *off, double *size, double *t)
+{
+    int n = j->r.n;
+    double *mx = NEW_N(double, (size_t)n *(size_t)n);
+    for (int i = 0; i < n; i++)
+        t[(size_t)i * (size_t)n + (size_t)i] -= weight_of(j, i);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1.0, t, n, j->whole, n, 0.0, mx, n);
+    for (size_t i = 0, row = (size_t)n; i < row; i++) {
+        off[i] = fmax(cblas_ddot(n, mx + i * row, 1, t + i * row, 1), 0);
+        size[i] = j->whole[i * row + i];
+    }
+    free(mx);
+}
+
 /* off[i]: |.|^2 of what row i is missed by; size[i] of its image. Where the images in left are the rows' own, by their moments,
  * which tell what rounding left; else by the images. */
 static void find_misses(const job *j, double *off, double *size)
 {
-    size_t n = (size_t)j->r.n;
     double *t = shares(j);
     if (j->few)
         images_miss(off, size, &j->r, j->in, j->o->weight, j->left, t, j->rank);
-    for (size_t i = 0; !j->few && i < n; i++) {
-        t[i * n + i] -= weight_of(j, (int)i);
-        off[i] = fmax(form(j->whole, t + i * n, t + i * n, j->r.n), 0);
-        size[i] = j->whole[i * n + i];
-    }
+    else
+        moments_miss(j, off, size, t);
     free(t);
 }
 
