@@ -29,6 +29,8 @@ typedef struct {
     uint64_t memory;                     /* bytes of its own that each worker may have; 0: nobody counts */
     int devices;                         /* GPUs, shared out to the slots in turn; 0: workers compute on cores */
     char device[NODE_DEVICES][NODE_DEVICE]; /* as CUDA_VISIBLE_DEVICES names them */
+    int link[NODE_DEVICES];              /* which of them are linked best: a group's number for each */
+    bool linked;                         /* that is known */
     double share;                        /* part of its GPU's memory that a worker may take */
     agent_coordinator *coordinator;      /* ours, to whom signals are passed on; NULL: elsewhere */
 } agent_options;

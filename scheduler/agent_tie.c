@@ -84,6 +84,16 @@ static void greet(agent *a, err *e)
         wire_json(a->boss, LINK_NONCE, json_pack("{s:s}", "nonce", a->nonce));
 }
 
+/* Of each slot: its GPU's. */
+static json_t *links_of(const agent_options *how)
+{
+    json_t *list = json_array();
+
+    for (int i = 0; i < how->slots; i++)
+        json_array_append_new(list, json_integer(how->link[i % how->devices]));
+    return list;
+}
+
 /* What it has under way, so that it need not be begun again. */
 static int say_hello(agent *a, const json_t *o, err *e)
 {
@@ -97,6 +107,8 @@ static int say_hello(agent *a, const json_t *o, err *e)
     hello = json_pack("{s:i, s:s, s:i, s:i, s:i, s:I, s:I, s:o}", "protocol", LINK_PROTOCOL, "node", a->how->node, "pid",
                       (int)getpid(), "slots", a->how->slots, "cores", node.cores, "memory", (json_int_t)node.memory, "epoch",
                       (json_int_t)a->epoch, "running", task_list(a));
+    if (a->how->linked)
+        json_object_set_new(hello, "links", links_of(a->how));
     wire_json(a->boss, LINK_HELLO, hello);
     a->tie = TIE_HELLO;
     return 0;

@@ -107,9 +107,28 @@ static void seat(peer *k)
     c->strangers--;
 }
 
+/* How many groups of slots are linked; 0: nobody knows. */
+static int read_links(const json_t *o, int slots, int link[], int *groups, err *e)
+{
+    const json_t *list = json_object_get(o, "links");
+
+    *groups = 0;
+    if (list && json_array_size(list) != (size_t)slots)
+        return err_set(e, ERR_PEER, "links of %zu slots, of %d", json_array_size(list), slots);
+    for (int i = 0; list && i < slots; i++) {
+        const json_t *at = json_array_get(list, (size_t)i);
+        if (!json_is_integer(at) || json_integer_value(at) < 0 || json_integer_value(at) >= SLOTS_MOST)
+            return err_set(e, ERR_PEER, "slot %d is of no group that there can be", i);
+        link[i] = (int)json_integer_value(at);
+        *groups = link[i] >= *groups ? link[i] + 1 : *groups;
+    }
+    return 0;
+}
+
 static int on_hello(peer *k, const json_t *o, err *e)
 {
     coordinator *c = k->of;
+    int link[SLOTS_MOST], groups;
     sched_event ev = {.type = EV_NODE_UP, .now_ms = coord_now_ms()};
     int64_t protocol, slots;
 
@@ -120,6 +139,8 @@ static int on_hello(peer *k, const json_t *o, err *e)
         return err_set(e, ERR_PEER, "it speaks protocol %lld, this program %d", (long long)protocol, LINK_PROTOCOL);
     TRY(json_get_text(o, "node", &ev.name, e));
     TRY(json_get_int(o, "slots", 0, SLOTS_MOST, &slots, e));
+    TRY(read_links(o, (int)slots, link, &groups, e));
+    ev.links = groups > 0 ? link : NULL;
     TRY(json_opt_int(o, "pid", 0, INT64_MAX, 0, &k->pid, e));
     TRY(check_epoch(k, o, e));
     close_former(k, ev.name, k->pid);
@@ -130,7 +151,7 @@ static int on_hello(peer *k, const json_t *o, err *e)
         return err_set(e, ERR_PEER, "a node with %lld slots is not taken", (long long)slots);
     seat(k);
     c->agents_seen++;
-    log_event(c->how->log, "agent", TEXT("node", ev.name), INT("workers", slots));
+    log_event(c->how->log, "agent", TEXT("node", ev.name), INT("workers", slots), INT("groups", groups));
     coord_tell(k, LINK_WELCOME,
                json_pack("{s:s, s:s, s:I, s:i, s:f}", "farm", c->l->dir, "base", c->how->base, "epoch",
                          (json_int_t)c->s->epoch, "pack", c->s->how.pack_max, "checkpoint", c->how->checkpoint));

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "cluster/base/fs.h"
+#include "cluster/base/json.h"
+#include "scheduler/child.h"
 #include "scheduler/commands.h"
 #include "scheduler/coordinator.h"
 
@@ -23,11 +25,49 @@ static int auto_slots(const meet_place *place, const node_facts *node)
 
 /* A worker a GPU, or as many as the farm file says, which share the GPUs out. Their address space is CUDA's affair: it reserves
  * far more than it uses, so their memory of the machine is not limited. */
+static int read_links(agent_options *o, const char *said, size_t n, err *e)
+{
+    json_t *list;
+
+    TRY(json_parse(&list, said, n, "cfarm-worker --links", e));
+    o->linked = json_array_size(list) == (size_t)o->devices;
+    for (int i = 0; o->linked && i < o->devices; i++)
+        o->link[i] = (int)json_integer_value(json_array_get(list, (size_t)i));
+    json_decref(list);
+    return o->linked ? 0 : err_set(e, ERR_DEVICE, "it does not see the %d GPUs that are to be used", o->devices);
+}
+
+/* By a program of its own, as this one touches no library of a GPU's. */
+static int ask_links(agent_options *o, err *e)
+{
+    enum { SAID_MOST = 4096 };
+    char program[FS_PATH], *said = NULL;
+    const char *argv[] = {program, "--links", NULL};
+    size_t n = 0;
+    int status;
+
+    TRY(child_program(program, "cfarm-worker", e));
+    TRY(child_output(argv, &said, &n, SAID_MOST, &status, e));
+    int rc = status == 0 ? read_links(o, said, n, e) : err_set(e, ERR_DEVICE, "it was not told");
+    free(said);
+    return rc;
+}
+
+/* Not to know costs a gang some speed, no more. */
+static void find_links(agent_options *o)
+{
+    err e = {0};
+
+    if (o->devices > 1 && ask_links(o, &e) != 0)
+        fprintf(stderr, "cfarm: which GPUs of this machine are linked is not known, so gangs take any of them: %s\n", e.text);
+}
+
 static int share_devices(agent_options *o, const door *d, const node_facts *node, err *e)
 {
     o->devices = node_devices(o->device);
     if (o->devices == 0)
         return err_set(e, ERR_DEVICE, "backend: cuda: this machine shows no GPU; see /dev/nvidia0 and CUDA_VISIBLE_DEVICES");
+    find_links(o);
     o->slots = d->workers > 0 ? (int)d->workers : o->devices;
     int to_each = (o->slots + o->devices - 1) / o->devices;
     o->share = d->memory / to_each;

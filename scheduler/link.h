@@ -6,13 +6,13 @@
  * never sent: who does not know it is not understood, and what was altered or repeated ends the connection.
  *
  * agent -> coordinator
- *   HELLO    {protocol: 3, node, pid, slots, cores, memory, epoch, running: [{job, attempt, gang, pack?, part?, ended?,
- *            ahead?, slots: [...]}]}
+ *   HELLO    {protocol: 3, node, pid, slots, cores, memory, epoch, links?: [...], running: [{job, attempt, gang, pack?, part?,
+ *            ended?, ahead?, slots: [...]}]}
  *            first. epoch: the last one obeyed, 0: none yet. running: what it still works at, from before; slots empty:
  *            only its answer is still to be said; part: true, of a gang over several nodes (its ranks first, first + 1, ... of
  *            size), which is taken over when all its parts are told within some seconds; ended: true, such a part that is
  *            over, and has said so: the others may not be. ahead: true, it comes next on its slot, told behind the one that is
- *            there
+ *            there. links: of each slot a number, the same for slots whose GPUs are linked best; without it nobody knows
  *   BEAT     {}                                                      each second
  *   SLOT     {slot, state: "warming"|"ready"|"down", pack?, text?}   at every change; pack: trainings at once
  *   PROGRESS {job, attempt, phase, step, steps, loss?, seconds, joined?} first one: the order is accepted; joined: as worker.h

@@ -14,8 +14,77 @@ int place_gang(const sched_job *j, int gang_max, int slots, int waiting)
     return g;
 }
 
-/* The fullest node that can hold the whole gang keeps big holes for big gangs; those whose slots are slow come later, the one it
- * failed on comes last. *later:
+/* ---- slots of one node ------------------------------------------------------------------------------------------ */
+
+/* Free slots: good ones, slow ones, the one it failed on. */
+enum { RANK_GOOD, RANK_SLOW, RANK_SHUN, RANKS };
+
+static int rank_of(const sched_node *n, int shun, int i)
+{
+    if (n->slot[i].job >= 0 || n->slot[i].state != SLOT_READY)
+        return RANKS;
+    return i == shun ? RANK_SHUN : n->slot[i].slow_ms > 0 ? RANK_SLOW : RANK_GOOD;
+}
+
+/* Free slots of a group (link), or of all (-1), that are of this rank or better. */
+static int count_free(const sched_node *n, int shun, int link, int worst)
+{
+    int k = 0;
+
+    for (int i = 0; i < n->n; i++)
+        k += (link < 0 || n->slot[i].link == link) && rank_of(n, shun, i) <= worst;
+    return k;
+}
+
+/* The group with the fewest free slots that has enough, so that big holes stay; where none has, the one with the most. */
+static int group_for(const sched_node *n, int shun, int gang, int worst, const bool *used)
+{
+    int best = -1, best_room = 0;
+
+    for (int i = 0; i < n->n; i++) {
+        int link = n->slot[i].link, room = used[link] || link == best ? 0 : count_free(n, shun, link, worst);
+        bool better = best_room >= gang ? room >= gang && room < best_room : room > best_room;
+        if (room > 0 && better) {
+            best = link;
+            best_room = room;
+        }
+    }
+    return best;
+}
+
+/* Those of one group where one has enough, else of as few as do; the slow after the others, the one it failed on only when there
+ * is no other: a slow member holds up its gang more than a slow wire. */
+static void choose_slots(const sched_node *n, int shun, int gang, int slot[])
+{
+    bool used[SLOTS_MOST] = {false};
+    int k = 0, worst = RANK_GOOD;
+
+    while (worst < RANK_SHUN && count_free(n, shun, -1, worst) < gang)
+        worst++;
+    while (k < gang) {
+        int link = group_for(n, shun, gang - k, worst, used);
+        CHECK(link >= 0);
+        used[link] = true;
+        for (int rank = 0; rank <= worst; rank++)
+            for (int i = 0; i < n->n && k < gang; i++)
+                if (n->slot[i].link == link && rank_of(n, shun, i) == rank)
+                    slot[k++] = i;
+    }
+}
+
+/* Whether free slots of one group are enough. */
+static bool is_near(const sched_node *n, int gang)
+{
+    for (int i = 0; i < n->n; i++)
+        if (count_free(n, -1, n->slot[i].link, RANK_SLOW) >= gang)
+            return true;
+    return false;
+}
+
+/* ---- nodes ------------------------------------------------------------------------------------------------------ */
+
+/* The fullest node that can hold the whole gang keeps big holes for big gangs; those where it would lie over several groups come
+ * later, those whose slots are slow after them, the one it failed on comes last. *later:
  * some node will have room once its workers are warm. */
 static int snuggest(const sched *s, const sched_job *j, int gang, bool *later)
 {
@@ -29,25 +98,15 @@ static int snuggest(const sched *s, const sched_job *j, int gang, bool *later)
         *later = true;
         if (ready < gang)
             continue;
-        cost = ready + (n == j->last_node ? 2 * SLOTS_MOST : 0);
-        cost += s->slows > 0 && ready - slow_ready(s, &s->node[n]) < gang ? SLOTS_MOST : 0;
+        cost = ready + (n == j->last_node ? 8 * SLOTS_MOST : 0);
+        cost += s->slows > 0 && ready - slow_ready(s, &s->node[n]) < gang ? 4 * SLOTS_MOST : 0;
+        cost += gang > 1 && !is_near(&s->node[n], gang) ? 2 * SLOTS_MOST : 0;
         if (best < 0 || cost < best_cost) {
             best = n;
             best_cost = cost;
         }
     }
     return best;
-}
-
-/* Free slots in order, slow ones after the others, the one it failed on only when there is no other. */
-static void choose_slots(const sched_node *n, int shun, int gang, int slot[])
-{
-    int k = 0;
-
-    for (int pass = 0; pass < 3; pass++)
-        for (int i = 0; i < n->n && k < gang; i++)
-            if (n->slot[i].job < 0 && n->slot[i].state == SLOT_READY && (i == shun ? 2 : n->slot[i].slow_ms > 0) == pass)
-                slot[k++] = i;
 }
 
 /* Enough nodes with `each` slots, ready or at least soon; the one it failed on last comes last. */

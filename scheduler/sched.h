@@ -142,6 +142,7 @@ typedef struct {
         int mates, mate[PACK_MOST - 1]; /* of a pack: those beside job */
         int64_t slow_ms;       /* it was seen to be slow then (slow.c); 0: it was not */
         bool quick;            /* it was seen to be quick */
+        int link;              /* a gang is better off where this is one number */
     } *slot;
 } sched_node;
 
@@ -172,6 +173,7 @@ typedef struct {
     slot_state becomes;        /* SLOT */
     int room;                  /* SLOT: trainings at once; 0 and 1: one */
     int slots;                 /* NODE_UP */
+    const int *links;          /* NODE_UP: [slots], the same number, below SLOTS_MOST, for those that reach each other best; NULL: any */
     const char *name;          /* NODE_UP, START (the node's); EPOCH: "host pid" */
     int64_t epoch;             /* EPOCH */
     job_spec spec;             /* SUBMIT */

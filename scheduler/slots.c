@@ -239,8 +239,10 @@ int node_up(sched *s, const sched_event *ev, sched_effects *todo, err *e)
         return err_set(e, ERR_INPUT, "a node with %d slots; 0 to %d are possible", ev->slots, SLOTS_MOST);
     n.name = mem_text(ev->name);
     n.slot = mem_new((size_t)ev->slots + 1, sizeof *n.slot);
-    for (int i = 0; i < n.n; i++)
+    for (int i = 0; i < n.n; i++) {
         n.slot[i].job = n.slot[i].ahead = -1; /* and SLOT_WARMING */
+        n.slot[i].link = ev->links ? ev->links[i] : 0;
+    }
     s->node = mem_grow(s->node, (size_t)s->nodes + 1, sizeof *s->node);
     n.warming = n.n;
     s->node[s->nodes] = n;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cluster/base/clock.h"
 #include "cluster/base/json.h"
@@ -137,6 +138,24 @@ static int gang_speed(const seat *at, const char *backend, size_t n, int rounds,
     return 0;
 }
 
+/* For an agent, which touches no library of a device's: it ends by itself should a driver hang. */
+static int tell_links(void)
+{
+    enum { DEVICES = 64, SECONDS = 30 };
+    int group[DEVICES], n;
+    err e = {0};
+
+    alarm(SECONDS);
+    if (nn_cuda_links(group, DEVICES, &n, &e) != 0) {
+        fprintf(stderr, "%s\n", e.text);
+        return 1;
+    }
+    for (int i = 0; i < n; i++)
+        printf("%c%d", i ? ',' : '[', group[i]);
+    puts("]");
+    return 0;
+}
+
 static int usage(FILE *to)
 {
     fprintf(to, "cfarm-worker --check FARM.yaml [--piece PIECE] [--json]\n"
@@ -154,6 +173,7 @@ static int usage(FILE *to)
                 "                                                    FOLDER/NAME.h5; status 1 if any failed; LANES: 2, WIDTH: 1\n"
                 "cfarm-worker --bench [MODEL] [FLAGS]                how long a model's parts take here (cfarm bench)\n"
                 "cfarm-worker --settings                             every setting of a concept\n"
+                "cfarm-worker --links                                which CUDA devices are linked: a group's number for each\n"
                 "cfarm-worker --fd N                                 serves an agent (cluster/wire/worker.h)\n");
     return to == stdout ? 0 : 2;
 }
@@ -206,6 +226,8 @@ int main(int argc, char **argv)
         (strcmp(verb, "--train-gang") == 0 && argc == 8 && atoi(argv[6]) >= 1 && atoi(argv[6]) <= SEATS_MOST && atoi(argv[5]) >= 0 &&
          atoi(argv[5]) < atoi(argv[6])))
         return by_hand(argc, argv);
+    if (strcmp(verb, "--links") == 0 && argc == 2)
+        return tell_links();
     if (strcmp(verb, "--gang-speed") == 0 && argc == 9)
         return speed_by_hand(argv);
     if (strcmp(verb, "--bench") == 0 || strcmp(verb, "bench") == 0) { /* the word alone: as cfarm hands it over */

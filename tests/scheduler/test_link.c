@@ -209,6 +209,14 @@ static void strangers_are_sent_away_and_the_farm_goes_on(void **unused)
     w = greet(&h, TOKEN);
     say(w, LINK_DONE, done(1)); /* before hello */
     expect_hung_up(w);
+    for (int i = 0; i < 3; i++) {
+        static const char *const links[] = {"[0, 1]", "[-1]", "[\"a\"]"}; /* of one slot */
+        json_t *o = hello(LINK_PROTOCOL);
+        w = greet(&h, TOKEN);
+        json_object_set_new(o, "links", json_loads(links[i], 0, NULL));
+        say(w, LINK_HELLO, o);
+        expect_hung_up(w);
+    }
     w = knock(&h);
     json_decref(hear(w, LINK_NONCE));
     say(w, LINK_HELLO, hello(LINK_PROTOCOL)); /* before a nonce, in clear */

@@ -125,6 +125,9 @@ const char *nn_cpu_kind(void);
  * program or in ../lib, or the file that CFARM_CUDA_PLUGIN names. ERR_DEVICE with one sentence where there is no plugin, none of its libraries, no driver or no
  * such device. */
 int nn_cuda_open(nn_backend **out, int device, err *e);
+/* Which of the n CUDA devices that this process sees (at most `most`) reach each other by the machine's best links, NVLink where it
+ * has it: those have one number in group[], from 0 on; one that is linked to no other is a group of its own. */
+int nn_cuda_links(int group[], int most, int *n, err *e);
 /* Whether such a plugin and its libraries are there; no device is looked for. */
 int nn_cuda_built(err *e);
 /* By name: "cpu", "cuda" (device 0) or "cuda:N"; threads are the CPU's. ERR_INPUT for another name. */

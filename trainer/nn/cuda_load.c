@@ -91,6 +91,16 @@ int nn_cuda_open(nn_backend **out, int device, err *e)
     return nn_cuda_open_from(out, path, device, e);
 }
 
+int nn_cuda_links(int group[], int most, int *n, err *e)
+{
+    const nn_cuda_plugin *p;
+    char path[FS_PATH];
+
+    TRY(find_plugin(path, e));
+    TRY(plugin_from(&p, path, e));
+    return p->links(group, most, n, e);
+}
+
 int nn_cuda_built(err *e)
 {
     const nn_cuda_plugin *p;

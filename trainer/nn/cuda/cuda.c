@@ -336,7 +336,7 @@ static void cuda_close(nn_backend *b)
 
 /* ---- opening ---- */
 
-static int count_devices(int *n, err *e)
+int cuda_count(int *n, err *e)
 {
     int built = CUDART_VERSION, driver = 0;
     cudaError_t rc;
@@ -361,7 +361,7 @@ static int check_device(int device, err *e)
 {
     int n, major = 0;
 
-    TRY(count_devices(&n, e));
+    TRY(cuda_count(&n, e));
     if (device < 0 || device >= n)
         return err_set(e, ERR_DEVICE, "there is no CUDA device %d; this process sees %d, counted from 0", device, n);
     cudaError_t rc = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
@@ -463,7 +463,7 @@ static int cuda_open(nn_backend **out, int device, err *e)
 
 const nn_cuda_plugin *nn_cuda_entry(void)
 {
-    static const nn_cuda_plugin plugin = {NN_CUDA_ABI, NN_CUDA_SIZE, cuda_open};
+    static const nn_cuda_plugin plugin = {NN_CUDA_ABI, NN_CUDA_SIZE, cuda_open, cuda_links};
 
     return &plugin;
 }

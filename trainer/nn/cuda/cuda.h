@@ -65,6 +65,10 @@ static inline int cuda_ran(cudaError_t rc)
 /* For takes(): NULL when the result and all float sources are F32, else the reason. */
 const char *cuda_needs_f32(const struct nn_node *y);
 
+/* How many devices this process sees, at least one; and nn_cuda_links. */
+int cuda_count(int *n, err *e);
+int cuda_links(int group[], int most, int *n, err *e);
+
 /* nn_backend's join; and the end of all that were joined. */
 int cuda_join(nn_backend *b, struct comm **gang, double timeout_s, err *e);
 void cuda_part(cuda *c);

@@ -6,7 +6,7 @@
 #include "trainer/nn/backend.h"
 
 enum {
-    NN_CUDA_ABI = 3,
+    NN_CUDA_ABI = 4,
     NN_CUDA_SIZE = sizeof(struct nn_node) + sizeof(nn_call) * 7 + sizeof(nn_kernel) * 31 + sizeof(nn_backend) * 127
                    + NN_OP_COUNT * 8191
 };
@@ -14,6 +14,7 @@ enum {
 typedef struct {
     int abi, size;
     int (*open)(nn_backend **out, int device, err *e);
+    int (*links)(int group[], int most, int *n, err *e);
 } nn_cuda_plugin;
 
 typedef const nn_cuda_plugin *nn_cuda_entry_fn(void);

@@ -49,11 +49,18 @@ packed=$(sed -n 's/^concept one: .* and \([0-9.]*\) over the last$/\1/p' "$work/
 near "$gpu" "${packed:-0}" 1e-4 || { cat "$work/said"; fail "loss $gpu alone and ${packed:-none} in a pack"; }
 [ -f "$work/packed/two.h5" ] || fail 'the other is not there'
 
+# Which GPUs are linked is told by the plugin (here pairs of them, and the last one to none) and comes to the farm with the node.
+links() { [ "$(STANDIN_CUDA=$1 "$bin/cfarm-worker" --links)" = "$2" ] || fail "links of $1 are not $2"; }
+links devices=4 '[0,0,0,0]'
+links devices=1 '[0]'
+links devices=6,links=2 '[0,0,1,1,2,3]'
+
 # Two GPUs, two workers: each sees its own.
 farm cuda
-STANDIN_CUDA=devices=4 CUDA_VISIBLE_DEVICES=3,1 "$bin/cfarm" train "$work/farm.yaml" >"$work/said" 2>&1 || { cat "$work/said"; fail 'no farm'; }
+STANDIN_CUDA=devices=4,links=1 CUDA_VISIBLE_DEVICES=3,1 "$bin/cfarm" train "$work/farm.yaml" >"$work/said" 2>&1 || { cat "$work/said"; fail 'no farm'; }
 says 'workers 2'
 says 'done 2 of 2'
+grep -q '"groups":2' "$work"/f/logs/events.jsonl || fail 'the farm does not know which GPUs are linked'
 rm -rf "$work/f"
 
 # Four workers on two: each may take half of a GPU's share, which is too little here.

@@ -9,7 +9,7 @@ static int never(nn_backend **out, int device, err *e)
 
 const nn_cuda_plugin *nn_cuda_entry(void)
 {
-    static const nn_cuda_plugin plugin = {NN_CUDA_ABI, NN_CUDA_SIZE + 8, never};
+    static const nn_cuda_plugin plugin = {NN_CUDA_ABI, NN_CUDA_SIZE + 8, never, NULL};
 
     return &plugin;
 }

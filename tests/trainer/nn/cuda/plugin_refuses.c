@@ -9,7 +9,7 @@ static int refuse(nn_backend **out, int device, err *e)
 
 const nn_cuda_plugin *nn_cuda_entry(void)
 {
-    static const nn_cuda_plugin plugin = {NN_CUDA_ABI, NN_CUDA_SIZE, refuse};
+    static const nn_cuda_plugin plugin = {NN_CUDA_ABI, NN_CUDA_SIZE, refuse, NULL};
 
     return &plugin;
 }

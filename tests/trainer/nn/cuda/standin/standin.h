@@ -20,7 +20,8 @@
  * What it is not: a clock (but for what work says it takes, which events see), a memory model below barriers, an opinion of what real engines cuBLASLt or cuDNN list.
  *
  * STANDIN_CUDA in the environment says what kind of machine it plays, words apart by commas: devices=N, memory=BYTES of
- * each, driver=VERSION (0: none), major=N, fail=N:WHAT (the N-th piece of work on a stream ends in WHAT: ecc, lost or
+ * each, driver=VERSION (0: none), major=N, links=N (each N of
+ * them by NVLink, all others by PCIe, the last one by nothing), fail=N:WHAT (the N-th piece of work on a stream ends in WHAT: ecc, lost or
  * address; from then on every call says so), plain (no library takes anything, so that our own kernels do). */
 #include <functional>
 

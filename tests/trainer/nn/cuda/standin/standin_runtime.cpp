@@ -44,7 +44,7 @@ using guard = std::lock_guard<std::recursive_mutex>;
 
 enum { DEVICES = 16, MANY = 1 << 30 };
 struct {
-    int devices = 1, driver = CUDART_VERSION, major = 9;
+    int devices = 1, driver = CUDART_VERSION, major = 9, links = 0; /* links 0: all */
     size_t memory = (size_t)4 << 30;
     int64_t fail_at = 0;
     cudaError_t fail = cudaSuccess;
@@ -77,6 +77,8 @@ void take_word(const std::string &word)
         machine.driver = atoi(v);
     else if (const char *v = value_of(word, "major="))
         machine.major = atoi(v);
+    else if (const char *v = value_of(word, "links="))
+        machine.links = atoi(v);
     else if (const char *v = value_of(word, "fail=")) {
         machine.fail_at = strtoll(v, nullptr, 10);
         std::string what = strchr(v, ':') ? strchr(v, ':') + 1 : "";
@@ -269,6 +271,21 @@ cudaError_t cudaSetDevice(int d)
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr which, int)
 {
     *value = which == cudaDevAttrComputeCapabilityMajor ? machine.major : which == cudaDevAttrMultiProcessorCount ? 4 : 0;
+    return cudaSuccess;
+}
+
+/* Of `links`, the last device shares nothing with the others. */
+cudaError_t cudaDeviceCanAccessPeer(int *can, int d, int other)
+{
+    if (d < 0 || d >= machine.devices || other < 0 || other >= machine.devices || d == other)
+        return say(cudaErrorInvalidDevice);
+    *can = !machine.links || (d < machine.devices - 1 && other < machine.devices - 1);
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetP2PAttribute(int *value, enum cudaDeviceP2PAttr, int from, int to)
+{
+    *value = machine.links && from / machine.links != to / machine.links;
     return cudaSuccess;
 }
 
