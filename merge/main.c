@@ -97,7 +97,7 @@ static void prepare_heap(void)
  * than a small merge takes, on a core that something else could use. */
 __attribute__((constructor(101))) static void rest_soon(void)
 {
-    setenv("OPENBLAS_THREAD_TIMEOUT", "18", 0); /* 2^18 ticks */
+    setenv("OPENBLAS_THREAD_TIMEOUT", "22", 0); /* 2^22 ticks: longer than a factorisation waits between two products */
 }
 
 int main(int argc, char **argv)
