@@ -428,6 +428,7 @@ static int cuda_open(nn_backend **out, int device, err *e)
     c->most = SIZE_MAX;
     snprintf(c->name, sizeof c->name, "cuda:%d", device);
     c->search = says("CFARM_CUDA_SEARCH", "0") ? CUDA_SEARCH_OFF : says("CFARM_CUDA_SEARCH", "show") ? CUDA_SEARCH_SHOWN : CUDA_SEARCH_ON;
+    c->compiles = says("CFARM_CUDA_COMPILE", "1");
     int rc = open_device(c, e);
     if (rc != 0) {
         close_device(c);

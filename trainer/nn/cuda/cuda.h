@@ -29,6 +29,7 @@ typedef struct {
     enum { CUDA_SEARCH_ON, CUDA_SEARCH_OFF, CUDA_SEARCH_SHOWN } search; /* for cuBLASLt's algorithms (cuda_search.c) */
     struct cuda_found *found;  /* what it has found */
     size_t found_n;
+    bool compiles;             /* cuDNN's engines that add may be compiled (cuda_conv.c) */
     struct cuda_kept *kept;     /* what passes of attention keep for their gradients (cuda_attend.c) */
     struct cuda_joined *joined; /* communicators of gangs, kept (cuda_gang.c) */
     size_t joined_n;

@@ -1,8 +1,11 @@
 /* conv2d and its two gradients through cuDNN's graph API (its C backend of descriptors): NHWC maps, kernels
  * [o, kh, kw, c], padding that may differ from side to side. A convolution is one operation in a graph of its own;
  * cuDNN's heuristics list engines, and the first is taken that gives the same bits each time and computes as is promised:
- * in f32 throughout (no TF32, no rounding of inputs), or of sources rounded to bf16 with sums in f32; no Winograd. The
- * bias is added by our own kernel, and in the same pass what else is added to the result (nn_call.more).
+ * in f32 throughout (no TF32, no rounding of inputs), or of sources rounded to bf16 with sums in f32; no Winograd.
+ *
+ * Bias and what else is added to the result (nn_call.more) are further operations of that graph where an engine takes it whole;
+ * else our own kernel adds both in one pass. Engines that are compiled when a plan is made, for each shape, are not taken for
+ * it unless CFARM_CUDA_COMPILE=1 says so: nobody has seen yet what they take of a start and give to a step.
  *
  * In bf16 frozen weights are rounded once, what changes in every run, into scratch. Results are f32 where an engine makes
  * them; else they are bf16 in scratch and widened. */
@@ -17,10 +20,13 @@
 typedef cudnnBackendDescriptor_t desc;
 
 /* cuDNN's names of a convolution's three tensors, in all three operations. */
-enum { ID_X = 'x', ID_W = 'w', ID_Y = 'y' };
+enum { ID_X = 'x', ID_W = 'w', ID_Y = 'y', ID_BIAS = 'b', ID_MORE = 'm', ID_BARE = 't', ID_BIASED = 'u' };
 
 typedef struct {
     desc x, w, y, how, op, graph, plan;
+    desc bias, more, bare, biased, add, ops[2]; /* where the graph adds: bare and biased are on the way to y */
+    int op_n;               /* of ops */
+    bool compiles;          /* an engine may be compiled for it */
     int64_t scratch;
     bool half, narrow;      /* sources, and the result, in bf16 */
     void *w_rounded;        /* the frozen kernel in bf16, or NULL */
@@ -42,7 +48,14 @@ static void conv_free(conv *v)
         return;
     forget(&v->plan);
     forget(&v->graph);
+    forget(&v->ops[1]);
+    forget(&v->ops[0]);
     forget(&v->op);
+    forget(&v->add);
+    forget(&v->biased);
+    forget(&v->bare);
+    forget(&v->more);
+    forget(&v->bias);
     forget(&v->how);
     forget(&v->y);
     forget(&v->w);
@@ -82,9 +95,11 @@ static cudnnStatus_t make(desc *out, cudnnBackendDescriptorType_t kind, const at
 
 enum { ALIGN = 16 }; /* bytes: every tensor that a plan places, and every piece of the trained block, has 64 */
 
-/* [n, h, w, c] in memory; cuDNN names the dimensions n, c, h, w whatever their order there. */
+/* [n, h, w, c] in memory; cuDNN names the dimensions n, c, h, w whatever their order there. Half: of bf16. Those on the way lie
+ * nowhere. */
 static cudnnStatus_t tensor(desc *out, int64_t id, bool half, int64_t n, int64_t h, int64_t w, int64_t c)
 {
+    const bool nowhere = id == ID_BARE || id == ID_BIASED;
     const int64_t dims[] = {n, c, h, w}, steps[] = {h * w * c, 1, w * c, c}, align = ALIGN;
     const cudnnDataType_t type = half ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
     const attribute list[] = {
@@ -93,6 +108,7 @@ static cudnnStatus_t tensor(desc *out, int64_t id, bool half, int64_t n, int64_t
         {CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, steps},
         {CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &id},
         {CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &align},
+        {CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &nowhere},
     };
 
     return MAKE(out, CUDNN_BACKEND_TENSOR_DESCRIPTOR, list);
@@ -148,20 +164,57 @@ static naming naming_of(nn_op_id op)
     }
 }
 
-static cudnnStatus_t operation(conv *v, nn_op_id op)
+static cudnnStatus_t operation(conv *v, nn_op_id op, const desc *y)
 {
     const naming at = naming_of(op);
     const float one = 1.0f, zero = 0.0f;
     const attribute list[] = {
         {at.how, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &v->how}, {at.x, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &v->x},
-        {at.w, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &v->w},     {at.y, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &v->y},
+        {at.w, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &v->w},     {at.y, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, y},
         {at.alpha, CUDNN_TYPE_FLOAT, 1, &one},               {at.beta, CUDNN_TYPE_FLOAT, 1, &zero},
     };
 
     return MAKE(&v->op, at.kind, list);
 }
 
-static cudnnStatus_t describe(conv *v, cudnnHandle_t handle, nn_tensor y)
+/* to = from + by */
+static cudnnStatus_t add(conv *v, const desc *to, const desc *from, const desc *by)
+{
+    const attribute list[] = {
+        {CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &v->add},
+        {CUDNN_ATTR_OPERATION_POINTWISE_XDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, from},
+        {CUDNN_ATTR_OPERATION_POINTWISE_BDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, by},
+        {CUDNN_ATTR_OPERATION_POINTWISE_YDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, to},
+    };
+
+    return MAKE(&v->ops[v->op_n++], CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR, list);
+}
+
+/* What a forward pass adds on the way to y: nothing of it has memory but bias, more and y. */
+static cudnnStatus_t adds(conv *v, const conv_shape *s, bool biased, bool more)
+{
+    const cudnnPointwiseMode_t mode = CUDNN_POINTWISE_ADD;
+    const cudnnDataType_t type = CUDNN_DATA_FLOAT;
+    const attribute list[] = {
+        {CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode},
+        {CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &type},
+    };
+
+    DNN(MAKE(&v->add, CUDNN_BACKEND_POINTWISE_DESCRIPTOR, list));
+    DNN(tensor(&v->bare, ID_BARE, false, s->n, s->oh, s->ow, s->o));
+    if (more)
+        DNN(tensor(&v->more, ID_MORE, false, s->n, s->oh, s->ow, s->o));
+    if (!biased)
+        return add(v, &v->y, &v->bare, &v->more);
+    DNN(tensor(&v->bias, ID_BIAS, false, 1, 1, 1, s->o));
+    if (!more)
+        return add(v, &v->y, &v->bare, &v->bias);
+    DNN(tensor(&v->biased, ID_BIASED, false, s->n, s->oh, s->ow, s->o));
+    DNN(add(v, &v->biased, &v->bare, &v->bias));
+    return add(v, &v->y, &v->biased, &v->more);
+}
+
+static cudnnStatus_t describe(conv *v, cudnnHandle_t handle, nn_tensor y, bool biased, bool more)
 {
     const conv_shape s = conv_shape_of(y);
 
@@ -171,10 +224,13 @@ static cudnnStatus_t describe(conv *v, cudnnHandle_t handle, nn_tensor y)
     DNN(tensor(&v->w, ID_W, op == NN_OP_conv2d_grad_w ? v->narrow : v->half, s.o, s.kh, s.kw, s.c));
     DNN(tensor(&v->y, ID_Y, op == NN_OP_conv2d ? v->narrow : v->half, s.n, s.oh, s.ow, s.o));
     DNN(convolution(&v->how, &s));
-    DNN(operation(v, y->op->id));
+    if (biased || more)
+        DNN(adds(v, &s, biased, more));
+    DNN(operation(v, y->op->id, v->op_n ? &v->bare : &v->y));
+    const desc ops[] = {v->op, v->ops[0], v->ops[1]};
     const attribute list[] = {
         {CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle},
-        {CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &v->op},
+        {CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1 + v->op_n, ops},
     };
     return MAKE(&v->graph, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, list);
 }
@@ -198,8 +254,20 @@ static bool unwanted(cudnnBackendNumericalNote_t note, bool half)
     }
 }
 
+/* Of a graph that adds: whether it must be compiled first, and may not be. */
+static cudnnStatus_t check_compiling(const conv *v, desc engine, bool *good)
+{
+    cudnnBackendBehaviorNote_t notes[NOTES];
+    int64_t n = 0;
+
+    DNN(cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE, NOTES, &n, notes));
+    for (int64_t i = 0; i < n && i < NOTES; i++)
+        *good = *good && (notes[i] != CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION || v->compiles);
+    return CUDNN_STATUS_SUCCESS;
+}
+
 /* Whether this engine computes as we promise. */
-static cudnnStatus_t check_engine(desc config, bool half, bool *good)
+static cudnnStatus_t check_engine(const conv *v, desc config, bool *good)
 {
     cudnnBackendNumericalNote_t notes[NOTES];
     int64_t n = 0;
@@ -211,10 +279,12 @@ static cudnnStatus_t check_engine(desc config, bool half, bool *good)
     if (rc == CUDNN_STATUS_SUCCESS)
         rc = cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, NOTES, &n,
                                       notes);
-    forget(&engine);
     *good = rc == CUDNN_STATUS_SUCCESS;
     for (int64_t i = 0; *good && i < n && i < NOTES; i++)
-        *good = !unwanted(notes[i], half);
+        *good = !unwanted(notes[i], v->half);
+    if (*good && v->op_n > 0)
+        rc = check_compiling(v, engine, good);
+    forget(&engine);
     return rc;
 }
 
@@ -242,7 +312,7 @@ static cudnnStatus_t choose(conv *v, cudnnHandle_t handle, desc *configs, int64_
     bool good;
 
     for (int64_t i = 0; i < n; i++)
-        if (check_engine(configs[i], v->half, &good) == CUDNN_STATUS_SUCCESS && good
+        if (check_engine(v, configs[i], &good) == CUDNN_STATUS_SUCCESS && good
             && make_plan(v, handle, configs[i]) == CUDNN_STATUS_SUCCESS)
             return CUDNN_STATUS_SUCCESS;
     return CUDNN_STATUS_NOT_SUPPORTED;
@@ -281,14 +351,18 @@ static cudnnStatus_t search_by(conv *v, cudnnHandle_t handle, cudnnBackendHeurMo
     return rc;
 }
 
+/* What a graph has besides the convolution; a result in bf16. */
+typedef struct { bool biased, more, narrow; } graph_of;
+
 /* What is expected to be fast, then what works for most. */
-static cudnnStatus_t try_make(conv **out, const cuda *on, nn_tensor y, bool half, bool narrow)
+static cudnnStatus_t try_make(conv **out, const cuda *on, nn_tensor y, bool half, graph_of g)
 {
     conv *v = NEW(conv);
 
     v->half = half;
-    v->narrow = narrow;
-    cudnnStatus_t rc = describe(v, on->conv, y);
+    v->narrow = g.narrow;
+    v->compiles = on->compiles;
+    cudnnStatus_t rc = describe(v, on->conv, y, g.biased, g.more);
     if (rc == CUDNN_STATUS_SUCCESS) {
         rc = search_by(v, on->conv, CUDNN_HEUR_MODE_A);
         if (rc != CUDNN_STATUS_SUCCESS)
@@ -301,11 +375,13 @@ static cudnnStatus_t try_make(conv **out, const cuda *on, nn_tensor y, bool half
     return rc;
 }
 
-static cudnnStatus_t conv_make(conv **out, const cuda *on, nn_tensor y, bool half)
+/* The whole graph, or the convolution alone. */
+static cudnnStatus_t conv_make(conv **out, const cuda *on, nn_tensor y, bool half, graph_of whole)
 {
-    cudnnStatus_t rc = try_make(out, on, y, half, false);
-
-    return rc == CUDNN_STATUS_SUCCESS || !half ? rc : try_make(out, on, y, true, true);
+    if ((whole.biased || whole.more) && try_make(out, on, y, half, whole) == CUDNN_STATUS_SUCCESS)
+        return CUDNN_STATUS_SUCCESS;
+    cudnnStatus_t rc = try_make(out, on, y, half, (graph_of){0});
+    return rc == CUDNN_STATUS_SUCCESS || !half ? rc : try_make(out, on, y, true, (graph_of){.narrow = true});
 }
 
 /* ---- the kernels ---- */
@@ -318,7 +394,7 @@ static const char *takes_as(const struct nn_node *y, bool half)
         return cuda_needs_f32(y);
     if (!cuda_current())
         return "no device is in use";
-    if (conv_make(&v, cuda_current(), y, half) != CUDNN_STATUS_SUCCESS)
+    if (conv_make(&v, cuda_current(), y, half, (graph_of){0}) != CUDNN_STATUS_SUCCESS)
         return half ? "cuDNN has no engine for it in bf16 that keeps its bits"
                     : "cuDNN has no engine for it that keeps f32 and its bits";
     conv_free(v);
@@ -340,13 +416,23 @@ static bool aligned(const void *mem)
     return (uintptr_t)mem % ALIGN == 0;
 }
 
+/* What an engine could add: a result of another shape is our kernel's to repeat. */
+static graph_of whole(const nn_call *c)
+{
+    const bool forward = c->y->op->id == NN_OP_conv2d, like = c->sum && nn_same_shape(c->added->shape, c->sum->shape);
+
+    if (!forward || (c->sum && !like) || !aligned(c->in[2]) || !aligned(c->more))
+        return (graph_of){0};
+    return (graph_of){.biased = c->y->src[2] != NULL, .more = c->sum != NULL};
+}
+
 static int made(nn_backend *b, nn_call *c, bool half, err *e)
 {
     conv *v = NULL;
 
     if (!aligned(c->in[0]) || !aligned(c->in[1]) || !aligned(c->out))
         return err_set(e, ERR_DEVICE, "a tensor of a convolution does not begin at a multiple of %d bytes", ALIGN);
-    cudnnStatus_t rc = conv_make(&v, cuda_of(b), c->y, half);
+    cudnnStatus_t rc = conv_make(&v, cuda_of(b), c->y, half, whole(c));
     if (rc != CUDNN_STATUS_SUCCESS)
         return err_set(e, ERR_DEVICE, "cuDNN: %s", cudnnGetErrorString(rc));
     c->state = v;
@@ -392,21 +478,30 @@ static void done(nn_call *c)
 }
 
 /* A pack of pointers is made in each run: the plan's scratch is not known when a call is prepared. */
-static cudnnStatus_t execute(cudnnHandle_t handle, const conv *v, const void *x, const void *w, const void *y,
-                             void *scratch)
+static cudnnStatus_t execute(nn_backend *b, const nn_call *c, const void *x, const void *w, const void *y, void *scratch)
 {
-    const int64_t ids[] = {ID_X, ID_W, ID_Y};
-    const void *const places[] = {x, w, y};
+    const conv *v = c->state;
+    int64_t ids[5] = {ID_X, ID_W, ID_Y}, n = 3;
+    const void *places[5] = {x, w, y};
+
+    if (v->bias) {
+        ids[n] = ID_BIAS;
+        places[n++] = c->in[2];
+    }
+    if (v->more) {
+        ids[n] = ID_MORE;
+        places[n++] = c->more;
+    }
     const attribute list[] = {
-        {CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, 3, ids},
-        {CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, 3, places},
+        {CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, n, ids},
+        {CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, n, places},
         {CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &scratch},
     };
     desc pack = NULL;
     cudnnStatus_t rc = MAKE(&pack, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, list);
 
     if (rc == CUDNN_STATUS_SUCCESS)
-        rc = cudnnBackendExecute(handle, v->plan, pack);
+        rc = cudnnBackendExecute(cuda_of(b)->conv, v->plan, pack);
     forget(&pack);
     return rc;
 }
@@ -418,15 +513,19 @@ static int convolve(nn_backend *b, const nn_call *c, const void *first, const vo
     cudnnStatus_t rc;
 
     switch (c->y->op->id) {
-    case NN_OP_conv2d_grad_x: rc = execute(cuda_of(b)->conv, c->state, out, in[1], in[0], scratch); break; /* dy, w */
-    case NN_OP_conv2d_grad_w: rc = execute(cuda_of(b)->conv, c->state, in[0], out, in[1], scratch); break; /* x, dy */
-    default: rc = execute(cuda_of(b)->conv, c->state, in[0], in[1], out, scratch);                         /* x, w */
+    case NN_OP_conv2d_grad_x: rc = execute(b, c, out, in[1], in[0], scratch); break; /* dy, w */
+    case NN_OP_conv2d_grad_w: rc = execute(b, c, in[0], out, in[1], scratch); break; /* x, dy */
+    default: rc = execute(b, c, in[0], in[1], out, scratch);                         /* x, w */
     }
     return rc == CUDNN_STATUS_SUCCESS ? 0 : ERR_DEVICE;
 }
 
-static int add_bias(nn_backend *b, const nn_call *c)
+static int add_rest(nn_backend *b, const nn_call *c)
 {
+    const conv *v = c->state;
+
+    if (v->op_n > 0)
+        return 0;
     if (c->more) {
         const cuda_walk more = cuda_walk_in(&c->sum->shape, &c->added->shape);
         return cuda_ran(k_add_two(cuda_stream(b), c->out, c->out, c->in[2], c->y->shape.d[3], c->more, more, nn_count(c->y->shape)));
@@ -440,7 +539,7 @@ static int add_bias(nn_backend *b, const nn_call *c)
 static int run(nn_backend *b, const nn_call *c)
 {
     TRY(convolve(b, c, c->in[0], c->in[1], c->out, c->scratch));
-    return add_bias(b, c);
+    return add_rest(b, c);
 }
 
 /* Scratch: what is rounded, then the engine's own. */
@@ -456,7 +555,7 @@ static int run_bf16(nn_backend *b, const nn_call *c)
     TRY(convolve(b, c, first, v->w_rounded ? v->w_rounded : second, v->narrow ? out : c->out, rest));
     if (v->narrow)
         TRY(cuda_ran(k_cast(cuda_stream(b), c->out, CUDA_F32, out, CUDA_BF16, nn_count(c->y->shape))));
-    return add_bias(b, c);
+    return add_rest(b, c);
 }
 
 #define CONV(NAME, ADDS)                                                                                     \

@@ -1,6 +1,7 @@
 /* Laws of an add that is made with what it adds (nn_kernel.adds), over the stand-in: a product or a convolution and the add behind
  * it are one call wherever nobody else looks at what is added, and not where somebody does, where it is repeated in a way that the
  * kernel cannot, or where its sources change in between; values are the CPU's, which makes them apart. */
+#include <dlfcn.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +12,7 @@
 #include <cmocka.h>
 
 #include "cluster/base/mem.h"
+#include "tests/trainer/nn/cuda/standin/include/cudnn.h"
 #include "tests/trainer/nn/rows.h"
 #include "trainer/nn/plan.h"
 
@@ -166,7 +168,7 @@ static void write_inputs(const nn_graph *g, nn_plan *p)
 
     for (int id = 0; id < nn_node_count(g); id++) {
         nn_tensor t = nn_node_at(g, id);
-        float host[ALL], hyper[NN_ADAMW_HYPER] = {0.1f, 0.9f, 0.999f, 1e-8f, 0.01f, 0.1f, 0.001f, 1.0f};
+        float host[2 * ALL], hyper[NN_ADAMW_HYPER] = {0.1f, 0.9f, 0.999f, 1e-8f, 0.01f, 0.1f, 0.001f, 1.0f};
         if (t->op != &nn_op_input)
             continue;
         row_fill(host, t, (uint64_t)t->name[0]);
@@ -230,20 +232,80 @@ static void one_call_where_nobody_else_looks(void **unused)
     }
 }
 
+/* ---- cuDNN's engines of the whole graph: one is ready for odd numbers of channels, one can be compiled for all ---- */
+
+/* The engine that has run, STANDIN_DNN_ENGINES for several: a 3x3 convolution to `o` channels, its bias and a sum. */
+static int engine_for(int64_t o)
+{
+    nn_graph *g = nn_graph_new();
+    nn_params *w = nn_params_new(gpu);
+    nn_tensor y = nn_conv2d(g, nn_input(g, "x", F32, NN_SHAPE(1, 3, 3, 2)), nn_input(g, "w", F32, NN_SHAPE(o, 3, 3, 2)),
+                            nn_input(g, "b", F32, NN_SHAPE(o)), (nn_conv){1, {1, 1, 1, 1}});
+    nn_tensor sum = nn_add(g, y, nn_input(g, "c", F32, NN_SHAPE(1, 3, 3, o)));
+    void *plugin = dlopen(getenv("CFARM_CUDA_PLUGIN"), RTLD_NOW | RTLD_NOLOAD);
+    int *calls = dlsym(plugin, "standin_dnn_calls"), engine = STANDIN_DNN_ENGINES, many = 0;
+    nn_plan *p;
+    err e;
+
+    assert_non_null(calls);
+    memset(calls, 0, STANDIN_DNN_ENGINES * sizeof *calls);
+    ok(nn_plan_new(&p, g, w, &sum, 1, &e), &e);
+    write_inputs(g, p);
+    ok(nn_run(p, &e), &e);
+    for (int i = 0; i < STANDIN_DNN_ENGINES; i++) {
+        engine = calls[i] ? i : engine;
+        many += calls[i];
+    }
+    nn_plan_free(p);
+    nn_params_free(w);
+    nn_graph_free(g);
+    dlclose(plugin);
+    return many == 1 ? engine : STANDIN_DNN_ENGINES;
+}
+
+static void open_gpu(void)
+{
+    err e;
+
+    ok(nn_open(&gpu, "cuda", 1, &e), &e);
+}
+
+static void an_engine_adds_if_it_is_ready_or_may_be_compiled(void **unused)
+{
+    (void)unused;
+    assert_int_equal(engine_for(3), STANDIN_DNN_WHOLE);
+    assert_int_equal(engine_for(2), STANDIN_DNN_ALONE);
+    gpu->close(gpu);
+    setenv("CFARM_CUDA_COMPILE", "1", 1);
+    open_gpu();
+    unsetenv("CFARM_CUDA_COMPILE");
+    assert_int_equal(engine_for(3), STANDIN_DNN_COMPILED); /* listed first */
+    assert_int_equal(engine_for(2), STANDIN_DNN_COMPILED);
+}
+
+static int open_both(void **unused)
+{
+    (void)unused;
+    CHECK(nn_cpu_open(&cpu, 1, false, NULL) == 0);
+    open_gpu();
+    return 0;
+}
+
+static int close_both(void **unused)
+{
+    (void)unused;
+    cpu->close(cpu);
+    gpu->close(gpu);
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_call_where_nobody_else_looks),
+        cmocka_unit_test(an_engine_adds_if_it_is_ready_or_may_be_compiled),
+        cmocka_unit_test(one_call_where_nobody_else_looks), /* with what was compiled */
     };
-    err e;
 
-    CHECK(nn_cpu_open(&cpu, 1, false, &e) == 0);
-    if (nn_open(&gpu, "cuda", 1, &e) != 0) {
-        print_error("%s\n", e.text);
-        return 1;
-    }
-    int rc = cmocka_run_group_tests(tests, NULL, NULL);
-    cpu->close(cpu);
-    gpu->close(gpu);
-    return rc;
+    return cmocka_run_group_tests(tests, open_both, close_both);
 }

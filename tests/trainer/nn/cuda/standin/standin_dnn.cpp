@@ -1,5 +1,6 @@
 /* The stand-in's cuDNN: the backend API's descriptors as lists of attributes, and one convolution of a graph, forward and
- * both gradients, as plain loops in double. As the real one it wants descriptors finished before they are used, gives
+ * both gradients, as plain loops in double, and what a forward pass adds behind it: for an odd number of channels by an engine
+ * that is ready, for all by one that must be compiled, which is listed first. As the real one it wants descriptors finished before they are used, gives
  * nothing of unfinished ones, and lists engines that compute otherwise than we promise (in TF32) before one that does not:
  * results of that engine are wrong on purpose. */
 #include <cstring>
@@ -26,7 +27,7 @@ struct attribute {
 
 struct standin_dnn_desc {
     cudnnBackendDescriptorType_t kind;
-    bool finished = false, tensor_cores = false;
+    bool finished = false, tensor_cores = false, compiled = false;
     const standin_dnn_desc *graph = nullptr; /* of a configuration and a plan */
     std::map<cudnnBackendAttributeName_t, attribute> list;
 };
@@ -43,6 +44,9 @@ size_t bytes_of(cudnnBackendAttributeType_t type)
     case CUDNN_TYPE_BACKEND_DESCRIPTOR:
     case CUDNN_TYPE_HANDLE:
     case CUDNN_TYPE_VOID_PTR: return sizeof(void *);
+    case CUDNN_TYPE_BOOLEAN: return sizeof(bool);
+    case CUDNN_TYPE_BEHAVIOR_NOTE:
+    case CUDNN_TYPE_POINTWISE_MODE:
     case CUDNN_TYPE_CONVOLUTION_MODE:
     case CUDNN_TYPE_DATA_TYPE:
     case CUDNN_TYPE_HEUR_MODE:
@@ -66,6 +70,7 @@ template <typename T> T get(desc *d, cudnnBackendAttributeName_t name, int64_t i
 struct tensor {
     cudnnDataType_t type;
     int64_t id, d[4], step[4]; /* n, c, h, w */
+    bool nowhere;
 
     int64_t at(int64_t n, int64_t c, int64_t h, int64_t w) const
     {
@@ -82,7 +87,8 @@ struct convolution {
 
 tensor tensor_of(desc *d)
 {
-    tensor t{get<cudnnDataType_t>(d, CUDNN_ATTR_TENSOR_DATA_TYPE), get<int64_t>(d, CUDNN_ATTR_TENSOR_UNIQUE_ID), {}, {}};
+    tensor t{get<cudnnDataType_t>(d, CUDNN_ATTR_TENSOR_DATA_TYPE), get<int64_t>(d, CUDNN_ATTR_TENSOR_UNIQUE_ID), {}, {},
+             get<bool>(d, CUDNN_ATTR_TENSOR_IS_VIRTUAL)};
 
     for (int i = 0; i < 4; i++) {
         t.d[i] = get<int64_t>(d, CUDNN_ATTR_TENSOR_DIMENSIONS, i);
@@ -128,6 +134,63 @@ convolution convolution_of(desc *op)
     return v;
 }
 
+/* ---- what is added behind it ---- */
+
+struct sum {
+    tensor x, b, y;
+};
+
+sum sum_of(desc *op)
+{
+    return {tensor_of(get<desc *>(op, CUDNN_ATTR_OPERATION_POINTWISE_XDESC)), tensor_of(get<desc *>(op, CUDNN_ATTR_OPERATION_POINTWISE_BDESC)),
+            tensor_of(get<desc *>(op, CUDNN_ATTR_OPERATION_POINTWISE_YDESC))};
+}
+
+bool fits(const sum &s, desc *op)
+{
+    desc *how = get<desc *>(op, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR);
+    bool good = get<cudnnPointwiseMode_t>(how, CUDNN_ATTR_POINTWISE_MODE) == CUDNN_POINTWISE_ADD && s.x.type == CUDNN_DATA_FLOAT
+                && s.b.type == CUDNN_DATA_FLOAT && s.y.type == CUDNN_DATA_FLOAT && !s.b.nowhere && s.x.nowhere;
+
+    for (int i = 0; i < 4; i++)
+        good = good && s.x.d[i] == s.y.d[i] && (s.b.d[i] == s.y.d[i] || s.b.d[i] == 1);
+    return good;
+}
+
+int64_t operations(desc *graph)
+{
+    return graph->list.at(CUDNN_ATTR_OPERATIONGRAPH_OPS).n;
+}
+
+desc *operation(desc *graph, int64_t i)
+{
+    return get<desc *>(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, i);
+}
+
+std::vector<sum> sums_of(desc *graph)
+{
+    std::vector<sum> all;
+
+    for (int64_t i = 1; i < operations(graph); i++)
+        all.push_back(sum_of(operation(graph, i)));
+    return all;
+}
+
+/* One behind the other, from the convolution's result to what has a place. */
+bool chained(desc *graph)
+{
+    int64_t last = convolution_of(operation(graph, 0)).y.id;
+    bool nowhere = convolution_of(operation(graph, 0)).y.nowhere;
+
+    for (const sum &s : sums_of(graph)) {
+        if (!nowhere || s.x.id != last)
+            return false;
+        last = s.y.id;
+        nowhere = s.y.nowhere;
+    }
+    return !nowhere;
+}
+
 bool fits(const convolution &v)
 {
     bool good = v.x.d[0] == v.y.d[0] && v.x.d[1] == v.w.d[1] && v.w.d[0] == v.y.d[1] && v.alpha == 1.0f
@@ -159,6 +222,20 @@ template <typename F> void each_pair(const convolution &v, F f)
                             for (int64_t c = 0; c < v.x.d[1]; c++)
                                 f(v.x.at(n, c, h, w), v.w.at(o, c, r, q), v.y.at(n, o, i, j));
                     }
+}
+
+float *element(const tensor &t, void *at, int64_t n, int64_t c, int64_t h, int64_t w)
+{
+    return (float *)at + t.at(t.d[0] == 1 ? 0 : n, t.d[1] == 1 ? 0 : c, t.d[2] == 1 ? 0 : h, t.d[3] == 1 ? 0 : w);
+}
+
+void add_to(const tensor &y, void *out, const tensor &b, void *more)
+{
+    for (int64_t n = 0; n < y.d[0]; n++)
+        for (int64_t c = 0; c < y.d[1]; c++)
+            for (int64_t h = 0; h < y.d[2]; h++)
+                for (int64_t w = 0; w < y.d[3]; w++)
+                    *element(y, out, n, c, h, w) += *element(b, more, n, c, h, w);
 }
 
 void convolve(const convolution &v, void *x, void *w, void *y)
@@ -219,11 +296,14 @@ cudnnStatus_t finish(standin_dnn_desc *d)
     case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR:
         return fits(convolution_of(d)) && types_fit(convolution_of(d)) ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
     case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR:
-        return get<void *>(d, CUDNN_ATTR_OPERATIONGRAPH_HANDLE) ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
+        return get<void *>(d, CUDNN_ATTR_OPERATIONGRAPH_HANDLE) && chained(d) ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
+    case CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR:
+        return fits(sum_of(d), d) ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
     case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR: {
         desc *config = get<desc *>(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
         d->graph = config->graph;
         d->tensor_cores = config->tensor_cores;
+        d->compiled = config->compiled;
         return standin_plain() ? CUDNN_STATUS_NOT_SUPPORTED : CUDNN_STATUS_SUCCESS;
     }
     default: return CUDNN_STATUS_SUCCESS;
@@ -237,7 +317,27 @@ void put(void *values, int64_t *n, const void *from, size_t bytes, int64_t many)
     *n = many;
 }
 
+/* Engines in the order of what is expected of them: tensor cores first, as they are faster. */
+int64_t list_engines(desc *graph, int64_t room, cudnnBackendDescriptor_t *part)
+{
+    const bool alone = operations(graph) == 1, ready = alone || convolution_of(operation(graph, 0)).w.d[0] % 2 == 1;
+    const struct { bool tensor_cores, compiled; } all[] = {{true, !alone}, {false, true}, {false, false}};
+    int64_t n = 0;
+
+    for (const auto &e : all) {
+        if (n == room || (e.compiled && alone) || (!e.compiled && !ready))
+            continue;
+        part[n]->graph = graph;
+        part[n]->tensor_cores = e.tensor_cores;
+        part[n]->compiled = e.compiled;
+        part[n++]->finished = true;
+    }
+    return n;
+}
+
 } // namespace
+
+int standin_dnn_calls[STANDIN_DNN_ENGINES];
 
 size_t cudnnGetVersion(void)
 {
@@ -305,20 +405,19 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t d, cudnnBackendA
 {
     const int64_t scratch = SCRATCH;
     const cudnnBackendNumericalNote_t note = CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
+    const cudnnBackendBehaviorNote_t compiled = CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
     cudnnBackendDescriptor_t *part = (cudnnBackendDescriptor_t *)values;
 
     if (!d->finished)
         return CUDNN_STATUS_BAD_PARAM;
     switch (name) {
-    case CUDNN_ATTR_ENGINEHEUR_RESULTS: /* tensor cores first, as they are faster */
-        for (*n = 0; *n < 2 && *n < room; ++*n) {
-            part[*n]->graph = get<desc *>(d, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
-            part[*n]->tensor_cores = *n == 0;
-            part[*n]->finished = true;
-        }
+    case CUDNN_ATTR_ENGINEHEUR_RESULTS:
+        *n = list_engines(get<desc *>(d, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH), room, part);
         return CUDNN_STATUS_SUCCESS;
+    case CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE: put(values, n, &compiled, sizeof compiled, d->compiled); return CUDNN_STATUS_SUCCESS;
     case CUDNN_ATTR_ENGINECFG_ENGINE:
         part[0]->tensor_cores = d->tensor_cores;
+        part[0]->compiled = d->compiled;
         part[0]->finished = true;
         *n = 1;
         return CUDNN_STATUS_SUCCESS;
@@ -332,23 +431,34 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t d, cudnnBackendA
 
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t h, cudnnBackendDescriptor_t plan, cudnnBackendDescriptor_t pack)
 {
-    const convolution v = convolution_of(get<desc *>(plan->graph, CUDNN_ATTR_OPERATIONGRAPH_OPS));
-    const tensor *const parts[] = {&v.x, &v.w, &v.y};
+    convolution v = convolution_of(operation(plan->graph, 0));
+    const std::vector<sum> sums = sums_of(plan->graph);
     char *work = get<char *>(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE);
-    void *place[3] = {nullptr, nullptr, nullptr};
+    std::vector<const tensor *> parts = {&v.x, &v.w, &v.y};
+    std::vector<void *> place;
     const bool rounds = plan->tensor_cores && v.x.type == CUDNN_DATA_FLOAT;
 
     if (!plan->finished || !pack->finished || !work)
         return CUDNN_STATUS_BAD_PARAM;
-    for (int i = 0; i < 3; i++)
-        for (int k = 0; k < 3; k++)
-            if (get<int64_t>(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, k) == parts[i]->id)
-                place[i] = get<void *>(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, k);
-    if (!place[0] || !place[1] || !place[2])
-        return CUDNN_STATUS_BAD_PARAM;
+    if (!sums.empty())
+        v.y = sums.back().y;
+    for (const sum &s : sums)
+        parts.push_back(&s.b);
+    for (const tensor *part : parts) {
+        void *found = nullptr;
+        for (int64_t k = 0; k < pack->list.at(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS).n; k++)
+            if (get<int64_t>(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, k) == part->id)
+                found = get<void *>(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, k);
+        if (!found)
+            return CUDNN_STATUS_BAD_PARAM;
+        place.push_back(found);
+    }
+    standin_dnn_calls[sums.empty() ? STANDIN_DNN_ALONE : plan->compiled ? STANDIN_DNN_COMPILED : STANDIN_DNN_WHOLE]++;
     cudaError_t rc = standin_do(h->stream, [=] {
         memset(work, rounds ? 0x7f : 0xff, SCRATCH);
         convolve(v, place[0], place[1], place[2]);
+        for (size_t i = 0; i < sums.size(); i++)
+            add_to(v.y, place[2], sums[i].b, place[3 + i]);
         if (rounds)
             memset(place[2], 0xff, 4);
     });
