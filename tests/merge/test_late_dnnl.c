@@ -28,8 +28,8 @@ static bool is_loaded(void)
 static void comes_with_its_first_call_and_multiplies(void **state)
 {
     float a[2][3] = {{1, 2, 3}, {4, 5, 6}}, b[3][2] = {{1, 0}, {0, 1}, {2, -1}}, c[2][2];
-    dnnl_engine_t engine;
-    dnnl_stream_t stream;
+    static dnnl_engine_t engine; /* for the process, as in cpu_dnnl.c */
+    static dnnl_stream_t stream;
     dnnl_memory_desc_t da, db, dc;
     dnnl_matmul_desc_t m;
     dnnl_primitive_desc_t plan;
