@@ -110,6 +110,8 @@ typedef struct {
     int rank;
     float *left;   /* [rank, outs]; NULL until concept_read_shares */
     double *right; /* [rank, width] */
+    bool plain;    /* in no file: a concept of its own laid beside the base as it is (trainer/bank.h); right is NULL, the
+                    * identity of rank width, or of rank 0 where only its words are its own */
 } concept_share;
 
 typedef struct {

@@ -152,8 +152,29 @@ static int list_shares(const bank *b, const int32_t ids[], int tokens, int list[
     return n;
 }
 
-void bank_features(const bank *b, const int32_t ids[], int tokens, int32_t eos, const float *text, float *out)
+/* z = c everywhere, for the one concept whose word the prompt has. */
+static void plain_features(const bank *b, const int32_t prompt[], int tokens, const float *text, float *out)
 {
+    int *list = NEW_N(int, tokens), n = list_shares(b, prompt, tokens, list);
+    size_t width = (size_t)b->width, all = width + (size_t)b->beside;
+
+    for (size_t p = 0; p < (size_t)tokens; p++) {
+        const float *c = text + p * width;
+        float *to = out + p * all;
+        memcpy(to, c, width * sizeof *to);
+        memset(to + width, 0, (size_t)b->beside * sizeof *to);
+        if (n > 0)
+            memcpy(to + width + b->at[list[0]], c, (size_t)b->c->bank.share[list[0]].rank * sizeof *to);
+    }
+    free(list);
+}
+
+void bank_features(const bank *b, const int32_t prompt[], const int32_t ids[], int tokens, int32_t eos, const float *text, float *out)
+{
+    if (b->c->bank.n > 0 && b->c->bank.share[0].plain) {
+        plain_features(b, prompt, tokens, text, out);
+        return;
+    }
     int *list = NEW_N(int, tokens), n = list_shares(b, ids, tokens, list), last = -1;
     bool ended = false;
 

@@ -8,7 +8,7 @@
 
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
-#include "trainer/sample.h"
+#include "trainer/sample_batch.h"
 
 int regset_model(char **out, sd *model, int side, err *e)
 {
@@ -67,57 +67,111 @@ typedef struct {
     sample_opts opts;
     const regset_need *need;
     const regset_watch *watch;
-    int fd, made;
+    sample_batch *batch;                /* NULL: one after another */
+    int fd, made, at_once;
+    int held[SAMPLE_BATCH_USUAL], n;    /* pictures that are locked, to be painted in one go */
+    float *pixels;                      /* of at_once */
     bool left;
 } maker;
 
-static int paint(maker *m, int k, const char *path, err *e)
+static int path_of(const maker *m, int k, char path[FS_PATH], err *e)
+{
+    char name[32];
+
+    regset_name(name, k);
+    return fs_join(path, m->need->folder, name, e);
+}
+
+static int paint(maker *m, err *e)
+{
+    sample_ask ask[SAMPLE_BATCH_USUAL];
+
+    if (!m->batch)
+        return sample_picture(m->model, m->words, &m->opts, m->need->prompt, "", (uint32_t)m->held[0], m->pixels, e);
+    for (int i = 0; i < m->n; i++)
+        ask[i] = (sample_ask){m->need->prompt, "", (uint32_t)m->held[i]};
+    return sample_batch_run(m->batch, m->words, ask, m->n, m->pixels, e);
+}
+
+static int keep(maker *m, int i, err *e)
 {
     size_t n = (size_t)(m->opts.width * m->opts.height * 3);
-    float *pixels = NEW_N(float, n);
     uint8_t *rgb = NEW_N(uint8_t, n);
-    int rc = sample_picture(m->model, m->words, &m->opts, m->need->prompt, "", (uint32_t)k, pixels, e);
+    char path[FS_PATH];
+    int rc = path_of(m, m->held[i], path, e);
 
-    sample_bytes(pixels, rgb, n);
+    sample_bytes(m->pixels + (size_t)i * n, rgb, n);
     if (rc == 0)
         rc = image_write_png(path, rgb, m->opts.height, m->opts.width, e);
-    free(pixels);
     free(rgb);
     m->made += rc == 0;
     return rc;
 }
 
-/* *busy: somebody else is at it. */
-static int make_one(maker *m, int k, bool wait, bool *busy, err *e)
+/* What is held is painted, kept, and let go. */
+static int make_held(maker *m, err *e)
 {
-    char name[32], path[FS_PATH];
-    int rc = 0;
-
-    *busy = false;
-    regset_name(name, k);
-    TRY(fs_join(path, m->need->folder, name, e));
-    if (fs_exists(path))
+    if (m->n == 0)
         return 0;
-    if (!lock(m->fd, k, wait)) {
-        *busy = true;
-        return 0;
-    }
-    if (!fs_exists(path))
-        rc = paint(m, k, path, e);
-    unlock(m->fd, k);
+    int rc = paint(m, e);
+    for (int i = 0; i < m->n && rc == 0; i++)
+        rc = keep(m, i, e);
+    for (int i = 0; i < m->n; i++)
+        unlock(m->fd, m->held[i]);
+    if (rc != 0)
+        return err_wrap(e, "making class picture %d", m->held[0]);
+    m->n = 0;
     m->left = m->left || (m->watch->tick && m->watch->tick(m->watch->arg));
-    return rc == 0 ? 0 : err_wrap(e, "making class picture %d", k);
+    return 0;
+}
+
+/* Holds picture k, unless it is there or somebody else is at it. Who waits for that one holds no other meanwhile, or two would
+ * wait for each other. */
+static int hold(maker *m, int k, bool wait, err *e)
+{
+    char path[FS_PATH];
+
+    CHECK(!wait || m->n == 0);
+    TRY(path_of(m, k, path, e));
+    if (fs_exists(path) || !lock(m->fd, k, wait))
+        return 0;
+    if (fs_exists(path))
+        unlock(m->fd, k);
+    else
+        m->held[m->n++] = k;
+    return 0;
 }
 
 /* Those nobody is at first, then those that others had in hand: all are there in the end, though one of them died. */
 static int make_share(maker *m, const comm *gang, err *e)
 {
-    for (int again = 0; again < 2; again++)
+    for (int again = 0; again < 2; again++) {
         for (int k = comm_rank(gang); k < m->need->want && !m->left; k += comm_size(gang)) {
-            bool busy;
-            TRY(make_one(m, k, again > 0, &busy, e));
+            TRY(hold(m, k, again > 0, e));
+            if (m->n == (again > 0 ? 1 : m->at_once))
+                TRY(make_held(m, e));
         }
+        TRY(make_held(m, e));
+    }
     return 0;
+}
+
+/* How many at once is decided by the whole set: whoever makes a picture makes it in a run of that many. */
+static int make_missing(maker *m, const comm *gang, err *e)
+{
+    size_t one = (size_t)m->opts.width * (size_t)m->opts.height * 3 * sizeof(float);
+    void *pixels;
+
+    TRY(sample_check(m->model, &m->opts, e));
+    TRY(sample_batch_some(&m->batch, m->model, &m->opts, m->need->want, &m->at_once, e));
+    int rc = mem_big(&pixels, (size_t)m->at_once * one, "class pictures", e);
+    if (rc == 0) {
+        m->pixels = pixels;
+        rc = make_share(m, gang, e);
+        free(pixels);
+    }
+    sample_batch_close(m->batch);
+    return rc;
 }
 
 /* ---- all ---- */
@@ -152,7 +206,7 @@ static int make_set(maker *m, const comm *gang, err *e)
 {
     if (m->need->have < m->need->want) {
         TRY(open_folder(m, e));
-        int rc = make_share(m, gang, e);
+        int rc = make_missing(m, gang, e);
         close(m->fd);
         TRY(rc);
     }

@@ -14,11 +14,11 @@ int regset_make_check(const regset_cfg *c, err *e);
 typedef struct {
     void *arg;
     void (*say)(void *arg, const char *text);   /* a sentence on what was found and made; NULL: nobody listens */
-    bool (*tick)(void *arg);                    /* after each picture; true: leave it. NULL: go on */
+    bool (*tick)(void *arg);                    /* after each picture, or those made at once; true: leave it. NULL: go on */
 } regset_watch;
 /* Makes what data_missing says; by default DDIM, 50 steps, eta 1, guidance 6, as the authors' finetune_gen.sh
  * (custom-diffusion 3.2). Picture k is a function of the recipe and k, so ranks of a gang share the work, several workers
  * that want the same set do, too (each picture is locked while it is made), and a later concept, or a run that was cut
- * short, finds what is there. *left: tick said so, and some are missing. Collective. */
+ * short, finds what is there. On a device several are made at once (sample_batch.h). *left: tick said so, and some are missing. Collective. */
 int regset_make(bool *left, sd *model, const tokenizer *words, const data_cfg *data, comm *gang, const regset_watch *watch, err *e);
 #endif

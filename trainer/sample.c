@@ -101,7 +101,7 @@ int sample_words(sd *m, const tokenizer *t, const bank *beside, const char *prom
     float *plain = NEW_N(float, 2 * text);
     int rc = sd_text_encode(m, ids[0], 2, TOKENS, plain, e);
     for (size_t i = 0; rc == 0 && i < 2; i++)
-        bank_features(beside, ids[i], TOKENS, tokenizer_eos(t), plain + i * text,
+        bank_features(beside, ids[0], ids[i], TOKENS, tokenizer_eos(t), plain + i * text,
                       features + i * (text + TOKENS * (size_t)sd_beside(m)));
     free(plain);
     return rc;

@@ -1,5 +1,5 @@
 /* See sample_batch.h. Latents x and the clean sample of the call before are states, which a call's run reads and leaves its own in;
- * what differs from call to call (timestep, the sampler's five numbers) crosses as inputs, so that one recorded run serves all. */
+ * what differs from call to call (timestep, the sampler's numbers and noise) crosses as inputs, so that one recorded run serves all. */
 #include "trainer/sample_batch.h"
 
 #include <math.h>
@@ -11,21 +11,21 @@
 #include "trainer/nn/plan.h"
 #include "trainer/sample_inside.h"
 
-enum { X0_X, X0_SAID, BY_X, BY_SAID, BY_BEFORE, GUIDANCE, NUMBERS };
+enum { X0_X, X0_SAID, BY_X, BY_SAID, BY_BEFORE, BY_NOISE, GUIDANCE, NUMBERS };
 
 struct sample_batch {
     sd *model;
     const sample_opts *opts;
     int most, h, w;              /* of latents */
     int64_t map;                 /* numbers of one picture's latents */
-    bool guided;
+    bool guided, noisy;
     char x[48], before[48];      /* states */
     nn_graph *graph, *decode_graph;
     nn_plan *plan, *decode;
     nn_chain *chain;
-    nn_tensor t, text, beside, number[NUMBERS], pixels;
+    nn_tensor t, text, beside, noise, number[NUMBERS], pixels;
     float *words;                /* [guided ? 2 : 1, most, TOKENS, width + beside]: with guidance those of negative prompts first */
-    float *text_rows, *beside_rows, *times;
+    float *text_rows, *beside_rows, *times, *fresh; /* fresh: noise of a call */
 };
 
 static int64_t halves(const sample_batch *b) { return b->guided ? 2 : 1; }
@@ -42,7 +42,7 @@ const char *sample_batch_declines(sd *m, const sample_opts *o)
         return "the sampler's settings do not fit";
     bool fits = sampler_line_at(s, 0, &line);
     sampler_free(s);
-    return fits ? NULL : "its sampler wants fresh noise or more than one call of the past; ddim without eta and dpmpp2m do not";
+    return fits ? NULL : "its sampler wants more than one call of the past; ddim, ddpm and dpmpp2m do not";
 }
 
 /* ---- graphs ---- */
@@ -76,7 +76,7 @@ static nn_tensor write_said(sample_batch *b, nn_graph *g, nn_tensor x)
 
 static int plan_call(sample_batch *b, err *e)
 {
-    static const char *const NAMES[NUMBERS] = {"x0_x", "x0_said", "by_x", "by_said", "by_before", "guidance"};
+    static const char *const NAMES[NUMBERS] = {"x0_x", "x0_said", "by_x", "by_said", "by_before", "by_noise", "guidance"};
     nn_shape one = NN_SHAPE(b->most, b->h, b->w, sd_latent_channels(b->model));
     nn_graph *g = b->graph = nn_graph_new();
     nn_tensor *by = b->number;
@@ -85,6 +85,10 @@ static int plan_call(sample_batch *b, err *e)
         by[i] = nn_input(g, NAMES[i], F32, NN_SHAPE(1));
     nn_tensor x = nn_state(g, b->x, one), before = nn_state(g, b->before, one), said = write_said(b, g, x);
     nn_tensor next = nn_add(g, nn_mul(g, x, by[BY_X]), nn_mul(g, said, by[BY_SAID]));
+    if (b->noisy) {
+        b->noise = nn_input(g, "noise", F32, one);
+        next = nn_add(g, next, nn_mul(g, b->noise, by[BY_NOISE]));
+    }
     nn_tensor keep[] = {nn_add(g, nn_mul(g, x, by[X0_X]), nn_mul(g, said, by[X0_SAID])),
                         nn_add(g, next, nn_mul(g, before, by[BY_BEFORE]))};
     TRY(nn_plan_new(&b->plan, g, sd_params(b->model), keep, 2, e));
@@ -125,6 +129,7 @@ static int make(sample_batch *b, err *e)
     b->text_rows = NEW_N(float, rows * width);
     b->beside_rows = NEW_N(float, rows * beside + 1);
     b->times = NEW_N(float, rows);
+    b->fresh = NEW_N(float, b->noisy ? b->most * b->map : 1);
     TRY(make_state(b, b->x, "x", e));
     TRY(make_state(b, b->before, "before", e));
     TRY(plan_call(b, e));
@@ -137,8 +142,12 @@ int sample_batch_open(sample_batch **out, sd *m, const sample_opts *o, int most,
 
     CHECK(most > 0 && !sample_batch_declines(m, o));
     TRY(sample_check(m, o, e));
+    sampler *s;
+    TRY(sampler_new(&s, o->sampler, sd_schedule(m), o->steps, o->eta, 1, e));
+    bool noisy = sampler_wants_noise(s);
+    sampler_free(s);
     sample_batch *b = NEW(sample_batch);
-    *b = (sample_batch){.model = m, .opts = o, .most = most, .h = o->height / f, .w = o->width / f, .guided = o->guidance != 1};
+    *b = (sample_batch){.model = m, .opts = o, .most = most, .h = o->height / f, .w = o->width / f, .guided = o->guidance != 1, .noisy = noisy};
     b->map = (int64_t)b->h * b->w * sd_latent_channels(m);
     int rc = make(b, e);
     if (rc == 0)
@@ -146,6 +155,24 @@ int sample_batch_open(sample_batch **out, sd *m, const sample_opts *o, int most,
     else
         sample_batch_close(b);
     return rc;
+}
+
+int sample_batch_some(sample_batch **out, sd *m, const sample_opts *o, int all, int *most, err *e)
+{
+    err tried = {0};
+
+    *out = NULL;
+    *most = 1;
+    if (sample_batch_declines(m, o))
+        return 0;
+    for (*most = all < SAMPLE_BATCH_USUAL ? all : SAMPLE_BATCH_USUAL; *most > 0; *most /= 2) {
+        tried = (err){0};
+        if (sample_batch_open(out, m, o, *most, &tried) == 0)
+            return 0;
+        if (tried.code != ERR_MEMORY)
+            break;
+    }
+    return err_set(e, tried.code, "%s", tried.text);
 }
 
 void sample_batch_close(sample_batch *b)
@@ -161,6 +188,7 @@ void sample_batch_close(sample_batch *b)
     free(b->text_rows);
     free(b->beside_rows);
     free(b->times);
+    free(b->fresh);
     free(b);
 }
 
@@ -218,20 +246,31 @@ static int begin_latents(sample_batch *b, const sample_ask asks[], int n, err *e
     return rc;
 }
 
-static int call(sample_batch *b, const sampler *s, int i, err *e)
+/* Each picture's own, as sample_picture looks it up. */
+static int write_noise(sample_batch *b, const sample_ask asks[], int n, int call, err *e)
+{
+    for (int i = 0; i < b->most; i++)
+        rng_normal_fill(rng_open(b->opts->seed, "sampler", (uint32_t)call, ask_at(asks, n, i)->index), b->fresh + i * b->map,
+                        (uint64_t)b->map);
+    return nn_chain_write(b->chain, 0, b->noise, b->fresh, (size_t)nn_bytes(b->noise), e);
+}
+
+static int call(sample_batch *b, const sampler *s, const sample_ask asks[], int some, int i, err *e)
 {
     int64_t n = halves(b) * b->most;
     sampler_line line;
 
     CHECK(sampler_line_at(s, i, &line));
     const float number[NUMBERS] = {(float)line.x0_x, (float)line.x0_said, (float)line.by_x, (float)line.by_said,
-                                   (float)line.by_before, (float)b->opts->guidance};
+                                   (float)line.by_before, (float)line.by_noise, (float)b->opts->guidance};
     for (int64_t k = 0; k < n; k++)
         b->times[k] = (float)sampler_timestep(s, i);
     TRY(nn_chain_write(b->chain, 0, b->t, b->times, (size_t)n * sizeof(float), e));
     TRY(nn_chain_write(b->chain, 0, b->text, b->text_rows, (size_t)nn_bytes(b->text), e));
     if (b->beside)
         TRY(nn_chain_write(b->chain, 0, b->beside, b->beside_rows, (size_t)nn_bytes(b->beside), e));
+    if (b->noisy)
+        TRY(write_noise(b, asks, some, i, e));
     for (int k = 0; k < NUMBERS; k++)
         TRY(nn_chain_write(b->chain, 0, b->number[k], &number[k], sizeof number[k], e));
     return nn_chain_start(b->chain, e);
@@ -265,7 +304,7 @@ int sample_batch_run(sample_batch *b, const tokenizer *t, const sample_ask asks[
     TRY(sampler_new(&s, o->sampler, sd_schedule(b->model), o->steps, o->eta, 1, e));
     int rc = 0;
     for (int i = 0; i < sampler_calls(s) && rc == 0; i++)
-        rc = call(b, s, i, e);
+        rc = call(b, s, asks, n, i, e);
     sampler_free(s);
     return rc ? rc : decode(b, n, pixels, e);
 }

@@ -12,6 +12,11 @@ typedef struct sample_batch sample_batch;
 
 /* NULL where pictures of these options can be made at once on this model's backend; else why not. */
 const char *sample_batch_declines(sd *m, const sample_opts *o);
+enum { SAMPLE_BATCH_USUAL = 8 };
+/* For some of `all` pictures a run where nobody says how many: SAMPLE_BATCH_USUAL, or fewer where there are not so many, or no
+ * memory for them: *most. Where they are made one after another: *out NULL, *most 1. How many are left to make should not
+ * decide, so that a picture that is made anew comes of the same run. */
+int sample_batch_some(sample_batch **out, sd *m, const sample_opts *o, int all, int *most, err *e);
 /* For up to `most` pictures a run; the options are borrowed. Whoever changes the model's weights closes it before. */
 int sample_batch_open(sample_batch **out, sd *m, const sample_opts *o, int most, err *e);
 void sample_batch_close(sample_batch *b);

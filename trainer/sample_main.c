@@ -17,8 +17,8 @@
 #include "trainer/sample_batch.h"
 
 typedef struct {
-    const char *model, *from, *prompts, *negative, *out, *backend;
-    cfg_texts prompt;
+    const char *model, *prompts, *negative, *out, *backend;
+    cfg_texts from, prompt;
     int sampler, steps, width, height, count, batch;
     double eta, guidance;
     int64_t seed;
@@ -32,7 +32,8 @@ static const char *const AUTO[] = {"auto", NULL};
 static const cfg_field ROWS[] = {
     {"model", CFG_TEXT, CFG_AT(settings, model), "", .help = "the base model: a folder in the diffusers layout; may be left "
      "out with --from, which knows where it was"},
-    {"from", CFG_TEXT, CFG_AT(settings, from), "", .help = "a concept file or a merged file; without it the base alone"},
+    {"from", CFG_TEXTS, CFG_AT(settings, from), "", .help = "a concept file or a merged file; without it the base alone; given again: "
+     "each prompt is for the file whose word it has"},
     {"prompt", CFG_TEXTS, CFG_AT(settings, prompt), "", .help = "what to show; may be given again"},
     {"prompts", CFG_TEXT, CFG_AT(settings, prompts), "", .help = "a text file with a prompt a line"},
     {"negative", CFG_TEXT, CFG_AT(settings, negative), "", .help = "what guidance leads away from"},
@@ -47,7 +48,7 @@ static const cfg_field ROWS[] = {
      .help = "auto: what the model was made for"},
     {"count", CFG_INT, CFG_AT(settings, count), "1", 1, 10000, .unit = "pictures", .help = "pictures of each prompt"},
     {"batch", CFG_INT, CFG_AT(settings, batch), "auto", 1, 64, .unit = "pictures", .names = AUTO,
-     .help = "made at once on a GPU, whatever their prompts, by ddim without eta and dpmpp2m; auto: up to 8"},
+     .help = "made at once on a GPU, whatever their prompts, by any sampler but pndm; auto: up to 8, as many as have room"},
     {"out", CFG_TEXT, CFG_AT(settings, out), "samples", 1, 4000, .help = "folder for 00000.png, ..., prompts.json and grid.png"},
     {"backend", CFG_TEXT, CFG_AT(settings, backend), "cpu", 1, 64, .help = "what computes: cpu, cuda or cuda:N, the N-th GPU from 0"},
     {"grid", CFG_BOOL, CFG_AT(settings, grid), "true", .help = "also grid.png, a row for each prompt"},
@@ -61,7 +62,8 @@ typedef struct {
     tokenizer *words;
     concept from;
     bool has_from;
-    bank *beside;           /* where `from` is a bank */
+    char *base_path;        /* as `from` says, where no model is given */
+    bank *beside;           /* where `from` is a bank, or there are several */
     char **prompt;
     int prompts;
     sample_batch *batch;    /* NULL: one after another */
@@ -124,14 +126,41 @@ static void warn_of_words(const job *j, const char *prompt)
 
 static int open_from(job *j, err *e)
 {
-    if (!j->set.from[0])
+    const char *path = j->set.from.n > 0 ? j->set.from.at[0] : NULL;
+
+    if (!path)
         return 0;
-    TRY(concept_read(&j->from, j->set.from, CONCEPT_TENSORS | CONCEPT_FACTORS, e));
+    TRY(concept_read(&j->from, path, CONCEPT_TENSORS | CONCEPT_FACTORS, e));
     j->has_from = true;
+    if (!j->set.model[0]) {
+        j->base_path = mem_text(j->from.base_path);
+        j->set.model = j->base_path;
+    }
     if (!j->set.model[0])
-        j->set.model = j->from.base_path;
-    if (!j->set.model[0])
-        return err_set(e, ERR_INPUT, "%s does not say where its base model is; give --model DIR", j->set.from);
+        return err_set(e, ERR_INPUT, "%s does not say where its base model is; give --model DIR", path);
+    return 0;
+}
+
+/* The first is read already. */
+static int lay_side_by_side(job *j, err *e)
+{
+    const cfg_texts *paths = &j->set.from;
+    concept *files = NEW_N(concept, paths->n), all;
+    int rc = 0;
+
+    files[0] = j->from;
+    j->has_from = false;
+    for (size_t i = 1; i < paths->n && rc == 0; i++)
+        rc = concept_read(&files[i], paths->at[i], CONCEPT_TENSORS | CONCEPT_FACTORS, e);
+    if (rc == 0)
+        rc = bank_of_plain(&all, j->model, files, paths->at, (int)paths->n, e);
+    for (size_t i = 0; i < paths->n; i++)
+        concept_free(&files[i]);
+    free(files);
+    if (rc != 0)
+        return rc;
+    j->from = all;
+    j->has_from = true;
     return 0;
 }
 
@@ -143,8 +172,10 @@ static int open_bank(job *j, err *e)
     bank_wanted(wanted, &j->from, j->words, j->set.negative);
     for (int i = 0; i < j->prompts; i++)
         bank_wanted(wanted, &j->from, j->words, j->prompt[i]);
-    int rc = concept_read_shares(&j->from, j->set.from, wanted, e);
+    int rc = j->set.from.n > 1 ? 0 : concept_read_shares(&j->from, j->set.from.at[0], wanted, e);
     free(wanted);
+    for (int i = 0; i < j->prompts && rc == 0; i++)
+        rc = bank_check_prompt(&j->from, j->words, j->prompt[i], e);
     return rc == 0 ? bank_open(&j->beside, j->model, &j->from, e) : rc;
 }
 
@@ -157,8 +188,10 @@ static int open_model(job *j, err *e)
     TRY(sd_open(&j->model, j->set.model, j->backend, e));
     TRY(sd_path(path, j->set.model, "tokenizer", e));
     TRY(tokenizer_open(&j->words, path, e));
+    if (j->set.from.n > 1)
+        TRY(lay_side_by_side(j, e));
     if (j->has_from && apply_concept(j->model, j->words, &j->from, e) != 0)
-        return err_wrap(e, "%s", j->set.from);
+        return err_wrap(e, "%s", j->set.from.at[0]);
     return j->has_from && j->from.bank.n > 0 ? open_bank(j, e) : 0;
 }
 
@@ -170,6 +203,7 @@ static void close_job(job *j)
         free(j->prompt[i]);
     free(j->picture);
     free(j->prompt);
+    free(j->base_path);
     free(j->pixels);
     sample_batch_close(j->batch);
     bank_close(j->beside);
@@ -232,11 +266,11 @@ static int make_pictures(job *j, int first, int n, const sample_opts *o, float *
 /* How many at once: as asked for, where that can be. */
 static int open_batch(job *j, const sample_opts *o, int n, int *at_once, err *e)
 {
-    enum { USUAL = 8 };
     const char *no = sample_batch_declines(j->model, o);
-    int most = j->set.batch == CFG_WORD ? USUAL : j->set.batch;
 
-    *at_once = no ? 1 : most < n ? most : n;
+    if (j->set.batch == CFG_WORD)
+        return sample_batch_some(&j->batch, j->model, o, n, at_once, e);
+    *at_once = no ? 1 : j->set.batch < n ? j->set.batch : n;
     if (no && j->set.batch > 1)
         return err_set(e, ERR_INPUT, "batch: %s", no);
     return no ? 0 : sample_batch_open(&j->batch, j->model, o, *at_once, e);
@@ -318,7 +352,7 @@ static int read_settings(settings *s, cfg_doc *d, int argc, char **argv, err *e)
     if (argc > 1)
         return err_set(e, ERR_INPUT, "%s is not a flag; a prompt is given by --prompt", argv[1]);
     TRY(cfg_fill(NULL, d, &section, 1, flags, e));
-    if (!s->model[0] && !s->from[0])
+    if (!s->model[0] && s->from.n == 0)
         return err_set(e, ERR_INPUT, "no model; give --model DIR or --from FILE.h5");
     if (s->prompt.n == 0 && !s->prompts[0])
         return err_set(e, ERR_INPUT, "no prompt; give --prompt \"a photo of a cat\" or --prompts FILE");

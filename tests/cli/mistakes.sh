@@ -122,6 +122,12 @@ cp "$work/good.h5" "$work/bad.h5"; truncate -s $half "$work/bad.h5"; sample 'a c
 cp "$work/good.h5" "$work/bad.h5"; flip "$work/bad.h5" $half;        sample 'one bit of a concept file' 'bad.h5: ' --from bad.h5 --prompt x
 echo hello >"$work/bad.h5";          sample 'a text for a concept file' 'bad.h5: ' --from bad.h5 --prompt x
 sample 'a concept file that is not there' 'none.h5: ' --from none.h5 --prompt x
+sample 'two files that teach one word' 'good.h5 teaches <mug>' --from good.h5 --from good.h5 --prompt x
+farm; sed -i 's/<mug>/<cup>/' "$work/farm.yaml"
+(cd "$work" && cfarm-worker --train farm.yaml mug cup.h5 >/dev/null 2>&1 &&
+    cfarm-sample --from good.h5 --from cup.h5 --prompt 'a <mug>' --prompt 'a <cup>' --prompt 'a mug' --steps 1 --out three 2>/dev/null &&
+    [ -s three/00002.png ]) || { echo "FAIL two files, each by its prompt"; failed=$((failed + 1)); }
+sample 'words of two files in one prompt' 'words of two files' --from good.h5 --from cup.h5 --prompt 'a <mug> and a <cup>'
 status=2 sample 'no prompt' 'prompt'
 status=2 sample 'a sampler there is not' 'sampler.*ddim' --prompt x --sampler dimm
 status=2 sample 'no steps' 'steps' --prompt x --steps 0

@@ -122,7 +122,7 @@ static void words_address_the_positions_they_stand_before(void **state)
     assert_int_equal(beside, SHARES * RANK);
     tokenizer_encode(o.t, "a <a> a <b2> a", ids);
     OK(sd_text_encode(o.m, ids, 1, TOKENS, text, &e));
-    bank_features(o.b, ids, TOKENS, tokenizer_eos(o.t), text, out);
+    bank_features(o.b, ids, ids, TOKENS, tokenizer_eos(o.t), text, out);
     static const double weight[][SHARES] = {{0, 0, 0}, {0, 0, 0}, {1, 0, 0}, {1, 0, 0}, {0, 1, 0}, {0, 1, 0}, {.5, .5, 0}, {.5, .5, 0}};
     for (size_t p = 0; p < 8; p++) {
         assert_memory_equal(out + p * (width + beside), text + p * width, width * sizeof *out);
@@ -217,6 +217,116 @@ static void a_bank_of_another_model_is_refused(void **state)
     close_all(o);
 }
 
+/* ---- plain concepts side by side ---- */
+
+static const char *const PATH[] = {"a.h5", "b.h5", "c.h5"};
+
+/* As a training leaves it: each key and value off by a tenth of its size, and a word; the third one learned its word only. */
+static void plain_files(concept file[3], const sd *m)
+{
+    static const char *const word[] = {"<a>", "<b>", "<c>"};
+    char hex[HASH_HEX];
+    const char *name;
+    err e = {0};
+
+    OK(sd_fingerprint(m, hex, &e));
+    for (int i = 0; i < 3; i++) {
+        concept *c = &file[i];
+        *c = (concept){.width = sd_text_shape(m)->width, .base = mem_text(hex), .method = mem_text("custom-diffusion")};
+        for (size_t k = 0; i < 2 && (name = sd_kv_name(m, k)) != NULL; k++) {
+            nn_shape s;
+            OK(sd_file_shape(m, name, &s, &e));
+            size_t count = (size_t)nn_count(s);
+            float *w = NEW_N(float, count), *noise = small_model_noise(word[i], count);
+            OK(sd_file_read(m, name, w, count, &e));
+            for (size_t j = 0; j < count; j++)
+                w[j] += 0.1F * noise[j];
+            concept_add_tensor(c, name + strlen("unet."), s.d[0], s.d[1], w);
+            free(w);
+            free(noise);
+        }
+        float *row = small_model_noise(word[i], (size_t)c->width);
+        concept_add_token(c, word[i], "cat", 0, row);
+        free(row);
+    }
+}
+
+static void free_files(concept file[3])
+{
+    for (int i = 0; i < 3; i++)
+        concept_free(&file[i]);
+}
+
+static void each_plain_concept_is_what_it_is_alone(void **state)
+{
+    static const char *const prompt[] = {"a <a> cat", "dog <b> a", "a <c> cat"};
+    opened o = {.m = small_model_open(), .t = small_model_words(), .c = NEW(concept)};
+    concept file[3];
+    float base[PIXELS], alone[3][PIXELS], got[PIXELS];
+    err e = {0};
+
+    (void)state;
+    plain_files(file, o.m);
+    OK(sample_picture(o.m, o.t, &PLAIN, "a cat", "", 0, base, &e));
+    for (int i = 0; i < 3; i++) {
+        tokenizer *t = small_model_words();
+        OK(apply_concept(o.m, t, &file[i], &e));
+        OK(sample_picture(o.m, t, &PLAIN, prompt[i], "a dog", 0, alone[i], &e));
+        assert_memory_not_equal(alone[i], base, sizeof base);
+        tokenizer_close(t);
+    }
+    sd_restore(o.m);
+    OK(bank_of_plain(o.c, o.m, file, PATH, 3, &e));
+    free_files(file);
+    OK(apply_concept(o.m, o.t, o.c, &e));
+    OK(bank_open(&o.b, o.m, o.c, &e));
+    sample_opts opts = PLAIN;
+    opts.beside = o.b;
+    for (int i = 0; i < 3; i++) {
+        OK(sample_picture(o.m, o.t, &opts, prompt[i], "a dog", 0, got, &e));
+        for (int k = 0; k < PIXELS; k++)
+            assert_true(fabsf(got[k] - alone[i][k]) <= 1e-4F);
+    }
+    picture(o, "a cat", got);
+    for (int k = 0; k < PIXELS; k++) /* zeroes are added */
+        assert_true(got[k] == base[k]);
+    OK(bank_check_prompt(o.c, o.t, "a <a> cat", &e));
+    assert_int_equal(bank_check_prompt(o.c, o.t, "a <a> and <b>", &e), ERR_INPUT);
+    assert_non_null(strstr(e.text, "words of two files"));
+    close_all(o);
+}
+
+static void must_refuse(sd *m, const concept *file, int n, const char *why)
+{
+    concept none;
+    err e = {0};
+
+    assert_int_equal(bank_of_plain(&none, m, file, PATH, n, &e), ERR_INPUT);
+    if (!strstr(e.text, why))
+        fail_msg("\"%s\" does not say: %s", e.text, why);
+}
+
+static void what_cannot_lie_side_by_side_is_refused(void **state)
+{
+    sd *m = small_model_open();
+    concept file[3];
+
+    (void)state;
+    plain_files(file, m);
+    free(file[1].tokens[0].word);
+    file[1].tokens[0].word = mem_text("<a>");
+    must_refuse(m, file, 2, "b.h5 teaches <a>, as another");
+    file[1].base[0] ^= 1;
+    must_refuse(m, file, 2, "b.h5 was made from another base model");
+    concept_add_tensor(&file[0], "conv_in.weight", 1, 1, NULL);
+    must_refuse(m, file, 1, "a.h5 moves conv_in.weight");
+    file[2].bank.n = 1;
+    must_refuse(m, file + 2, 1, "a.h5 is a bank");
+    file[2].bank.n = 0;
+    free_files(file);
+    small_model_close(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -225,6 +335,8 @@ int main(void)
         cmocka_unit_test(numbers_beside_the_text_are_the_update_of_the_matrices),
         cmocka_unit_test(others_in_the_bank_change_nothing),
         cmocka_unit_test(a_bank_of_another_model_is_refused),
+        cmocka_unit_test(each_plain_concept_is_what_it_is_alone),
+        cmocka_unit_test(what_cannot_lie_side_by_side_is_refused),
     };
     return cmocka_run_group_tests(tests, small_model_make, small_model_clear);
 }

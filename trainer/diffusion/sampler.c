@@ -101,7 +101,7 @@ bool sampler_wants_noise(const sampler *s)
 bool sampler_line_at(const sampler *s, int call, sampler_line *out)
 {
     CHECK(call >= 0 && call < s->calls);
-    if (!s->row->line || s->eta > 0)
+    if (!s->row->line)
         return false;
     *out = s->row->line(s, call);
     return true;

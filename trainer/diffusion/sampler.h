@@ -27,8 +27,9 @@ int sampler_calls(const sampler *s);              /* of the model; PNDM makes on
 int sampler_timestep(const sampler *s, int call);
 bool sampler_wants_noise(const sampler *s);
 /* What a call does, as numbers, for whoever does it elsewhere (on a device): x0 = x0_x x + x0_said said, and x becomes
- * by_x x + by_said said + by_before b, b the x0 of the call before. false: the sampler wants noise, or more of the past. */
-typedef struct { double x0_x, x0_said, by_x, by_said, by_before; } sampler_line;
+ * by_x x + by_said said + by_before b + by_noise z, b the x0 of the call before, z fresh noise where it is wanted. false: the
+ * sampler wants more of the past. */
+typedef struct { double x0_x, x0_said, by_x, by_said, by_before, by_noise; } sampler_line;
 bool sampler_line_at(const sampler *s, int call, sampler_line *out);
 /* x [count] moves from this call's timestep to the next. said: the model's output at x. noise: N(0,1) [count] where
  * it is wanted, else NULL. Calls are made in order. */

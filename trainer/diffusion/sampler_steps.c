@@ -104,41 +104,55 @@ static void remember(sampler *s, const float *said)
 
 /* ---- DDIM: Song, Meng, Ermon 2021, equations 12 and 16 ---- */
 
-static void step_ddim(sampler *s, const float *said, const float *noise, float *x)
+/* One call: x <- keep x0 + turn eps + sigma z. */
+typedef struct { double keep, turn, sigma; } ddim_call;
+
+static ddim_call ddim_call_of(const sampler *s, int i)
 {
-    int t = s->timestep[s->call], prev = t - s->noise->steps / s->steps;
+    int t = s->timestep[i], prev = t - s->noise->steps / s->steps;
     double a = s->noise->acp[t], a_prev = acp_before(s->noise, prev);
     double sigma = s->eta * sqrt((1 - a_prev) / (1 - a) * (1 - a / a_prev));
-    double keep = sqrt(a_prev), turn = sqrt(fmax(1 - a_prev - sigma * sigma, 0));
-    meaning m = meaning_of(s->noise, a);
-    double by_x = keep * m.x0_x + turn * m.eps_x, by_said = keep * m.x0_said + turn * m.eps_said;
+
+    return (ddim_call){sqrt(a_prev), sqrt(fmax(1 - a_prev - sigma * sigma, 0)), sigma};
+}
+
+static void step_ddim(sampler *s, const float *said, const float *noise, float *x)
+{
+    ddim_call c = ddim_call_of(s, s->call);
+    meaning m = meaning_of(s->noise, s->noise->acp[s->timestep[s->call]]);
+    double by_x = c.keep * m.x0_x + c.turn * m.eps_x, by_said = c.keep * m.x0_said + c.turn * m.eps_said;
 
     for (size_t i = 0; i < s->count; i++)
-        x[i] = (float)(by_x * x[i] + by_said * said[i] + (noise ? sigma * noise[i] : 0));
+        x[i] = (float)(by_x * x[i] + by_said * said[i] + (noise ? c.sigma * noise[i] : 0));
 }
 
 static sampler_line line_ddim(const sampler *s, int call)
 {
-    int t = s->timestep[call], prev = t - s->noise->steps / s->steps;
-    double a_prev = acp_before(s->noise, prev), keep = sqrt(a_prev), turn = sqrt(1 - a_prev);
-    meaning m = meaning_of(s->noise, s->noise->acp[t]);
+    ddim_call c = ddim_call_of(s, call);
+    meaning m = meaning_of(s->noise, s->noise->acp[s->timestep[call]]);
 
-    return (sampler_line){m.x0_x, m.x0_said, keep * m.x0_x + turn * m.eps_x, keep * m.x0_said + turn * m.eps_said, 0};
+    return (sampler_line){m.x0_x, m.x0_said, c.keep * m.x0_x + c.turn * m.eps_x, c.keep * m.x0_said + c.turn * m.eps_said, 0, c.sigma};
 }
 
 /* ---- DDPM: Ho, Jain, Abbeel 2020, equations 6 and 7, the smaller of the two variances ---- */
 
-static void step_ddpm(sampler *s, const float *said, const float *noise, float *x)
+static sampler_line line_ddpm(const sampler *s, int call)
 {
-    int t = s->timestep[s->call], prev = t - s->noise->steps / s->steps;
+    int t = s->timestep[call], prev = t - s->noise->steps / s->steps;
     double a = s->noise->acp[t], a_prev = prev >= 0 ? s->noise->acp[prev] : 1, step = a / a_prev;
     double of_x0 = sqrt(a_prev) * (1 - step) / (1 - a), of_x = sqrt(step) * (1 - a_prev) / (1 - a);
     double sigma = t > 0 ? sqrt(fmax((1 - a_prev) / (1 - a) * (1 - step), 1e-20)) : 0;
     meaning m = meaning_of(s->noise, a);
-    double by_x = of_x0 * m.x0_x + of_x, by_said = of_x0 * m.x0_said;
+
+    return (sampler_line){m.x0_x, m.x0_said, of_x0 * m.x0_x + of_x, of_x0 * m.x0_said, 0, sigma};
+}
+
+static void step_ddpm(sampler *s, const float *said, const float *noise, float *x)
+{
+    sampler_line c = line_ddpm(s, s->call);
 
     for (size_t i = 0; i < s->count; i++)
-        x[i] = (float)(by_x * x[i] + by_said * said[i] + sigma * noise[i]);
+        x[i] = (float)(c.by_x * x[i] + c.by_said * said[i] + c.by_noise * noise[i]);
 }
 
 /* ---- PNDM without Runge-Kutta: Liu, Ren, Lin, Zhao 2022, equations 11 and 12 (linear multi-step) ---- */
@@ -234,13 +248,13 @@ static sampler_line line_dpmpp2m(const sampler *s, int call)
     meaning m = meaning_of(s->noise, s->noise->acp[s->timestep[call]]);
     double now = c.take * (1 + c.bend);
 
-    return (sampler_line){m.x0_x, m.x0_said, c.keep + now * m.x0_x, now * m.x0_said, -c.take * c.bend};
+    return (sampler_line){m.x0_x, m.x0_said, c.keep + now * m.x0_x, now * m.x0_said, -c.take * c.bend, 0};
 }
 
 const sampler_row sampler_rows[] = {
     {{"ddim", "Song et al. 2021: few steps, the same noise gives the same picture; eta adds fresh noise"},
      SPACING_LEADING, false, times_plain, step_ddim, line_ddim},
-    {{"ddpm", "Ho et al. 2020: fresh noise at every step; wants many steps"}, SPACING_LEADING, true, times_plain, step_ddpm, NULL},
+    {{"ddpm", "Ho et al. 2020: fresh noise at every step; wants many steps"}, SPACING_LEADING, true, times_plain, step_ddpm, line_ddpm},
     {{"pndm", "Liu et al. 2022: linear multi-step, one call more than steps"}, SPACING_LEADING, false, times_pndm, step_pndm, NULL},
     {{"dpmpp2m", "Lu et al. 2022, DPM-Solver++(2M): second order, good from 20 steps on"}, SPACING_LINSPACE, false, times_dpm,
      step_dpmpp2m, line_dpmpp2m},

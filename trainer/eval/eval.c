@@ -39,6 +39,10 @@ static const cfg_field ROWS[] = {
     {"seed", CFG_INT, CFG_AT(eval_cfg, seed), "1", 0, 9e15, .help = "of the pictures and of KID's subsets"},
     {"side", CFG_INT, CFG_AT(eval_cfg, side), "auto", 1, SIDE_MOST, .unit = "pixels", .names = AUTO,
      .help = "of a made picture; auto: what the model was made for"},
+    {"batch", CFG_INT, CFG_AT(eval_cfg, batch), "auto", 1, 64, .unit = "pictures", .names = AUTO,
+     .help = "made at once on a GPU, by any sampler but pndm; auto: up to 8, as many as have room"},
+    {"backend", CFG_TEXT, CFG_AT(eval_cfg, backend), "cpu", 1, 64,
+     .help = "what makes the pictures: cpu, cuda or cuda:N, the N-th GPU from 0"},
     {"clip", CFG_TEXT, CFG_AT(eval_cfg, clip), "",
      .help = "a whole CLIP in Hugging Face's layout: text alignment, and image alignment "
              "with real"},

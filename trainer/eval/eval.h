@@ -9,9 +9,9 @@
 
 typedef struct {
     const char *pictures;                        /* measured as they are; "": made */
-    const char *model, *from, *negative, *class_word, *prompts, *against, *clip, *dino, *inception, *out, *title;
+    const char *model, *from, *negative, *class_word, *prompts, *against, *clip, *dino, *inception, *out, *title, *backend;
     cfg_texts prompt, token, real;
-    int sampler, steps, count, side, scale, kid_subsets, kid_size, shown;
+    int sampler, steps, count, batch, side, scale, kid_subsets, kid_size, shown;
     double eta, guidance;
     int64_t seed;
 } eval_cfg;

@@ -16,7 +16,7 @@
 #include "trainer/apply.h"
 #include "trainer/diffusion/sampler.h"
 #include "trainer/eval/eval.h"
-#include "trainer/sample.h"
+#include "trainer/sample_batch.h"
 
 enum { PROMPTS_MOST = 1 << 26 };
 
@@ -98,6 +98,9 @@ typedef struct {
     char **prompt;
     int prompts;
     char folder[FS_PATH];
+    sample_batch *batch;       /* NULL: one after another */
+    int at_once;
+    float *pixels;             /* of at_once */
 } maker;
 
 static int open_model(maker *m, const eval_cfg *set, err *e)
@@ -112,7 +115,7 @@ static int open_model(maker *m, const eval_cfg *set, err *e)
         if (!*model)
             return err_set(e, ERR_INPUT, "%s does not say where its base model is; give --model DIR", set->from);
     }
-    TRY(nn_cpu_open(&m->backend, 0, false, e));
+    TRY(nn_open(&m->backend, set->backend, 0, e));
     TRY(sd_open(&m->model, model, m->backend, e));
     TRY(sd_path(path, model, "tokenizer", e));
     TRY(tokenizer_open(&m->words, path, e));
@@ -200,23 +203,70 @@ static int claim_folder(const maker *m, const char hex[HASH_HEX], err *e)
     return rc;
 }
 
-static int make_picture(const maker *m, const eval_cfg *set, const sample_opts *o, const eval_picture *p, int k, err *e)
+/* How many at once: as asked for, where that can be. */
+static int open_batch(maker *m, const eval_cfg *set, const sample_opts *o, int n, err *e)
 {
-    size_t n = (size_t)o->width * (size_t)o->height * 3;
+    const char *no = sample_batch_declines(m->model, o);
     void *pixels;
 
-    if (fs_exists(p->path))
-        return 0;
-    TRY(mem_big(&pixels, n * sizeof(float), "a picture", e));
-    int rc = sample_picture(m->model, m->words, o, p->said, set->negative, (uint32_t)k, pixels, e);
+    if (no && set->batch > 1)
+        return err_set(e, ERR_INPUT, "batch: %s", no);
+    m->at_once = no ? 1 : set->batch < n ? set->batch : n;
+    if (set->batch == CFG_WORD)
+        TRY(sample_batch_some(&m->batch, m->model, o, n, &m->at_once, e));
+    else if (!no)
+        TRY(sample_batch_open(&m->batch, m->model, o, m->at_once, e));
+    TRY(mem_big(&pixels, (size_t)m->at_once * (size_t)o->width * (size_t)o->height * 3 * sizeof(float), "pictures", e));
+    m->pixels = pixels;
+    return 0;
+}
+
+static int keep_picture(const char *path, const float *pixels, const sample_opts *o, err *e)
+{
+    size_t n = (size_t)o->width * (size_t)o->height * 3;
     uint8_t *rgb = NEW_N(uint8_t, n);
-    if (rc == 0) {
-        sample_bytes(pixels, rgb, n);
-        rc = image_write_png(p->path, rgb, o->height, o->width, e);
-    }
+
+    sample_bytes(pixels, rgb, n);
+    int rc = image_write_png(path, rgb, o->height, o->width, e);
     free(rgb);
-    free(pixels);
-    return rc == 0 ? 0 : err_wrap(e, "%s", p->said);
+    return rc;
+}
+
+/* Pictures at[0 .. n - 1] of the evaluation's list, as many as are made at once. */
+static int make_pictures(maker *m, const evaluation *ev, const eval_cfg *set, const sample_opts *o, const int at[], int n, err *e)
+{
+    size_t one = (size_t)o->width * (size_t)o->height * 3;
+    sample_ask *asks = NEW_N(sample_ask, n + 1);
+
+    for (int i = 0; i < n; i++)
+        asks[i] = (sample_ask){ev->at[at[i]].said, set->negative, (uint32_t)(at[i] % set->count)};
+    int rc = n == 0 ? 0 : m->batch ? sample_batch_run(m->batch, m->words, asks, n, m->pixels, e)
+                                   : sample_picture(m->model, m->words, o, asks->prompt, asks->negative, asks->index, m->pixels, e);
+    if (rc != 0)
+        err_wrap(e, "%s", asks->prompt);
+    for (int i = 0; i < n && rc == 0; i++)
+        rc = keep_picture(ev->at[at[i]].path, m->pixels + (size_t)i * one, o, e);
+    free(asks);
+    return rc;
+}
+
+/* Those that are there are passed over. */
+static int make_missing(maker *m, const evaluation *ev, const eval_cfg *set, const sample_opts *o, logger *log, err *e)
+{
+    int *at = NEW_N(int, m->at_once), n = 0, rc = 0;
+    double start = clock_s();
+
+    for (int i = 0; i < ev->n && rc == 0; i++) {
+        if (!fs_exists(ev->at[i].path))
+            at[n++] = i;
+        if (n == m->at_once || i + 1 == ev->n) {
+            rc = make_pictures(m, ev, set, o, at, n, e);
+            n = 0;
+            log_progress(log, "%d of %d pictures made, %.0f s", i + 1, ev->n, clock_s() - start);
+        }
+    }
+    free(at);
+    return rc;
 }
 
 static int write_prompts(const evaluation *ev, const char *folder, err *e)
@@ -256,10 +306,8 @@ static int make_all(evaluation *ev, maker *m, const eval_cfg *set, logger *log, 
     TRY(run_of(hex, m, set, &o, e));
     TRY(claim_folder(m, hex, e));
     TRY(write_prompts(ev, m->folder, e));
-    for (int i = 0; i < ev->n; i++) {
-        TRY(make_picture(m, set, &o, &ev->at[i], i % set->count, e));
-        log_progress(log, "%d of %d pictures made, %.0f s", i + 1, ev->n, clock_s() - start);
-    }
+    TRY(open_batch(m, set, &o, ev->n, e));
+    TRY(make_missing(m, ev, set, &o, log, e));
     log_event(log, "pictures", INT("count", ev->n), TEXT("folder", m->folder), REAL("seconds", clock_s() - start));
     return 0;
 }
@@ -272,6 +320,8 @@ int eval_make(evaluation *out, const eval_cfg *set, logger *log, err *e)
     for (int i = 0; i < m.prompts; i++)
         free(m.prompt[i]);
     free(m.prompt);
+    free(m.pixels);
+    sample_batch_close(m.batch);
     eval_words_free(&m.say);
     if (m.has_from)
         concept_free(&m.from);
