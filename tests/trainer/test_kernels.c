@@ -496,7 +496,8 @@ static void not_a_number_reaches_the_result(void **state)
     }
 }
 
-int main(void)
+/* An argument chooses tests by their names. */
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_kernel_means_what_its_reference_means),
@@ -508,5 +509,7 @@ int main(void)
         cmocka_unit_test(threads_do_not_change_a_bit_of_bf16),
     };
 
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests_name("kernels", tests, NULL, forget_references);
 }
