@@ -295,7 +295,8 @@ static void narrow_part(const void *arg, int64_t from, int64_t to)
 /* What is left of whole pieces goes last. */
 static void narrow_all(uint16_t *to, const float *from, int64_t n)
 {
-    const narrowing j = {to, from, cpu_simd_best()->narrow};
+    const cpu_simd *pairs = cpu_simd_pairs(); /* has an instruction for it */
+    const narrowing j = {to, from, (pairs ? pairs : cpu_simd_best())->narrow};
     int64_t whole = n / NARROW_PIECE;
 
     cpu_for(whole, NARROW_PIECE / 4, narrow_part, &j);

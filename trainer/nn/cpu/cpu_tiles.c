@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include <omp.h>
+
 #include "trainer/nn/cpu/cpu.h"
 
 enum {
@@ -119,7 +121,7 @@ void tiles_run(const tiles *t, int64_t row, int64_t row_end, int64_t panel, int6
 /* ---- shared out ---- */
 
 enum {
-    GROUP = 8,  /* panels of one item of work */
+    GROUP = 8,  /* the most panels of one item of work */
     EASE = 16,  /* products that take as long as one simple element operation, cpu_for's unit */
 };
 
@@ -139,24 +141,31 @@ void tiles_pack_all(float *panels, const float *b, int64_t k, int64_t n, int64_t
     cpu_for(tiles_panels(n), k * SIMD_LANES, pack_part, &j);
 }
 
+typedef struct { const tiles *t; int64_t group; } run_job; /* group: panels of one item of work */
+
 /* Item i of the work is one block of rows and one group of panels. */
 static void run_part(const void *arg, int64_t from, int64_t to)
 {
-    const tiles *t = arg;
-    int64_t panels = tiles_panels(t->n), groups = (panels + GROUP - 1) / GROUP;
+    const run_job *j = arg;
+    const tiles *t = j->t;
+    int64_t panels = tiles_panels(t->n), groups = (panels + j->group - 1) / j->group;
 
     for (int64_t i = from; i < to; i++) {
-        int64_t row = i / groups * TILES_BLOCK, panel = i % groups * GROUP;
-        tiles_run(t, row, least(row + TILES_BLOCK, t->m), panel, least(panel + GROUP, panels));
+        int64_t row = i / groups * TILES_BLOCK, panel = i % groups * j->group;
+        tiles_run(t, row, least(row + TILES_BLOCK, t->m), panel, least(panel + j->group, panels));
     }
 }
 
+/* Few rows are shared out by smaller groups. */
 void tiles_run_all(const tiles *t)
 {
-    int64_t blocks = (t->m + TILES_BLOCK - 1) / TILES_BLOCK, groups = (tiles_panels(t->n) + GROUP - 1) / GROUP;
-    int64_t products = least(t->m, TILES_BLOCK) * least(t->n, GROUP * SIMD_LANES) * t->taps * t->depth;
+    const int64_t blocks = (t->m + TILES_BLOCK - 1) / TILES_BLOCK, panels = tiles_panels(t->n);
+    run_job j = {t, GROUP};
 
-    cpu_for(blocks * groups, products / EASE, run_part, t);
+    while (j.group > SIMD_PANELS && blocks * panels < 2 * j.group * omp_get_max_threads())
+        j.group /= 2;
+    int64_t products = least(t->m, TILES_BLOCK) * least(t->n, j.group * SIMD_LANES) * t->taps * t->depth;
+    cpu_for(blocks * ((panels + j.group - 1) / j.group), products / EASE, run_part, &j);
 }
 
 /* ---- pairs ---- */
