@@ -179,7 +179,8 @@ static void fill_bank(concept *out, one *x, concept in[], int n, const features 
     *b = (concept_bank){.n = n, .width = f->width, .matrices = f->matrices, .share = NEW_N(concept_share, n)};
     b->matrix = compose_matrices(f, &b->outs);
     for (int i = 0; i < n; i++) {
-        b->share[i] = (concept_share){.first = first, .words = in[i].n_tokens, .rank = x[i].rank, .left = in[i].card.image, .right = x[i].right};
+        b->share[i] = (concept_share){.first = first, .words = in[i].n_tokens, .rank = x[i].rank, .left = in[i].card.image,
+                                      .right = x[i].right};
         in[i].card.image = NULL;
         x[i].right = NULL;
         first += in[i].n_tokens;

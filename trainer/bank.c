@@ -169,7 +169,8 @@ static void plain_features(const bank *b, const int32_t prompt[], int tokens, co
     free(list);
 }
 
-void bank_features(const bank *b, const int32_t prompt[], const int32_t ids[], int tokens, int32_t eos, const float *text, float *out)
+void bank_features(const bank *b, const int32_t prompt[], const int32_t ids[], int tokens, int32_t eos, const float *text,
+                   float *out)
 {
     if (b->c->bank.n > 0 && b->c->bank.share[0].plain) {
         plain_features(b, prompt, tokens, text, out);

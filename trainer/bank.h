@@ -15,8 +15,10 @@ void bank_close(bank *b); /* m keeps the numbers beside its text until sd_restor
 
 /* Which shares a prompt asks for: wanted[i] becomes true; t knows c's words. */
 void bank_wanted(bool wanted[], const concept *c, const tokenizer *t, const char *prompt);
-/* text [tokens,width] of these ids, those of the prompt or of what guidance leads away from it -> out [tokens, width + sd_beside]. */
-void bank_features(const bank *b, const int32_t prompt[], const int32_t ids[], int tokens, int32_t eos, const float *text, float *out);
+/* text [tokens,width] of these ids, those of the prompt or of what guidance leads away from it -> out [tokens,
+ * width + sd_beside]. */
+void bank_features(const bank *b, const int32_t prompt[], const int32_t ids[], int tokens, int32_t eos, const float *text,
+                   float *out);
 
 /* ---- plain concepts side by side (bank_plain.c) ---- */
 

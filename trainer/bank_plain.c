@@ -28,7 +28,8 @@ static int add_words(concept *to, const concept *from, const char *path, err *e)
 
         for (int k = 0; k < to->n_tokens; k++)
             if (strcmp(to->tokens[k].word, x->word) == 0)
-                return err_set(e, ERR_INPUT, "%s teaches %s, as another of the files does; a merge gives it another name", path, x->word);
+                return err_set(e, ERR_INPUT, "%s teaches %s, as another of the files does; a merge gives it another name", path,
+                               x->word);
     }
     for (int i = 0; i < from->n_tokens; i++) {
         const concept_token *x = &from->tokens[i];
@@ -55,7 +56,8 @@ static int list_matrices(concept_bank *k, const sd *m, err *e)
 }
 
 /* W - W0 of one matrix, turned, into its columns of left [width, outs]. */
-static int put_moved(float *left, int64_t outs, const sd *m, const concept *c, const char *name, int64_t rows, int64_t width, err *e)
+static int put_moved(float *left, int64_t outs, const sd *m, const concept *c, const char *name, int64_t rows, int64_t width,
+                     err *e)
 {
     size_t count = (size_t)(rows * width);
     float *w0 = NEW_N(float, count), *w = NEW_N(float, count);

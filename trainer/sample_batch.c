@@ -147,7 +147,8 @@ int sample_batch_open(sample_batch **out, sd *m, const sample_opts *o, int most,
     bool noisy = sampler_wants_noise(s);
     sampler_free(s);
     sample_batch *b = NEW(sample_batch);
-    *b = (sample_batch){.model = m, .opts = o, .most = most, .h = o->height / f, .w = o->width / f, .guided = o->guidance != 1, .noisy = noisy};
+    *b = (sample_batch){.model = m, .opts = o, .most = most, .h = o->height / f, .w = o->width / f,
+                        .guided = o->guidance != 1, .noisy = noisy};
     b->map = (int64_t)b->h * b->w * sd_latent_channels(m);
     int rc = make(b, e);
     if (rc == 0)

@@ -131,7 +131,8 @@ static sampler_line line_ddim(const sampler *s, int call)
     ddim_call c = ddim_call_of(s, call);
     meaning m = meaning_of(s->noise, s->noise->acp[s->timestep[call]]);
 
-    return (sampler_line){m.x0_x, m.x0_said, c.keep * m.x0_x + c.turn * m.eps_x, c.keep * m.x0_said + c.turn * m.eps_said, 0, c.sigma};
+    return (sampler_line){m.x0_x, m.x0_said, c.keep * m.x0_x + c.turn * m.eps_x, c.keep * m.x0_said + c.turn * m.eps_said,
+                          0, c.sigma};
 }
 
 /* ---- DDPM: Ho, Jain, Abbeel 2020, equations 6 and 7, the smaller of the two variances ---- */

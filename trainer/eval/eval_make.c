@@ -240,8 +240,11 @@ static int make_pictures(maker *m, const evaluation *ev, const eval_cfg *set, co
 
     for (int i = 0; i < n; i++)
         asks[i] = (sample_ask){ev->at[at[i]].said, set->negative, (uint32_t)(at[i] % set->count)};
-    int rc = n == 0 ? 0 : m->batch ? sample_batch_run(m->batch, m->words, asks, n, m->pixels, e)
-                                   : sample_picture(m->model, m->words, o, asks->prompt, asks->negative, asks->index, m->pixels, e);
+    int rc = 0;
+    if (n > 0 && m->batch)
+        rc = sample_batch_run(m->batch, m->words, asks, n, m->pixels, e);
+    else if (n > 0)
+        rc = sample_picture(m->model, m->words, o, asks->prompt, asks->negative, asks->index, m->pixels, e);
     if (rc != 0)
         err_wrap(e, "%s", asks->prompt);
     for (int i = 0; i < n && rc == 0; i++)

@@ -326,9 +326,9 @@ static void make_evaluation(const char *device, const char *folder)
     char out[64];
 
     snprintf(out, sizeof out, "%.*s", (int)(strlen(folder) - strlen("/pictures")), folder);
-    const eval_cfg set = {.model = small_model_dir(), .from = "", .negative = "", .class_word = "", .prompts = "", .backend = device,
-                          .prompt = {prompt, 2}, .steps = 2, .count = 2, .side = SIDE, .guidance = 4, .seed = 3, .batch = CFG_WORD,
-                          .out = kit_path(out)};
+    const eval_cfg set = {.model = small_model_dir(), .from = "", .negative = "", .class_word = "", .prompts = "",
+                          .prompt = {prompt, 2}, .backend = device, .steps = 2, .count = 2, .side = SIDE, .guidance = 4,
+                          .seed = 3, .batch = CFG_WORD, .out = kit_path(out)};
     ok(eval_make(&ev, &set, NULL, &e), &e);
     assert_int_equal(ev.n, 4);
     evaluation_free(&ev);
