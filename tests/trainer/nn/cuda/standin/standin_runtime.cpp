@@ -476,8 +476,9 @@ cudaError_t cudaEventDestroy(cudaEvent_t e)
 {
     guard g(lock);
 
-    if (e->on)
-        drain(e->on);
+    for (standin_stream *s : streams) /* its stream may be gone before it */
+        if (s == e->on)
+            drain(s);
     delete e;
     return cudaSuccess;
 }
