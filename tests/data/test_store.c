@@ -406,11 +406,11 @@ static void digest_of(char digest[HASH_HEX], const char *path)
     store_close(s);
 }
 
-/* to_k stays, to_v and the rest go, /new comes. */
 /* Too much to be written together with what is short. */
 static float many[40000];
 static const store_shape MANY = {F32, 1, {sizeof many / sizeof *many}};
 
+/* to_k stays, to_v and the rest go, /new and /many come. */
 static int renew(const char *from, const char *digest, const char *path, err *e)
 {
     store *s;
