@@ -14,6 +14,8 @@ enum { PIXELS = WORLD_SIDE * WORLD_SIDE * 3, SEEN = 12 }; /* SEEN: steps of 255 
 static const float SNR_MOST = 5;
 /* Places are known soon, what a thing looks like is most of what there is to learn: cells without a thing weigh this much. */
 static const float EMPTY_CELL = 0.2F;
+/* Marks are small and on one thing in three: alone they would be learnt last, and they are what a subject is known by. */
+static const float MARK_CELL = 4;
 
 typedef struct {
     const scratch *how;
@@ -21,6 +23,8 @@ typedef struct {
     tokenizer *words;
     float *latents;          /* [pictures, SAMPLE], scaled means */
     float *cells;            /* [pictures, CELLS * CELLS], each cell's weight in the loss */
+    uint32_t *marked;        /* [marks]: pictures in which a thing has a mark; half of the samples are of these */
+    uint32_t marks;
     nn_tensor x, mask, noise, alpha, sigma, weight, t, ids;
     float x_of[BATCH * SAMPLE], mask_of[BATCH * CELLS * CELLS], noise_of[BATCH * SAMPLE];
     float alpha_of[BATCH], sigma_of[BATCH], weight_of[BATCH], t_of[BATCH];
@@ -69,7 +73,9 @@ static void weigh(stage *t, uint32_t i, uint32_t picture, int when, bool plain)
 static void fill(stage *t, uint32_t step, uint32_t i)
 {
     const rng_stream s = rng_open(SCRATCH_SEED, "sample", step, i);
-    const uint32_t picture = rng_below(s, 0, (uint32_t)t->how->pictures), steps = (uint32_t)sd_schedule(t->model)->steps;
+    const bool marked = t->marks && rng_below(s, 5, 2) == 0;
+    const uint32_t drawn = rng_below(s, 0, marked ? t->marks : (uint32_t)t->how->pictures), picture = marked ? t->marked[drawn] : drawn;
+    const uint32_t steps = (uint32_t)sd_schedule(t->model)->steps;
     const uint32_t one = rng_below(s, 1, steps), two = rng_below(s, 3, steps);
     const bool plain = rng_below(s, 4, PLAIN_ONE_IN) == 0;
 
@@ -99,20 +105,36 @@ static int one_step(void *arg, fit *f, float *loss, err *e)
     return fit_step(f, loss, e);
 }
 
-/* picture [PIXELS] and cells [CELLS, CELLS], which are 1 where the picture is another than its place without things. */
-static void draw_and_weigh(uint8_t *picture, float *cells, uint32_t i)
+/* Cells in which the picture is another than it is of `without` get this weight. */
+static void weigh_cells(float *cells, const uint8_t *picture, const world_scene *without, float weight)
+{
+    uint8_t *other = NEW_N(uint8_t, PIXELS);
+
+    scratch_draw(other, without);
+    for (int k = 0; k < PIXELS; k++)
+        if (abs(picture[k] - other[k]) > SEEN)
+            cells[k / (WORLD_SIDE * 3) / 8 * CELLS + k / 3 % WORLD_SIDE / 8] = weight;
+    free(other);
+}
+
+/* picture [PIXELS] and its cells [CELLS, CELLS]; true if a thing in it has a mark. */
+static bool draw_and_weigh(uint8_t *picture, float *cells, uint32_t i)
 {
     const world_scene what = world_pick(SCRATCH_SEED, i), bare = {.where = what.where};
-    uint8_t *empty = NEW_N(uint8_t, PIXELS);
+    world_scene plain = what;
+    bool marked = false;
 
+    for (int k = 0; k < what.n; k++) {
+        marked = marked || what.thing[k].marks;
+        plain.thing[k].marks = 0;
+    }
     scratch_draw(picture, &what);
-    scratch_draw(empty, &bare);
     for (int k = 0; k < CELLS * CELLS; k++)
         cells[k] = EMPTY_CELL;
-    for (int k = 0; k < PIXELS; k++)
-        if (abs(picture[k] - empty[k]) > SEEN)
-            cells[k / (WORLD_SIDE * 3) / 8 * CELLS + k / 3 % WORLD_SIDE / 8] = 1;
-    free(empty);
+    weigh_cells(cells, picture, &bare, 1);
+    if (marked)
+        weigh_cells(cells, picture, &plain, MARK_CELL);
+    return marked;
 }
 
 static int encode_all(stage *t, err *e)
@@ -123,9 +145,11 @@ static int encode_all(stage *t, err *e)
 
     t->latents = NEW_N(float, (size_t)t->how->pictures * SAMPLE);
     t->cells = NEW_N(float, (size_t)t->how->pictures * CELLS * CELLS);
+    t->marked = NEW_N(uint32_t, t->how->pictures);
     for (int i = 0; i < t->how->pictures && rc == 0; i++) {
         float *to = t->latents + (size_t)i * SAMPLE;
-        draw_and_weigh(bytes, t->cells + (size_t)i * CELLS * CELLS, (uint32_t)i);
+        if (draw_and_weigh(bytes, t->cells + (size_t)i * CELLS * CELLS, (uint32_t)i))
+            t->marked[t->marks++] = (uint32_t)i;
         for (int k = 0; k < PIXELS; k++)
             x[k] = (float)bytes[k] / 127.5F - 1;
         rc = sd_vae_encode(t->model, x, 1, WORLD_SIDE, WORLD_SIDE, to, logvar, e);
@@ -178,6 +202,7 @@ int scratch_unet(const scratch *s, err *e)
     nn_graph_free(g);
     free(t->latents);
     free(t->cells);
+    free(t->marked);
     free(t);
     return rc;
 }
