@@ -466,19 +466,24 @@ static void grad_block(const att *m, head *h, bool add)
     over_keys(m, h, result_of(m, h), m->each == 2 ? h->pairs : h->dp, h->key > 0);
 }
 
+/* A tile meets all keys: its sums are known then, and what is divided by them. */
+static void sum_tile(const att *m, head *h, int64_t t)
+{
+    tile_at(m, h, t);
+    lay_out_queries(m, h);
+    for (int64_t key = 0; key < m->s.tk && block_at(m, h, key); key += KEYS)
+        more_keys(m, h);
+    invert(h);
+    lay_out_slopes(m, h);
+}
+
 /* Blocks of keys, and all tiles for each: what a block's keys get stays where it is added up. */
 static void by_blocks(const att *m, head *h)
 {
     float sum[QUERIES];
 
-    for (int64_t t = 0; t < m->tiles; t++) {
-        tile_at(m, h, t);
-        lay_out_queries(m, h);
-        for (int64_t key = 0; key < m->s.tk && block_at(m, h, key); key += KEYS)
-            more_keys(m, h);
-        invert(h);
-        lay_out_slopes(m, h);
-    }
+    for (int64_t t = 0; t < m->tiles; t++)
+        sum_tile(m, h, t);
     for (int64_t key = 0; key < m->s.tk; key += KEYS)
         for (int64_t t = 0, met = 0; t < m->tiles; t++) {
             tile_at(m, h, t);
@@ -495,12 +500,7 @@ static void by_tiles_kept(const att *m, head *h)
     bool met[KEYS_KEPT / KEYS] = {false};
 
     for (int64_t t = 0; t < m->tiles; t++) {
-        tile_at(m, h, t);
-        lay_out_queries(m, h);
-        for (int64_t key = 0; key < m->s.tk && block_at(m, h, key); key += KEYS)
-            more_keys(m, h);
-        invert(h);
-        lay_out_slopes(m, h);
+        sum_tile(m, h, t);
         for (int64_t key = 0; key < m->s.tk && block_at(m, h, key); key += KEYS) {
             grad_block(m, h, met[key / KEYS]);
             met[key / KEYS] = true;
