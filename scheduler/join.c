@@ -23,8 +23,6 @@ static int auto_slots(const meet_place *place, const node_facts *node)
     return place->local_size > 1 ? place->local_size : join_slots(node);
 }
 
-/* A worker a GPU, or as many as the farm file says, which share the GPUs out. Their address space is CUDA's affair: it reserves
- * far more than it uses, so their memory of the machine is not limited. */
 static int read_links(agent_options *o, const char *said, size_t n, err *e)
 {
     json_t *list;
@@ -62,6 +60,8 @@ static void find_links(agent_options *o)
         fprintf(stderr, "cfarm: which GPUs of this machine are linked is not known, so gangs take any of them: %s\n", e.text);
 }
 
+/* A worker a GPU, or as many as the farm file says, which share the GPUs out. Their address space is CUDA's affair: it reserves
+ * far more than it uses, so their memory of the machine is not limited. */
 static int share_devices(agent_options *o, const door *d, const node_facts *node, err *e)
 {
     o->devices = node_devices(o->device);
