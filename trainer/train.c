@@ -1,6 +1,4 @@
-/* The life of one concept: its words get rows, its missing class pictures are made, then step after step, then its file. */
-#include "trainer/training.h"
-
+/* The life of one concept: loaded (train_load.c), then step after step, then its file. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,45 +6,12 @@
 #include "cluster/base/clock.h"
 #include "cluster/base/mem.h"
 #include "cluster/base/str.h"
-#include "data/batch.h"
 #include "trainer/checkpoint.h"
-#include "trainer/keep.h"
 #include "trainer/lr.h"
-#include "trainer/regset_make.h"
+#include "trainer/training_inside.h"
 
-#define LATENTS_KEPT ((size_t)1 << 30)
 static const double TOLD_WITHIN = 0.5; /* seconds, about, that steps may be under way before they are told of */
 enum { PROBE_STEP = 1 << 30 }; /* its draws come from steps that no training reaches */
-
-typedef int32_t word_ids[SUBJECT_WORDS_MOST];
-
-struct training {
-    sd *model;
-    const train_job *job;
-    const method *how;
-    data_cfg data;           /* the job's, with what the model adds */
-    char *model_key;
-    char kept[FS_PATH];      /* where class pictures' moments are; "": nowhere */
-    bool left;               /* told to stop before the first step */
-    tokenizer *words;
-    subject_word word[SUBJECT_WORDS_MOST];
-    int n_words;
-    word_ids *said;          /* ids of each subject's words, n_said of them; for unmix, else NULL */
-    int *n_said;
-    batch_source *batches;
-    latents_pool *pool, *own; /* own: to be freed; NULL: somebody else's is used */
-    latents *latents;
-    batch_sample *plan;      /* [accumulate][batch] of the step that is begun */
-    stepper *stepper;        /* where it stands */
-    int place;
-    concept_history history;
-    int step;                /* finished updates */
-    int begun;               /* updates that nobody was told of yet, beyond them */
-    bool stop;               /* told so, or its gang was */
-    char key[HASH_HEX];      /* of its checkpoints */
-    double started;
-    train_summary sum;
-};
 
 step_text train_texts(const sd *model, const char *const moves[], int n, bool table_decays)
 {
@@ -57,8 +22,6 @@ step_text train_texts(const sd *model, const char *const moves[], int n, bool ta
         return TEXT_SAID;
     return table_decays ? TEXT_ENCODED : TEXT_EITHER;
 }
-
-/* ---- preparing ---- */
 
 int train_moves(sd *model, const method *by, const train_cfg *how, const char ***names, int *n, err *e)
 {
@@ -77,124 +40,6 @@ int train_moves(sd *model, const method *by, const train_cfg *how, const char **
         (*names)[(*n)++] = SD_MODIFIER;
     }
     return *n > 0 ? 0 : err_set(e, ERR_INPUT, "%s moves nothing in this model", by->name);
-}
-
-/* Nobody gave them: what to say when sampling must be told. */
-static void tell_words(const training *t)
-{
-    for (int i = 0; i < data_subjects(&t->data) && t->job->say && comm_rank(t->job->gang) == 0; i++) {
-        const char *word = data_chosen(&t->data, i), *class_word = data_subject(&t->data, i)->class_word;
-        char text[256];
-        if (!word[0])
-            continue;
-        snprintf(text, sizeof text, "identifier: \"%s %.100s\", a rare word of this vocabulary chosen for it; token: another changes it", word,
-                 class_word);
-        t->job->say(t->job->arg, text);
-    }
-}
-
-static int open_words(training *t, err *e)
-{
-    int width = sd_text_shape(t->model)->width;
-
-    TRY(sd_words(&t->words, t->model, e));
-    TRY(subject_choose(&t->data, t->words, e));
-    tell_words(t);
-    TRY(subject_words(t->word, &t->n_words, &t->data, t->words, e));
-    float *rows = NEW_N(float, t->n_words * width + 1);
-    int rc = 0;
-    for (int i = 0; i < t->n_words && rc == 0; i++)
-        rc = sd_text_row(t->model, t->word[i].start, rows + i * width, e);
-    if (rc == 0)
-        rc = sd_text_rows_set(t->model, rows, t->n_words, e);
-    free(rows);
-    return rc;
-}
-
-/* The ids between the first and the end are a word's. */
-static void find_said(training *t)
-{
-    int subjects_n = data_subjects(&t->data);
-    char words[SUBJECT_WORDS_MOST][SUBJECT_WORD];
-    int32_t ids[TOKENS];
-
-    t->said = NEW_N(word_ids, subjects_n);
-    t->n_said = NEW_N(int, subjects_n);
-    for (int i = 0; i < subjects_n; i++)
-        for (int k = 0, n = subject_tokens(words, &t->data, i); k < n; k++) {
-            tokenizer_encode(t->words, words[k], ids);
-            for (int j = 1; ids[j] != tokenizer_eos(t->words) && t->n_said[i] < SUBJECT_WORDS_MOST; j++)
-                t->said[i][t->n_said[i]++] = ids[j];
-        }
-}
-
-/* Captions as vectors, for regularisation chosen from an index. */
-typedef struct { sd *model; const tokenizer *words; } embedder;
-
-static int embed_captions(void *arg, const char *const captions[], int n, float *out, err *e)
-{
-    const embedder *by = arg;
-    int32_t ids[REGSET_CHUNK * TOKENS];
-
-    CHECK(n <= REGSET_CHUNK);
-    for (int i = 0; i < n; i++)
-        tokenizer_encode(by->words, captions[i], ids + i * TOKENS);
-    return sd_text_embed(by->model, ids, n, TOKENS, tokenizer_eos(by->words), out, e);
-}
-
-/* As set, else beside the first generated class pictures: that folder is ours. */
-static int find_kept(training *t, err *e)
-{
-    regset_need *need;
-    int n, rc = 0;
-
-    if (t->job->cfg->how.kept[0])
-        return fs_join(t->kept, t->data.root, t->job->cfg->how.kept, e);
-    TRY(data_missing(&need, &n, &t->data, e));
-    for (int i = 0; i < n && !t->kept[0] && rc == 0; i++)
-        if (need[i].want > 0)
-            rc = fs_join(t->kept, need[i].folder, "moments", e);
-    free(need);
-    return rc;
-}
-
-/* How class pictures were chosen: what an index gave can be seen nowhere else. */
-static void tell_chosen(const training *t)
-{
-    const subjects *all = batch_subjects(t->batches);
-
-    for (int i = 0; i < all->n && t->job->say && comm_rank(t->job->gang) == 0; i++) {
-        const subject *s = &all->at[i];
-        char text[256];
-        if (s->told.of == 0)
-            continue;
-        snprintf(text, sizeof text, "regularisation of %.60s: %zu of %zu captions are as near as %.3g, the farthest of %u taken is at %.4f",
-                 s->cfg->class_word, s->told.found, s->told.of, s->cfg->reg.similarity, (unsigned)s->priors, s->told.lowest);
-        t->job->say(t->job->arg, text);
-    }
-}
-
-static int open_data(training *t, err *e)
-{
-    const data_cfg *d = &t->data;
-    embedder by = {t->model, t->words};
-    regset_embed embed = {sd_text_embed_width(t->model), embed_captions, &by};
-    batch_opts o = {
-        .side = d->resolution > 0 ? (int)d->resolution : sd_side(t->model),
-        .factor = vae_factor(sd_vae_shape(t->model)),
-        .channels = sd_latent_channels(t->model),
-        .seed = (uint64_t)t->job->cfg->how.seed,
-        .embed = &embed,
-    };
-
-    TRY(find_kept(t, e));
-    TRY(batch_open(&t->batches, d, t->words, &o, e));
-    tell_chosen(t);
-    if (!t->pool)
-        t->pool = t->own = latents_pool_new(t->model, batch_side(t->batches), LATENTS_KEPT);
-    t->latents = latents_new(t->pool, t->batches, t->kept);
-    t->plan = NEW_N(batch_sample, t->job->cfg->how.accumulate * batch_size(t->batches));
-    return 0;
 }
 
 static int leaves_of(const train_job *job)
@@ -336,7 +181,7 @@ static int probe(training *t, double *mean, err *e)
 
 /* ---- telling ---- */
 
-static bool tell(training *t, const char *phase, const step_result *r, double lr, double seconds)
+bool training_tell(training *t, const char *phase, const step_result *r, double lr, double seconds)
 {
     train_progress p = {.phase = phase, .step = t->step, .steps = (int)t->job->cfg->how.steps, .lr = lr, .seconds = seconds};
 
@@ -346,6 +191,12 @@ static bool tell(training *t, const char *phase, const step_result *r, double lr
         p.joined = r->joined;
     }
     return t->job->progress && t->job->progress(t->job->arg, &p);
+}
+
+void training_say(const training *t, const char *text)
+{
+    if (t->job->say)
+        t->job->say(t->job->arg, text);
 }
 
 /* ---- checkpoints ---- */
@@ -514,7 +365,7 @@ int training_took(training *t, const step_turn *turn, double seconds, err *e)
     t->history.n = ++t->step;
     t->begun -= t->begun > 0;
     t->stop |= r->stop;
-    bool stop = tell(t, "training", r, turn->how.lr, seconds);
+    bool stop = training_tell(t, "training", r, turn->how.lr, seconds);
     if (stop && comm_size(t->job->gang) > 1)
         step_ask_stop(t->stepper); /* in a gang nobody leaves alone: the others learn it by the next step */
     else
@@ -550,72 +401,6 @@ int training_end(training *t, err *e)
 
 const train_summary *training_summary(const training *t) { return &t->sum; }
 
-static void pass_on(void *arg, const char *text)
-{
-    const training *t = arg;
-
-    if (t->job->say)
-        t->job->say(t->job->arg, text);
-}
-
-static bool still_loading(void *arg) { return tell(arg, "loading", NULL, 0, 0); }
-
-/* Files are read whole for their digest only where pictures are to be found, or made, by it. */
-static int make_pictures(training *t, err *e)
-{
-    int side = t->data.resolution > 0 ? (int)t->data.resolution : sd_side(t->model);
-    regset_watch watch = {t, pass_on, still_loading};
-    bool generates = false;
-
-    for (int i = 0; i < data_subjects(&t->data); i++)
-        generates = generates || data_subject(&t->data, i)->reg.generate > 0;
-    if (generates)
-        TRY(regset_model(&t->model_key, t->model, side, e));
-    t->data.model = t->model_key;
-    return regset_make(&t->left, t->model, t->words, &t->data, t->job->gang, &watch, e);
-}
-
-/* Of products; what frozen weights are laid out for is decided here. A backend without a choice computes as it does. */
-static int choose_compute(training *t, err *e)
-{
-    nn_backend *on = nn_params_backend(sd_params(t->model));
-    nn_compute c = t->job->cfg->how.compute == COMPUTE_BF16 ? NN_BF16 : NN_F32;
-    const char *why;
-
-    if (!on->compute)
-        return 0;
-    if (comm_rank(t->job->gang) == 0)
-        pass_on(t, nn_best_compute(on, &why) == c ? why : c == NN_BF16 ? "bf16, as asked for" : "f32, as asked for");
-    return on->compute(on, c, e);
-}
-
-static int prepare(training *t, err *e)
-{
-    TRY(train_check(&t->job->cfg->how, &t->job->cfg->data, e));
-    TRY(choose_compute(t, e));
-    TRY(open_words(t, e));
-    TRY(make_pictures(t, e));
-    if (t->job->cfg->how.unmix > 0)
-        find_said(t);
-    return t->left ? 0 : open_data(t, e);
-}
-
-/* Rank 0 first: what it keeps on disk the others find there. */
-static int prepare_method(training *t, err *e)
-{
-    bool first = comm_rank(t->job->gang) == 0;
-    err mine = {0};
-
-    if (!t->how->prepare)
-        return 0;
-    if (first)
-        t->how->prepare(t->model, &t->job->cfg->how, &mine);
-    TRY(comm_agree(t->job->gang, &mine, e));
-    if (!first)
-        t->how->prepare(t->model, &t->job->cfg->how, &mine);
-    return comm_agree(t->job->gang, &mine, e);
-}
-
 static void tell_latents(const training *t)
 {
     str line = {0};
@@ -635,7 +420,7 @@ int training_publish(training *t, err *e)
         .name = t->job->name, .settings = t->job->settings, .history = &t->history, .leaves = leaves_of(t->job),
     };
 
-    tell(t, "publishing", NULL, 0, 0);
+    training_tell(t, "publishing", NULL, 0, 0);
     tell_latents(t);
     return keep_concept(t->job->out, &k, e);
 }
@@ -669,17 +454,6 @@ void training_free(training *t)
     free(t);
 }
 
-int training_load(training *t, err *e)
-{
-    err mine = {0};
-
-    tell(t, "loading", NULL, 0, 0);
-    prepare(t, &mine);
-    TRY(comm_agree(t->job->gang, &mine, e)); /* a picture only one rank could not read fails them all, with its name */
-    t->sum.stopped = t->left;
-    return t->left ? 0 : prepare_method(t, e);
-}
-
 bool training_left(const training *t) { return t->left; }
 
 static int open_stepper(training *t, stepper **out, err *e)
@@ -701,7 +475,7 @@ static void tell_steps(training *t, const stepper *s)
 
     step_describe(s, &line);
     if (line.n > 0 && comm_rank(t->job->gang) == 0)
-        pass_on(t, line.at);
+        training_say(t, line.at);
     str_free(&line);
 }
 
