@@ -60,8 +60,9 @@ static void a_gang_whose_member_dies_goes_on_from_agent_memory(void **unused)
     nothing_is_left(&f);
 }
 
-static const char LONG[] = " - {name: a, steps: 60, fake: {step_ms: 20, says: 5}}\n"
-                           " - {name: b, steps: 60, fake: {step_ms: 20, says: 5}}";
+/* Long enough to be met at work after step 5, on a machine that has much else to do. */
+static const char LONG[] = " - {name: a, steps: 100, fake: {step_ms: 20, says: 5}}\n"
+                           " - {name: b, steps: 100, fake: {step_ms: 20, says: 5}}";
 static const char ALONE[] = " - {name: a, steps: 60, fake: {step_ms: 20, says: 5}}";
 
 /* Stopped by notice, and started again with another number of workers. */
@@ -132,7 +133,7 @@ static void a_checkpoint_that_cannot_be_written_is_said(void **unused)
     nothing_is_left(&f);
 }
 
-static const char EACH_SECOND[] = " - {name: a, steps: 150, fake: {step_ms: 20, says: 5}}";
+static const char EACH_SECOND[] = " - {name: a, steps: 100, fake: {step_ms: 20, says: 5}}";
 
 /* Without any notice: what was in memory is gone with its machine, the disk has one that is not older than the limit says. */
 static void a_lost_machine_costs_no_more_than_the_time_between_two_checkpoints_on_the_disk(void **unused)
