@@ -3,7 +3,9 @@
 #include "trainer/nn/plan_scheme.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cluster/base/mem.h"
 
@@ -55,9 +57,27 @@ static void find_roots(plan_scheme *s, const nn_tensor keep[], int n)
 
 /* ---- kernels ---- */
 
-const char *plan_declines(const nn_kernel *k, nn_tensor y)
+/* CFARM_WITHOUT: pieces of kernels' names, commas between them, that are done without wherever another kernel is left, and `adds`
+ * for what is made with an add: to see which of them is to blame where a machine computes something wrong, or slowly. */
+static bool without(const char *name)
 {
-    return k->takes ? k->takes(y) : NULL;
+    const char *list = getenv("CFARM_WITHOUT");
+
+    for (size_t n; list && *list; list += n + (list[n] == ',')) {
+        char word[64];
+        n = strcspn(list, ",");
+        snprintf(word, sizeof word, "%.*s", (int)n, list);
+        if (n && strstr(name, word))
+            return true;
+    }
+    return false;
+}
+
+const char *plan_declines(const nn_kernel *const *k, nn_tensor y)
+{
+    if (k[1] && without((*k)->name))
+        return "is to be done without (CFARM_WITHOUT)";
+    return (*k)->takes ? (*k)->takes(y) : NULL;
 }
 
 const nn_kernel *const *plan_kernels(const nn_backend *on, nn_tensor y)
@@ -71,7 +91,7 @@ static int choose_kernel(plan_step *step, nn_backend *on, err *e)
     const char *why = "there is no kernel for it", *name = on->name;
 
     for (; list && *list; list++) {
-        const char *reason = plan_declines(*list, step->y);
+        const char *reason = plan_declines(list, step->y);
         if (!reason) {
             step->kernel = *list;
             return 0;
@@ -136,8 +156,11 @@ static int join(const plan_scheme *s, plan_step *step, const int *uses, nn_backe
 
 static int find_joined(plan_scheme *s, plan_step *joined, nn_backend *on, err *e)
 {
-    int *uses = count_uses(s), rc = 0;
+    int *uses, rc = 0;
 
+    if (without("adds"))
+        return 0;
+    uses = count_uses(s);
     for (int id = 0; id < s->nodes && rc == 0; id++) {
         plan_step step = {.y = nn_node_at(s->g, id)};
         if (!s->alive[id] || step.y->op != &nn_op_add)

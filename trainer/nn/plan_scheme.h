@@ -43,6 +43,6 @@ typedef struct {
 int plan_scheme_make(plan_scheme *s, const nn_graph *g, nn_backend *on, const nn_tensor keep[], int n, err *e);
 void plan_scheme_free(plan_scheme *s);
 const nn_kernel *const *plan_kernels(const nn_backend *on, nn_tensor y); /* that may compute y, preferred ones first */
-/* Why kernel k of the list declines this node, or NULL. */
-const char *plan_declines(const nn_kernel *k, nn_tensor y);
+/* Why the kernel at this place of the list declines this node, or NULL. */
+const char *plan_declines(const nn_kernel *const *k, nn_tensor y);
 #endif

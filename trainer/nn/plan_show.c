@@ -143,7 +143,7 @@ static void show_call(const nn_plan *p, int i, FILE *to)
     fprintf(to, "%5d %-32s %-24s %12lld bytes  %s%s\n", i, p->s.steps[i].kernel->name, nn_shape_text(y->shape, text),
             (long long)nn_bytes(y), y->scope, p->s.steps[i].sum ? ", and an add" : "");
     for (; *list != p->s.steps[i].kernel; list++)
-        fprintf(to, "      not %s: %s\n", (*list)->name, plan_declines(*list, y));
+        fprintf(to, "      not %s: %s\n", (*list)->name, plan_declines(list, y));
 }
 
 void nn_plan_show(const nn_plan *p, FILE *to)

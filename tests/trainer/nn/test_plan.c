@@ -469,6 +469,49 @@ static void a_plan_shows_its_kernels_and_why_not_others(void **unused)
     nn_graph_free(g);
 }
 
+/* What is shown of a square product, CFARM_WITHOUT being that; the result's bits to `sum`. */
+static char *shown_without(const char *what, float sum[16])
+{
+    nn_graph *g = nn_graph_new();
+    nn_params *w = nn_params_new(cpu);
+    nn_tensor x = nn_input(g, "x", F32, NN_SHAPE(4, 4)), y = nn_linear(g, x, x, NULL);
+    char *text = NULL;
+    size_t n = 0;
+    err e;
+
+    if (what)
+        setenv("CFARM_WITHOUT", what, 1);
+    nn_plan *p = plan_of(g, w, &y, 1);
+    FILE *to = open_memstream(&text, &n);
+    nn_plan_show(p, to);
+    fclose(to);
+    unsetenv("CFARM_WITHOUT");
+    write_numbers(p, x, 1);
+    run(p);
+    ok(nn_read(p, y, sum, 16 * sizeof *sum, &e), &e);
+    nn_plan_free(p);
+    nn_params_free(w);
+    nn_graph_free(g);
+    return text;
+}
+
+static void what_is_to_be_done_without_is_taken_only_where_nothing_else_is_left(void **unused)
+{
+    float sums[3][16];
+    char *all = shown_without(NULL, sums[0]), *fewer = shown_without("nothing.such,matmul.tiles", sums[1]), *none = shown_without("cpu.", sums[2]);
+
+    (void)unused;
+    assert_null(strstr(all, "CFARM_WITHOUT"));
+    assert_non_null(strstr(fewer, "not cpu.matmul.tiles: is to be done without (CFARM_WITHOUT)"));
+    assert_non_null(strstr(none, " cpu.matmul.ref "));
+    for (int i = 0; i < 16; i++)
+        for (int k = 1; k < 3; k++)
+            assert_true(fabsf(sums[0][i] - sums[k][i]) < 1e-5f);
+    free(all);
+    free(fewer);
+    free(none);
+}
+
 /* ---- things that fail ---- */
 
 static int allocations_left;
@@ -662,6 +705,7 @@ int main(void)
         cmocka_unit_test(weights_that_move_are_laid_out_one_at_a_time),
         cmocka_unit_test(a_plan_over_another_spoils_neither),
         cmocka_unit_test(a_plan_shows_its_kernels_and_why_not_others),
+        cmocka_unit_test(what_is_to_be_done_without_is_taken_only_where_nothing_else_is_left),
         cmocka_unit_test(memory_refused_leaves_nothing_behind),
         cmocka_unit_test(a_call_that_fails_says_where),
         cmocka_unit_test(a_result_kept_in_a_state_is_there),
