@@ -313,6 +313,7 @@ static void close_device(cuda *c)
         current = NULL;
     cudaSetDevice(c->device);
     cuda_part(c);
+    cuda_convs_free(c);
     if (c->conv)
         cudnnDestroy(c->conv);
     if (c->gemm)

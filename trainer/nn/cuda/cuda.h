@@ -29,7 +29,8 @@ typedef struct {
     enum { CUDA_SEARCH_ON, CUDA_SEARCH_OFF, CUDA_SEARCH_SHOWN } search; /* for cuBLASLt's algorithms (cuda_search.c) */
     struct cuda_found *found;  /* what it has found */
     size_t found_n;
-    bool compiles;             /* cuDNN's engines that add may be compiled (cuda_conv.c) */
+    bool compiles;             /* cuDNN's engines may be compiled where one is listed first (cuda_conv.c) */
+    struct cuda_conv *convs;   /* what cuDNN has for the shapes that were asked for */
     struct cuda_kept *kept;     /* what passes of attention keep for their gradients (cuda_attend.c) */
     struct cuda_joined *joined; /* communicators of gangs, kept (cuda_gang.c) */
     size_t joined_n;
@@ -81,6 +82,9 @@ int cuda_half_leaf(nn_backend *b, nn_call *c, void **mem, err *e);
  * its `from`. */
 int cuda_round(nn_backend *b, void **to, const void *from, int64_t n, err *e);
 void cuda_round_done(nn_backend *b, const void *from);
+
+/* Forgets all convolutions; before cuDNN is closed. */
+void cuda_convs_free(cuda *c);
 
 /* Pieces of a call's scratch begin at multiples of what every library likes. */
 static inline size_t cuda_aligned(int64_t bytes)

@@ -4,12 +4,14 @@
  * in f32 throughout (no TF32, no rounding of inputs), or of sources rounded to bf16 with sums in f32; no Winograd.
  *
  * Bias and what else is added to the result (nn_call.more) are further operations of that graph where an engine takes it whole;
- * else our own kernel adds both in one pass. Engines that are compiled when a plan is made, for each shape, are not taken for
- * it unless CFARM_CUDA_COMPILE=1 says so: nobody has seen yet what they take of a start and give to a step.
+ * else our own kernel adds both in one pass. Engines that are compiled when a plan is made, for each shape, which takes seconds,
+ * come last, and are not taken for a whole graph at all; CFARM_CUDA_COMPILE=1 lets them come where cuDNN lists them.
  *
- * In bf16 frozen weights are rounded once, what changes in every run, into scratch. Results are f32 where an engine makes
- * them; else they are bf16 in scratch and widened. */
+ * In bf16 frozen weights are rounded once, what changes in every run, into scratch. cuDNN makes no f32 of bf16 (but by an engine
+ * that it compiles): results are bf16 in scratch and widened in the pass that adds bias and the rest. What is found for a shape is
+ * kept for the device: plans ask for the same convolutions again and again. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "cluster/base/mem.h"
 #include "trainer/nn/cpu/cpu_shapes.h"
@@ -22,13 +24,31 @@ typedef cudnnBackendDescriptor_t desc;
 /* cuDNN's names of a convolution's three tensors, in all three operations. */
 enum { ID_X = 'x', ID_W = 'w', ID_Y = 'y', ID_BIAS = 'b', ID_MORE = 'm', ID_BARE = 't', ID_BIASED = 'u' };
 
-typedef struct {
-    desc x, w, y, how, op, graph, plan;
+/* What is asked, and what an engine must be for it: on tensor cores, or whatever; a result in bf16; one
+ * that is compiled first. */
+typedef struct { bool cores, narrow, compiled; } attempt;
+
+/* A convolution, and whether a bias and a sum are added behind it. */
+struct cuda_conv_key {
+    int64_t op;
+    conv_shape at;
+    int64_t half, biased, more;
+};
+
+/* What it gave. */
+struct cuda_conv {
+    struct cuda_conv *next;
+    struct cuda_conv_key key;
+    desc x, w, y, how, op, graph, plan;         /* plan NULL: there is no engine for it */
     desc bias, more, bare, biased, add, ops[2]; /* where the graph adds: bare and biased are on the way to y */
-    int op_n;               /* of ops */
-    bool compiles;          /* an engine may be compiled for it */
+    int op_n;                                   /* of ops */
+    attempt as;
     int64_t scratch;
-    bool half, narrow;      /* sources, and the result, in bf16 */
+};
+
+/* A call's own. */
+typedef struct {
+    const struct cuda_conv *of;
     void *w_rounded;        /* the frozen kernel in bf16, or NULL */
     const void *w_from;
     nn_backend *on;         /* whose it is */
@@ -42,25 +62,25 @@ static void forget(desc *d)
     *d = NULL;
 }
 
-static void conv_free(conv *v)
+/* What describes it; the key stays. */
+static void forget_all(struct cuda_conv *v)
 {
-    if (!v)
-        return;
-    forget(&v->plan);
-    forget(&v->graph);
-    forget(&v->ops[1]);
-    forget(&v->ops[0]);
-    forget(&v->op);
-    forget(&v->add);
-    forget(&v->biased);
-    forget(&v->bare);
-    forget(&v->more);
-    forget(&v->bias);
-    forget(&v->how);
-    forget(&v->y);
-    forget(&v->w);
-    forget(&v->x);
-    free(v);
+    desc *const all[] = {&v->plan, &v->graph, &v->ops[1], &v->ops[0], &v->op, &v->add, &v->biased, &v->bare,
+                         &v->more, &v->bias,  &v->how,    &v->y,      &v->w,  &v->x};
+
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        forget(all[i]);
+    v->op_n = 0;
+}
+
+void cuda_convs_free(cuda *c)
+{
+    while (c->convs) {
+        struct cuda_conv *v = c->convs;
+        c->convs = v->next;
+        forget_all(v);
+        free(v);
+    }
 }
 
 /* Hands a refusal up, as TRY does. */
@@ -164,9 +184,9 @@ static naming naming_of(nn_op_id op)
     }
 }
 
-static cudnnStatus_t operation(conv *v, nn_op_id op, const desc *y)
+static cudnnStatus_t operation(struct cuda_conv *v, const desc *y)
 {
-    const naming at = naming_of(op);
+    const naming at = naming_of((nn_op_id)v->key.op);
     const float one = 1.0f, zero = 0.0f;
     const attribute list[] = {
         {at.how, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &v->how}, {at.x, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &v->x},
@@ -178,7 +198,7 @@ static cudnnStatus_t operation(conv *v, nn_op_id op, const desc *y)
 }
 
 /* to = from + by */
-static cudnnStatus_t add(conv *v, const desc *to, const desc *from, const desc *by)
+static cudnnStatus_t add(struct cuda_conv *v, const desc *to, const desc *from, const desc *by)
 {
     const attribute list[] = {
         {CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &v->add},
@@ -191,8 +211,9 @@ static cudnnStatus_t add(conv *v, const desc *to, const desc *from, const desc *
 }
 
 /* What a forward pass adds on the way to y: nothing of it has memory but bias, more and y. */
-static cudnnStatus_t adds(conv *v, const conv_shape *s, bool biased, bool more)
+static cudnnStatus_t adds(struct cuda_conv *v)
 {
+    const conv_shape *s = &v->key.at;
     const cudnnPointwiseMode_t mode = CUDNN_POINTWISE_ADD;
     const cudnnDataType_t type = CUDNN_DATA_FLOAT;
     const attribute list[] = {
@@ -202,31 +223,31 @@ static cudnnStatus_t adds(conv *v, const conv_shape *s, bool biased, bool more)
 
     DNN(MAKE(&v->add, CUDNN_BACKEND_POINTWISE_DESCRIPTOR, list));
     DNN(tensor(&v->bare, ID_BARE, false, s->n, s->oh, s->ow, s->o));
-    if (more)
+    if (v->key.more)
         DNN(tensor(&v->more, ID_MORE, false, s->n, s->oh, s->ow, s->o));
-    if (!biased)
+    if (!v->key.biased)
         return add(v, &v->y, &v->bare, &v->more);
     DNN(tensor(&v->bias, ID_BIAS, false, 1, 1, 1, s->o));
-    if (!more)
+    if (!v->key.more)
         return add(v, &v->y, &v->bare, &v->bias);
     DNN(tensor(&v->biased, ID_BIASED, false, s->n, s->oh, s->ow, s->o));
     DNN(add(v, &v->biased, &v->bare, &v->bias));
     return add(v, &v->y, &v->biased, &v->more);
 }
 
-static cudnnStatus_t describe(conv *v, cudnnHandle_t handle, nn_tensor y, bool biased, bool more)
+static cudnnStatus_t describe(struct cuda_conv *v, cudnnHandle_t handle)
 {
-    const conv_shape s = conv_shape_of(y);
+    const conv_shape *s = &v->key.at;
+    const int64_t op = v->key.op; /* whose result is x, w or y; the others are sources */
+    const bool half = v->key.half;
 
-    const nn_op_id op = y->op->id; /* whose result is x, w or y; the others are sources */
-
-    DNN(tensor(&v->x, ID_X, op == NN_OP_conv2d_grad_x ? v->narrow : v->half, s.n, s.h, s.w, s.c));
-    DNN(tensor(&v->w, ID_W, op == NN_OP_conv2d_grad_w ? v->narrow : v->half, s.o, s.kh, s.kw, s.c));
-    DNN(tensor(&v->y, ID_Y, op == NN_OP_conv2d ? v->narrow : v->half, s.n, s.oh, s.ow, s.o));
-    DNN(convolution(&v->how, &s));
-    if (biased || more)
-        DNN(adds(v, &s, biased, more));
-    DNN(operation(v, y->op->id, v->op_n ? &v->bare : &v->y));
+    DNN(tensor(&v->x, ID_X, op == NN_OP_conv2d_grad_x ? v->as.narrow : half, s->n, s->h, s->w, s->c));
+    DNN(tensor(&v->w, ID_W, op == NN_OP_conv2d_grad_w ? v->as.narrow : half, s->o, s->kh, s->kw, s->c));
+    DNN(tensor(&v->y, ID_Y, op == NN_OP_conv2d ? v->as.narrow : half, s->n, s->oh, s->ow, s->o));
+    DNN(convolution(&v->how, s));
+    if (v->key.biased || v->key.more)
+        DNN(adds(v));
+    DNN(operation(v, v->op_n ? &v->bare : &v->y));
     const desc ops[] = {v->op, v->ops[0], v->ops[1]};
     const attribute list[] = {
         {CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle},
@@ -237,7 +258,13 @@ static cudnnStatus_t describe(conv *v, cudnnHandle_t handle, nn_tensor y, bool b
 
 /* ---- the search ---- */
 
-enum { ENGINES = 32, NOTES = 32 }; /* the most that one answer may list */
+enum { ENGINES = 64, NOTES = 32 }; /* the most that one answer may list */
+enum { SCRATCH_MOST = 1 << 30 };   /* an engine that wants more is passed over: some lay the windows of all pixels out */
+
+/* In order of preference. */
+static const attempt WHOLE[] = {{0}}, IN_F32[] = {{0}, {.compiled = true}},
+                     IN_BF16[] = {{.cores = true},  {.cores = true, .narrow = true},   {.narrow = true},
+                                  {0},              {.narrow = true, .compiled = true}, {.compiled = true}};
 
 static bool unwanted(cudnnBackendNumericalNote_t note, bool half)
 {
@@ -254,42 +281,53 @@ static bool unwanted(cudnnBackendNumericalNote_t note, bool half)
     }
 }
 
-/* Of a graph that adds: whether it must be compiled first, and may not be. */
-static cudnnStatus_t check_compiling(const conv *v, desc engine, bool *good)
+static cudnnStatus_t check_numbers(desc engine, bool half, bool cores, bool *good)
+{
+    cudnnBackendNumericalNote_t notes[NOTES];
+    int64_t n = 0;
+    bool has_cores = false;
+
+    DNN(cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, NOTES, &n, notes));
+    for (int64_t i = 0; i < n && i < NOTES; i++) {
+        *good = *good && !unwanted(notes[i], half);
+        has_cores = has_cores || notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
+    }
+    *good = *good && (has_cores || !cores);
+    return CUDNN_STATUS_SUCCESS;
+}
+
+/* Whether it is ready, or may be compiled. */
+static cudnnStatus_t check_compiling(desc engine, bool may, bool *good)
 {
     cudnnBackendBehaviorNote_t notes[NOTES];
     int64_t n = 0;
 
     DNN(cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE, NOTES, &n, notes));
     for (int64_t i = 0; i < n && i < NOTES; i++)
-        *good = *good && (notes[i] != CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION || v->compiles);
+        *good = *good && (notes[i] != CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION || may);
     return CUDNN_STATUS_SUCCESS;
 }
 
-/* Whether this engine computes as we promise. */
-static cudnnStatus_t check_engine(const conv *v, desc config, bool *good)
+/* Whether this engine computes as we promise, and is what is looked for. */
+static bool fits(desc config, bool half, attempt a)
 {
-    cudnnBackendNumericalNote_t notes[NOTES];
     int64_t n = 0;
     desc engine = NULL;
+    bool good = true;
+    cudnnStatus_t rc = cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine);
 
-    DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine));
-    cudnnStatus_t rc = cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
-                                                &n, &engine);
     if (rc == CUDNN_STATUS_SUCCESS)
-        rc = cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, NOTES, &n,
-                                      notes);
-    *good = rc == CUDNN_STATUS_SUCCESS;
-    for (int64_t i = 0; *good && i < n && i < NOTES; i++)
-        *good = !unwanted(notes[i], v->half);
-    if (*good && v->op_n > 0)
-        rc = check_compiling(v, engine, good);
+        rc = cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n, &engine);
+    if (rc == CUDNN_STATUS_SUCCESS)
+        rc = check_numbers(engine, half, a.cores, &good);
+    if (rc == CUDNN_STATUS_SUCCESS)
+        rc = check_compiling(engine, a.compiled, &good);
     forget(&engine);
-    return rc;
+    return good && rc == CUDNN_STATUS_SUCCESS;
 }
 
 /* An engine that was listed may still refuse when it is to be made ready. */
-static cudnnStatus_t make_plan(conv *v, cudnnHandle_t handle, desc config)
+static cudnnStatus_t make_plan(struct cuda_conv *v, cudnnHandle_t handle, desc config)
 {
     const attribute list[] = {
         {CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle},
@@ -301,24 +339,23 @@ static cudnnStatus_t make_plan(conv *v, cudnnHandle_t handle, desc config)
     if (rc == CUDNN_STATUS_SUCCESS)
         rc = cudnnBackendGetAttribute(v->plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &n,
                                       &v->scratch);
+    if (rc == CUDNN_STATUS_SUCCESS && v->scratch > SCRATCH_MOST)
+        rc = CUDNN_STATUS_NOT_SUPPORTED;
     if (rc != CUDNN_STATUS_SUCCESS)
         forget(&v->plan);
     return rc;
 }
 
-/* The first of these that computes as we promise and can be made ready. */
-static cudnnStatus_t choose(conv *v, cudnnHandle_t handle, desc *configs, int64_t n)
+/* The first of these that fits and can be made ready. */
+static cudnnStatus_t choose(struct cuda_conv *v, cudnnHandle_t handle, desc *configs, int64_t n, attempt a)
 {
-    bool good;
-
     for (int64_t i = 0; i < n; i++)
-        if (check_engine(v, configs[i], &good) == CUDNN_STATUS_SUCCESS && good
-            && make_plan(v, handle, configs[i]) == CUDNN_STATUS_SUCCESS)
+        if (fits(configs[i], v->key.half, a) && make_plan(v, handle, configs[i]) == CUDNN_STATUS_SUCCESS)
             return CUDNN_STATUS_SUCCESS;
     return CUDNN_STATUS_NOT_SUPPORTED;
 }
 
-static cudnnStatus_t list_and_choose(conv *v, cudnnHandle_t handle, desc heuristics)
+static cudnnStatus_t list_and_choose(struct cuda_conv *v, cudnnHandle_t handle, desc heuristics, attempt a)
 {
     desc configs[ENGINES] = {NULL};
     int64_t n = 0;
@@ -330,13 +367,13 @@ static cudnnStatus_t list_and_choose(conv *v, cudnnHandle_t handle, desc heurist
         rc = cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, ENGINES,
                                       &n, configs);
     if (rc == CUDNN_STATUS_SUCCESS)
-        rc = choose(v, handle, configs, n < ENGINES ? n : ENGINES);
+        rc = choose(v, handle, configs, n < ENGINES ? n : ENGINES, a);
     for (int i = 0; i < ENGINES; i++)
         forget(&configs[i]);
     return rc;
 }
 
-static cudnnStatus_t search_by(conv *v, cudnnHandle_t handle, cudnnBackendHeurMode_t mode)
+static cudnnStatus_t search_by(struct cuda_conv *v, cudnnHandle_t handle, cudnnBackendHeurMode_t mode, attempt a)
 {
     const attribute list[] = {
         {CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &v->graph},
@@ -346,59 +383,73 @@ static cudnnStatus_t search_by(conv *v, cudnnHandle_t handle, cudnnBackendHeurMo
     cudnnStatus_t rc = MAKE(&heuristics, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, list);
 
     if (rc == CUDNN_STATUS_SUCCESS)
-        rc = list_and_choose(v, handle, heuristics);
+        rc = list_and_choose(v, handle, heuristics, a);
     forget(&heuristics);
     return rc;
 }
 
-/* What a graph has besides the convolution; a result in bf16. */
-typedef struct { bool biased, more, narrow; } graph_of;
-
 /* What is expected to be fast, then what works for most. */
-static cudnnStatus_t try_make(conv **out, const cuda *on, nn_tensor y, bool half, graph_of g)
+static bool try_make(struct cuda_conv *v, const cuda *on, attempt a)
 {
-    conv *v = NEW(conv);
-
-    v->half = half;
-    v->narrow = g.narrow;
-    v->compiles = on->compiles;
-    cudnnStatus_t rc = describe(v, on->conv, y, g.biased, g.more);
+    a.compiled = a.compiled || on->compiles;
+    v->as = a;
+    cudnnStatus_t rc = describe(v, on->conv);
     if (rc == CUDNN_STATUS_SUCCESS) {
-        rc = search_by(v, on->conv, CUDNN_HEUR_MODE_A);
+        rc = search_by(v, on->conv, CUDNN_HEUR_MODE_A, a);
         if (rc != CUDNN_STATUS_SUCCESS)
-            rc = search_by(v, on->conv, CUDNN_HEUR_MODE_FALLBACK);
+            rc = search_by(v, on->conv, CUDNN_HEUR_MODE_FALLBACK, a);
     }
-    if (rc == CUDNN_STATUS_SUCCESS)
-        *out = v;
-    else
-        conv_free(v);
-    return rc;
+    if (rc != CUDNN_STATUS_SUCCESS)
+        forget_all(v);
+    return rc == CUDNN_STATUS_SUCCESS;
 }
 
-/* The whole graph, or the convolution alone. */
-static cudnnStatus_t conv_make(conv **out, const cuda *on, nn_tensor y, bool half, graph_of whole)
+static void search(struct cuda_conv *v, const cuda *on)
 {
-    if ((whole.biased || whole.more) && try_make(out, on, y, half, whole) == CUDNN_STATUS_SUCCESS)
-        return CUDNN_STATUS_SUCCESS;
-    cudnnStatus_t rc = try_make(out, on, y, half, (graph_of){0});
-    return rc == CUDNN_STATUS_SUCCESS || !half ? rc : try_make(out, on, y, true, (graph_of){.narrow = true});
+    const bool whole = v->key.biased || v->key.more;
+    const attempt *list = whole ? WHOLE : v->key.half ? IN_BF16 : IN_F32;
+    const size_t n = (whole ? sizeof WHOLE : v->key.half ? sizeof IN_BF16 : sizeof IN_F32) / sizeof *list;
+
+    for (size_t i = 0; i < n; i++)
+        if (try_make(v, on, list[i]))
+            return;
+}
+
+/* What cuDNN has for it, looked for once; NULL: nothing. */
+static const struct cuda_conv *find(cuda *on, const struct cuda_conv_key *key)
+{
+    struct cuda_conv *v = on->convs;
+
+    while (v && memcmp(&v->key, key, sizeof *key) != 0)
+        v = v->next;
+    if (!v) {
+        v = NEW(struct cuda_conv);
+        *v = (struct cuda_conv){.next = on->convs, .key = *key};
+        on->convs = v;
+        search(v, on);
+    }
+    return v->plan ? v : NULL;
+}
+
+/* The convolution alone. */
+static struct cuda_conv_key key_of(nn_tensor y, bool half)
+{
+    return (struct cuda_conv_key){.op = y->op->id, .at = conv_shape_of(y), .half = half};
 }
 
 /* ---- the kernels ---- */
 
 static const char *takes_as(const struct nn_node *y, bool half)
 {
-    conv *v;
+    const struct cuda_conv_key key = key_of(y, half);
 
     if (cuda_needs_f32(y))
         return cuda_needs_f32(y);
     if (!cuda_current())
         return "no device is in use";
-    if (conv_make(&v, cuda_current(), y, half, (graph_of){0}) != CUDNN_STATUS_SUCCESS)
-        return half ? "cuDNN has no engine for it in bf16 that keeps its bits"
-                    : "cuDNN has no engine for it that keeps f32 and its bits";
-    conv_free(v);
-    return NULL;
+    if (find(cuda_current(), &key))
+        return NULL;
+    return half ? "cuDNN has no engine for it in bf16 that keeps its bits" : "cuDNN has no engine for it that keeps f32 and its bits";
 }
 
 static const char *takes(const struct nn_node *y)
@@ -416,27 +467,33 @@ static bool aligned(const void *mem)
     return (uintptr_t)mem % ALIGN == 0;
 }
 
-/* What an engine could add: a result of another shape is our kernel's to repeat. */
-static graph_of whole(const nn_call *c)
+/* The whole graph where an engine may add what there is, else the convolution alone: a result of another shape is our kernel's
+ * to repeat. */
+static const struct cuda_conv *find_for(cuda *on, const nn_call *c, bool half)
 {
     const bool forward = c->y->op->id == NN_OP_conv2d, like = c->sum && nn_same_shape(c->added->shape, c->sum->shape);
+    const struct cuda_conv_key alone = key_of(c->y, half);
+    struct cuda_conv_key whole = alone;
+    const struct cuda_conv *v = NULL;
 
-    if (!forward || (c->sum && !like) || !aligned(c->in[2]) || !aligned(c->more))
-        return (graph_of){0};
-    return (graph_of){.biased = c->y->src[2] != NULL, .more = c->sum != NULL};
+    whole.biased = c->y->src[2] != NULL;
+    whole.more = c->sum != NULL;
+    if (forward && (whole.biased || like) && (!c->sum || like) && aligned(c->in[2]) && aligned(c->more))
+        v = find(on, &whole);
+    return v ? v : find(on, &alone);
 }
 
 static int made(nn_backend *b, nn_call *c, bool half, err *e)
 {
-    conv *v = NULL;
-
     if (!aligned(c->in[0]) || !aligned(c->in[1]) || !aligned(c->out))
         return err_set(e, ERR_DEVICE, "a tensor of a convolution does not begin at a multiple of %d bytes", ALIGN);
-    cudnnStatus_t rc = conv_make(&v, cuda_of(b), c->y, half, whole(c));
-    if (rc != CUDNN_STATUS_SUCCESS)
-        return err_set(e, ERR_DEVICE, "cuDNN: %s", cudnnGetErrorString(rc));
+    const struct cuda_conv *of = find_for(cuda_of(b), c, half);
+    if (!of)
+        return err_set(e, ERR_DEVICE, "cuDNN has no engine for it any more");
+    conv *v = NEW(conv);
+    v->of = of;
     c->state = v;
-    c->scratch_bytes = (size_t)v->scratch;
+    c->scratch_bytes = (size_t)of->scratch;
     return 0;
 }
 
@@ -454,7 +511,7 @@ static int prepare_bf16(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC]
     conv *v = c->state;
     v->bytes[0] = cuda_aligned(2 * n[0]);
     v->bytes[1] = frozen[1] ? 0 : cuda_aligned(2 * n[1]);
-    v->bytes[2] = v->narrow ? cuda_aligned(2 * n[2]) : 0;
+    v->bytes[2] = v->of->as.narrow ? cuda_aligned(2 * n[2]) : 0;
     c->scratch_bytes += v->bytes[0] + v->bytes[1] + v->bytes[2];
     c->own_bytes = frozen[1] && !c->leaf[1] ? 2 * (size_t)n[1] : 0;
     if (c->leaf[1])
@@ -473,14 +530,14 @@ static void done(nn_call *c)
 
     if (v && v->w_from)
         cuda_round_done(v->on, v->w_from);
-    conv_free(v);
+    free(v);
     c->state = NULL;
 }
 
 /* A pack of pointers is made in each run: the plan's scratch is not known when a call is prepared. */
 static cudnnStatus_t execute(nn_backend *b, const nn_call *c, const void *x, const void *w, const void *y, void *scratch)
 {
-    const conv *v = c->state;
+    const struct cuda_conv *v = ((const conv *)c->state)->of;
     int64_t ids[5] = {ID_X, ID_W, ID_Y}, n = 3;
     const void *places[5] = {x, w, y};
 
@@ -520,26 +577,29 @@ static int convolve(nn_backend *b, const nn_call *c, const void *first, const vo
     return rc == CUDNN_STATUS_SUCCESS ? 0 : ERR_DEVICE;
 }
 
-static int add_rest(nn_backend *b, const nn_call *c)
+/* Behind the engine: the bias of a forward pass, what is added, and f32 of a result in bf16 (wide: where that lies, or NULL). */
+static int add_rest(nn_backend *b, const nn_call *c, const void *wide)
 {
-    const conv *v = c->state;
+    const float *bias = c->y->op->id == NN_OP_conv2d ? c->in[2] : NULL;
+    const cuda_walk more = c->more ? cuda_walk_in(&c->sum->shape, &c->added->shape) : (cuda_walk){0};
+    const int64_t n = nn_count(c->y->shape), width = c->y->shape.d[3];
 
-    if (v->op_n > 0)
+    if (wide)
+        return cuda_ran(k_widen(cuda_stream(b), c->out, wide, bias, width, c->more, more, n));
+    if (((const conv *)c->state)->of->op_n > 0)
         return 0;
-    if (c->more) {
-        const cuda_walk more = cuda_walk_in(&c->sum->shape, &c->added->shape);
-        return cuda_ran(k_add_two(cuda_stream(b), c->out, c->out, c->in[2], c->y->shape.d[3], c->more, more, nn_count(c->y->shape)));
-    }
-    if (c->y->op->id != NN_OP_conv2d || !c->in[2])
+    if (c->more)
+        return cuda_ran(k_add_two(cuda_stream(b), c->out, c->out, bias, width, c->more, more, n));
+    if (!bias)
         return 0;
     cuda_walk at = cuda_walk_in(&c->y->shape, &c->y->src[2]->shape);
-    return cuda_ran(k_binary(cuda_stream(b), CUDA_ADD, c->out, c->out, c->in[2], at, nn_count(c->y->shape)));
+    return cuda_ran(k_binary(cuda_stream(b), CUDA_ADD, c->out, c->out, bias, at, n));
 }
 
 static int run(nn_backend *b, const nn_call *c)
 {
     TRY(convolve(b, c, c->in[0], c->in[1], c->out, c->scratch));
-    return add_rest(b, c);
+    return add_rest(b, c, NULL);
 }
 
 /* Scratch: what is rounded, then the engine's own. */
@@ -552,10 +612,8 @@ static int run_bf16(nn_backend *b, const nn_call *c)
     if (rc == cudaSuccess && !v->w_rounded)
         rc = k_cast(cuda_stream(b), second, CUDA_BF16, c->in[1], CUDA_F32, nn_count(c->y->src[1]->shape));
     TRY(cuda_ran(rc));
-    TRY(convolve(b, c, first, v->w_rounded ? v->w_rounded : second, v->narrow ? out : c->out, rest));
-    if (v->narrow)
-        TRY(cuda_ran(k_cast(cuda_stream(b), c->out, CUDA_F32, out, CUDA_BF16, nn_count(c->y->shape))));
-    return add_rest(b, c);
+    TRY(convolve(b, c, first, v->w_rounded ? v->w_rounded : second, v->of->as.narrow ? out : c->out, rest));
+    return add_rest(b, c, v->of->as.narrow ? out : NULL);
 }
 
 #define CONV(NAME, ADDS)                                                                                     \

@@ -32,6 +32,9 @@ cudaError_t k_binary(cudaStream_t s, cuda_binary op, float *out, const float *a,
 /* out[i] = a[i] + b[i % width] + c[walk of i], n of them, added in this order; b NULL: nothing */
 cudaError_t k_add_two(cudaStream_t s, float *out, const float *a, const float *b, int64_t width, const float *c, cuda_walk at,
                       int64_t n);
+/* The same of an `a` in bf16 (its bits); c NULL: nothing. */
+cudaError_t k_widen(cudaStream_t s, float *out, const uint16_t *a, const float *b, int64_t width, const float *c, cuda_walk at,
+                    int64_t n);
 cudaError_t k_scale(cudaStream_t s, float *out, const float *x, float by, int64_t n);
 cudaError_t k_act(cudaStream_t s, cuda_act f, float *out, const float *x, int64_t n);
 /* out = dy * f'(x) */

@@ -46,6 +46,55 @@ cudaError_t k_add_two(cudaStream_t s, float *out, const float *a, const float *b
     return cudaGetLastError();
 }
 
+/* ---- a convolution's result in bf16, and what is added to it: four elements a thread where rows are of fours ---- */
+
+/* The lowest 16 bits, as f32. */
+__device__ inline float bf16_value(uint64_t bits)
+{
+    return __uint_as_float((uint32_t)bits << 16);
+}
+
+__global__ void widen_and_add(float *out, const uint16_t *a, const float *b, int64_t width, const float *c, cuda_walk at, int64_t n)
+{
+    int64_t i = thread_at();
+
+    if (i >= n)
+        return;
+    float x = bf16_value(a[i]) + (b ? b[part(i, width).rest] : 0.0f);
+    out[i] = c ? x + c[walk_at(at, i)] : x;
+}
+
+/* c, where there is one, lies as out does. */
+__global__ void widen_and_add_4(float *out, const uint16_t *a, const float *b, int64_t width, const float *c, int64_t n)
+{
+    const int64_t i = thread_at() * 4;
+
+    if (i >= n)
+        return;
+    const uint64_t bits = *(const uint64_t *)(a + i);
+    const float4 by = b ? *(const float4 *)(b + part(i, width).rest) : float4{}, more = c ? *(const float4 *)(c + i) : float4{};
+    float4 x = {bf16_value(bits), bf16_value(bits >> 16), bf16_value(bits >> 32), bf16_value(bits >> 48)};
+    x = float4{x.x + by.x, x.y + by.y, x.z + by.z, x.w + by.w};
+    *(float4 *)(out + i) = c ? float4{x.x + more.x, x.y + more.y, x.z + more.z, x.w + more.w} : x;
+}
+
+static bool in_fours(const void *place, int64_t bytes)
+{
+    return (uintptr_t)place % (uintptr_t)bytes == 0;
+}
+
+cudaError_t k_widen(cudaStream_t s, float *out, const uint16_t *a, const float *b, int64_t width, const float *c, cuda_walk at,
+                    int64_t n)
+{
+    const bool like = !c || (at.n == 1 && at.step[0] == 1);
+
+    if (like && width % 4 == 0 && in_fours(out, 16) && in_fours(a, 8) && in_fours(b, 16) && in_fours(c, 16))
+        LAUNCH(widen_and_add_4, blocks_for(n / 4), BLOCK, s, out, a, b, width, c, n);
+    else
+        LAUNCH(widen_and_add, blocks_for(n), BLOCK, s, out, a, b, width, c, at, n);
+    return cudaGetLastError();
+}
+
 __global__ void scale(float *out, const float *x, float by, int64_t n)
 {
     int64_t i = thread_at();

@@ -234,6 +234,17 @@ static void one_call_where_nobody_else_looks(void **unused)
 
 /* ---- cuDNN's engines of the whole graph: one is ready for odd numbers of channels, one can be compiled for all ---- */
 
+/* A number that the stand-in counts in. */
+static int *count(const char *name)
+{
+    void *plugin = dlopen(getenv("CFARM_CUDA_PLUGIN"), RTLD_NOW | RTLD_NOLOAD);
+    int *at = dlsym(plugin, name);
+
+    assert_non_null(at);
+    dlclose(plugin);
+    return at;
+}
+
 /* The engine that has run, STANDIN_DNN_ENGINES for several: a 3x3 convolution to `o` channels, its bias and a sum. */
 static int engine_for(int64_t o)
 {
@@ -242,12 +253,10 @@ static int engine_for(int64_t o)
     nn_tensor y = nn_conv2d(g, nn_input(g, "x", F32, NN_SHAPE(1, 3, 3, 2)), nn_input(g, "w", F32, NN_SHAPE(o, 3, 3, 2)),
                             nn_input(g, "b", F32, NN_SHAPE(o)), (nn_conv){1, {1, 1, 1, 1}});
     nn_tensor sum = nn_add(g, y, nn_input(g, "c", F32, NN_SHAPE(1, 3, 3, o)));
-    void *plugin = dlopen(getenv("CFARM_CUDA_PLUGIN"), RTLD_NOW | RTLD_NOLOAD);
-    int *calls = dlsym(plugin, "standin_dnn_calls"), engine = STANDIN_DNN_ENGINES, many = 0;
+    int *calls = count("standin_dnn_calls"), engine = STANDIN_DNN_ENGINES, many = 0;
     nn_plan *p;
     err e;
 
-    assert_non_null(calls);
     memset(calls, 0, STANDIN_DNN_ENGINES * sizeof *calls);
     ok(nn_plan_new(&p, g, w, &sum, 1, &e), &e);
     write_inputs(g, p);
@@ -259,7 +268,6 @@ static int engine_for(int64_t o)
     nn_plan_free(p);
     nn_params_free(w);
     nn_graph_free(g);
-    dlclose(plugin);
     return many == 1 ? engine : STANDIN_DNN_ENGINES;
 }
 
@@ -281,6 +289,37 @@ static void an_engine_adds_if_it_is_ready_or_may_be_compiled(void **unused)
     unsetenv("CFARM_CUDA_COMPILE");
     assert_int_equal(engine_for(3), STANDIN_DNN_COMPILED); /* listed first */
     assert_int_equal(engine_for(2), STANDIN_DNN_COMPILED);
+}
+
+/* Of bf16 cuDNN makes bf16, unless it may compile: our kernel widens that, adding the rest. */
+static void nothing_is_compiled_unasked(void **unused)
+{
+    err e;
+
+    (void)unused;
+    gpu->close(gpu);
+    open_gpu();
+    *count("standin_dnn_compiled") = 0;
+    for (nn_compute c = NN_F32; c <= NN_BF16; c++) {
+        ok(gpu->compute(gpu, c, &e), &e);
+        assert_int_equal(engine_for(3), STANDIN_DNN_WHOLE);
+        assert_int_equal(engine_for(2), STANDIN_DNN_ALONE);
+    }
+    assert_int_equal(*count("standin_dnn_compiled"), 0);
+}
+
+static void an_engine_is_looked_for_once(void **unused)
+{
+    int *plans = count("standin_dnn_plans");
+
+    (void)unused;
+    *plans = 0;
+    engine_for(4);
+    const int first = *plans;
+    engine_for(4);
+    assert_true(first > 0);
+    assert_int_equal(*plans, first);
+    ok(gpu->compute(gpu, NN_F32, &(err){0}), &(err){0});
 }
 
 static int open_both(void **unused)
@@ -305,6 +344,8 @@ int main(void)
         cmocka_unit_test(one_call_where_nobody_else_looks),
         cmocka_unit_test(an_engine_adds_if_it_is_ready_or_may_be_compiled),
         cmocka_unit_test(one_call_where_nobody_else_looks), /* with what was compiled */
+        cmocka_unit_test(nothing_is_compiled_unasked),
+        cmocka_unit_test(an_engine_is_looked_for_once),
     };
 
     return cmocka_run_group_tests(tests, open_both, close_both);

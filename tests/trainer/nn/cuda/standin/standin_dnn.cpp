@@ -1,8 +1,10 @@
 /* The stand-in's cuDNN: the backend API's descriptors as lists of attributes, and one convolution of a graph, forward and
- * both gradients, as plain loops in double, and what a forward pass adds behind it: for an odd number of channels by an engine
- * that is ready, for all by one that must be compiled, which is listed first. As the real one it wants descriptors finished before they are used, gives
- * nothing of unfinished ones, and lists engines that compute otherwise than we promise (in TF32) before one that does not:
- * results of that engine are wrong on purpose. */
+ * both gradients, as plain loops in double, and what a forward pass adds behind it. As the real one it wants descriptors finished
+ * before they are used and gives nothing of unfinished ones. What it lists is what cuDNN 9.19 lists for an H200 (as the real one
+ * says where there is none: ../engines.c): of bf16 a result in bf16, on tensor cores; in f32 for a forward pass only, by an engine
+ * that is compiled first, in the list of what works for most; graphs that add by engines that are compiled, and (so that both are
+ * met) for an odd number of channels by one that is ready. Of f32 engines that compute otherwise than we promise (in TF32) come
+ * first: their results are wrong on purpose. */
 #include <cstring>
 #include <map>
 #include <vector>
@@ -261,18 +263,6 @@ void convolve(const convolution &v, void *x, void *w, void *y)
             ((uint16_t *)out)[i] = bf16_of_f32((float)sum[i]);
 }
 
-/* Sources of one type; of bf16 a result in bf16, or in f32 but for a gradient of x: so that a caller meets both. */
-bool types_fit(const convolution &v)
-{
-    switch (v.kind) {
-    case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR:
-        return v.w.type == v.y.type && v.x.type == v.w.type;
-    case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR:
-        return v.x.type == v.y.type && (v.w.type == v.x.type || v.w.type == CUDNN_DATA_FLOAT);
-    default: return v.x.type == v.w.type && (v.y.type == v.x.type || v.y.type == CUDNN_DATA_FLOAT);
-    }
-}
-
 /* ---- what each kind of descriptor must have ---- */
 
 bool parts_are_finished(desc *d)
@@ -294,7 +284,7 @@ cudnnStatus_t finish(standin_dnn_desc *d)
     case CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR:
     case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR:
     case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR:
-        return fits(convolution_of(d)) && types_fit(convolution_of(d)) ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
+        return fits(convolution_of(d)) ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
     case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR:
         return get<void *>(d, CUDNN_ATTR_OPERATIONGRAPH_HANDLE) && chained(d) ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
     case CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR:
@@ -304,6 +294,8 @@ cudnnStatus_t finish(standin_dnn_desc *d)
         d->graph = config->graph;
         d->tensor_cores = config->tensor_cores;
         d->compiled = config->compiled;
+        standin_dnn_plans++;
+        standin_dnn_compiled += d->compiled;
         return standin_plain() ? CUDNN_STATUS_NOT_SUPPORTED : CUDNN_STATUS_SUCCESS;
     }
     default: return CUDNN_STATUS_SUCCESS;
@@ -317,16 +309,46 @@ void put(void *values, int64_t *n, const void *from, size_t bytes, int64_t many)
     *n = many;
 }
 
-/* Engines in the order of what is expected of them: tensor cores first, as they are faster. */
-int64_t list_engines(desc *graph, int64_t room, cudnnBackendDescriptor_t *part)
+struct engine { bool tensor_cores, compiled; };
+
+/* Sources of one type; the result, too, or f32. */
+bool types_fit(const convolution &v, const tensor &made, const tensor &a, const tensor &b)
 {
-    const bool alone = operations(graph) == 1, ready = alone || convolution_of(operation(graph, 0)).w.d[0] % 2 == 1;
-    const struct { bool tensor_cores, compiled; } all[] = {{true, !alone}, {false, true}, {false, false}};
+    return a.type == b.type && (made.type == a.type || (made.type == CUDNN_DATA_FLOAT && &made == &v.y));
+}
+
+bool types_fit(const convolution &v)
+{
+    switch (v.kind) {
+    case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR: return types_fit(v, v.x, v.w, v.y);
+    case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR: return types_fit(v, v.w, v.x, v.y);
+    default: return types_fit(v, v.y, v.x, v.w);
+    }
+}
+
+std::vector<engine> engines_of(desc *graph, bool expected)
+{
+    const convolution v = convolution_of(operation(graph, 0));
+
+    if (!types_fit(v))
+        return {};
+    if (operations(graph) > 1)
+        return !expected ? std::vector<engine>{} : v.w.d[0] % 2 == 1
+                   ? std::vector<engine>{{true, true}, {false, true}, {false, false}} : std::vector<engine>{{true, true}, {false, true}};
+    if (v.x.type != v.y.type)
+        return expected ? std::vector<engine>{} : std::vector<engine>{{true, true}};
+    return {{expected, false}};
+}
+
+/* What is expected to be fastest, or what works for most. */
+int64_t list_engines(desc *heuristics, int64_t room, cudnnBackendDescriptor_t *part)
+{
+    desc *graph = get<desc *>(heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
     int64_t n = 0;
 
-    for (const auto &e : all) {
-        if (n == room || (e.compiled && alone) || (!e.compiled && !ready))
-            continue;
+    for (const engine &e : engines_of(graph, get<cudnnBackendHeurMode_t>(heuristics, CUDNN_ATTR_ENGINEHEUR_MODE) == CUDNN_HEUR_MODE_A)) {
+        if (n == room)
+            break;
         part[n]->graph = graph;
         part[n]->tensor_cores = e.tensor_cores;
         part[n]->compiled = e.compiled;
@@ -337,7 +359,7 @@ int64_t list_engines(desc *graph, int64_t room, cudnnBackendDescriptor_t *part)
 
 } // namespace
 
-int standin_dnn_calls[STANDIN_DNN_ENGINES];
+int standin_dnn_calls[STANDIN_DNN_ENGINES], standin_dnn_plans, standin_dnn_compiled;
 
 size_t cudnnGetVersion(void)
 {
@@ -412,7 +434,7 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t d, cudnnBackendA
         return CUDNN_STATUS_BAD_PARAM;
     switch (name) {
     case CUDNN_ATTR_ENGINEHEUR_RESULTS:
-        *n = list_engines(get<desc *>(d, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH), room, part);
+        *n = list_engines(d, room, part);
         return CUDNN_STATUS_SUCCESS;
     case CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE: put(values, n, &compiled, sizeof compiled, d->compiled); return CUDNN_STATUS_SUCCESS;
     case CUDNN_ATTR_ENGINECFG_ENGINE:

@@ -57,6 +57,14 @@ static inline void __syncwarp()
     standin_exchange(&nothing, 1, 0);
 }
 
+static inline float __uint_as_float(unsigned bits)
+{
+    float x;
+
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
 static inline float __fmul_rn(float a, float b)
 {
     return a * b;

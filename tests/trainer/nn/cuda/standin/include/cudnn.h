@@ -127,6 +127,7 @@ typedef enum {
 /* The stand-in's engines: of a convolution alone; of a graph that adds, too, ready or compiled. What has run, by engine. */
 typedef enum { STANDIN_DNN_ALONE, STANDIN_DNN_WHOLE, STANDIN_DNN_COMPILED, STANDIN_DNN_ENGINES } standin_dnn_engine;
 extern int standin_dnn_calls[STANDIN_DNN_ENGINES];
+extern int standin_dnn_plans, standin_dnn_compiled; /* made, and of those what was compiled for them */
 
 typedef struct standin_dnn *cudnnHandle_t;
 typedef struct standin_dnn_desc *cudnnBackendDescriptor_t;

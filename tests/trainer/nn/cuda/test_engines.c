@@ -1,0 +1,181 @@
+/* Laws of cuDNN itself, where there is no device: since 9.8 it answers for one that it is told the properties of, and makes plans
+ * for it. For every convolution of SD 1.5 at 512 x 512 pixels, forward and backward, an H200 and an A100 have an engine on tensor
+ * cores that needs no compiling; in f32 there is one that keeps f32, for the forward pass at least. It is our own code that asks
+ * (cuda_conv.c), but for the handle, in whose place it gives the properties. */
+#include <cudnn.h>
+
+#if CUDNN_VERSION < 90800
+#include <stdio.h>
+
+int main(void)
+{
+    puts("skipped: this cuDNN knows no device but one that is there; 9.8 does");
+    return 77;
+}
+#else
+
+static cudnnStatus_t set_attribute(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
+                                   int64_t n, const void *values);
+#define cudnnBackendSetAttribute set_attribute
+#include "trainer/nn/cuda/cuda_conv.c"
+#undef cudnnBackendSetAttribute
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+/* As cuDNN writes them. */
+static const struct { const char *name, *properties; } DEVICES[] = {
+    {"H200", "{\"deviceName\":\"NVIDIA H200\",\"cudaDeviceId\":0,\"deviceVer\":900,\"driverVer\":13000,\"multiProcessorCount\":132,"
+             "\"smClockRateKHz\":1980000,\"memClockRateKHz\":3201000,\"l2CacheSize\":62914560,\"totalGlobalMem\":150754820096,"
+             "\"maxSharedMemoryPerBlockOptin\":232448,\"maxGridSize\":[2147483647,65535,65535],\"maxBlockSize\":[1024,1024,64],"
+             "\"regsPerBlock\":65536,\"warpSize\":32,\"maxSharedMemoryPerBlock\":49152,\"reservedSharedMemoryPerBlock\":1024,"
+             "\"maxRegistersPerSM\":65536,\"maxCtasPerSM\":32,\"maxThreadsPerBlock\":1024,\"maxThreadsPerSM\":2048,"
+             "\"pciDeviceId\":0,\"isTccDriver\":0,\"supportCoopLaunch\":1}"},
+    {"A100", "{\"deviceName\":\"NVIDIA A100-SXM4-80GB\",\"cudaDeviceId\":0,\"deviceVer\":800,\"driverVer\":13000,"
+             "\"multiProcessorCount\":108,\"smClockRateKHz\":1410000,\"memClockRateKHz\":1593000,\"l2CacheSize\":41943040,"
+             "\"totalGlobalMem\":85094694912,\"maxSharedMemoryPerBlockOptin\":166912,\"maxGridSize\":[2147483647,65535,65535],"
+             "\"maxBlockSize\":[1024,1024,64],\"regsPerBlock\":65536,\"warpSize\":32,\"maxSharedMemoryPerBlock\":49152,"
+             "\"reservedSharedMemoryPerBlock\":1024,\"maxRegistersPerSM\":65536,\"maxCtasPerSM\":32,\"maxThreadsPerBlock\":1024,"
+             "\"maxThreadsPerSM\":2048,\"pciDeviceId\":0,\"isTccDriver\":0,\"supportCoopLaunch\":1}"},
+};
+
+static cudnnBackendDescriptor_t device;
+
+static cudnnStatus_t set_attribute(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
+                                   int64_t n, const void *values)
+{
+    const bool heuristics = name == CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH;
+
+    if (name == CUDNN_ATTR_OPERATIONGRAPH_HANDLE)
+        return CUDNN_STATUS_SUCCESS;
+    if (name == CUDNN_ATTR_EXECUTION_PLAN_HANDLE)
+        return cudnnBackendSetAttribute(d, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &device);
+    if (heuristics)
+        DNN(cudnnBackendSetAttribute(d, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &device));
+    return cudnnBackendSetAttribute(d, name, type, n, values);
+}
+
+/* ---- what cuda_conv.c is linked with, and what is not called here ---- */
+
+cuda *cuda_current(void) { return NULL; }
+const char *cuda_needs_f32(const struct nn_node *y) { return (void)y, NULL; }
+int cuda_half_leaf(nn_backend *b, nn_call *c, void **mem, err *e) { return (void)b, (void)c, (void)mem, err_set(e, ERR_DEVICE, "none"); }
+int cuda_round(nn_backend *b, void **to, const void *from, int64_t n, err *e)
+{
+    return (void)b, (void)to, (void)from, (void)n, err_set(e, ERR_DEVICE, "none");
+}
+void cuda_round_done(nn_backend *b, const void *from) { (void)b, (void)from; }
+cudaError_t k_cast(cudaStream_t s, void *out, cuda_float to, const void *x, cuda_float from, int64_t n)
+{
+    return (void)s, (void)out, (void)to, (void)x, (void)from, (void)n, cudaErrorNoDevice;
+}
+cudaError_t k_binary(cudaStream_t s, cuda_binary op, float *out, const float *a, const float *b, cuda_walk at, int64_t n)
+{
+    return (void)s, (void)op, (void)out, (void)a, (void)b, (void)at, (void)n, cudaErrorNoDevice;
+}
+cudaError_t k_add_two(cudaStream_t s, float *out, const float *a, const float *b, int64_t width, const float *c, cuda_walk at, int64_t n)
+{
+    return (void)s, (void)out, (void)a, (void)b, (void)width, (void)c, (void)at, (void)n, cudaErrorNoDevice;
+}
+cudaError_t k_widen(cudaStream_t s, float *out, const uint16_t *a, const float *b, int64_t width, const float *c, cuda_walk at, int64_t n)
+{
+    return (void)s, (void)out, (void)a, (void)b, (void)width, (void)c, (void)at, (void)n, cudaErrorNoDevice;
+}
+
+/* ---- SD 1.5 ---- */
+
+/* Of the UNet (trained: gradients, too), the VAE's encoder and its decoder. before, after: padding. */
+static const struct { bool trained; int64_t side, c, o, k, stride, before, after; } CONVS[] = {
+    {true, 64, 4, 320, 3, 1, 1, 1},       {true, 64, 320, 320, 3, 1, 1, 1},     {true, 64, 320, 320, 1, 1, 0, 0},
+    {true, 64, 320, 320, 3, 2, 1, 1},     {true, 64, 640, 320, 3, 1, 1, 1},     {true, 64, 640, 320, 1, 1, 0, 0},
+    {true, 64, 960, 320, 3, 1, 1, 1},     {true, 64, 960, 320, 1, 1, 0, 0},     {true, 64, 640, 640, 3, 1, 1, 1},
+    {true, 64, 320, 4, 3, 1, 1, 1},       {true, 32, 320, 640, 3, 1, 1, 1},     {true, 32, 320, 640, 1, 1, 0, 0},
+    {true, 32, 640, 640, 3, 1, 1, 1},     {true, 32, 640, 640, 1, 1, 0, 0},     {true, 32, 640, 640, 3, 2, 1, 1},
+    {true, 32, 960, 640, 3, 1, 1, 1},     {true, 32, 1280, 640, 3, 1, 1, 1},    {true, 32, 1920, 640, 3, 1, 1, 1},
+    {true, 32, 1920, 640, 1, 1, 0, 0},    {true, 32, 1280, 1280, 3, 1, 1, 1},   {true, 16, 640, 1280, 3, 1, 1, 1},
+    {true, 16, 640, 1280, 1, 1, 0, 0},    {true, 16, 1280, 1280, 3, 1, 1, 1},   {true, 16, 1280, 1280, 1, 1, 0, 0},
+    {true, 16, 1280, 1280, 3, 2, 1, 1},   {true, 16, 1920, 1280, 3, 1, 1, 1},   {true, 16, 2560, 1280, 3, 1, 1, 1},
+    {true, 16, 2560, 1280, 1, 1, 0, 0},   {true, 8, 1280, 1280, 3, 1, 1, 1},    {true, 8, 1280, 1280, 1, 1, 0, 0},
+    {true, 8, 2560, 1280, 3, 1, 1, 1},    {true, 8, 2560, 1280, 1, 1, 0, 0},    {false, 512, 3, 128, 3, 1, 1, 1},
+    {false, 512, 128, 128, 3, 1, 1, 1},   {false, 512, 128, 128, 3, 2, 0, 1},   {false, 256, 128, 256, 3, 1, 1, 1},
+    {false, 256, 128, 256, 1, 1, 0, 0},   {false, 256, 256, 256, 3, 1, 1, 1},   {false, 256, 256, 256, 3, 2, 0, 1},
+    {false, 128, 256, 512, 3, 1, 1, 1},   {false, 128, 512, 512, 3, 1, 1, 1},   {false, 128, 512, 512, 3, 2, 0, 1},
+    {false, 64, 512, 512, 3, 1, 1, 1},    {false, 64, 512, 8, 3, 1, 1, 1},      {false, 64, 8, 8, 1, 1, 0, 0},
+    {false, 64, 4, 4, 1, 1, 0, 0},        {false, 64, 4, 512, 3, 1, 1, 1},      {false, 256, 512, 512, 3, 1, 1, 1},
+    {false, 256, 512, 256, 3, 1, 1, 1},   {false, 512, 256, 256, 3, 1, 1, 1},   {false, 512, 256, 128, 3, 1, 1, 1},
+    {false, 512, 256, 128, 1, 1, 0, 0},   {false, 512, 128, 3, 3, 1, 1, 1},
+};
+
+static struct cuda_conv_key key_of_row(size_t i, nn_op_id op, bool half)
+{
+    const int64_t side = CONVS[i].side, after = CONVS[i].after, before = CONVS[i].before,
+                  out = (side + before + after - CONVS[i].k) / CONVS[i].stride + 1;
+
+    return (struct cuda_conv_key){.op = op, .half = half,
+                                  .at = {8, side, side, CONVS[i].c, CONVS[i].o, CONVS[i].k, CONVS[i].k, out, out, CONVS[i].stride,
+                                         before, before, after, after}};
+}
+
+static void open_device(size_t d)
+{
+    const char *text = DEVICES[d].properties;
+
+    assert_int_equal(cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &device), CUDNN_STATUS_SUCCESS);
+    assert_int_equal(cudnnBackendSetAttribute(device, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, (int64_t)strlen(text), text),
+                     CUDNN_STATUS_SUCCESS);
+    assert_int_equal(cudnnBackendFinalize(device), CUDNN_STATUS_SUCCESS);
+}
+
+static const nn_op_id OPS[] = {NN_OP_conv2d, NN_OP_conv2d_grad_x, NN_OP_conv2d_grad_w};
+enum { OP_N = 3 };
+
+static void every_convolution_of_bf16_has_an_engine_on_tensor_cores_that_is_ready(void **unused)
+{
+    (void)unused;
+    for (size_t d = 0; d < sizeof DEVICES / sizeof *DEVICES; d++) {
+        cuda on = {0};
+        open_device(d);
+        for (size_t i = 0; i < sizeof CONVS / sizeof *CONVS; i++)
+            for (int k = 0; k < (CONVS[i].trained ? OP_N : 1); k++) {
+                const struct cuda_conv_key key = key_of_row(i, OPS[k], true);
+                const struct cuda_conv *v = find(&on, &key);
+                if (!v || !v->as.cores || v->as.compiled)
+                    fail_msg("%s: operation %d of %lld x %lld pixels, %lld to %lld channels: %s", DEVICES[d].name, k,
+                             (long long)key.at.h, (long long)key.at.w, (long long)key.at.c, (long long)key.at.o, v ? "a slow one" : "none");
+            }
+        cuda_convs_free(&on);
+        forget(&device);
+    }
+}
+
+static void a_forward_pass_in_f32_has_an_engine_that_is_ready(void **unused)
+{
+    (void)unused;
+    for (size_t d = 0; d < sizeof DEVICES / sizeof *DEVICES; d++) {
+        cuda on = {0};
+        open_device(d);
+        for (size_t i = 0; i < sizeof CONVS / sizeof *CONVS; i++) {
+            const struct cuda_conv_key key = key_of_row(i, NN_OP_conv2d, false);
+            const struct cuda_conv *v = find(&on, &key);
+            if (!v || v->as.compiled)
+                fail_msg("%s: %lld x %lld pixels, %lld to %lld channels", DEVICES[d].name, (long long)key.at.h, (long long)key.at.w,
+                         (long long)key.at.c, (long long)key.at.o);
+        }
+        cuda_convs_free(&on);
+        forget(&device);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_convolution_of_bf16_has_an_engine_on_tensor_cores_that_is_ready),
+        cmocka_unit_test(a_forward_pass_in_f32_has_an_engine_that_is_ready),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+#endif
