@@ -33,6 +33,7 @@ cudaError_t standin_do(cudaStream_t s, std::function<void()> work);
 cudaError_t standin_do_when(cudaStream_t s, std::function<bool()> work);
 void standin_spend(double seconds); /* work that is done says that it took so long */
 bool standin_plain(); /* STANDIN_CUDA has `plain` */
+const char *standin_piece(const void *at, size_t *bytes); /* the piece of memory that holds this place, or NULL */
 
 /* ---- for kernels ---- */
 

@@ -1,0 +1,669 @@
+/* A grid of warps: blocks one after another, a block's warps each until its next barrier. */
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <numeric>
+#include <unordered_map>
+
+#include "tests/trainer/nn/cuda/ptx/ptx.h"
+#include "tests/trainer/nn/cuda/standin/standin.h"
+
+extern "C" {
+#include "cluster/base/dtype.h"
+}
+
+namespace ptx {
+
+namespace {
+
+enum { SECTOR = 32, BANKS = 32, PAGE = 4096, GRAIN = 2, PAGES_MOST = 4096, NOBODY = 0xffff, SEVERAL = 0xfffe };
+
+/* Who touched some bytes last: a thread or SEVERAL of a block, before which barrier of the block and of the warp. */
+struct touch {
+    uint32_t when = 0; /* barriers of all blocks so far: never the same in two blocks */
+    uint16_t thread = NOBODY, warp = NOBODY, warp_when = 0;
+};
+
+struct bytes_of_block {
+    touch wrote, read;
+    bool under_way = false;
+};
+
+/* Two bytes of global memory within a launch. */
+struct grain {
+    uint32_t launch = 0, block_wrote = 0, block_read = 0;
+    touch wrote, read;
+};
+struct page {
+    grain at[PAGE / GRAIN];
+};
+enum : uint32_t { NO_BLOCK = 0xffffffffu, MANY_BLOCKS = 0xfffffffeu };
+
+struct copy {
+    uint64_t to, from;
+    uint32_t bytes;
+    size_t group;
+};
+
+struct costs {
+    uint64_t launches = 0, instructions = 0, sectors = 0, sectors_least = 0, banks = 0, banks_least = 0;
+    std::map<int, std::pair<uint64_t, uint64_t>> lines; /* turns or sectors, and the fewest, by line */
+    std::shared_ptr<const std::vector<std::string>> text;
+};
+
+std::map<std::string, costs> &all_costs = *new std::map<std::string, costs>; /* there until the very end */
+uint32_t launches, barriers = 1;                                             /* of the process */
+
+struct warp {
+    unsigned first, live = 0; /* its first thread; lanes that have not ended */
+    uint32_t go = 0;          /* lanes at `pc`; the others have theirs in `at` */
+    size_t pc = 0, at[LANES] = {};
+    bool waits = false;
+    uint16_t when = 1; /* barriers of the warp so far */
+    std::vector<uint64_t> registers;
+    std::vector<unsigned char> local;
+    std::vector<copy> copies[LANES];
+    size_t groups[LANES] = {};
+};
+
+class block
+{
+    const kernel &k;
+    const std::vector<unsigned char> &parameters;
+    const unsigned threads, number;
+    const grid blocks, shape, mine;
+    std::vector<unsigned char> shared;
+    std::vector<bytes_of_block> shadow;
+    std::vector<warp> warps;
+    const uint32_t begun;
+    costs *cost;
+    const instruction *now = nullptr;
+    warp *who = nullptr;
+
+    static std::unordered_map<uint64_t, std::unique_ptr<page>> pages;
+
+    [[noreturn]] void stop(int lane, const char *why) const;
+    uint64_t *lanes(int r) const { return who->registers.data() + (size_t)r * LANES; }
+    unsigned thread(int lane) const { return who->first + (unsigned)lane; }
+    touch of(int lane) const { return touch{barriers, (uint16_t)thread(lane), (uint16_t)(who->first / LANES), who->when}; }
+
+    bool behind_barrier(const touch &t, int lane) const;
+    void touch_shared(uint64_t at, size_t bytes, int lane, bool write);
+    void touch_global(uint64_t at, size_t bytes, int lane, bool write);
+    void fly(uint64_t at, size_t bytes, int lane);
+    unsigned char *place(space where, uint64_t at, size_t bytes, int lane, bool write);
+    void count_sectors(const uint64_t *address, uint32_t mask, size_t bytes);
+    void count_banks(const uint64_t *address, uint32_t mask, size_t bytes);
+    void count(space where, const uint64_t *address, uint32_t mask, size_t bytes);
+
+    void whole_warp(uint32_t mask);
+    void access(uint32_t mask);
+    void shuffle(uint32_t mask);
+    void multiply(uint32_t mask);
+    void matrices(uint32_t mask);
+    void begin_copies(uint32_t mask);
+    void wait_for_copies(uint32_t mask);
+    void join(uint32_t mask);
+    void split(uint32_t mask);
+    void put_field(uint32_t mask);
+    void branch(uint32_t mask);
+    void end(uint32_t mask);
+    void choose();
+    void step();
+
+  public:
+    block(const kernel &kernel_, const std::vector<unsigned char> &parameters_, unsigned number_, grid blocks_, grid shape_,
+          costs *c);
+    void run();
+    /* What was touched in earlier launches is of no interest; it may take twenty times the memory. */
+    static void forget()
+    {
+        if (pages.size() > PAGES_MOST)
+            pages.clear();
+    }
+};
+
+std::unordered_map<uint64_t, std::unique_ptr<page>> block::pages;
+
+void block::stop(int lane, const char *why) const
+{
+    fprintf(stderr, "ptx: %s: block %u,%u,%u thread %u: %s\n%s\n", k.name.c_str(), mine.x, mine.y, mine.z, who ? thread(lane) : 0,
+            why, now ? (*k.text)[(size_t)now->line - 1].c_str() : "");
+    abort();
+}
+
+/* ---- who touched what ---- */
+
+/* Whether what was done then is done for this lane, too: it did so itself, or a barrier lies between. */
+bool block::behind_barrier(const touch &t, int lane) const
+{
+    return t.thread == NOBODY || t.thread == thread(lane) || t.when != barriers ||
+           (t.warp == who->first / LANES && t.warp_when != who->when);
+}
+
+void note_read(touch *read, const touch &me)
+{
+    if (read->thread != NOBODY && read->when == me.when && read->thread != me.thread) {
+        read->thread = SEVERAL;
+        read->warp = read->warp == me.warp ? me.warp : (uint16_t)SEVERAL;
+        read->warp_when = me.warp_when;
+    } else
+        *read = me;
+}
+
+void block::touch_shared(uint64_t at, size_t bytes, int lane, bool write)
+{
+    for (size_t i = at; i < at + bytes; i++) {
+        bytes_of_block &b = shadow[i];
+        if (b.under_way)
+            stop(lane, "shared memory that a copy has under way");
+        if (!write && b.wrote.thread == NOBODY)
+            stop(lane, "shared memory that nobody has written");
+        if (!behind_barrier(b.wrote, lane))
+            stop(lane, write ? "shared memory that another thread has written, with no barrier between"
+                             : "shared memory that another thread writes, with no barrier between");
+        if (write && !behind_barrier(b.read, lane))
+            stop(lane, "shared memory that another thread reads, with no barrier between");
+        if (write)
+            b.wrote = of(lane);
+        else
+            note_read(&b.read, of(lane));
+    }
+}
+
+/* A copy's bytes: nobody may touch them until its thread has waited. */
+void block::fly(uint64_t at, size_t bytes, int lane)
+{
+    touch_shared(at, bytes, lane, true);
+    for (size_t i = at; i < at + bytes; i++)
+        shadow[i].under_way = true;
+}
+
+void block::touch_global(uint64_t at, size_t bytes, int lane, bool write)
+{
+    for (uint64_t i = at / GRAIN; i <= (at + bytes - 1) / GRAIN; i++) {
+        std::unique_ptr<page> &p = pages[i * GRAIN / PAGE];
+        if (!p)
+            p.reset(new page);
+        grain &g = p->at[i % (PAGE / GRAIN)];
+        if (g.launch != launches)
+            g = grain{launches, NO_BLOCK, NO_BLOCK, touch{}, touch{}};
+        if (g.block_wrote != NO_BLOCK && (g.block_wrote != number || !behind_barrier(g.wrote, lane)))
+            stop(lane, write ? "global memory that another thread has written, too"
+                             : "global memory that another thread of this launch writes");
+        if (write && g.block_read != NO_BLOCK && (g.block_read != number || !behind_barrier(g.read, lane)))
+            stop(lane, "global memory that another thread of this launch reads");
+        if (write) {
+            g.block_wrote = number;
+            g.wrote = of(lane);
+        } else {
+            g.block_read = g.block_read == NO_BLOCK || g.block_read == number ? number : (uint32_t)MANY_BLOCKS;
+            note_read(&g.read, of(lane));
+        }
+    }
+}
+
+/* ---- memory ---- */
+
+/* Where these bytes lie on this machine. */
+unsigned char *block::place(space where, uint64_t at, size_t bytes, int lane, bool write)
+{
+    size_t room;
+
+    if (at % bytes)
+        stop(lane, "a place that is no multiple of what is read or written there");
+    if (where == PARAM || (where == GENERIC && at >> 60 == 1))
+        return at - PARAM_AT + bytes <= parameters.size() && !write ? (unsigned char *)parameters.data() + (at - PARAM_AT)
+                                                                    : (stop(lane, "outside of the parameters"), nullptr);
+    if (where == GENERIC && at >= SHARED_AT)
+        where = SHARED, at -= SHARED_AT;
+    else if (where == GENERIC && at >= LOCAL_AT)
+        where = LOCAL, at -= LOCAL_AT;
+    if (where == SHARED) {
+        if (at + bytes > shared.size())
+            stop(lane, "outside of shared memory");
+        touch_shared(at, bytes, lane, write);
+        return shared.data() + at;
+    }
+    if (where == LOCAL) {
+        if (at + bytes > k.local_bytes)
+            stop(lane, "outside of local memory");
+        return who->local.data() + (size_t)lane * k.local_bytes + at;
+    }
+    if (where != CONST) {
+        const char *piece = standin_piece((const void *)at, &room);
+        if (piece && (uint64_t)piece + room - at >= bytes)
+            touch_global(at, bytes, lane, write);
+        else if (piece || write)
+            stop(lane, "outside of the device's memory");
+    }
+    return (unsigned char *)at;
+}
+
+/* ---- what accesses cost ---- */
+
+void block::count_sectors(const uint64_t *address, uint32_t mask, size_t bytes)
+{
+    uint64_t seen[4 * LANES], all = 0;
+    size_t n = 0;
+
+    for (int l = 0; l < LANES; l++)
+        for (uint64_t s = address[l] / SECTOR; (mask >> l & 1) && s <= (address[l] + bytes - 1) / SECTOR && n < 4 * LANES; s++)
+            seen[n++] = s;
+    std::sort(seen, seen + n);
+    n = (size_t)(std::unique(seen, seen + n) - seen);
+    uint64_t places[LANES];
+    size_t m = 0;
+    for (int l = 0; l < LANES; l++)
+        if (mask >> l & 1)
+            places[m++] = address[l];
+    std::sort(places, places + m);
+    all = (uint64_t)(std::unique(places, places + m) - places) * bytes;
+    cost->sectors += n;
+    cost->sectors_least += (all + SECTOR - 1) / SECTOR;
+    cost->lines[now->line].first += n;
+    cost->lines[now->line].second += (all + SECTOR - 1) / SECTOR;
+}
+
+/* Words of 16 bytes are taken by quarters of a warp, of 8 by halves: in each, one word of a bank a turn. */
+void block::count_banks(const uint64_t *address, uint32_t mask, size_t bytes)
+{
+    const int together = bytes > 4 ? (int)(LANES * 4 / bytes) : LANES;
+    uint64_t turns = 0, least = 0;
+
+    for (int from = 0; from < LANES; from += together) {
+        uint64_t words[LANES];
+        size_t n = 0, most = 0, of_bank[BANKS] = {};
+        for (int l = from; l < from + together; l++)
+            for (uint64_t w = address[l] / 4; (mask >> l & 1) && w <= (address[l] + bytes - 1) / 4; w++)
+                words[n++] = w;
+        std::sort(words, words + n);
+        n = (size_t)(std::unique(words, words + n) - words);
+        for (size_t i = 0; i < n; i++)
+            most = std::max(most, ++of_bank[words[i] % BANKS]);
+        turns += most;
+        least += (n + BANKS - 1) / BANKS;
+    }
+    cost->banks += turns;
+    cost->banks_least += least;
+    cost->lines[now->line].first += turns;
+    cost->lines[now->line].second += least;
+}
+
+void block::count(space where, const uint64_t *address, uint32_t mask, size_t bytes)
+{
+    if (where == GLOBAL)
+        count_sectors(address, mask, bytes);
+    else if (where == SHARED)
+        count_banks(address, mask, bytes);
+}
+
+/* ---- instructions ---- */
+
+void block::whole_warp(uint32_t mask)
+{
+    if (mask != who->live)
+        stop(__builtin_ctz(who->live & ~mask), "a lane is missing where the whole warp is needed");
+}
+
+void block::access(uint32_t mask)
+{
+    const instruction &i = *now;
+    const size_t bytes = (size_t)(i.bytes * i.count);
+    uint64_t address[LANES];
+
+    for (int l = 0; l < LANES; l++)
+        address[l] = lanes(i.from[0])[l] + (uint64_t)i.offset;
+    count(i.where, address, mask, bytes);
+    for (int l = 0; l < LANES; l++) {
+        if (!(mask >> l & 1))
+            continue;
+        unsigned char *at = place(i.where, address[l], bytes, l, i.is == STORE);
+        for (int n = 0; n < i.count; n++) {
+            uint64_t x = 0;
+            if (i.is == STORE) {
+                memcpy(at + n * i.bytes, &lanes(i.to[(size_t)n])[l], (size_t)i.bytes);
+                continue;
+            }
+            memcpy(&x, at + n * i.bytes, (size_t)i.bytes);
+            if (i.sign && i.bytes < 8 && x >> (8 * i.bytes - 1))
+                x |= ~0ull << 8 * i.bytes; /* to the register's width, which the next one cuts */
+            if (i.to[(size_t)n] >= 0)
+                lanes(i.to[(size_t)n])[l] = x;
+        }
+    }
+}
+
+/* shfl.sync d|p, a, b, c, members: 9.7.9.6 of the manual. */
+void block::shuffle(uint32_t mask)
+{
+    const instruction &i = *now;
+    uint64_t a[LANES];
+
+    memcpy(a, lanes(i.from[0]), sizeof a);
+    for (int l = 0; l < LANES; l++) {
+        if (!(mask >> l & 1))
+            continue;
+        const int b = (int)(lanes(i.from[1])[l] & 31), c = (int)lanes(i.from[2])[l], clamp = c & 31, keep = c >> 8 & 31;
+        const int most = (l & keep) | (clamp & ~keep), least = l & keep;
+        const uint32_t members = (uint32_t)lanes(i.from[3])[l];
+        int j = i.kind == 'i' ? (least | (b & ~keep)) : i.kind == 'b' ? l ^ b : i.kind == 'u' ? l - b : l + b;
+        const bool within = i.kind == 'u' ? j >= most : j <= most;
+        if (!within)
+            j = l;
+        if (members & who->live & ~mask)
+            stop(__builtin_ctz(members & who->live & ~mask), "a lane is missing at an exchange that names it");
+        if (!(members >> l & 1) || !(members >> j & 1) || !(mask >> j & 1))
+            stop(l, "an exchange with a lane that does not take part");
+        lanes(i.to[0])[l] = (uint32_t)a[j];
+        if (i.to.size() > 1 && i.to[1] >= 0)
+            lanes(i.to[1])[l] = within;
+    }
+}
+
+float half_of(uint64_t word, int which) { return f32_of_bf16((uint16_t)(word >> 16 * which)); }
+
+/* 9.7.14.5.7 and .8: with g = lane / 4 and t = lane % 4, of m16n8k16 the left factor's element i of a lane is row g (i < 2, or 4
+ * <= i < 6) or g + 8, column 2t + i % 2, and 8 more from i = 4 on; the right one's is row 2t + i % 2, and 8 more from i = 2 on,
+ * column g; the sum's is row g or (i >= 2) g + 8, column 2t + i % 2. m16n8k8 has the first halves. */
+void block::multiply(uint32_t mask)
+{
+    const instruction &i = *now;
+    const int depth = 8 * i.count, words = 2 * i.count;
+    float left[16][16] = {}, right[16][8] = {}, sum[16][8];
+
+    whole_warp(mask);
+    for (int l = 0; l < LANES; l++) {
+        const int g = l / 4, t = l % 4;
+        for (int e = 0; e < 2 * words; e++)
+            left[e % 4 < 2 ? g : g + 8][2 * t + e % 2 + e / 4 * 8] = half_of(lanes(i.from[(size_t)(e / 2)])[l], e % 2);
+        for (int e = 0; e < words; e++)
+            right[2 * t + e % 2 + e / 2 * 8][g] = half_of(lanes(i.from[(size_t)(words + e / 2)])[l], e % 2);
+    }
+    for (int l = 0; l < LANES; l++)
+        for (int e = 0; e < 4; e++) {
+            float c;
+            memcpy(&c, &lanes(i.from[(size_t)(words + i.count + e)])[l], sizeof c);
+            sum[l / 4 + e / 2 * 8][l % 4 * 2 + e % 2] = c;
+        }
+    for (int r = 0; r < 16; r++)
+        for (int c = 0; c < 8; c++) {
+            double all = 0.0;
+            for (int n = 0; n < depth; n++)
+                all += (double)left[r][n] * (double)right[n][c];
+            sum[r][c] = (float)(all + (double)sum[r][c]);
+        }
+    for (int l = 0; l < LANES; l++)
+        for (int e = 0; e < 4; e++) {
+            uint64_t out = 0;
+            memcpy(&out, &sum[l / 4 + e / 2 * 8][l % 4 * 2 + e % 2], sizeof(float));
+            lanes(i.to[(size_t)e])[l] = out;
+        }
+}
+
+/* ldmatrix, 9.7.14.5.15: lane l brings the place of row l % 8 of matrix l / 8; it gets elements 2 (l % 4) and the next of row l /
+ * 4, or of that column if turned. */
+void block::matrices(uint32_t mask)
+{
+    const instruction &i = *now;
+    uint64_t address[LANES] = {};
+    uint16_t rows[LANES][8];
+
+    whole_warp(mask);
+    if (mask != 0xffffffffu)
+        stop(0, "a lane has ended where the whole warp is needed");
+    for (int l = 0; l < 8 * i.count; l++)
+        address[l] = lanes(i.from[0])[l] + (uint64_t)i.offset;
+    count(SHARED, address, i.count == 4 ? 0xffffffffu : (1u << 8 * i.count) - 1, sizeof rows[0]);
+    for (int l = 0; l < 8 * i.count; l++)
+        memcpy(rows[l], place(SHARED, address[l], sizeof rows[l], l, false), sizeof rows[l]);
+    for (int n = 0; n < i.count; n++)
+        for (int l = 0; l < LANES; l++) {
+            const int row = l / 4, pair = 2 * (l % 4);
+            const uint16_t *at = rows[8 * n + row];
+            const uint32_t first = i.turned ? rows[8 * n + pair][row] : at[pair],
+                           second = i.turned ? rows[8 * n + pair + 1][row] : at[pair + 1];
+            lanes(i.to[(size_t)n])[l] = first | second << 16;
+        }
+}
+
+/* cp.async.cg.shared.global [to], [from], 16, given: what is behind the bytes that are given becomes zero. */
+void block::begin_copies(uint32_t mask)
+{
+    const instruction &i = *now;
+    const uint64_t *to = lanes(i.from[0]), *from = lanes(i.from[1]), *given = lanes(i.from[2]);
+    uint32_t reading = 0;
+
+    for (int l = 0; l < LANES; l++)
+        if (mask >> l & 1) {
+            const uint32_t bytes = (uint32_t)given[l];
+            if (bytes > 16 || to[l] % 16 || to[l] + 16 > shared.size())
+                stop(l, "a copy to no place, or of more than it has");
+            if (bytes)
+                place(GLOBAL, from[l], 16, l, false), reading |= 1u << l;
+            fly(to[l], 16, l);
+            who->copies[l].push_back({to[l], from[l], bytes, who->groups[l]});
+        }
+    count(GLOBAL, from, reading, 16);
+    count(SHARED, to, mask, 16);
+}
+
+/* All groups of a lane but the last few lie there. */
+void block::wait_for_copies(uint32_t mask)
+{
+    for (int l = 0; l < LANES; l++) {
+        if (!(mask >> l & 1))
+            continue;
+        std::vector<copy> &own = who->copies[l];
+        size_t n = 0;
+        for (; n < own.size() && own[n].group + (size_t)now->offset < who->groups[l]; n++) {
+            memset(shared.data() + own[n].to, 0, 16);
+            memcpy(shared.data() + own[n].to, (const void *)own[n].from, own[n].bytes);
+            for (size_t b = own[n].to; b < own[n].to + 16; b++) {
+                shadow[b].under_way = false;
+                shadow[b].wrote = of(l); /* others see it behind their next barrier */
+            }
+        }
+        own.erase(own.begin(), own.begin() + (ptrdiff_t)n);
+    }
+}
+
+void block::join(uint32_t mask)
+{
+    for (int l = 0; l < LANES; l++)
+        if (mask >> l & 1) {
+            uint64_t all = 0;
+            for (size_t n = 0; n < now->from.size(); n++)
+                all |= (lanes(now->from[n])[l] & (~0ull >> (64 - 8 * now->bytes))) << 8 * now->bytes * (int)n;
+            lanes(now->to[0])[l] = all;
+        }
+}
+
+void block::split(uint32_t mask)
+{
+    for (int l = 0; l < LANES; l++)
+        if (mask >> l & 1) {
+            const uint64_t all = lanes(now->from[0])[l];
+            for (size_t n = 0; n < now->to.size(); n++)
+                if (now->to[n] >= 0)
+                    lanes(now->to[n])[l] = all >> 8 * now->bytes * (int)n & (~0ull >> (64 - 8 * now->bytes));
+        }
+}
+
+/* bfi.b32 to, a, b, c, d: the lowest d bits of a over those of b from bit c on. */
+void block::put_field(uint32_t mask)
+{
+    const uint64_t *a = lanes(now->from[0]), *b = lanes(now->from[1]), *c = lanes(now->from[2]), *d = lanes(now->from[3]);
+
+    for (int l = 0; l < LANES; l++)
+        if (mask >> l & 1) {
+            const uint64_t first = c[l] & 255, bits = ((1ull << std::min<uint64_t>(d[l] & 255, 32)) - 1) << first;
+            lanes(now->to[0])[l] = (uint32_t)((b[l] & ~bits) | (a[l] << first & bits));
+        }
+}
+
+/* ---- a warp's way ---- */
+
+/* The lanes that are behind go on, all that are at the same place. */
+void block::choose()
+{
+    size_t least = SIZE_MAX;
+
+    for (int l = 0; l < LANES; l++)
+        if (who->live >> l & 1)
+            least = std::min(least, who->at[l]);
+    who->pc = least;
+    who->go = 0;
+    for (int l = 0; l < LANES; l++)
+        if ((who->live >> l & 1) && who->at[l] == least)
+            who->go |= 1u << l;
+}
+
+void block::branch(uint32_t mask)
+{
+    for (int l = 0; l < LANES; l++)
+        if (who->go >> l & 1)
+            who->at[l] = mask >> l & 1 ? (size_t)now->offset : who->pc + 1;
+}
+
+void block::end(uint32_t mask)
+{
+    for (int l = 0; l < LANES; l++)
+        if ((mask >> l & 1) && !who->copies[l].empty())
+            stop(l, "it ends without having waited for its copies");
+    who->live &= ~mask;
+}
+
+/* One instruction of who->go, which goes on behind it. */
+void block::step()
+{
+    const instruction &i = k.code[who->pc];
+    uint32_t mask = who->go;
+
+    now = &i;
+    cost->instructions++;
+    for (int l = 0; i.guard >= 0 && l < LANES; l++)
+        if ((lanes(i.guard)[l] != 0) == i.unless)
+            mask &= ~(1u << l);
+    if (i.is == BRANCH) {
+        branch(mask);
+        return choose();
+    }
+    if (mask)
+        switch (i.is) {
+        case EACH_LANE: {
+            const auto from = [&](size_t n) { return n < i.from.size() ? lanes(i.from[n]) : lanes(k.laneid); };
+            i.run(lanes(i.to[0]), from(0), from(1), from(2), mask);
+            break;
+        }
+        case LOAD:
+        case STORE: access(mask); break;
+        case BARRIER: whole_warp(mask), who->waits = true; break;
+        case WARP_BARRIER: whole_warp(mask), who->when++; break;
+        case SHUFFLE: shuffle(mask); break;
+        case MMA: multiply(mask); break;
+        case MATRICES: matrices(mask); break;
+        case COPY: begin_copies(mask); break;
+        case COPY_GROUP:
+            for (int l = 0; l < LANES; l++)
+                who->groups[l] += mask >> l & 1;
+            break;
+        case COPY_WAIT: wait_for_copies(mask); break;
+        case JOIN: join(mask); break;
+        case SPLIT: split(mask); break;
+        case FIELD: put_field(mask); break;
+        case RETURN: end(mask); break;
+        default: stop(__builtin_ctz(mask), "an instruction that is not known here");
+        }
+    const bool together = who->go == who->live;
+    who->pc++;
+    if (together && i.is != RETURN)
+        return;
+    for (int l = 0; l < LANES; l++)
+        if (who->go >> l & 1)
+            who->at[l] = who->pc;
+    choose();
+}
+
+block::block(const kernel &kernel_, const std::vector<unsigned char> &parameters_, unsigned number_, grid blocks_, grid shape_,
+             costs *c)
+    : k(kernel_), parameters(parameters_), threads(shape_.x * shape_.y * shape_.z), number(number_), blocks(blocks_),
+      shape(shape_), mine{number_ % blocks_.x, number_ / blocks_.x % blocks_.y, number_ / blocks_.x / blocks_.y},
+      shared(kernel_.shared_bytes, 0xff), shadow(kernel_.shared_bytes), warps((threads + LANES - 1) / LANES), begun(++barriers),
+      cost(c)
+{
+    for (size_t n = 0; n < warps.size(); n++) {
+        warp &w = warps[n];
+        who = &w;
+        w.first = (unsigned)n * LANES;
+        w.live = w.go = threads - w.first >= LANES ? 0xffffffffu : (1u << (threads - w.first)) - 1;
+        w.registers.assign((size_t)k.registers * LANES, 0xdeadbeefdeadbeefu);
+        w.local.assign((size_t)LANES * k.local_bytes, 0xff);
+        for (const auto &constant : k.constants)
+            std::fill_n(lanes(constant.first), LANES, constant.second);
+        const unsigned of_all[3][3] = {{shape.x, shape.y, shape.z}, {mine.x, mine.y, mine.z}, {blocks.x, blocks.y, blocks.z}};
+        for (int axis = 0; axis < 3; axis++) {
+            std::fill_n(lanes(k.ntid[axis]), LANES, of_all[0][axis]);
+            std::fill_n(lanes(k.ctaid[axis]), LANES, of_all[1][axis]);
+            std::fill_n(lanes(k.nctaid[axis]), LANES, of_all[2][axis]);
+        }
+        for (unsigned l = 0; l < LANES; l++) {
+            const unsigned t = w.first + l;
+            lanes(k.laneid)[l] = l;
+            lanes(k.tid[0])[l] = t % shape.x;
+            lanes(k.tid[1])[l] = t / shape.x % shape.y;
+            lanes(k.tid[2])[l] = t / shape.x / shape.y;
+        }
+    }
+}
+
+/* Each warp until it waits or ends; then those that wait go on. */
+void block::run()
+{
+    for (bool all_ended = false; !all_ended;) {
+        all_ended = true;
+        for (warp &w : warps) {
+            who = &w;
+            w.waits = false;
+            while (w.live && !w.waits)
+                step();
+            all_ended = all_ended && !w.live;
+        }
+        barriers++;
+    }
+}
+
+} // namespace
+
+void execute(const kernel &k, grid blocks, grid threads, const std::vector<unsigned char> &parameters)
+{
+    costs *c = &all_costs[k.name];
+    const uint64_t all = (uint64_t)blocks.x * blocks.y * blocks.z;
+
+    launches++;
+    c->launches++;
+    c->text = k.text;
+    block::forget();
+    for (uint64_t n = 0; n < all; n++)
+        block(k, parameters, (unsigned)(launches % 2 ? n : all - 1 - n), blocks, threads, c).run();
+}
+
+void show_costs()
+{
+    fprintf(stderr, "%-10s %12s %12s %12s %12s %12s  kernel\n", "launches", "instructions", "sectors", "at least", "bank turns",
+            "at least");
+    for (const auto &c : all_costs) {
+        fprintf(stderr, "%-10llu %12llu %12llu %12llu %12llu %12llu  %s\n", (unsigned long long)c.second.launches,
+                (unsigned long long)c.second.instructions, (unsigned long long)c.second.sectors,
+                (unsigned long long)c.second.sectors_least, (unsigned long long)c.second.banks,
+                (unsigned long long)c.second.banks_least, c.first.c_str());
+        for (const auto &line : c.second.lines)
+            if (line.second.first > line.second.second + line.second.second / 4)
+                fprintf(stderr, "    %llu, at least %llu: %s\n", (unsigned long long)line.second.first,
+                        (unsigned long long)line.second.second, (*c.second.text)[(size_t)line.first - 1].c_str());
+    }
+}
+
+} // namespace ptx
