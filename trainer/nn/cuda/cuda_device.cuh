@@ -23,6 +23,14 @@ __device__ inline int64_t thread_at()
     return (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
 }
 
+/* V numbers, moved as one: their place is a multiple of their size. */
+template <int V, typename T = float> struct alignas(V * sizeof(T)) several { T at[V]; };
+
+static inline bool in_fours(const void *place, int64_t bytes = 16)
+{
+    return (uintptr_t)place % (uintptr_t)bytes == 0;
+}
+
 /* a = whole * by + rest, none of them negative. A division of 64 bits is a hundred instructions, more than an element's bytes
  * take; nearly all numbers have 32. */
 struct parted { int64_t whole, rest; };
@@ -35,6 +43,8 @@ __device__ inline parted part(int64_t a, int64_t by)
     return parted{whole, a - whole * by};
 }
 
+/* A kernel takes its walks as const __grid_constant__: without it each thread would copy them to memory of its own, since where
+ * they are read is not known when it is compiled. */
 __device__ inline int64_t walk_at(const cuda_walk &w, int64_t i)
 {
     int64_t at = 0;
@@ -73,7 +83,7 @@ template <typename T> __device__ T block_sum(T x)
 }
 
 /* The same over a warp's lanes. */
-__device__ inline float warp_sum(float x)
+template <typename T> __device__ inline T warp_sum(T x)
 {
     for (int k = WARP / 2; k > 0; k /= 2)
         x += __shfl_xor_sync(0xffffffffu, x, k);

@@ -135,10 +135,8 @@ template <int C, int CV, int M, int KEYS> __global__ void __launch_bounds__(THRE
             float *to = y + at_q + (int64_t)i * s.c + part + 2 * t;
 #pragma unroll
             for (int c = 0; c < CV; c++)
-                if (i < s.tq) {
-                    to[8 * c] = sum[m][c][2 * half] * share;
-                    to[8 * c + 1] = sum[m][c][2 * half + 1] * share;
-                }
+                if (i < s.tq)
+                    *(float2 *)(to + 8 * c) = make_float2(sum[m][c][2 * half] * share, sum[m][c][2 * half + 1] * share);
         }
 }
 

@@ -61,10 +61,8 @@ __device__ inline void store_rows(float *head, int first, int count, int row, co
             float *to = head + (int64_t)i * row + 2 * t;
 #pragma unroll
             for (int c = 0; c < C; c++)
-                if (i < count) {
-                    to[8 * c] = sum[m][c][2 * half] * by;
-                    to[8 * c + 1] = sum[m][c][2 * half + 1] * by;
-                }
+                if (i < count)
+                    *(float2 *)(to + 8 * c) = make_float2(sum[m][c][2 * half] * by, sum[m][c][2 * half + 1] * by);
         }
 }
 

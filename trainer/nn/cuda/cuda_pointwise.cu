@@ -1,5 +1,6 @@
-/* Each element by itself: one thread an element, neighbours in memory are neighbours in a warp. Cost: the bytes read
- * and written. No pointer is __restrict__: a result may lie over a dying source. */
+/* Each element by itself: one thread an element, or four neighbours where most bytes go, since 4 bytes a thread do not fill
+ * the way to memory; neighbours in memory are neighbours in a warp. Cost: the bytes read and written. No pointer is
+ * __restrict__: a result may lie over a dying source. */
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -8,7 +9,7 @@
 /* ---- a OP b, b repeated ---- */
 
 template <cuda_binary OP>
-__global__ void binary(float *out, const float *a, const float *b, cuda_walk at, int64_t n)
+__global__ void binary(float *out, const float *a, const float *b, const __grid_constant__ cuda_walk at, int64_t n)
 {
     int64_t i = thread_at();
 
@@ -18,18 +19,45 @@ __global__ void binary(float *out, const float *a, const float *b, cuda_walk at,
     out[i] = OP == CUDA_ADD ? p + q : OP == CUDA_SUB ? p - q : p * q;
 }
 
+/* The same where b is as long as a, four neighbours a thread. */
+template <cuda_binary OP> __global__ void binary_4(float *out, const float *a, const float *b, int64_t fours)
+{
+    const int64_t i = thread_at();
+
+    if (i >= fours)
+        return;
+    const several<4> p = ((const several<4> *)a)[i], q = ((const several<4> *)b)[i];
+    several<4> y;
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+        y.at[k] = OP == CUDA_ADD ? p.at[k] + q.at[k] : OP == CUDA_SUB ? p.at[k] - q.at[k] : p.at[k] * q.at[k];
+    ((several<4> *)out)[i] = y;
+}
+
+template <cuda_binary OP>
+static void launch_binary(cudaStream_t s, float *out, const float *a, const float *b, const cuda_walk &at, int64_t n)
+{
+    const bool alike = at.n == 1 && at.step[0] == 1;
+
+    if (alike && n % 4 == 0 && in_fours(out) && in_fours(a) && in_fours(b))
+        LAUNCH(binary_4<OP>, blocks_for(n / 4), BLOCK, s, out, a, b, n / 4);
+    else
+        LAUNCH(binary<OP>, blocks_for(n), BLOCK, s, out, a, b, at, n);
+}
+
 cudaError_t k_binary(cudaStream_t s, cuda_binary op, float *out, const float *a, const float *b, cuda_walk at,
                      int64_t n)
 {
     switch (op) {
-    case CUDA_ADD: LAUNCH(binary<CUDA_ADD>, blocks_for(n), BLOCK, s, out, a, b, at, n); break;
-    case CUDA_SUB: LAUNCH(binary<CUDA_SUB>, blocks_for(n), BLOCK, s, out, a, b, at, n); break;
-    case CUDA_MUL: LAUNCH(binary<CUDA_MUL>, blocks_for(n), BLOCK, s, out, a, b, at, n); break;
+    case CUDA_ADD: launch_binary<CUDA_ADD>(s, out, a, b, at, n); break;
+    case CUDA_SUB: launch_binary<CUDA_SUB>(s, out, a, b, at, n); break;
+    case CUDA_MUL: launch_binary<CUDA_MUL>(s, out, a, b, at, n); break;
     }
     return cudaGetLastError();
 }
 
-__global__ void add_two(float *out, const float *a, const float *b, int64_t width, const float *c, cuda_walk at, int64_t n)
+__global__ void add_two(float *out, const float *a, const float *b, int64_t width, const float *c,
+                        const __grid_constant__ cuda_walk at, int64_t n)
 {
     int64_t i = thread_at();
 
@@ -54,7 +82,8 @@ __device__ inline float bf16_value(uint64_t bits)
     return __uint_as_float((uint32_t)bits << 16);
 }
 
-__global__ void widen_and_add(float *out, const uint16_t *a, const float *b, int64_t width, const float *c, cuda_walk at, int64_t n)
+__global__ void widen_and_add(float *out, const uint16_t *a, const float *b, int64_t width, const float *c,
+                              const __grid_constant__ cuda_walk at, int64_t n)
 {
     int64_t i = thread_at();
 
@@ -76,11 +105,6 @@ __global__ void widen_and_add_4(float *out, const uint16_t *a, const float *b, i
     float4 x = {bf16_value(bits), bf16_value(bits >> 16), bf16_value(bits >> 32), bf16_value(bits >> 48)};
     x = float4{x.x + by.x, x.y + by.y, x.z + by.z, x.w + by.w};
     *(float4 *)(out + i) = c ? float4{x.x + more.x, x.y + more.y, x.z + more.z, x.w + more.w} : x;
-}
-
-static bool in_fours(const void *place, int64_t bytes)
-{
-    return (uintptr_t)place % (uintptr_t)bytes == 0;
 }
 
 cudaError_t k_widen(cudaStream_t s, float *out, const uint16_t *a, const float *b, int64_t width, const float *c, cuda_walk at,
@@ -191,63 +215,84 @@ cudaError_t k_act_grad(cudaStream_t s, cuda_act f, float *out, const float *x, c
     return cudaGetLastError();
 }
 
-/* ---- geglu: one thread for an element of the narrow side; it reads both halves before it writes ---- */
+/* ---- geglu: a thread has V neighbours of the narrow side; it reads both halves before it writes ---- */
 
-__global__ void geglu(float *out, const float *x, int64_t n, int64_t width)
+template <int V> __global__ void geglu(float *out, const float *x, int64_t n, int64_t width)
 {
-    int64_t i = thread_at();
+    const int64_t i = thread_at() * V;
 
     if (i >= n)
         return;
     const parted p = part(i, width);
-    const float *a = x + p.whole * 2 * width + p.rest;
-    out[i] = a[0] * gelu(a[width]);
+    const several<V> a = *(const several<V> *)(x + p.whole * 2 * width + p.rest);
+    const several<V> b = *(const several<V> *)(x + p.whole * 2 * width + p.rest + width);
+    several<V> y;
+#pragma unroll
+    for (int k = 0; k < V; k++)
+        y.at[k] = a.at[k] * gelu(b.at[k]);
+    *(several<V> *)(out + i) = y;
 }
 
 /* da = dy gelu(b), db = dy a gelu'(b); out may be x. */
-__global__ void geglu_grad(float *out, const float *x, const float *dy, int64_t n, int64_t width)
+template <int V> __global__ void geglu_grad(float *out, const float *x, const float *dy, int64_t n, int64_t width)
 {
-    int64_t i = thread_at();
+    const int64_t i = thread_at() * V;
 
     if (i >= n)
         return;
     const parted p = part(i, width);
     const int64_t at = p.whole * 2 * width + p.rest;
-    float a = x[at], b = x[at + width], d = dy[i];
-    out[at] = d * gelu(b);
-    out[at + width] = d * a * gelu_slope(b);
+    const several<V> a = *(const several<V> *)(x + at), b = *(const several<V> *)(x + at + width);
+    const several<V> d = *(const several<V> *)(dy + i);
+    several<V> da, db;
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+        da.at[k] = d.at[k] * gelu(b.at[k]);
+        db.at[k] = d.at[k] * a.at[k] * gelu_slope(b.at[k]);
+    }
+    *(several<V> *)(out + at) = da;
+    *(several<V> *)(out + at + width) = db;
 }
 
 cudaError_t k_geglu(cudaStream_t s, float *out, const float *x, int64_t rows, int64_t width)
 {
-    LAUNCH(geglu, blocks_for(rows * width), BLOCK, s, out, x, rows * width, width);
+    const int64_t n = rows * width;
+
+    if (width % 4 == 0 && in_fours(out) && in_fours(x))
+        LAUNCH(geglu<4>, blocks_for(n / 4), BLOCK, s, out, x, n, width);
+    else
+        LAUNCH(geglu<1>, blocks_for(n), BLOCK, s, out, x, n, width);
     return cudaGetLastError();
 }
 
 cudaError_t k_geglu_grad(cudaStream_t s, float *out, const float *x, const float *dy, int64_t rows, int64_t width)
 {
-    LAUNCH(geglu_grad, blocks_for(rows * width), BLOCK, s, out, x, dy, rows * width, width);
+    const int64_t n = rows * width;
+
+    if (width % 4 == 0 && in_fours(out) && in_fours(x) && in_fours(dy))
+        LAUNCH(geglu_grad<4>, blocks_for(n / 4), BLOCK, s, out, x, dy, n, width);
+    else
+        LAUNCH(geglu_grad<1>, blocks_for(n), BLOCK, s, out, x, dy, n, width);
     return cudaGetLastError();
 }
 
-/* ---- f32 to bf16, as every source of a product is: eight elements a thread, several tensors in one launch ---- */
+/* ---- f32 to bf16, as every source of a product is: twice four neighbours a thread, several tensors in one launch ---- */
 
 __global__ void round_8(const __grid_constant__ cuda_roundings r)
 {
     const float *from = r.from[blockIdx.y];
     bf16 *to = r.to[blockIdx.y];
-    const int64_t i = thread_at() * 8, n = r.n[blockIdx.y];
-    alignas(16) float x[8];
+    const int64_t first = (int64_t)blockIdx.x * 8 * BLOCK + 4 * threadIdx.x, second = first + 4 * BLOCK, n = r.n[blockIdx.y];
 
-    if (i + 8 <= n && (uintptr_t)from % 16 == 0) { /* a piece of a larger tensor may lie anywhere */
-        *(float4 *)x = *(const float4 *)(from + i);
-        *(float4 *)(x + 4) = *(const float4 *)(from + i + 4);
-        *(uint4 *)(to + i) =
-            make_uint4(bf16_pair(x[0], x[1]), bf16_pair(x[2], x[3]), bf16_pair(x[4], x[5]), bf16_pair(x[6], x[7]));
+    if (second + 4 <= n && (uintptr_t)from % 16 == 0) { /* a piece of a larger tensor may lie anywhere */
+        const float4 x = *(const float4 *)(from + first), y = *(const float4 *)(from + second);
+        *(uint2 *)(to + first) = make_uint2(bf16_pair(x.x, x.y), bf16_pair(x.z, x.w));
+        *(uint2 *)(to + second) = make_uint2(bf16_pair(y.x, y.y), bf16_pair(y.z, y.w));
         return;
     }
-    for (int64_t k = i; k < i + 8 && k < n; k++)
-        to[k] = (bf16)bf16_pair(from[k], 0.0f);
+    for (int64_t from_k = first; from_k <= second; from_k += 4 * BLOCK)
+        for (int64_t k = from_k; k < from_k + 4 && k < n; k++)
+            to[k] = (bf16)bf16_pair(from[k], 0.0f);
 }
 
 cudaError_t k_round(cudaStream_t s, cuda_roundings r)

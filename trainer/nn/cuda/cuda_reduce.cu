@@ -5,7 +5,8 @@
 /* ---- sum_to ---- */
 
 /* Few terms: one thread a result. */
-__global__ void sum_by_thread(float *out, const float *x, cuda_walk kept, int64_t n, cuda_walk summed, int64_t many)
+__global__ void sum_by_thread(float *out, const float *x, const __grid_constant__ cuda_walk kept, int64_t n,
+                              const __grid_constant__ cuda_walk summed, int64_t many)
 {
     int64_t i = thread_at();
 
@@ -19,7 +20,8 @@ __global__ void sum_by_thread(float *out, const float *x, cuda_walk kept, int64_
 }
 
 /* Many terms: one block a result; thread t takes terms t, t + BLOCK, ... */
-__global__ void sum_by_block(float *out, const float *x, cuda_walk kept, cuda_walk summed, int64_t many)
+__global__ void sum_by_block(float *out, const float *x, const __grid_constant__ cuda_walk kept,
+                             const __grid_constant__ cuda_walk summed, int64_t many)
 {
     const float *from = x + walk_at(kept, blockIdx.x);
     double sum = 0.0;

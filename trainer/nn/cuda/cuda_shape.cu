@@ -11,11 +11,23 @@ template <typename T> __global__ void copy_rows(T *out, const T *in, cuda_rows r
     out[r.out_at + p.whole * r.out_step + p.rest] = in[r.in_at + p.whole * r.in_step + p.rest];
 }
 
+/* Whether every stretch begins and ends at a multiple of 16 bytes, elements having `size`. */
+static bool rows_in_fours(const void *out, const void *in, const cuda_rows &r, int size)
+{
+    const uint64_t all = (uint64_t)(r.width | r.out_at | r.out_step | r.in_at | r.in_step) * (uint64_t)size;
+
+    return all % 16 == 0 && in_fours(out) && in_fours(in);
+}
+
 cudaError_t k_copy_rows(cudaStream_t s, void *out, const void *in, cuda_rows r, int size)
 {
-    unsigned blocks = blocks_for(r.rows * r.width);
+    const unsigned blocks = blocks_for(r.rows * r.width);
+    const int each = 16 / size;
 
-    if (size == 2)
+    if (rows_in_fours(out, in, r, size)) {
+        const cuda_rows fours = {r.rows, r.width / each, r.out_at / each, r.out_step / each, r.in_at / each, r.in_step / each};
+        LAUNCH(copy_rows, blocks_for(r.rows * fours.width), BLOCK, s, (several<4> *)out, (const several<4> *)in, fours);
+    } else if (size == 2)
         LAUNCH(copy_rows, blocks, BLOCK, s, (uint16_t *)out, (const uint16_t *)in, r);
     else
         LAUNCH(copy_rows, blocks, BLOCK, s, (uint32_t *)out, (const uint32_t *)in, r);
@@ -106,7 +118,7 @@ cudaError_t k_upsample_grad(cudaStream_t s, float *out, const float *dy, cuda_zo
 
 /* ---- expand ---- */
 
-__global__ void expand(float *out, const float *x, cuda_walk at, int64_t n)
+__global__ void expand(float *out, const float *x, const __grid_constant__ cuda_walk at, int64_t n)
 {
     int64_t i = thread_at();
 

@@ -21,13 +21,21 @@
 struct alignas(16) float4 {
     float x, y, z, w;
 };
-struct alignas(16) uint4 {
-    unsigned x, y, z, w;
+struct alignas(8) float2 {
+    float x, y;
+};
+struct alignas(8) uint2 {
+    unsigned x, y;
 };
 
-static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
+static inline float2 make_float2(float x, float y)
 {
-    return uint4{x, y, z, w};
+    return float2{x, y};
+}
+
+static inline uint2 make_uint2(unsigned x, unsigned y)
+{
+    return uint2{x, y};
 }
 
 using std::max;
