@@ -1,67 +1,116 @@
 /* Group norm, with silu behind it or not, layer norm and their gradients (op/norm.c has the formulas; a layer norm is a group
- * norm whose every row is a sample of one pixel and one group). One block a group of one sample, mean and variance in two
- * passes, sums in double. Cost: a norm reads x three times and writes it once; its gradient for x reads x and dy twice more. A
- * group of a map fits the second-level cache, so the later passes mostly come from there. silu costs no pass of its own: forward
- * it is applied as the result is written, backward its slope is made of x as dy is read. */
+ * norm whose every row is a sample of one pixel and one group). One block a group of one sample, or one warp a row of a layer
+ * norm; mean and variance in one pass: in double the sum of the squares of numbers of f32 has 29 bits to lose. Cost: a norm
+ * reads x twice and writes it once; its gradient for x reads x three times and dy twice. A group of a map fits the second-level
+ * cache, so the later passes mostly come from there. A group's numbers lie apart, so each thread asks for several before it
+ * uses the first: otherwise it would wait for one after the other. silu costs no pass of its own: forward it is applied as the
+ * result is written, backward its slope is made of x as dy is read. */
 #include "trainer/nn/cuda/cuda_device.cuh"
+
+/* use(k, load(k)) for k = from, from + step .. before `end`, N loads at a time. */
+template <int N, class LOAD, class USE> __device__ inline void in_batches(int from, int step, int end, LOAD load, USE use)
+{
+    for (int k = from; k < end; k += N * step) {
+        decltype(load(0)) got[N];
+#pragma unroll
+        for (int n = 0; n < N; n++)
+            if (k + n * step < end)
+                got[n] = load(k + n * step);
+#pragma unroll
+        for (int n = 0; n < N; n++)
+            if (k + n * step < end)
+                use(k + n * step, got[n]);
+    }
+}
 
 /* One group, `width` neighbouring channels of every pixel, the first of them channel `first`, and what of it is this thread's:
  * column `col` and every `across`-th after it, of pixel `row` and every `apart`-th after it. Neither needs a division. */
 struct group {
-    const float *x;
-    int64_t at, pixels, row, apart; /* at: of its first element, in the tensor */
-    int c, first, width, col, across;
+    int64_t at; /* of its first element, in the tensor */
+    int pixels, row, apart, c, first, width, col, across;
 
-    __device__ int64_t count() const { return pixels * width; }
-    /* f(place in the tensor, channel) for each of this thread's. */
-    template <class F> __device__ void each(F f) const
+    __device__ double count() const { return (double)pixels * (double)width; }
+    /* use(place in the tensor, load(place, channel)) for each of this thread's, N loads at a time. */
+    template <int N, class LOAD, class USE> __device__ void each(LOAD load, USE use) const
     {
-        for (int64_t p = row; p < pixels; p += apart)
+        if (pixels > 1) {
             for (int i = col; i < width; i += across)
-                f(at + p * c + i, first + i);
+                in_batches<N>(row, apart, pixels, [&](int p) { return load(at + (int64_t)p * c + i, first + i); },
+                              [&](int p, const auto &got) { use(at + (int64_t)p * c + i, got); });
+            return;
+        }
+        if (row < pixels)
+            in_batches<N>(col, across, width, [&](int i) { return load(at + i, first + i); },
+                          [&](int i, const auto &got) { use(at + i, got); });
     }
 };
 
-__device__ inline group group_of(const cuda_norm &s, const float *x, int64_t sample, int64_t k)
-{
-    const int c = (int)s.c, width = (int)(s.c / s.groups), rows = width < BLOCK ? BLOCK / width : 1;
-    const int row = width < BLOCK ? threadIdx.x / width : 0;
-
-    return group{x, sample * s.pixels * s.c + k * width, s.pixels, row < rows ? row : s.pixels, rows, c, (int)k * width, width,
-                 width < BLOCK ? (int)threadIdx.x % width : (int)threadIdx.x, width < BLOCK ? width : BLOCK};
-}
-
 /* Block b works on group b % groups of sample b / groups. */
-__device__ inline group group_of_block(const cuda_norm &s, const float *x)
+__device__ inline group group_of_block(const cuda_norm &s)
 {
-    return group_of(s, x, blockIdx.x / (int)s.groups, blockIdx.x % (int)s.groups);
+    const int c = (int)s.c, groups = (int)s.groups, width = c / groups, k = blockIdx.x % groups;
+    const int across = width < BLOCK ? width : BLOCK, rows = BLOCK / across, mine = threadIdx.x / across;
+    const int pixels = (int)s.pixels, row = mine < rows ? mine : pixels;
+
+    return group{blockIdx.x / groups * s.pixels * s.c + (int64_t)k * width, pixels, row, rows, c, k * width, width,
+                 (int)threadIdx.x % across, across};
 }
 
-/* All threads of the block call, and get the same. */
-__device__ inline void stats_of(const group &g, float eps, float *mean, float *rstd)
+/* Row r of a layer norm, for a warp. */
+__device__ inline group group_of_row(const cuda_norm &s, int64_t r)
+{
+    return group{r * s.c, 1, 0, 1, (int)s.c, 0, (int)s.c, (int)threadIdx.x % WARP, WARP};
+}
+
+/* Who makes a group's sums. */
+struct by_block {
+    static __device__ double sum(double x) { return block_sum(x); }
+};
+struct by_warp {
+    static __device__ double sum(double x) { return warp_sum(x); }
+};
+
+/* All threads that have the group call, and get the same. */
+template <class BY> __device__ inline void stats_of(const group &g, const float *x, float eps, float *mean, float *rstd)
 {
     double sum = 0.0, squares = 0.0;
 
-    g.each([&](int64_t at, int) { sum += (double)g.x[at]; });
-    const double m = block_sum(sum) / (double)g.count();
-    g.each([&](int64_t at, int) {
-        double d = (double)g.x[at] - m;
-        squares += d * d;
-    });
+    g.each<8>([&](int64_t at, int) { return x[at]; },
+              [&](int64_t, float v) {
+                  sum += (double)v;
+                  squares += (double)v * (double)v;
+              });
+    const double m = BY::sum(sum) / g.count(), variance = BY::sum(squares) / g.count() - m * m;
     *mean = (float)m;
-    *rstd = (float)(1.0 / sqrt(block_sum(squares) / (double)g.count() + (double)eps));
+    *rstd = (float)(1.0 / sqrt((variance > 0.0 ? variance : 0.0) + (double)eps));
+}
+
+template <bool SILU, class BY>
+__device__ inline void norm_group(const group &g, float eps, float *out, const float *x, const float *w, const float *bias)
+{
+    struct numbers { float x, w, bias; };
+    float mean, rstd;
+
+    stats_of<BY>(g, x, eps, &mean, &rstd);
+    g.each<8>([&](int64_t at, int k) { return numbers{x[at], w[k], bias[k]}; },
+              [&](int64_t at, const numbers &v) {
+                  float u = (v.x - mean) * rstd * v.w + v.bias;
+                  out[at] = SILU ? u / (1.0f + expf(-u)) : u;
+              });
 }
 
 template <bool SILU> __global__ void norm(cuda_norm s, float *out, const float *x, const float *w, const float *bias)
 {
-    const group g = group_of_block(s, x);
-    float mean, rstd;
+    norm_group<SILU, by_block>(group_of_block(s), s.eps, out, x, w, bias);
+}
 
-    stats_of(g, s.eps, &mean, &rstd);
-    g.each([&](int64_t at, int k) {
-        float u = (x[at] - mean) * rstd * w[k] + bias[k];
-        out[at] = SILU ? u / (1.0f + expf(-u)) : u;
-    });
+/* A warp a row. */
+__global__ void norm_rows(cuda_norm s, float *out, const float *x, const float *w, const float *bias)
+{
+    const int64_t r = thread_at() / WARP;
+
+    if (r < s.samples)
+        norm_group<false, by_warp>(group_of_row(s, r), s.eps, out, x, w, bias);
 }
 
 /* What a gradient takes for w dy: behind silu that times its slope, at the norm's value. */
@@ -74,25 +123,40 @@ template <bool SILU> __device__ inline float slope_at(float xhat, float w, float
 }
 
 /* dx = (f - m(f) - xhat m(f xhat)) rstd; bias: of SILU only */
-template <bool SILU>
-__global__ void norm_grad_x(cuda_norm s, float *out, const float *x, const float *w, const float *dy, const float *bias)
+template <bool SILU, class BY>
+__device__ inline void slope_of_group(const group &g, float eps, float *out, const float *x, const float *w, const float *dy,
+                                      const float *bias)
 {
-    const group g = group_of_block(s, x);
+    struct numbers { float x, w, dy, bias; };
     double sum_f = 0.0, sum_fx = 0.0;
     float mean, rstd;
 
-    stats_of(g, s.eps, &mean, &rstd);
-    g.each([&](int64_t at, int k) {
-        const float xhat = (x[at] - mean) * rstd, f = slope_at<SILU>(xhat, w[k], SILU ? bias[k] : 0.0f, dy[at]);
+    stats_of<BY>(g, x, eps, &mean, &rstd);
+    const auto load = [&](int64_t at, int k) { return numbers{x[at], w[k], dy[at], SILU ? bias[k] : 0.0f}; };
+    g.each<4>(load, [&](int64_t, const numbers &v) {
+        const float xhat = (v.x - mean) * rstd, f = slope_at<SILU>(xhat, v.w, v.bias, v.dy);
         sum_f += (double)f;
         sum_fx += (double)f * (double)xhat;
     });
-    const float mean_f = (float)(block_sum(sum_f) / (double)g.count());
-    const float mean_fx = (float)(block_sum(sum_fx) / (double)g.count());
-    g.each([&](int64_t at, int k) {
-        const float xhat = (x[at] - mean) * rstd, f = slope_at<SILU>(xhat, w[k], SILU ? bias[k] : 0.0f, dy[at]);
+    const float mean_f = (float)(BY::sum(sum_f) / g.count()), mean_fx = (float)(BY::sum(sum_fx) / g.count());
+    g.each<4>(load, [&](int64_t at, const numbers &v) {
+        const float xhat = (v.x - mean) * rstd, f = slope_at<SILU>(xhat, v.w, v.bias, v.dy);
         out[at] = (f - mean_f - xhat * mean_fx) * rstd;
     });
+}
+
+template <bool SILU>
+__global__ void norm_grad_x(cuda_norm s, float *out, const float *x, const float *w, const float *dy, const float *bias)
+{
+    slope_of_group<SILU, by_block>(group_of_block(s), s.eps, out, x, w, dy, bias);
+}
+
+__global__ void norm_rows_grad_x(cuda_norm s, float *out, const float *x, const float *w, const float *dy)
+{
+    const int64_t r = thread_at() / WARP;
+
+    if (r < s.samples)
+        slope_of_group<false, by_warp>(group_of_row(s, r), s.eps, out, x, w, dy, NULL);
 }
 
 /* stats [samples, groups, 2] = mean, 1 / sqrt(variance + eps) */
@@ -100,7 +164,7 @@ __global__ void norm_stats(cuda_norm s, float *stats, const float *x)
 {
     float mean, rstd;
 
-    stats_of(group_of_block(s, x), s.eps, &mean, &rstd);
+    stats_of<by_block>(group_of_block(s), x, s.eps, &mean, &rstd);
     if (threadIdx.x == 0) {
         stats[2 * (int64_t)blockIdx.x] = mean;
         stats[2 * (int64_t)blockIdx.x + 1] = rstd;
@@ -134,11 +198,19 @@ static unsigned groups_of(cuda_norm at)
     return (unsigned)(at.samples * at.groups);
 }
 
+/* Whether it is a layer norm, which a warp a row does. */
+static bool of_rows(cuda_norm at)
+{
+    return at.pixels == 1 && at.groups == 1 && !at.silu;
+}
+
 cudaError_t k_norm(cudaStream_t s, cuda_norm at, float *out, const float *x, const float *w, const float *bias)
 {
     if (groups_of(at) == 0)
         return cudaSuccess;
-    if (at.silu)
+    if (of_rows(at))
+        LAUNCH(norm_rows, blocks_for(at.samples * WARP), BLOCK, s, at, out, x, w, bias);
+    else if (at.silu)
         LAUNCH(norm<true>, groups_of(at), BLOCK, s, at, out, x, w, bias);
     else
         LAUNCH(norm<false>, groups_of(at), BLOCK, s, at, out, x, w, bias);
@@ -150,7 +222,9 @@ cudaError_t k_norm_grad_x(cudaStream_t s, cuda_norm at, float *out, const float 
 {
     if (groups_of(at) == 0)
         return cudaSuccess;
-    if (at.silu)
+    if (of_rows(at))
+        LAUNCH(norm_rows_grad_x, blocks_for(at.samples * WARP), BLOCK, s, at, out, x, w, dy);
+    else if (at.silu)
         LAUNCH(norm_grad_x<true>, groups_of(at), BLOCK, s, at, out, x, w, dy, bias);
     else
         LAUNCH(norm_grad_x<false>, groups_of(at), BLOCK, s, at, out, x, w, dy, bias);
