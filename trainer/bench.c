@@ -27,11 +27,12 @@
 typedef struct {
     const char *model, *packs, *backend;
     cfg_texts parts;
-    int side, batch, rounds, threads, compute, peak;
+    int side, batch, rounds, threads, compute, peak, method, seconds;
     bool ops, json;
 } settings;
 
-static const char *const parts_known[] = {"step", "forward", "text", "vae", "decode", "merge", NULL};
+static const char *const parts_known[] = {"step", "forward", "text", "vae", "decode", "ceilings", "merge", NULL};
+static const char *const methods[] = {"custom-diffusion", "textual-inversion", "dreambooth", NULL}; /* that begin from the model alone */
 static const char *const computes[] = {"auto", "f32", "bf16", NULL};
 static const char *const own[] = {"auto", NULL};
 
@@ -39,7 +40,7 @@ static const cfg_field ROWS[] = {
     {"model", CFG_TEXT, CFG_AT(settings, model), "sd15", 1, 4095,
      .help = "a model's folder, or a shape with random weights: sd15, sd21, small, tiny"},
     {"parts", CFG_TEXTS, CFG_AT(settings, parts), "", .names = parts_known,
-     .help = "what to measure; empty: step, forward, text, vae; step (forward, backward, AdamW of Custom Diffusion), forward (the UNet's), text, vae (encoding), decode"},
+     .help = "what to measure; empty: step, forward, text, vae; step (forward, backward, AdamW), forward (the UNet's), text, vae (encoding), decode, ceilings (a large product and a large copy, at best and kept up)"},
     {"packs", CFG_TEXT, CFG_AT(settings, packs), "",
      .help = "a farm file: instead of parts, what its concepts gain by sharing a worker; its plan reads it where pack_max is auto"},
     {"side", CFG_INT, CFG_AT(settings, side), "auto", 8, 1 << 14, .names = own, .unit = "pixels",
@@ -51,6 +52,8 @@ static const cfg_field ROWS[] = {
     {"compute", CFG_CHOICE, CFG_AT(settings, compute), "auto", .names = computes, .help = "what products are computed in"},
     {"peak", CFG_INT, CFG_AT(settings, peak), "2048", 64, 1 << 14,
      .help = "side of the square matrices whose product is the peak that parts are measured against; a GPU wants 8192"},
+    {"method", CFG_CHOICE, CFG_AT(settings, method), "custom-diffusion", .names = methods, .help = "whose step"},
+    {"seconds", CFG_INT, CFG_AT(settings, seconds), "3", 1, 600, .help = "of each of the ceilings"},
     {"ops", CFG_BOOL, CFG_AT(settings, ops), "false", .help = "a table of each part's operations, too"},
     {"json", CFG_BOOL, CFG_AT(settings, json), "false", .help = "one JSON object instead of a table"},
     CFG_END};
@@ -63,6 +66,7 @@ typedef struct {
     double peak;         /* floating-point operations a second of the product of large matrices */
     int64_t latent;      /* its side */
     double ready;        /* seconds until the part could run: its graph and plan, its weights loaded and laid out */
+    size_t left;         /* of the device's memory at the beginning */
 } bench;
 
 /* ---- one measured plan ---- */
@@ -118,8 +122,36 @@ static int time_plan(nn_plan *p, int rounds, double *seconds, err *e)
 
 /* ---- the machine's own peak ---- */
 
-/* The best of some runs of [n,n] times frozen [n,n], in what the parts are computed in. */
-static int find_peak(bench *b, err *e)
+typedef struct { double best, kept; } ceiling; /* amounts a second: of one run, and of the last half of all */
+
+static int run_plan(void *arg, err *e)
+{
+    return nn_run(arg, e);
+}
+
+/* Runs once to warm up, then for `seconds`, and twelve times at least. */
+static int climb(ceiling *c, double amount, double seconds, int (*once)(void *arg, err *e), void *arg, err *e)
+{
+    TRY(once(arg, e));
+    const double begun = clock_s();
+    double now = begun, half = 0;
+
+    *c = (ceiling){0};
+    for (int i = 0, late = 0; i < 12 || now - begun < seconds; i++) {
+        const double from = now;
+        TRY(once(arg, e));
+        now = clock_s();
+        c->best = amount / (now - from) > c->best ? amount / (now - from) : c->best;
+        if (now - begun < seconds / 2)
+            half = now;
+        else
+            c->kept = ++late * amount / (now - (half > 0 ? half : begun));
+    }
+    return 0;
+}
+
+/* A product of [n,n] with frozen [n,n], in what the parts are computed in. */
+static int find_peak(const bench *b, ceiling *c, double seconds, err *e)
 {
     const int64_t N = b->set.peak;
     nn_params *w = nn_params_new(b->on);
@@ -132,16 +164,54 @@ static int find_peak(bench *b, err *e)
         rc = nn_plan_new(&p, g, w, &y, 1, e);
     if (rc == 0)
         rc = write_inputs(p, g, 1, e);
-    for (int i = 0; i < 12 && rc == 0; i++) {
-        double from = clock_s();
-        rc = nn_run(p, e);
-        double rate = nn_flops_of_call(y) / (clock_s() - from);
-        b->peak = rate > b->peak ? rate : b->peak;
-    }
+    if (rc == 0)
+        rc = climb(c, nn_flops_of_call(y), seconds, run_plan, p, e);
     nn_plan_free(p);
     nn_graph_free(g);
     nn_params_free(w);
     return rc;
+}
+
+typedef struct { nn_backend *on; void *to, *from; size_t bytes; } copied;
+
+static int copy_once(void *arg, err *e)
+{
+    const copied *c = arg;
+
+    if (c->on->copy(c->on, c->to, c->from, c->bytes) != 0)
+        return err_set(e, ERR_DEVICE, "%s: a copy of %zu bytes is not taken", c->on->name, c->bytes);
+    return c->on->wait(c->on, e);
+}
+
+/* Bytes read and written; 1 GiB beside a product of 8192. */
+static int find_copy(const bench *b, ceiling *c, err *e)
+{
+    copied job = {.on = b->on, .bytes = 16 * (size_t)b->set.peak * (size_t)b->set.peak};
+
+    TRY(job.on->alloc(job.on, &job.from, job.bytes, e));
+    int rc = job.on->alloc(job.on, &job.to, job.bytes, e);
+    if (rc == 0) {
+        job.on->begin(job.on);
+        rc = climb(c, 2.0 * (double)job.bytes, b->set.seconds, copy_once, &job, e);
+        job.on->release(job.on, job.to);
+    }
+    job.on->release(job.on, job.from);
+    return rc;
+}
+
+static int measure_ceilings(const bench *b, err *e)
+{
+    ceiling product, copy;
+
+    TRY(find_peak(b, &product, b->set.seconds, e));
+    TRY(find_copy(b, &copy, e));
+    if (!b->set.json)
+        printf("ceilings product %.1f GFLOP/s at best, %.1f kept up; copy %.1f GB/s at best, %.1f kept up\n", product.best * 1e-9,
+               product.kept * 1e-9, copy.best * 1e-9, copy.kept * 1e-9);
+    json_array_append_new(json_object_get(b->said, "parts"),
+                          json_pack("{s:s s:f s:f s:f s:f}", "part", "ceilings", "product_gflops", product.best * 1e-9, "product_kept_gflops",
+                                    product.kept * 1e-9, "copy_gbs", copy.best * 1e-9, "copy_kept_gbs", copy.kept * 1e-9));
+    return 0;
 }
 
 /* ---- telling ---- */
@@ -210,18 +280,31 @@ static size_t most_resident(void)
     return getrusage(RUSAGE_SELF, &u) == 0 ? (size_t)u.ru_maxrss * 1024 : 0;
 }
 
+/* Of a device's memory since the beginning; 0: it has none of its own. */
+static size_t taken(const bench *b)
+{
+    size_t left;
+    err e;
+
+    return b->on->left && b->on->left(b->on, &left, &e) == 0 && left < b->left ? b->left - left : 0;
+}
+
 /* flops: forward, and backward in two parts. */
 static json_t *show_part(const bench *b, const char *name, double seconds, nn_flops f, size_t bytes)
 {
     double all = f.forward + f.rows + f.weights;
-    json_t *o = json_pack("{s:s s:f s:f s:f s:f s:f s:f s:f s:I s:I}", "part", name, "seconds", seconds, "gflop", all * 1e-9,
+    size_t weights = nn_params_bytes(sd_params(b->model)), device = taken(b);
+    json_t *o = json_pack("{s:s s:f s:f s:f s:f s:f s:f s:f s:I s:I s:I}", "part", name, "seconds", seconds, "gflop", all * 1e-9,
                           "forward_gflop", f.forward * 1e-9, "rows_gflop", f.rows * 1e-9, "weights_gflop", f.weights * 1e-9,
                           "peak_share", all / seconds / b->peak, "ready_seconds", b->ready, "plan_bytes", (json_int_t)bytes, "weight_bytes",
-                          (json_int_t)nn_params_bytes(sd_params(b->model)));
+                          (json_int_t)weights, "device_bytes", (json_int_t)device);
 
     if (!b->set.json)
         printf("%-8s %9.4f s %10.2f GFLOP %8.1f GFLOP/s %5.1f%% of peak  plan %.0f MiB  ready in %.2f s\n", name, seconds,
                all * 1e-9, all / seconds * 1e-9, 100 * all / seconds / b->peak, (double)bytes / 1048576, b->ready);
+    if (!b->set.json && device > 0)
+        printf("         on the device %.0f MiB, of which plan and weights %.0f\n", (double)device / 1048576,
+               (double)(bytes + weights) / 1048576);
     json_array_append_new(json_object_get(b->said, "parts"), o);
     return o;
 }
@@ -341,7 +424,7 @@ static int measure_step(bench *b, err *e)
 {
     float *row = NEW_N(float, sd_text_shape(b->model)->width);
     const train_cfg how = {.freeze = FREEZE_KV};
-    const method *by = method_find(method_names[how.method]); /* the default one */
+    const method *by = method_find(methods[b->set.method]);
     const char **moves = NULL;
     stepper *s = NULL;
     comm *self = NULL;
@@ -391,7 +474,7 @@ static int measure_named(bench *b, const char *name, err *e)
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (strcmp(parts[i].name, name) == 0)
             return measure_part(b, name, parts[i].write, e);
-    return measure_step(b, e);
+    return strcmp(name, "ceilings") == 0 ? measure_ceilings(b, e) : measure_step(b, e);
 }
 
 static int open_model(bench *b, err *e)
@@ -401,6 +484,8 @@ static int open_model(bench *b, err *e)
 
     TRY(nn_open(&b->on, b->set.backend, b->set.threads, e));
     nn_compute best = nn_best_compute(b->on, &why);
+    if (b->on->left)
+        TRY(b->on->left(b->on, &b->left, e));
     TRY(b->on->compute(b->on, asked == COMPUTE_AUTO ? best : asked == COMPUTE_BF16 ? NN_BF16 : NN_F32, e));
     bool folder = fs_is_dir(b->set.model);
     TRY((folder ? sd_open : sd_open_named)(&b->model, b->set.model, b->on, e));
@@ -416,10 +501,12 @@ static int open_model(bench *b, err *e)
 static int run(bench *b, err *e)
 {
     node_facts node;
+    ceiling peak;
 
     node_look(&node);
     TRY(open_model(b, e));
-    TRY(find_peak(b, e));
+    TRY(find_peak(b, &peak, 0, e));
+    b->peak = peak.best;
     if (!b->set.json)
         printf("%s; %d threads; product of %d x %d: %.1f GFLOP/s\n",
                json_string_value(json_object_get(b->said, "computed in")), b->set.threads ? b->set.threads : node.cores, b->set.peak,

@@ -31,7 +31,7 @@ static void print_say(void *arg, const char *text)
     fprintf(stderr, "%s\n", text);
 }
 
-/* A rank of a gang by hand; size 1: alone. */
+/* A rank of a gang by hand; size 1: alone, and with a place to meet all the same in a gang of one, as far as the device is concerned. */
 typedef struct { int rank, size; const char *meet; double timeout; } seat;
 
 enum { SEATS_MOST = 64 };
@@ -40,9 +40,10 @@ static const double GANG_TIMEOUT = 300; /* of ranks that a person or a launcher 
 static int sit_down(comm **out, const seat *at, nn_backend *b, bool fast, err *e)
 {
     if (at->size == 1)
-        return comm_self(out, e);
-    TRY(comm_tcp(out, at->meet, at->rank, at->size, at->timeout, e));
-    if (!fast || !b->join)
+        TRY(comm_self(out, e));
+    else
+        TRY(comm_tcp(out, at->meet, at->rank, at->size, at->timeout, e));
+    if (!fast || !b->join || !at->meet[0])
         return 0;
     TRY(b->join(b, out, at->timeout, e));
     if (!comm_joins_devices(*out))
@@ -109,8 +110,6 @@ static int gang_speed(const seat *at, const char *backend, size_t n, int rounds,
 
     TRY(nn_open(&b, backend, 0, e));
     TRY(sit_down(&gang, at, b, true, e));
-    if (at->size == 1 && b->join) /* a communicator of one */
-        TRY(b->join(b, &gang, at->timeout, e));
     if (!comm_joins_devices(gang))
         return err_set(e, ERR_INPUT, "backend %s joins no devices here; cuda does, a GPU a rank", backend);
     TRY(b->alloc(b, &mem, n * sizeof *host, e));
