@@ -23,6 +23,33 @@ static void a_node_has_a_name_cores_and_memory(void **unused)
     assert_true(n.gpus >= 0);
 }
 
+/* By number, whole GPUs and parts of one (MIG) by their names; what CUDA cannot read ends its list, and ours. */
+static void devices_are_called_what_the_variable_calls_them(void **unused)
+{
+    static const struct { const char *list; int n; const char *last; } CASES[] = {
+        {"0", 1, "0"},
+        {"3,1", 2, "1"},
+        {"GPU-8932f937-d72c-4106-c12f-20bd9faed9f6,2", 2, "2"},
+        {"MIG-GPU-8932f937-d72c-4106-c12f-20bd9faed9f6/1/2", 1, "MIG-GPU-8932f937-d72c-4106-c12f-20bd9faed9f6/1/2"},
+        {"MIG-5d2f3a1e-9b36-5c0d-8d3a-2f6c4d6ad111,MIG-73a5e2b0-6f4e-5a38-9d1f-1c84c1b6b222", 2, "MIG-73a5e2b0-6f4e-5a38-9d1f-1c84c1b6b222"},
+        {"1,-1,0", 1, "1"},
+        {"0,,2", 1, "0"},
+        {"", 0, NULL},
+        {"-1", 0, NULL},
+    };
+    char out[NODE_DEVICES][NODE_DEVICE];
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        setenv("CUDA_VISIBLE_DEVICES", CASES[i].list, 1);
+        int n = node_devices(out);
+        assert_int_equal(n, CASES[i].n);
+        if (n > 0)
+            assert_string_equal(out[n - 1], CASES[i].last);
+    }
+    unsetenv("CUDA_VISIBLE_DEVICES");
+}
+
 static void cores_join_and_are_used(void **unused)
 {
     node_cores mine, one = {0}, all = {0}, now;
@@ -110,6 +137,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_node_has_a_name_cores_and_memory),
+        cmocka_unit_test(devices_are_called_what_the_variable_calls_them),
         cmocka_unit_test(cores_join_and_are_used),
         cmocka_unit_test(loopback_is_the_last_address),
         cmocka_unit_test_setup_teardown(a_slot_keeps_to_one_memory_node, scratch_make, scratch_remove),
