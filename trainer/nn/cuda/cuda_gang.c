@@ -11,6 +11,7 @@
 #define __CUDA_BF16_TYPES_EXIST__
 #endif
 #include <nccl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,8 +27,8 @@
 /* ---- the library ---- */
 
 #define NCCL_FUNCTIONS(F)                                                                                    \
-    F(GetUniqueId) F(CommInitRankConfig) F(CommGetAsyncError) F(CommAbort) F(CommDestroy) F(AllReduce)       \
-    F(GetErrorString)
+    F(GetUniqueId) F(CommInitRankConfig) F(CommGetAsyncError) F(CommAbort) F(CommDestroy) F(CommFinalize)    \
+    F(AllReduce) F(GetErrorString)
 
 static struct {
     void *library;
@@ -97,6 +98,24 @@ static int refused(const gang *g, ncclResult_t rc, err *e)
     return err_set(e, ERR_PEER, "NCCL, rank %d of %d: %s", g->base.rank, g->base.size, nccl.GetErrorString(rc));
 }
 
+static void *abort_one(void *with)
+{
+    nccl.CommAbort(with);
+    return NULL;
+}
+
+/* An abort waits until all graphs are gone that its sums were recorded into (until 2.21 in the thread that calls it, later in one
+ * of NCCL's own), and who has those learns of the loss only when we return: so another thread waits. */
+static void give_up(ncclComm_t with)
+{
+    pthread_t thread;
+
+    if (pthread_create(&thread, NULL, abort_one, with) == 0)
+        pthread_detach(thread);
+    else
+        nccl.CommAbort(with);
+}
+
 /* Forgets a communicator that is of no more use. */
 static void drop(gang *g)
 {
@@ -104,7 +123,7 @@ static void drop(gang *g)
         if (g->on->joined[i].with == g->with)
             g->on->joined[i] = g->on->joined[--g->on->joined_n];
     if (g->with)
-        nccl.CommAbort(g->with);
+        give_up(g->with);
     g->with = NULL;
 }
 
@@ -409,9 +428,22 @@ int cuda_join(nn_backend *b, comm **io, double timeout_s, err *e)
     return rc;
 }
 
+/* NCCL's work for it is over, within the time: what it has yet goes with the process. (Destroying it is done by a thread of NCCL's
+ * that nobody can wait for, and which the process's end would meet.) */
+static void retire(ncclComm_t with)
+{
+    const double late = clock_s() + 2.0;
+    ncclResult_t now = ncclSuccess, rc = nccl.CommFinalize(with);
+
+    while (now == ncclSuccess && rc == ncclInProgress && clock_s() < late) {
+        rest();
+        now = nccl.CommGetAsyncError(with, &rc);
+    }
+}
+
 void cuda_part(cuda *c)
 {
     for (size_t i = 0; i < c->joined_n; i++)
-        nccl.CommDestroy(c->joined[i].with);
+        retire(c->joined[i].with);
     free(c->joined);
 }

@@ -117,6 +117,29 @@ static int rank_1_dies(seat *s, const char *path, err *e)
     return rc;
 }
 
+/* The graph that the sum is in goes only behind the notice. */
+static int rank_1_dies_in_a_graph(seat *s, const char *path, err *e)
+{
+    static float out[N];
+    void *list;
+    comm *gang;
+
+    TRY(meet(s, path, &gang, e));
+    TRY(add_up(s, gang, out, e));
+    TRY(s->on->record(s->on, e));
+    TRY(comm_begin_sum(gang, s->mem, N, F32, e));
+    TRY(comm_end_sums(gang, e));
+    TRY(s->on->recorded(s->on, &list, e));
+    TRY(s->on->replay(s->on, list, e));
+    TRY(comm_wait_devices(gang, e));
+    if (s->rank == 1)
+        raise(SIGKILL);
+    TRY(s->on->replay(s->on, list, e));
+    int rc = comm_wait_devices(gang, e);
+    s->on->forget(s->on, list);
+    return rc ? rc : err_set(e, ERR_INPUT, "nobody noticed");
+}
+
 static int on_one_gpu(seat *s, const char *path, err *e)
 {
     float one = 1;
@@ -146,7 +169,7 @@ typedef struct { pid_t pid; int from, status; char text[TEXT]; } rank;
 
 static void be_rank(int r, int size, act *what, const char *path, int to)
 {
-    seat s = {.rank = r, .size = size, .patience = what == rank_1_dies ? SHORT : LONG};
+    seat s = {.rank = r, .size = size, .patience = what == rank_1_dies || what == rank_1_dies_in_a_graph ? SHORT : LONG};
     err e = {0};
     int rc = open_seat(&s, &e);
 
@@ -218,6 +241,15 @@ static void a_lost_rank_is_noticed_and_the_next_gang_is_whole(void **unused)
         assert_true(well(&all[r]));
 }
 
+static void a_lost_rank_is_noticed_though_its_sums_are_recorded(void **unused)
+{
+    rank all[RANKS];
+
+    (void)unused;
+    run(all, 2, rank_1_dies_in_a_graph);
+    expect_says(&all[0], "NCCL, rank 0 of 2: a sum is not done after 5 s; a rank is lost");
+}
+
 static void ranks_on_one_gpu_keep_the_wire_that_they_had(void **unused)
 {
     rank all[RANKS];
@@ -244,6 +276,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_rank_has_the_same_right_sum),
         cmocka_unit_test(a_lost_rank_is_noticed_and_the_next_gang_is_whole),
+        cmocka_unit_test(a_lost_rank_is_noticed_though_its_sums_are_recorded),
         cmocka_unit_test(ranks_on_one_gpu_keep_the_wire_that_they_had),
         cmocka_unit_test(what_cannot_be_joined_says_why),
     };

@@ -22,7 +22,8 @@
  * STANDIN_CUDA in the environment says what kind of machine it plays, words apart by commas: devices=N, memory=BYTES of
  * each, driver=VERSION (0: none), major=N, links=N (each N of
  * them by NVLink, all others by PCIe, the last one by nothing), fail=N:WHAT (the N-th piece of work on a stream ends in WHAT: ecc, lost or
- * address; from then on every call says so), plain (no library takes anything, so that our own kernels do). */
+ * address; from then on every call says so), plain (no library takes anything, so that our own kernels do), refuse=N (the N-th call
+ * of a library that computes is refused). */
 #include <functional>
 
 #include <cuda_runtime_api.h>
@@ -31,9 +32,11 @@
 cudaError_t standin_do(cudaStream_t s, std::function<void()> work);
 /* The same for work that may not be done yet: it is asked again until it gives true. */
 cudaError_t standin_do_when(cudaStream_t s, std::function<bool()> work);
+bool standin_captures(cudaStream_t s);
 void standin_spend(double seconds); /* work that is done says that it took so long */
 bool standin_plain(); /* STANDIN_CUDA has `plain` */
 const char *standin_piece(const void *at, size_t *bytes); /* the piece of memory that holds this place, or NULL */
+bool standin_refuses(); /* asked by each call of a library that computes: whether it is the one to refuse */
 
 /* ---- for kernels ---- */
 

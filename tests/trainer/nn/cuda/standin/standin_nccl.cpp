@@ -1,12 +1,14 @@
 /* The stand-in's NCCL: processes of one machine through a shared file, in which every rank has a place for its numbers. As the
  * real one it knows nothing of ranks that die: the others' sums are just never done, until they are aborted; it adds in an
  * order that turns from element to element, as rings do, and is the same on every rank; it refuses two ranks on one GPU; a
- * call may answer that it is still in progress. */
+ * call may answer that it is still in progress; and an abort does not return while a graph has sums of the communicator, as
+ * that of 2.20 does not. */
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <memory>
 #include <string>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -41,6 +43,7 @@ struct standin_nccl {
     uint64_t ended = 0; /* sums */
     board *at;
     std::atomic<bool> aborted{false};
+    std::shared_ptr<int> recorded = std::make_shared<int>(); /* each graph that has a sum of it, and each replay, has it, too */
     int calls = 0;
 
     float *numbers(int r) const { return (float *)((char *)at + place_of(r)); }
@@ -106,6 +109,13 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t c, ncclResult_t *out)
 ncclResult_t ncclCommAbort(ncclComm_t c)
 {
     c->aborted = true;
+    while (c->recorded.use_count() > 1)
+        usleep(1000);
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommFinalize(ncclComm_t)
+{
     return ncclSuccess;
 }
 
@@ -165,7 +175,11 @@ ncclResult_t ncclAllReduce(const void *from, void *to, size_t n, ncclDataType_t 
 {
     if (n > NUMBERS)
         return ncclInvalidArgument;
-    cudaError_t rc = standin_do_when(s, [=] { return look(c, type, from, to, n); });
+    const std::shared_ptr<int> held = standin_captures(s) ? c->recorded : nullptr;
+    cudaError_t rc = standin_do_when(s, [=] {
+        (void)held;
+        return look(c, type, from, to, n);
+    });
     return rc == cudaSuccess ? ncclInProgress : ncclUnhandledCudaError;
 }
 

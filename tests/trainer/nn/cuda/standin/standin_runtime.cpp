@@ -49,6 +49,7 @@ struct {
     int64_t fail_at = 0;
     cudaError_t fail = cudaSuccess;
     bool plain = false;
+    int refuse_at = 0;
 } machine;
 
 struct piece { size_t bytes; int device; }; /* device -1: pinned host memory */
@@ -85,7 +86,9 @@ void take_word(const std::string &word)
         machine.fail = what == "ecc"    ? cudaErrorECCUncorrectable
                        : what == "lost" ? cudaErrorDeviceUninitialized
                                         : cudaErrorIllegalAddress;
-    } else if (word == "plain")
+    } else if (const char *v = value_of(word, "refuse="))
+        machine.refuse_at = atoi(v);
+    else if (word == "plain")
         machine.plain = true;
     else if (!word.empty()) {
         fprintf(stderr, "stand-in: STANDIN_CUDA does not know %s\n", word.c_str());
@@ -219,6 +222,18 @@ const char *standin_piece(const void *at, size_t *bytes)
 bool standin_plain()
 {
     return machine.plain;
+}
+
+bool standin_refuses()
+{
+    static int calls;
+
+    return ++calls == machine.refuse_at;
+}
+
+bool standin_captures(cudaStream_t s)
+{
+    return s->capture != nullptr;
 }
 
 void standin_spend(double more)

@@ -26,6 +26,7 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId *out);
 ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int ranks, ncclUniqueId id, int rank, ncclConfig_t *how);
 ncclResult_t ncclCommGetAsyncError(ncclComm_t c, ncclResult_t *out);
 ncclResult_t ncclCommAbort(ncclComm_t c);
+ncclResult_t ncclCommFinalize(ncclComm_t c);
 ncclResult_t ncclCommDestroy(ncclComm_t c);
 ncclResult_t ncclAllReduce(const void *from, void *to, size_t n, ncclDataType_t type, ncclRedOp_t op, ncclComm_t c,
                            cudaStream_t s);
