@@ -58,6 +58,30 @@ int cuda_told(const cuda *c, cudaError_t rc, const char *what, err *e)
     return err_set(e, ERR_DEVICE, "%s: %s: %s", c->name, what, cudaGetErrorString(rc));
 }
 
+/* ---- refusals ---- */
+
+static _Thread_local char refusal[200]; /* of a kernel's run, until it is told; "": none */
+
+int cuda_took(const char *library, const char *why)
+{
+    if (!why)
+        return 0;
+    snprintf(refusal, sizeof refusal, "%s: %s", library, why);
+    return ERR_DEVICE;
+}
+
+int cuda_ran(cudaError_t rc)
+{
+    return cuda_took("a launch", rc == cudaSuccess ? NULL : cudaGetErrorString(rc));
+}
+
+bool cuda_recording(const cuda *c)
+{
+    enum cudaStreamCaptureStatus is = cudaStreamCaptureStatusNone;
+
+    return cudaStreamIsCapturing(c->stream, &is) == cudaSuccess && is != cudaStreamCaptureStatusNone;
+}
+
 /* ---- memory ---- */
 
 static int use(const cuda *c, err *e)
@@ -267,10 +291,10 @@ static int cuda_recorded(nn_backend *b, void **list, err *e)
     cudaGraphExec_t ready = NULL;
 
     *list = NULL;
-    TRY(cuda_told(c, cudaStreamEndCapture(c->stream, &graph), "a graph's end", e));
+    TRY(cuda_told(c, cudaStreamEndCapture(c->stream, &graph), "a graph's end (CFARM_CUDA_GRAPHS=0 makes none)", e));
     cudaError_t rc = cudaGraphInstantiate(&ready, graph, 0);
     cudaGraphDestroy(graph);
-    TRY(cuda_told(c, rc, "a graph", e));
+    TRY(cuda_told(c, rc, "a graph (CFARM_CUDA_GRAPHS=0 makes none)", e));
     *list = ready;
     return 0;
 }
@@ -301,10 +325,16 @@ static int cuda_wait(nn_backend *b, err *e)
 {
     const cuda *c = cuda_of(b);
 
+    const bool refused = refusal[0] != '\0';
+
     cuda_turn(b, true);
-    cudaError_t rc = cudaStreamSynchronize(c->stream);
+    cudaError_t rc = cuda_recording(c) ? cudaSuccess : cudaStreamSynchronize(c->stream); /* what is recorded is not waited for */
     cuda_turn(b, false);
-    return cuda_told(c, rc, "work on the device", e);
+    if (refused)
+        err_set(e, ERR_DEVICE, "%s: %s", c->name, refusal);
+    refusal[0] = '\0';
+    TRY(cuda_told(c, rc, "work on the device", e)); /* a lost device says more than the call that met it */
+    return refused ? ERR_DEVICE : 0;
 }
 
 static void close_device(cuda *c)

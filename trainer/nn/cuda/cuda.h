@@ -58,11 +58,12 @@ cuda *cuda_current(void);
 int cuda_told(const cuda *c, cudaError_t rc, const char *what, err *e);
 extern const nn_crossing cuda_crossing;
 
-/* A kernel's answer from its launch's. */
-static inline int cuda_ran(cudaError_t rc)
-{
-    return rc == cudaSuccess ? 0 : ERR_DEVICE;
-}
+/* A kernel's answer: from its launch's; from a library's, `why` NULL where that took it. The reason of a refusal is told by the
+ * backend's wait, which its caller calls next. */
+int cuda_ran(cudaError_t rc);
+int cuda_took(const char *library, const char *why);
+/* Whether what it is asked is being recorded. */
+bool cuda_recording(const cuda *c);
 
 /* For takes(): NULL when the result and all float sources are F32, else the reason. */
 const char *cuda_needs_f32(const struct nn_node *y);

@@ -574,7 +574,11 @@ static int convolve(nn_backend *b, const nn_call *c, const void *first, const vo
     case NN_OP_conv2d_grad_w: rc = execute(b, c, in[0], out, in[1], scratch); break; /* x, dy */
     default: rc = execute(b, c, in[0], in[1], out, scratch);                         /* x, w */
     }
-    return rc == CUDNN_STATUS_SUCCESS ? 0 : ERR_DEVICE;
+    if (rc == CUDNN_STATUS_SUCCESS)
+        return 0;
+    char why[160] = "";
+    cudnnGetLastErrorString(why, sizeof why);
+    return cuda_took("cuDNN", why[0] ? why : cudnnGetErrorString(rc));
 }
 
 /* Behind the engine: the bias of a forward pass, what is added, and f32 of a result in bf16 (wide: where that lies, or NULL). */

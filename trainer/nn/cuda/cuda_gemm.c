@@ -243,8 +243,7 @@ static int multiply(nn_backend *b, const nn_call *c, const void *left, const voi
     cublasStatus_t rc = cublasLtMatmul(cuda_of(b)->gemm, g->p.how, &one, right, g->p.left, left, g->p.right, &by, more,
                                        g->p.out, c->out, g->p.out, &g->algo, scratch, SCRATCH, cuda_stream(b));
 
-    if (rc != CUBLAS_STATUS_SUCCESS)
-        return ERR_DEVICE;
+    TRY(cuda_took("cuBLASLt", rc == CUBLAS_STATUS_SUCCESS ? NULL : cublasLtGetStatusString(rc)));
     if (!g->biases)
         return 0;
     cuda_walk at = cuda_walk_in(&c->y->shape, &c->y->src[2]->shape);

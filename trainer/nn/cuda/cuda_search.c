@@ -217,13 +217,6 @@ static int try_in(nn_backend *b, const cuda_product *p, trial *t, const cuda_alg
     return 0;
 }
 
-static bool recording(const cuda *c)
-{
-    enum cudaStreamCaptureStatus is = cudaStreamCaptureStatusNone;
-
-    return cudaStreamIsCapturing(c->stream, &is) != cudaSuccess || is != cudaStreamCaptureStatusNone;
-}
-
 static bool is_large(const struct cuda_product_key *k)
 {
     return (double)k->batch * (double)k->m * (double)k->n * (double)k->k >= LEAST;
@@ -238,7 +231,7 @@ int cuda_search(nn_backend *b, const cuda_product *p, const cuda_algos *from, cu
     err full;
 
     *best = before ? before->algo : from->list[0].algo;
-    if (before || c->search == CUDA_SEARCH_OFF || from->n < 2 || !is_large(k) || recording(c))
+    if (before || c->search == CUDA_SEARCH_OFF || from->n < 2 || !is_large(k) || cuda_recording(c))
         return 0;
     b->turn(b, true);
     int rc = 0;

@@ -112,6 +112,8 @@ static const struct { const char *machine, *visible; int (*act)(err *e); err_cod
     {"fail=3:address", NULL, run, ERR_DEVICE, "cuda:0: work on the device: an illegal memory access was encountered"},
     {"fail=3:ecc", NULL, search, ERR_DEVICE, "matmul: cuda:0: a copy, or work before it: uncorrectable ECC error encountered"},
     {"fail=20:lost", NULL, search, ERR_DEVICE, "matmul: cuda:0: a search: invalid device context"},
+    {"refuse=1", NULL, run, ERR_DEVICE, "matmul: cuda:0: cuBLASLt: not initialized"},
+    {"refuse=2", NULL, run, ERR_DEVICE, "matmul: cuda:0: cuBLASLt: not initialized"}, /* while it is recorded */
     {"fail=2:lost", NULL, run_again_after_a_failure, ERR_DEVICE, "invalid device context"},
 };
 

@@ -5,6 +5,7 @@
  * that is compiled first, in the list of what works for most; graphs that add by engines that are compiled, and (so that both are
  * met) for an odd number of channels by one that is ready. Of f32 engines that compute otherwise than we promise (in TF32) come
  * first: their results are wrong on purpose. */
+#include <cstdio>
 #include <cstring>
 #include <map>
 #include <vector>
@@ -391,6 +392,11 @@ const char *cudnnGetErrorString(cudnnStatus_t rc)
     return TEXT[rc];
 }
 
+void cudnnGetLastErrorString(char *message, size_t most)
+{
+    snprintf(message, most, "the stand-in was told to refuse");
+}
+
 cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t kind, cudnnBackendDescriptor_t *out)
 {
     *out = new standin_dnn_desc;
@@ -460,6 +466,8 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t h, cudnnBackendDescriptor_t plan
     std::vector<void *> place;
     const bool rounds = plan->tensor_cores && v.x.type == CUDNN_DATA_FLOAT;
 
+    if (standin_refuses())
+        return CUDNN_STATUS_NOT_SUPPORTED;
     if (!plan->finished || !pack->finished || !work)
         return CUDNN_STATUS_BAD_PARAM;
     if (!sums.empty())

@@ -252,6 +252,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
     const standin_lt_algo which = algo->which;
 
     standin_lt_calls[which]++;
+    if (standin_refuses())
+        return CUBLAS_STATUS_NOT_INITIALIZED;
     if (which == STANDIN_LT_REFUSES || which == STANDIN_LT_GREEDY || which == STANDIN_LT_VOID)
         return CUBLAS_STATUS_NOT_SUPPORTED;
     if (bytes < algo->work || !fits(how, left, right, made) || !aligned(a, algo->align[0]) || !aligned(b, algo->align[1])
