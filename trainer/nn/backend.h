@@ -27,6 +27,8 @@ typedef struct {
     struct nn_params *params;        /* for nn_params_form of leaf[]; set in prepare */
     nn_tensor leaf[NN_MAX_SRC];      /* a frozen weight that is a source itself, where the kernel `forms` it; else NULL */
     void *scratch;                   /* scratch_bytes, shared by all calls of a plan; set before the first run */
+    bool narrow;                     /* the result is wanted in bf16 (nn_kernel.narrows) */
+    unsigned narrow_in;              /* bit i: in[i] is in bf16 (nn_kernel.takes_narrow) */
     size_t scratch_bytes;            /* asked for in prepare */
     size_t own_bytes;                /* of weights that prepare lays out for this call alone */
     const void *form_key;            /* sizing: the layout that prepare would ask for leaf[1] in (nn_form), until done */
@@ -43,6 +45,9 @@ typedef struct nn_kernel {
                                                               * behind it is no call of its own: like it, or repeated to it */
     unsigned forms;                                          /* bit i: where leaf[i] is set, prepare takes it in a layout
                                                               * of its own and in[i] is NULL */
+    unsigned takes_narrow;                                   /* bit i: it rounds src[i] to bf16, and takes it rounded */
+    bool (*narrows)(const struct nn_node *y);                /* whether it may be asked for its result rounded to bf16: where all
+                                                              * who read that would round it, no f32 of it is ever written */
     /* NULL: takes everything. Otherwise the reason it declines ("needs f32"), or NULL to take it. */
     const char *(*takes)(const struct nn_node *y);
     /* in[] and out are set and stay; frozen[i]: src[i] is a weight that never changes while this plan lives, so it

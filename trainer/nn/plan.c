@@ -135,6 +135,8 @@ int plan_prepare_call(nn_plan *p, int i, err *e)
     bool frozen[NN_MAX_SRC] = {false};
 
     c.out = p->mem[plan_made(step)->id];
+    c.narrow = p->s.narrow[plan_made(step)->id];
+    c.narrow_in = plan_narrow_in(&p->s, step);
     for (int s = 0; s < NN_MAX_SRC; s++)
         if (c.y->src[s]) {
             if (find_source(p, &c, k, s, e) != 0)

@@ -200,11 +200,52 @@ static int list_steps(plan_scheme *s, nn_backend *on, err *e)
     return rc;
 }
 
+/* ---- results in bf16 ---- */
+
+static bool is_whole(const plan_scheme *s, nn_tensor t)
+{
+    return nn_bytes(t) == nn_bytes(nn_node_at(s->g, s->root[t->id]));
+}
+
+static bool may_be_narrow(const plan_scheme *s, const plan_step *step)
+{
+    nn_tensor y = step->y;
+
+    return step->kernel->narrows && step->kernel->narrows(y) && !step->sum && y->type == F32 && s->root[y->id] == y->id && !s->kept[y->id];
+}
+
+static void find_narrow(plan_scheme *s)
+{
+    if (without("narrow"))
+        return;
+    for (int i = 0; i < s->step_n; i++)
+        s->narrow[plan_made(&s->steps[i])->id] = may_be_narrow(s, &s->steps[i]);
+    for (int i = 0; i < s->step_n; i++)
+        for (int k = 0; k < PLAN_SOURCES; k++) {
+            nn_tensor x = plan_source(&s->steps[i], k);
+            const bool rounds = k < NN_MAX_SRC && (s->steps[i].kernel->takes_narrow >> k & 1);
+            if (x && !(rounds && is_whole(s, x)))
+                s->narrow[s->root[x->id]] = false;
+        }
+}
+
+unsigned plan_narrow_in(const plan_scheme *s, const plan_step *step)
+{
+    unsigned bits = 0;
+
+    for (int k = 0; k < NN_MAX_SRC; k++)
+        if (step->y->src[k] && s->narrow[s->root[step->y->src[k]->id]])
+            bits |= 1u << k;
+    return bits;
+}
+
 /* ---- lifetimes ---- */
 
 static int new_buffer(plan_scheme *s, nn_tensor root, int from, int to)
 {
-    s->buffers[s->buffer_n] = (plan_buffer){.bytes = (size_t)nn_bytes(root), .from = from, .to = to};
+    const size_t bytes = (size_t)nn_bytes(root);
+
+    s->buffers[s->buffer_n] = (plan_buffer){.bytes = s->narrow[root->id] ? bytes / 2 : bytes, .from = from, .to = to};
     return s->buffer_n++;
 }
 
@@ -238,11 +279,6 @@ static void find_last_reads(const plan_scheme *s, int *last)
                 last[s->root[plan_source(&s->steps[i], k)->id]] = i;
 }
 
-static bool is_whole(const plan_scheme *s, nn_tensor t)
-{
-    return nn_bytes(t) == nn_bytes(nn_node_at(s->g, s->root[t->id]));
-}
-
 /* Whether call i may put its result over source k: a temporary of the same size that dies here, and that no other
  * source reads in another order. */
 static bool may_overwrite(const plan_scheme *s, int i, int k)
@@ -258,7 +294,7 @@ static bool may_overwrite(const plan_scheme *s, int i, int k)
         if (other && s->root[other->id] == root && (!(step->kernel->over >> o & 1) || !is_whole(s, other)))
             return false;
     }
-    return is_whole(s, x) && nn_bytes(x) == nn_bytes(step->y);
+    return is_whole(s, x) && nn_bytes(x) == nn_bytes(step->y) && s->narrow[root] == s->narrow[step->y->id];
 }
 
 static int take_over(const plan_scheme *s, int i)
@@ -287,6 +323,7 @@ static void lay_out(plan_scheme *s)
 {
     int *last = NEW_N(int, s->nodes + 1);
 
+    find_narrow(s);
     for (int id = 0; id < s->nodes; id++)
         s->buffer[id] = NO_BUFFER;
     hold_inputs(s);
@@ -304,6 +341,7 @@ int plan_scheme_make(plan_scheme *s, const nn_graph *g, nn_backend *on, const nn
                        .nodes = nodes,
                        .alive = NEW_N(bool, room),
                        .kept = NEW_N(bool, room),
+                       .narrow = NEW_N(bool, room),
                        .root = NEW_N(int, room),
                        .offset = NEW_N(size_t, room),
                        .buffer = NEW_N(int, room),
@@ -323,6 +361,7 @@ void plan_scheme_free(plan_scheme *s)
 {
     free(s->alive);
     free(s->kept);
+    free(s->narrow);
     free(s->root);
     free(s->offset);
     free(s->buffer);

@@ -29,6 +29,7 @@ typedef struct {
     int nodes;         /* of the graph when the scheme was made; the arrays below have one element for each */
     bool *alive;
     bool *kept;        /* of roots: has memory of its own, outside the arena */
+    bool *narrow;      /* of roots: its value is in bf16 (nn_kernel.narrows) */
     int *root;         /* the node whose memory this is: itself, unless an alias or in place */
     size_t *offset;    /* bytes from the root's beginning */
     int *buffer;       /* of roots: index in buffers, or NO_BUFFER */
@@ -43,6 +44,8 @@ typedef struct {
 int plan_scheme_make(plan_scheme *s, const nn_graph *g, nn_backend *on, const nn_tensor keep[], int n, err *e);
 void plan_scheme_free(plan_scheme *s);
 const nn_kernel *const *plan_kernels(const nn_backend *on, nn_tensor y); /* that may compute y, preferred ones first */
+/* Which of a step's sources are in bf16 (nn_call.narrow_in). */
+unsigned plan_narrow_in(const plan_scheme *s, const plan_step *step);
 /* Why the kernel at this place of the list declines this node, or NULL. */
 const char *plan_declines(const nn_kernel *const *k, nn_tensor y);
 #endif

@@ -86,7 +86,8 @@ static void weigh_sources(weighing *w, nn_call *c, const nn_kernel *k, bool froz
 
 static int weigh_call(weighing *w, const plan_step *step, err *e)
 {
-    nn_call c = {.y = step->y, .sum = step->sum, .added = step->added, .sizing = true};
+    nn_call c = {.y = step->y, .sum = step->sum, .added = step->added, .sizing = true,
+                 .narrow = w->s->narrow[plan_made(step)->id], .narrow_in = plan_narrow_in(w->s, step)};
     const nn_kernel *k = step->kernel;
     bool frozen[NN_MAX_SRC];
 
@@ -140,8 +141,9 @@ static void show_call(const nn_plan *p, int i, FILE *to)
     const nn_kernel *const *list = plan_kernels(p->on, y);
     char text[64];
 
-    fprintf(to, "%5d %-32s %-24s %12lld bytes  %s%s\n", i, p->s.steps[i].kernel->name, nn_shape_text(y->shape, text),
-            (long long)nn_bytes(y), y->scope, p->s.steps[i].sum ? ", and an add" : "");
+    const bool narrow = p->s.narrow[plan_made(&p->s.steps[i])->id];
+    fprintf(to, "%5d %-32s %-24s %12lld bytes%s  %s%s\n", i, p->s.steps[i].kernel->name, nn_shape_text(y->shape, text),
+            (long long)nn_bytes(y) / (narrow ? 2 : 1), narrow ? " in bf16" : "", y->scope, p->s.steps[i].sum ? ", and an add" : "");
     for (; *list != p->s.steps[i].kernel; list++)
         fprintf(to, "      not %s: %s\n", (*list)->name, plan_declines(list, y));
 }

@@ -68,6 +68,9 @@ bool cuda_recording(const cuda *c);
 /* For takes(): NULL when the result and all float sources are F32, else the reason. */
 const char *cuda_needs_f32(const struct nn_node *y);
 
+/* nn_kernel.narrows of kernels that always may. */
+bool cuda_narrows(const struct nn_node *y);
+
 /* How many devices this process sees, at least one; and nn_cuda_links. */
 int cuda_count(int *n, err *e);
 int cuda_links(int group[], int most, int *n, err *e);

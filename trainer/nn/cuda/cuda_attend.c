@@ -149,13 +149,24 @@ static const char *takes_flash_grad(const struct nn_node *y)
     return has_head(att_shape_of(y).d) ? takes_attention(y) : "needs heads of 8, 16, 32, 40, 64, 80 or 160";
 }
 
-/* Bytes of scratch for sources 0 .. 2, and 4 of a gradient, in bf16. */
+/* Sources 0 .. 2, and 4 of a gradient, are wanted in bf16. */
+static bool is_wanted(const nn_call *c, int i)
+{
+    return c->y->src[i] && i != 3;
+}
+
+static bool is_there(const nn_call *c, int i)
+{
+    return c->narrow_in >> i & 1;
+}
+
+/* Bytes of scratch for those that are not yet. */
 static size_t rounded_bytes(const nn_call *c)
 {
     size_t bytes = 0;
 
     for (int i = 0; i < 5; i++)
-        if (c->y->src[i] && i != 3)
+        if (is_wanted(c, i) && !is_there(c, i))
             bytes += cuda_aligned(2 * nn_count(c->y->src[i]->shape));
     return bytes;
 }
@@ -165,17 +176,21 @@ static cudaError_t round_sources(nn_backend *b, const nn_call *c, uint16_t *half
 {
     cuda_roundings s = {0};
     char *at = c->scratch;
+    int k = 0;
 
     for (int i = 0; i < 5; i++) {
-        if (!c->y->src[i] || i == 3)
+        if (!is_wanted(c, i))
+            continue;
+        half[k++] = is_there(c, i) ? (uint16_t *)(uintptr_t)c->in[i] : (uint16_t *)at;
+        if (is_there(c, i))
             continue;
         int64_t n = nn_count(c->y->src[i]->shape);
         s.from[s.count] = c->in[i];
-        s.to[s.count] = half[s.count] = (uint16_t *)at;
+        s.to[s.count] = (uint16_t *)at;
         s.n[s.count++] = n;
         at += cuda_aligned(2 * n);
     }
-    return k_round(cuda_stream(b), s);
+    return s.count > 0 ? k_round(cuda_stream(b), s) : cudaSuccess;
 }
 
 static int prepare_flash(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
@@ -226,8 +241,8 @@ static int run_flash_grad(nn_backend *b, const nn_call *c)
 }
 
 static const nn_kernel flash = {
-    .name = "cuda.attention.flash_bf16", .takes = takes_flash, .prepare = prepare_flash, .run = run_flash, .done = let_go};
-static const nn_kernel flash_grad = {.name = "cuda.attention_grad.flash_bf16", .takes = takes_flash_grad,
+    .name = "cuda.attention.flash_bf16", .takes_narrow = 7, .takes = takes_flash, .prepare = prepare_flash, .run = run_flash, .done = let_go};
+static const nn_kernel flash_grad = {.name = "cuda.attention_grad.flash_bf16", .takes_narrow = 7, .takes = takes_flash_grad,
                                      .prepare = prepare_flash_grad, .run = run_flash_grad, .done = let_go};
 
 const nn_kernel *const cuda_attention_bf16[] = {&flash, &attention_plain, NULL};

@@ -15,7 +15,7 @@ static cuda_norm norm_of(const nn_call *c)
 
 static int run_norm(nn_backend *b, const nn_call *c)
 {
-    return cuda_ran(k_norm(cuda_stream(b), norm_of(c), c->out, c->in[0], c->in[1], c->in[2]));
+    return cuda_ran(k_norm(cuda_stream(b), norm_of(c), c->out, c->narrow, c->in[0], c->in[1], c->in[2]));
 }
 
 static int run_norm_grad_x(nn_backend *b, const nn_call *c)
@@ -38,11 +38,11 @@ static int run_norm_grad_w(nn_backend *b, const nn_call *c)
 }
 
 #define NORM(NAME)                                                                                           \
-    CUDA_LIST(NAME, .takes = cuda_needs_f32, .run = run_norm);                                               \
+    CUDA_LIST(NAME, .takes = cuda_needs_f32, .narrows = cuda_narrows, .run = run_norm);                                               \
     CUDA_LIST(NAME##_grad_x, .takes = cuda_needs_f32, .run = run_norm_grad_x);                               \
     CUDA_LIST(NAME##_grad_w, .takes = cuda_needs_f32, .prepare = prepare_norm_grad_w, .run = run_norm_grad_w);
 
-CUDA_LIST(group_norm_silu, .takes = cuda_needs_f32, .run = run_norm);
+CUDA_LIST(group_norm_silu, .takes = cuda_needs_f32, .narrows = cuda_narrows, .run = run_norm);
 CUDA_LIST(group_norm_silu_grad_x, .takes = cuda_needs_f32, .run = run_norm_grad_x);
 NORM(group_norm)
 NORM(layer_norm)

@@ -61,18 +61,18 @@ static int run_geglu(nn_backend *b, const nn_call *c)
 {
     int64_t width = last(c->y->shape);
 
-    return cuda_ran(k_geglu(cuda_stream(b), c->out, c->in[0], count(c) / width, width));
+    return cuda_ran(k_geglu(cuda_stream(b), c->out, c->narrow, c->in[0], count(c) / width, width));
 }
 
 static int run_geglu_grad(nn_backend *b, const nn_call *c)
 {
     int64_t width = last(c->y->shape) / 2;
 
-    return cuda_ran(k_geglu_grad(cuda_stream(b), c->out, c->in[0], c->in[1], count(c) / (2 * width), width));
+    return cuda_ran(k_geglu_grad(cuda_stream(b), c->out, c->narrow, c->in[0], c->in[1], count(c) / (2 * width), width));
 }
 
-CUDA_LIST(geglu, .takes = cuda_needs_f32, .run = run_geglu);
-CUDA_LIST(geglu_grad, .takes = cuda_needs_f32, .over = 1, .run = run_geglu_grad);
+CUDA_LIST(geglu, .takes = cuda_needs_f32, .narrows = cuda_narrows, .run = run_geglu);
+CUDA_LIST(geglu_grad, .takes = cuda_needs_f32, .over = 1, .narrows = cuda_narrows, .run = run_geglu_grad);
 
 static cuda_float kind_of(dtype t)
 {

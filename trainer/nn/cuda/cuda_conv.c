@@ -509,8 +509,8 @@ static int prepare_bf16(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC]
 
     TRY(made(b, c, true, e));
     conv *v = c->state;
-    v->bytes[0] = cuda_aligned(2 * n[0]);
-    v->bytes[1] = frozen[1] ? 0 : cuda_aligned(2 * n[1]);
+    v->bytes[0] = c->narrow_in & 1 ? 0 : cuda_aligned(2 * n[0]);
+    v->bytes[1] = frozen[1] || c->narrow_in & 2 ? 0 : cuda_aligned(2 * n[1]);
     v->bytes[2] = v->of->as.narrow ? cuda_aligned(2 * n[2]) : 0;
     c->scratch_bytes += v->bytes[0] + v->bytes[1] + v->bytes[2];
     c->own_bytes = frozen[1] && !c->leaf[1] ? 2 * (size_t)n[1] : 0;
@@ -610,20 +610,25 @@ static int run(nn_backend *b, const nn_call *c)
 static int run_bf16(nn_backend *b, const nn_call *c)
 {
     const conv *v = c->state;
-    char *first = c->scratch, *second = first + v->bytes[0], *out = second + v->bytes[1], *rest = out + v->bytes[2];
-    cudaError_t rc = k_cast(cuda_stream(b), first, CUDA_BF16, c->in[0], CUDA_F32, nn_count(c->y->src[0]->shape));
+    char *at = c->scratch, *out = at + v->bytes[0] + v->bytes[1], *rest = out + v->bytes[2];
+    const void *first = c->in[0], *second = v->w_rounded ? v->w_rounded : c->in[1];
 
-    if (rc == cudaSuccess && !v->w_rounded)
-        rc = k_cast(cuda_stream(b), second, CUDA_BF16, c->in[1], CUDA_F32, nn_count(c->y->src[1]->shape));
-    TRY(cuda_ran(rc));
-    TRY(convolve(b, c, first, v->w_rounded ? v->w_rounded : second, v->of->as.narrow ? out : c->out, rest));
+    if (!(c->narrow_in & 1)) {
+        TRY(cuda_ran(k_cast(cuda_stream(b), at, CUDA_BF16, first, CUDA_F32, nn_count(c->y->src[0]->shape))));
+        first = at;
+    }
+    if (!v->w_rounded && !(c->narrow_in & 2)) {
+        TRY(cuda_ran(k_cast(cuda_stream(b), at + v->bytes[0], CUDA_BF16, second, CUDA_F32, nn_count(c->y->src[1]->shape))));
+        second = at + v->bytes[0];
+    }
+    TRY(convolve(b, c, first, second, v->of->as.narrow ? out : c->out, rest));
     return add_rest(b, c, v->of->as.narrow ? out : NULL);
 }
 
 #define CONV(NAME, ADDS)                                                                                     \
     const nn_kernel cuda_dnn_##NAME = {                                                                      \
         .name = "cuda." #NAME ".cudnn", .adds = ADDS, .takes = takes, .prepare = prepare, .run = run, .done = done}; \
-    const nn_kernel cuda_dnn_##NAME##_bf16 = {.name = "cuda." #NAME ".cudnn_bf16", .adds = ADDS, .forms = 2, .takes = takes_bf16, \
+    const nn_kernel cuda_dnn_##NAME##_bf16 = {.name = "cuda." #NAME ".cudnn_bf16", .adds = ADDS, .forms = 2, .takes_narrow = 3, .takes = takes_bf16, \
                                               .prepare = prepare_bf16, .run = run_bf16, .done = done};
 
 CONV(conv2d, NN_ADDS_ANY)

@@ -1,6 +1,9 @@
 #ifndef CUDA_DEVICE_CUH
 #define CUDA_DEVICE_CUH
 /* What the kernels share: the size of a block, how an element finds its thread, sums over a block in a fixed order. */
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
 #include "trainer/nn/cuda/cuda_kernels.h"
 
 /* 256 threads: eight warps hide latency on every GPU from sm_80 on, and eight such blocks fill a multiprocessor. */
@@ -30,6 +33,12 @@ static inline bool in_fours(const void *place, int64_t bytes = 16)
 {
     return (uintptr_t)place % (uintptr_t)bytes == 0;
 }
+
+/* f32 to another type: to nearest, ties to even. */
+template <typename T> __device__ inline T narrow(float x);
+template <> __device__ inline float narrow<float>(float x) { return x; }
+template <> __device__ inline __nv_bfloat16 narrow<__nv_bfloat16>(float x) { return __float2bfloat16_rn(x); }
+template <> __device__ inline __half narrow<__half>(float x) { return __float2half_rn(x); }
 
 /* a = whole * by + rest, none of them negative. A division of 64 bits is a hundred instructions, more than an element's bytes
  * take; nearly all numbers have 32. */

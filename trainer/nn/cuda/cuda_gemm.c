@@ -77,7 +77,7 @@ static cublasStatus_t describe(cuda_product *p, const mat_shape *s)
         LT(set_epilogue(p));
     LT(layout(&p->left, p->key.half, s->tb ? s->k : s->n, s->tb ? s->n : s->k, s->batch));
     LT(layout(&p->right, p->key.half, s->ta ? s->m : s->k, s->ta ? s->k : s->m, s->batch));
-    return layout(&p->out, false, s->n, s->m, s->batch);
+    return layout(&p->out, p->key.narrow, s->n, s->m, s->batch);
 }
 
 /* The largest power of two up to 256 that divides the place. */
@@ -120,9 +120,9 @@ static cublasStatus_t list(const cuda_product *p, cublasLtHandle_t handle, cuda_
     return rc == CUBLAS_STATUS_SUCCESS && out->n == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : rc;
 }
 
-/* Where things lie, which decides what loads an algorithm may use. bias, more: NULL where there is none; any place while only
+/* Where things lie (narrow: the result in bf16), which decides what loads an algorithm may use. bias, more: NULL where there is none; any place while only
  * the list is wanted. */
-typedef struct { const void *b, *a, *y, *more, *bias; } gemm_at;
+typedef struct { const void *b, *a, *y, *more, *bias; bool narrow; } gemm_at;
 
 static cublasStatus_t try_make(gemm **out, cuda_algos *algos, const cuda *on, nn_tensor y, bool half, gemm_at p)
 {
@@ -130,7 +130,7 @@ static cublasStatus_t try_make(gemm **out, cuda_algos *algos, const cuda *on, nn
     gemm *g = NEW(gemm);
 
     g->p.bias = p.bias;
-    g->p.key = (struct cuda_product_key){half, p.bias != NULL, p.more != NULL, s.ta, s.tb, s.batch, s.m, s.n, s.k,
+    g->p.key = (struct cuda_product_key){half, p.narrow, p.bias != NULL, p.more != NULL, s.ta, s.tb, s.batch, s.m, s.n, s.k,
                                          {alignment(p.b), alignment(p.a), alignment(p.y), alignment(p.more ? p.more : p.y)}};
     cublasStatus_t rc = describe(&g->p, &s);
     if (rc == CUBLAS_STATUS_SUCCESS)
@@ -160,7 +160,7 @@ static const void *const ANYWHERE = (const void *)4, *const IN_SCRATCH = (const 
 static const char *takes_as(const struct nn_node *y, bool half)
 {
     const void *const from = half ? IN_SCRATCH : ANYWHERE;
-    const gemm_at places = {from, from, ANYWHERE, NULL, y->src[2] ? ANYWHERE : NULL};
+    const gemm_at places = {from, from, ANYWHERE, NULL, y->src[2] ? ANYWHERE : NULL, false};
     const mat_shape s = mat_shape_of(y);
     cuda_algos algos;
     gemm *g;
@@ -201,18 +201,25 @@ static int made(nn_backend *b, nn_call *c, bool half, gemm_at places, err *e)
 
 static int prepare(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
 {
-    const gemm_at places = {c->in[1], c->in[0], c->out, c->more, c->in[2]};
+    const gemm_at places = {c->in[1], c->in[0], c->out, c->more, c->in[2], false};
 
     (void)frozen;
     c->scratch_bytes = SCRATCH;
     return c->sizing ? 0 : made(b, c, false, places, e);
 }
 
+/* A bias is of the result's type for cuBLASLt, and ours is f32. */
+static bool narrows(const struct nn_node *y)
+{
+    return !y->src[2];
+}
+
 static int prepare_bf16(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
 {
-    const gemm_at places = {IN_SCRATCH, IN_SCRATCH, c->out, c->more, c->in[2]};
+    const bool a_there = c->narrow_in & 1, b_there = c->narrow_in & 2;
+    const gemm_at places = {b_there ? c->in[1] : IN_SCRATCH, a_there ? c->in[0] : IN_SCRATCH, c->out, c->more, c->in[2], c->narrow};
     int64_t an = nn_count(c->y->src[0]->shape), bn = nn_count(c->y->src[1]->shape);
-    size_t a_bytes = cuda_aligned(2 * an), b_bytes = frozen[1] ? 0 : cuda_aligned(2 * bn);
+    size_t a_bytes = a_there ? 0 : cuda_aligned(2 * an), b_bytes = frozen[1] || b_there ? 0 : cuda_aligned(2 * bn);
 
     void *leaf = NULL;
 
@@ -259,12 +266,18 @@ static int run(nn_backend *b, const nn_call *c)
 static int run_bf16(nn_backend *b, const nn_call *c)
 {
     const gemm *g = c->state;
-    char *left = (char *)c->scratch + SCRATCH, *right = g->b ? g->b : left + g->a_bytes;
-    cudaError_t rc = k_cast(cuda_stream(b), left, CUDA_BF16, c->in[0], CUDA_F32, nn_count(c->y->src[0]->shape));
+    const void *left = c->in[0], *right = g->b ? g->b : c->in[1];
+    char *at = (char *)c->scratch + SCRATCH;
 
-    if (rc == cudaSuccess && !g->b)
-        rc = k_cast(cuda_stream(b), right, CUDA_BF16, c->in[1], CUDA_F32, nn_count(c->y->src[1]->shape));
-    return rc == cudaSuccess ? multiply(b, c, left, right, c->scratch) : cuda_ran(rc);
+    if (!(c->narrow_in & 1)) {
+        TRY(cuda_ran(k_cast(cuda_stream(b), at, CUDA_BF16, left, CUDA_F32, nn_count(c->y->src[0]->shape))));
+        left = at;
+    }
+    if (!g->b && !(c->narrow_in & 2)) {
+        TRY(cuda_ran(k_cast(cuda_stream(b), at + g->a_bytes, CUDA_BF16, right, CUDA_F32, nn_count(c->y->src[1]->shape))));
+        right = at + g->a_bytes;
+    }
+    return multiply(b, c, left, right, c->scratch);
 }
 
 static void done(nn_call *c)
@@ -279,5 +292,5 @@ static void done(nn_call *c)
 
 const nn_kernel cuda_lt_matmul = {
     .name = "cuda.matmul.cublaslt", .adds = NN_ADDS_LIKE, .takes = takes, .prepare = prepare, .run = run, .done = done};
-const nn_kernel cuda_lt_matmul_bf16 = {.name = "cuda.matmul.cublaslt_bf16", .adds = NN_ADDS_LIKE, .forms = 2, .takes = takes_bf16,
-                                       .prepare = prepare_bf16, .run = run_bf16, .done = done};
+const nn_kernel cuda_lt_matmul_bf16 = {.name = "cuda.matmul.cublaslt_bf16", .adds = NN_ADDS_LIKE, .forms = 2, .takes_narrow = 3, .narrows = narrows,
+                                       .takes = takes_bf16, .prepare = prepare_bf16, .run = run_bf16, .done = done};

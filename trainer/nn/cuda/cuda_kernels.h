@@ -39,9 +39,9 @@ cudaError_t k_scale(cudaStream_t s, float *out, const float *x, float by, int64_
 cudaError_t k_act(cudaStream_t s, cuda_act f, float *out, const float *x, int64_t n);
 /* out = dy * f'(x) */
 cudaError_t k_act_grad(cudaStream_t s, cuda_act f, float *out, const float *x, const float *dy, int64_t n);
-/* x [rows, 2 width] = [a | b] -> out [rows, width] = a gelu(b) */
-cudaError_t k_geglu(cudaStream_t s, float *out, const float *x, int64_t rows, int64_t width);
-cudaError_t k_geglu_grad(cudaStream_t s, float *out, const float *x, const float *dy, int64_t rows, int64_t width);
+/* x [rows, 2 width] = [a | b] -> out [rows, width] = a gelu(b); half: out is of bf16 */
+cudaError_t k_geglu(cudaStream_t s, void *out, bool half, const float *x, int64_t rows, int64_t width);
+cudaError_t k_geglu_grad(cudaStream_t s, void *out, bool half, const float *x, const float *dy, int64_t rows, int64_t width);
 typedef enum { CUDA_F32, CUDA_BF16, CUDA_F16 } cuda_float;
 /* f32 to bf16 (its bits), several in one launch; where it goes lies at multiples of 16 */
 enum { CUDA_ROUNDINGS = 4 };
@@ -100,7 +100,8 @@ cudaError_t k_timestep_embedding(cudaStream_t s, float *out, const float *t, int
 /* ---- norms (cuda_norm.cu): x [samples, pixels, c], a group is c / groups neighbouring channels of one sample ---- */
 
 typedef struct { int64_t samples, pixels, c, groups; float eps; bool silu; } cuda_norm; /* silu: of the norm */
-cudaError_t k_norm(cudaStream_t s, cuda_norm at, float *out, const float *x, const float *w, const float *bias);
+/* half: out is of bf16 */
+cudaError_t k_norm(cudaStream_t s, cuda_norm at, void *out, bool half, const float *x, const float *w, const float *bias);
 /* bias: for silu only */
 cudaError_t k_norm_grad_x(cudaStream_t s, cuda_norm at, float *out, const float *x, const float *w, const float *dy,
                           const float *bias);

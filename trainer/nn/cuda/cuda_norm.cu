@@ -85,8 +85,8 @@ template <class BY> __device__ inline void stats_of(const group &g, const float 
     *rstd = (float)(1.0 / sqrt((variance > 0.0 ? variance : 0.0) + (double)eps));
 }
 
-template <bool SILU, class BY>
-__device__ inline void norm_group(const group &g, float eps, float *out, const float *x, const float *w, const float *bias)
+template <bool SILU, class BY, typename T>
+__device__ inline void norm_group(const group &g, float eps, T *out, const float *x, const float *w, const float *bias)
 {
     struct numbers { float x, w, bias; };
     float mean, rstd;
@@ -95,17 +95,17 @@ __device__ inline void norm_group(const group &g, float eps, float *out, const f
     g.each<8>([&](int64_t at, int k) { return numbers{x[at], w[k], bias[k]}; },
               [&](int64_t at, const numbers &v) {
                   float u = (v.x - mean) * rstd * v.w + v.bias;
-                  out[at] = SILU ? u / (1.0f + expf(-u)) : u;
+                  out[at] = narrow<T>(SILU ? u / (1.0f + expf(-u)) : u);
               });
 }
 
-template <bool SILU> __global__ void norm(cuda_norm s, float *out, const float *x, const float *w, const float *bias)
+template <bool SILU, typename T> __global__ void norm(cuda_norm s, T *out, const float *x, const float *w, const float *bias)
 {
     norm_group<SILU, by_block>(group_of_block(s), s.eps, out, x, w, bias);
 }
 
 /* A warp a row. */
-__global__ void norm_rows(cuda_norm s, float *out, const float *x, const float *w, const float *bias)
+template <typename T> __global__ void norm_rows(cuda_norm s, T *out, const float *x, const float *w, const float *bias)
 {
     const int64_t r = thread_at() / WARP;
 
@@ -204,16 +204,24 @@ static bool of_rows(cuda_norm at)
     return at.pixels == 1 && at.groups == 1 && !at.silu;
 }
 
-cudaError_t k_norm(cudaStream_t s, cuda_norm at, float *out, const float *x, const float *w, const float *bias)
+template <typename T> static void norm_to(cudaStream_t s, cuda_norm at, T *out, const float *x, const float *w, const float *bias)
 {
-    if (groups_of(at) == 0)
-        return cudaSuccess;
     if (of_rows(at))
         LAUNCH(norm_rows, blocks_for(at.samples * WARP), BLOCK, s, at, out, x, w, bias);
     else if (at.silu)
         LAUNCH(norm<true>, groups_of(at), BLOCK, s, at, out, x, w, bias);
     else
         LAUNCH(norm<false>, groups_of(at), BLOCK, s, at, out, x, w, bias);
+}
+
+cudaError_t k_norm(cudaStream_t s, cuda_norm at, void *out, bool half, const float *x, const float *w, const float *bias)
+{
+    if (groups_of(at) == 0)
+        return cudaSuccess;
+    if (half)
+        norm_to(s, at, (__nv_bfloat16 *)out, x, w, bias);
+    else
+        norm_to(s, at, (float *)out, x, w, bias);
     return cudaGetLastError();
 }
 

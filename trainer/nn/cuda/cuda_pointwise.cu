@@ -1,9 +1,6 @@
 /* Each element by itself: one thread an element, or four neighbours where most bytes go, since 4 bytes a thread do not fill
  * the way to memory; neighbours in memory are neighbours in a warp. Cost: the bytes read and written. No pointer is
  * __restrict__: a result may lie over a dying source. */
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include "trainer/nn/cuda/cuda_mma.cuh"
 
 /* ---- a OP b, b repeated ---- */
@@ -215,9 +212,9 @@ cudaError_t k_act_grad(cudaStream_t s, cuda_act f, float *out, const float *x, c
     return cudaGetLastError();
 }
 
-/* ---- geglu: a thread has V neighbours of the narrow side; it reads both halves before it writes ---- */
+/* ---- geglu, in f32 or bf16: a thread has V neighbours of the narrow side; it reads both halves before it writes ---- */
 
-template <int V> __global__ void geglu(float *out, const float *x, int64_t n, int64_t width)
+template <int V, typename T> __global__ void geglu(T *out, const float *x, int64_t n, int64_t width)
 {
     const int64_t i = thread_at() * V;
 
@@ -226,15 +223,15 @@ template <int V> __global__ void geglu(float *out, const float *x, int64_t n, in
     const parted p = part(i, width);
     const several<V> a = *(const several<V> *)(x + p.whole * 2 * width + p.rest);
     const several<V> b = *(const several<V> *)(x + p.whole * 2 * width + p.rest + width);
-    several<V> y;
+    several<V, T> y;
 #pragma unroll
     for (int k = 0; k < V; k++)
-        y.at[k] = a.at[k] * gelu(b.at[k]);
-    *(several<V> *)(out + i) = y;
+        y.at[k] = narrow<T>(a.at[k] * gelu(b.at[k]));
+    *(several<V, T> *)(out + i) = y;
 }
 
-/* da = dy gelu(b), db = dy a gelu'(b); out may be x. */
-template <int V> __global__ void geglu_grad(float *out, const float *x, const float *dy, int64_t n, int64_t width)
+/* da = dy gelu(b), db = dy a gelu'(b); out in f32 may be x. */
+template <int V, typename T> __global__ void geglu_grad(T *out, const float *x, const float *dy, int64_t n, int64_t width)
 {
     const int64_t i = thread_at() * V;
 
@@ -244,35 +241,49 @@ template <int V> __global__ void geglu_grad(float *out, const float *x, const fl
     const int64_t at = p.whole * 2 * width + p.rest;
     const several<V> a = *(const several<V> *)(x + at), b = *(const several<V> *)(x + at + width);
     const several<V> d = *(const several<V> *)(dy + i);
-    several<V> da, db;
+    several<V, T> da, db;
 #pragma unroll
     for (int k = 0; k < V; k++) {
-        da.at[k] = d.at[k] * gelu(b.at[k]);
-        db.at[k] = d.at[k] * a.at[k] * gelu_slope(b.at[k]);
+        da.at[k] = narrow<T>(d.at[k] * gelu(b.at[k]));
+        db.at[k] = narrow<T>(d.at[k] * a.at[k] * gelu_slope(b.at[k]));
     }
-    *(several<V> *)(out + at) = da;
-    *(several<V> *)(out + at + width) = db;
+    *(several<V, T> *)(out + at) = da;
+    *(several<V, T> *)(out + at + width) = db;
 }
 
-cudaError_t k_geglu(cudaStream_t s, float *out, const float *x, int64_t rows, int64_t width)
+template <typename T> static void geglu_to(cudaStream_t s, T *out, const float *x, int64_t n, int64_t width)
 {
-    const int64_t n = rows * width;
 
     if (width % 4 == 0 && in_fours(out) && in_fours(x))
         LAUNCH(geglu<4>, blocks_for(n / 4), BLOCK, s, out, x, n, width);
     else
         LAUNCH(geglu<1>, blocks_for(n), BLOCK, s, out, x, n, width);
+}
+
+cudaError_t k_geglu(cudaStream_t s, void *out, bool half, const float *x, int64_t rows, int64_t width)
+{
+    if (half)
+        geglu_to(s, (__nv_bfloat16 *)out, x, rows * width, width);
+    else
+        geglu_to(s, (float *)out, x, rows * width, width);
     return cudaGetLastError();
 }
 
-cudaError_t k_geglu_grad(cudaStream_t s, float *out, const float *x, const float *dy, int64_t rows, int64_t width)
+template <typename T> static void geglu_grad_to(cudaStream_t s, T *out, const float *x, const float *dy, int64_t n, int64_t width)
 {
-    const int64_t n = rows * width;
 
     if (width % 4 == 0 && in_fours(out) && in_fours(x) && in_fours(dy))
         LAUNCH(geglu_grad<4>, blocks_for(n / 4), BLOCK, s, out, x, dy, n, width);
     else
         LAUNCH(geglu_grad<1>, blocks_for(n), BLOCK, s, out, x, dy, n, width);
+}
+
+cudaError_t k_geglu_grad(cudaStream_t s, void *out, bool half, const float *x, const float *dy, int64_t rows, int64_t width)
+{
+    if (half)
+        geglu_grad_to(s, (__nv_bfloat16 *)out, x, dy, rows * width, width);
+    else
+        geglu_grad_to(s, (float *)out, x, dy, rows * width, width);
     return cudaGetLastError();
 }
 
@@ -311,11 +322,6 @@ template <typename T> __device__ inline float widen(T x)
 {
     return (float)x;
 }
-
-template <typename T> __device__ inline T narrow(float x);
-template <> __device__ inline float narrow<float>(float x) { return x; }
-template <> __device__ inline __nv_bfloat16 narrow<__nv_bfloat16>(float x) { return __float2bfloat16_rn(x); }
-template <> __device__ inline __half narrow<__half>(float x) { return __float2half_rn(x); }
 
 template <typename TO, typename FROM> __global__ void cast(TO *out, const FROM *x, int64_t n)
 {
