@@ -14,7 +14,8 @@
 #include "trainer/nn/cuda/cuda_search.h"
 #include "trainer/nn/cuda/cuda_walks.h"
 
-enum { SCRATCH = CUDA_LT_SCRATCH };
+/* cuBLASLt reads a bias in vectors; where it lies otherwise, our own kernel adds it. */
+enum { SCRATCH = CUDA_LT_SCRATCH, BIAS_ALIGN = 16 };
 
 typedef struct {
     cuda_product p;
@@ -131,7 +132,8 @@ static cublasStatus_t try_make(gemm **out, cuda_algos *algos, const cuda *on, nn
 
     g->p.bias = p.bias;
     g->p.key = (struct cuda_product_key){half, p.narrow, p.bias != NULL, p.more != NULL, s.ta, s.tb, s.batch, s.m, s.n, s.k,
-                                         {alignment(p.b), alignment(p.a), alignment(p.y), alignment(p.more ? p.more : p.y)}};
+                                         {alignment(p.b), alignment(p.a), alignment(p.y), alignment(p.more ? p.more : p.y),
+                                          p.bias ? alignment(p.bias) : 0}};
     cublasStatus_t rc = describe(&g->p, &s);
     if (rc == CUBLAS_STATUS_SUCCESS)
         rc = list(&g->p, on->gemm, algos);
@@ -144,13 +146,14 @@ static cublasStatus_t try_make(gemm **out, cuda_algos *algos, const cuda *on, nn
 
 static cublasStatus_t gemm_make(gemm **out, cuda_algos *algos, const cuda *on, nn_tensor y, bool half, gemm_at p)
 {
-    cublasStatus_t rc = try_make(out, algos, on, y, half, p);
+    const bool epilogue = !p.bias || (uintptr_t)p.bias % BIAS_ALIGN == 0;
 
-    if (rc == CUBLAS_STATUS_SUCCESS || !p.bias)
-        return rc;
+    if (epilogue && try_make(out, algos, on, y, half, p) == CUBLAS_STATUS_SUCCESS)
+        return CUBLAS_STATUS_SUCCESS;
+    const bool biases = p.bias != NULL;
     p.bias = NULL;
     LT(try_make(out, algos, on, y, half, p));
-    (*out)->biases = true;
+    (*out)->biases = biases;
     return CUBLAS_STATUS_SUCCESS;
 }
 

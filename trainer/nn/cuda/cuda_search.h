@@ -12,8 +12,8 @@ typedef struct {
     cublasLtMatrixLayout_t left, right, out; /* as cuBLASLt sees them: B', A', Y' */
     const void *bias;                        /* of the epilogue; NULL: none */
     struct cuda_product_key {
-        int64_t half, narrow, biased, adds, ta, tb, batch, m, n, k, align[4];
-    } key; /* half: sources in bf16; narrow: the result, too; adds: C to the result; align: of the places of B, A, Y and C */
+        int64_t half, narrow, biased, adds, ta, tb, batch, m, n, k, align[5];
+    } key; /* half: sources in bf16; narrow: the result, too; adds: C to the result; align: of the places of B, A, Y, C and the bias */
 } cuda_product;
 
 /* What the heuristic lists, what it expects to be fastest first; all that may be run with CUDA_LT_SCRATCH bytes. */

@@ -72,6 +72,15 @@ static int sum_of_sums(nn_graph *g, nn_tensor keep[])
     return 1;
 }
 
+/* Its vectors begin nowhere in particular. */
+static int a_bias_anywhere(nn_graph *g, nn_tensor keep[])
+{
+    nn_tensor bias = nn_view(g, in(g, "c"), 1, NN_SHAPE(SIDE));
+
+    keep[0] = nn_add(g, nn_linear(g, in(g, "a"), in(g, "b"), bias), in(g, "d"));
+    return 1;
+}
+
 static int repeated(nn_graph *g, nn_tensor keep[])
 {
     keep[0] = nn_add(g, product(g, "a"), nn_view(g, in(g, "c"), 0, NN_SHAPE(1, SIDE)));
@@ -150,6 +159,7 @@ static const struct {
     {"under other names", under_other_names, 1, 2},
     {"of two products", two_products, 2, 3},
     {"a sum of sums", sum_of_sums, 3, 5},
+    {"a bias anywhere", a_bias_anywhere, 1, 2},
     {"repeated", repeated, 2, 2},
     {"to itself", to_itself, 2, 2},
     {"seen by another", seen_by_another, 3, 3},

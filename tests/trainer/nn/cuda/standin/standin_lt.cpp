@@ -1,6 +1,7 @@
 /* The stand-in's cuBLASLt: matrices by columns, products as plain loops in double, the bias epilogue. It takes everything
  * that it can compute, and refuses at the call what the real one would: places less aligned than the search was told, a
- * leading dimension that is too short, a bias in a type that does not go with the result, less scratch than was spoken of.
+ * leading dimension that is too short, a bias in a type that does not go with the result or less aligned than that which the search
+ * saw, less scratch than was spoken of.
  * Its list of algorithms is what a careless search would fall for (standin_lt_algo). */
 #include <cstring>
 #include <vector>
@@ -224,7 +225,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
 {
     *n = 0;
     /* A bias is of the result's type unless it is told; a null one cannot be looked for. */
-    if (d->epilogue == CUBLASLT_EPILOGUE_BIAS && (!d->bias || (!d->bias_typed && out->type != CUDA_R_32F)))
+    if (d->epilogue == CUBLASLT_EPILOGUE_BIAS
+        && (!d->bias || (uintptr_t)d->bias % 16 || d->bias_type != out->type || (!d->bias_typed && out->type != CUDA_R_32F)))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     if (!fits(*d, *a, *b, *out))
         return CUBLAS_STATUS_INVALID_VALUE;
@@ -235,6 +237,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
         f->algo.which = (standin_lt_algo)*n;
         f->algo.work = want->work + (f->algo.which == STANDIN_LT_GREEDY);
         memcpy(f->algo.align, want->align, sizeof want->align);
+        f->algo.align[4] = d->epilogue == CUBLASLT_EPILOGUE_BIAS ? (uint32_t)(((uintptr_t)d->bias | 256) & -((uintptr_t)d->bias | 256)) : 1;
         f->workspaceSize = f->algo.work;
         f->state = f->algo.which == STANDIN_LT_VOID ? CUBLAS_STATUS_NOT_SUPPORTED : CUBLAS_STATUS_SUCCESS;
     }
@@ -257,7 +260,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
     if (which == STANDIN_LT_REFUSES || which == STANDIN_LT_GREEDY || which == STANDIN_LT_VOID)
         return CUBLAS_STATUS_NOT_SUPPORTED;
     if (bytes < algo->work || !fits(how, left, right, made) || !aligned(a, algo->align[0]) || !aligned(b, algo->align[1])
-        || !aligned(c, algo->align[2]) || !aligned(out, algo->align[3]))
+        || !aligned(c, algo->align[2]) || !aligned(out, algo->align[3])
+        || (how.epilogue == CUBLASLT_EPILOGUE_BIAS && !aligned(how.bias, algo->align[4])))
         return CUBLAS_STATUS_INVALID_VALUE;
     cudaError_t rc = standin_do(s, [=] {
         if (bytes)

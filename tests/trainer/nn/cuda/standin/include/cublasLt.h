@@ -50,8 +50,8 @@ typedef enum {
     STANDIN_LT_SLOW,
     STANDIN_LT_ALGOS
 } standin_lt_algo;
-/* what A, B, C and D must at least be aligned to; bytes of scratch */
-typedef struct { uint32_t align[4]; size_t work; standin_lt_algo which; } cublasLtMatmulAlgo_t;
+/* what A, B, C, D and a bias must at least be aligned to; bytes of scratch */
+typedef struct { uint32_t align[5]; size_t work; standin_lt_algo which; } cublasLtMatmulAlgo_t;
 extern int standin_lt_calls[STANDIN_LT_ALGOS];
 typedef struct {
     cublasLtMatmulAlgo_t algo;
