@@ -62,7 +62,7 @@ struct warp {
     size_t pc = 0, at[LANES] = {};
     bool waits = false;
     uint16_t when = 1; /* barriers of the warp so far */
-    std::vector<uint64_t> registers;
+    std::unique_ptr<uint64_t[]> registers;
     std::vector<unsigned char> local;
     std::vector<copy> copies[LANES];
     size_t groups[LANES] = {};
@@ -85,12 +85,13 @@ class block
     static std::unordered_map<uint64_t, std::unique_ptr<page>> pages;
 
     [[noreturn]] void stop(int lane, const char *why) const;
-    uint64_t *lanes(int r) const { return who->registers.data() + (size_t)r * LANES; }
+    uint64_t *lanes(int r) const { return who->registers.get() + (size_t)r * LANES; }
     unsigned thread(int lane) const { return who->first + (unsigned)lane; }
     touch of(int lane) const { return touch{barriers, (uint16_t)thread(lane), (uint16_t)(who->first / LANES), who->when}; }
 
     bool behind_barrier(const touch &t, int lane) const;
     void touch_shared(uint64_t at, size_t bytes, int lane, bool write);
+    static page *page_of(uint64_t n);
     void touch_global(uint64_t at, size_t bytes, int lane, bool write);
     void fly(uint64_t at, size_t bytes, int lane);
     unsigned char *place(space where, uint64_t at, size_t bytes, int lane, bool write);
@@ -181,13 +182,25 @@ void block::fly(uint64_t at, size_t bytes, int lane)
         shadow[i].under_way = true;
 }
 
+page *block::page_of(uint64_t n)
+{
+    static uint64_t last = ~0ull;
+    static page *of_last;
+
+    if (n != last || pages.empty()) {
+        std::unique_ptr<page> &p = pages[n];
+        if (!p)
+            p.reset(new page);
+        last = n;
+        of_last = p.get();
+    }
+    return of_last;
+}
+
 void block::touch_global(uint64_t at, size_t bytes, int lane, bool write)
 {
     for (uint64_t i = at / GRAIN; i <= (at + bytes - 1) / GRAIN; i++) {
-        std::unique_ptr<page> &p = pages[i * GRAIN / PAGE];
-        if (!p)
-            p.reset(new page);
-        grain &g = p->at[i % (PAGE / GRAIN)];
+        grain &g = page_of(i * GRAIN / PAGE)->at[i % (PAGE / GRAIN)];
         if (g.launch != launches)
             g = grain{launches, NO_BLOCK, NO_BLOCK, touch{}, touch{}};
         if (g.block_wrote != NO_BLOCK && (g.block_wrote != number || !behind_barrier(g.wrote, lane)))
@@ -599,7 +612,7 @@ block::block(const kernel &kernel_, const std::vector<unsigned char> &parameters
         who = &w;
         w.first = (unsigned)n * LANES;
         w.live = w.go = threads - w.first >= LANES ? 0xffffffffu : (1u << (threads - w.first)) - 1;
-        w.registers.assign((size_t)k.registers * LANES, 0xdeadbeefdeadbeefu);
+        w.registers.reset(new uint64_t[(size_t)k.registers * LANES]); /* what nobody wrote is anything */
         w.local.assign((size_t)LANES * k.local_bytes, 0xff);
         for (const auto &constant : k.constants)
             std::fill_n(lanes(constant.first), LANES, constant.second);
