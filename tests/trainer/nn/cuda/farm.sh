@@ -79,6 +79,17 @@ while read -r fault sentence; do
 done <<<'ecc uncorrectable ECC error
 lost invalid device context'
 
+# A driver that is too old, and a device that is full before a step has room, end a worker with one sentence each.
+farm cuda
+while read -r machine sentence; do
+    STANDIN_CUDA=$machine "$bin/cfarm-worker" --train "$work/farm.yaml" one "$work/one.h5" >"$work/said" 2>&1 && fail "it trains with $machine"
+    says "$sentence"
+    [ "$(wc -l <"$work/said")" -le 2 ] || fail "more than a sentence for $machine: $(cat "$work/said")"
+done <<<'driver=12040 the CUDA driver is for 12.4 and .* is needed; update the driver
+devices=0 the CUDA driver shows no device; see CUDA_VISIBLE_DEVICES
+memory=1000000 MiB are wanted and\|MiB and .* are left for them
+fail=300:lost invalid device context'
+
 CUDA_VISIBLE_DEVICES= "$bin/cfarm" train "$work/farm.yaml" >"$work/said" 2>&1 && fail 'a farm without a GPU'
 says 'this machine shows no GPU'
 rm -rf "$work/f"
