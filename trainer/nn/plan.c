@@ -39,6 +39,14 @@ static int take(nn_plan *p, void **mem, size_t bytes, void *lent, size_t lent_by
     return bytes > 0 && !*mem ? p->on->alloc(p->on, mem, bytes, e) : 0;
 }
 
+/* Of an alias: its place within its root. */
+static void *inside(const nn_plan *p, int id)
+{
+    const int root = p->s.root[id];
+
+    return (char *)p->mem[root] + p->s.offset[id] / (p->s.narrow[root] ? 2 : 1);
+}
+
 static int place_all(nn_plan *p, err *e)
 {
     const nn_plan *u = p->under;
@@ -52,7 +60,7 @@ static int place_all(nn_plan *p, err *e)
         if (root == id)
             TRY(place_root(p, id, e));
         else if (p->mem[root])
-            p->mem[id] = (char *)p->mem[root] + p->s.offset[id];
+            p->mem[id] = inside(p, id);
         p->unwritten[id] = plan_node(p, id)->op == &nn_op_input;
     }
     return 0;
@@ -89,7 +97,7 @@ static int hold(nn_plan *p, int root, err *e)
     p->held[root] = true;
     for (int id = 0; id < p->s.nodes; id++)
         if (p->s.alive[id] && p->s.root[id] == root)
-            p->mem[id] = (char *)p->mem[root] + p->s.offset[id];
+            p->mem[id] = inside(p, id);
     return 0;
 }
 

@@ -94,8 +94,9 @@ int nn_plan_ready(const nn_plan *p, const void *mem, size_t bytes)
         if ((char *)p->copies[k].to < from + bytes && from < (char *)p->copies[k].to + p->copies[k].bytes)
             return p->s.step_n;
     for (int i = p->s.step_n - 1; i >= 0; i--) {
-        const char *to = p->calls[i].out;
-        if (to < from + bytes && from < to + nn_bytes(p->calls[i].y))
+        const nn_call *c = &p->calls[i];
+        const char *to = c->out, *end = to + nn_bytes(c->y) / (c->narrow ? 2 : 1);
+        if (to < from + bytes && from < end)
             return i;
     }
     return p->s.step_n;

@@ -202,10 +202,7 @@ static int list_steps(plan_scheme *s, nn_backend *on, err *e)
 
 /* ---- results in bf16 ---- */
 
-static bool is_whole(const plan_scheme *s, nn_tensor t)
-{
-    return nn_bytes(t) == nn_bytes(nn_node_at(s->g, s->root[t->id]));
-}
+enum { PLACE = 32 }; /* a piece of a result begins where kernels can read bf16 in vectors of 16 bytes */
 
 static bool may_be_narrow(const plan_scheme *s, const plan_step *step)
 {
@@ -224,7 +221,7 @@ static void find_narrow(plan_scheme *s)
         for (int k = 0; k < PLAN_SOURCES; k++) {
             nn_tensor x = plan_source(&s->steps[i], k);
             const bool rounds = k < NN_MAX_SRC && (s->steps[i].kernel->takes_narrow >> k & 1);
-            if (x && !(rounds && is_whole(s, x)))
+            if (x && !(rounds && s->offset[x->id] % PLACE == 0))
                 s->narrow[s->root[x->id]] = false;
         }
 }
@@ -277,6 +274,11 @@ static void find_last_reads(const plan_scheme *s, int *last)
         for (int k = 0; k < PLAN_SOURCES; k++)
             if (plan_source(&s->steps[i], k))
                 last[s->root[plan_source(&s->steps[i], k)->id]] = i;
+}
+
+static bool is_whole(const plan_scheme *s, nn_tensor t)
+{
+    return nn_bytes(t) == nn_bytes(nn_node_at(s->g, s->root[t->id]));
 }
 
 /* Whether call i may put its result over source k: a temporary of the same size that dies here, and that no other

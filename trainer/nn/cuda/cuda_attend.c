@@ -28,13 +28,14 @@ static cuda_att att_of(const nn_call *c)
 }
 
 /* Where the gradients lie in the one result. */
-typedef struct { float *q, *k, *v; } slopes;
+typedef struct { void *q, *k, *v; } slopes;
 
 static slopes slopes_of(const nn_call *c)
 {
-    float *k = (float *)c->out + nn_count(c->y->src[0]->shape);
+    const int64_t bytes = c->narrow ? 2 : 4;
+    char *k = (char *)c->out + bytes * nn_count(c->y->src[0]->shape);
 
-    return (slopes){c->out, k, k + nn_count(c->y->src[1]->shape)};
+    return (slopes){c->out, k, k + bytes * nn_count(c->y->src[1]->shape)};
 }
 
 /* ---- plain, in f32 ---- */
@@ -235,14 +236,14 @@ static int run_flash_grad(nn_backend *b, const nn_call *c)
     cudaError_t rc = round_sources(b, c, half);
 
     if (rc == cudaSuccess)
-        rc = k_flash_grad(cuda_stream(b), att_of(c), d.q, d.k, d.v, half[0], half[1], half[2], half[3], c->in[3], c->in[4],
+        rc = k_flash_grad(cuda_stream(b), att_of(c), d.q, d.k, d.v, c->narrow, half[0], half[1], half[2], half[3], c->in[3], c->in[4],
                           k->sums, dots);
     return cuda_ran(rc);
 }
 
 static const nn_kernel flash = {
     .name = "cuda.attention.flash_bf16", .takes_narrow = 7, .takes = takes_flash, .prepare = prepare_flash, .run = run_flash, .done = let_go};
-static const nn_kernel flash_grad = {.name = "cuda.attention_grad.flash_bf16", .takes_narrow = 7, .takes = takes_flash_grad,
+static const nn_kernel flash_grad = {.name = "cuda.attention_grad.flash_bf16", .takes_narrow = 7, .narrows = cuda_narrows, .takes = takes_flash_grad,
                                      .prepare = prepare_flash_grad, .run = run_flash_grad, .done = let_go};
 
 const nn_kernel *const cuda_attention_bf16[] = {&flash, &attention_plain, NULL};

@@ -48,21 +48,26 @@ template <int C> __device__ inline void scores_16(float to[2][4], const uint32_t
     }
 }
 
+/* half: in bf16; out is the tensor, `at` the place of the head in it. */
 template <int C, int M>
-__device__ inline void store_rows(float *head, int first, int count, int row, const float sum[M][C][4], float by)
+__device__ inline void store_rows(void *out, bool half, int64_t at, int first, int count, int row, const float sum[M][C][4], float by)
 {
     const int t = threadIdx.x % 4;
 
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const int i = first + 16 * m + 8 * half;
-            float *to = head + (int64_t)i * row + 2 * t;
+        for (int lower = 0; lower < 2; lower++) {
+            const int i = first + 16 * m + 8 * lower;
+            const int64_t to = at + (int64_t)i * row + 2 * t;
 #pragma unroll
-            for (int c = 0; c < C; c++)
-                if (i < count)
-                    *(float2 *)(to + 8 * c) = make_float2(sum[m][c][2 * half] * by, sum[m][c][2 * half + 1] * by);
+            for (int c = 0; c < C; c++) {
+                const float a = sum[m][c][2 * lower] * by, b = sum[m][c][2 * lower + 1] * by;
+                if (i < count && half)
+                    *(uint32_t *)((bf16 *)out + to + 8 * c) = bf16_pair(a, b);
+                else if (i < count)
+                    *(float2 *)((float *)out + to + 8 * c) = make_float2(a, b);
+            }
         }
 }
 
@@ -103,8 +108,8 @@ __device__ inline void slopes_of_queries(float dp[2][4], const float score[2][4]
         }
 }
 
-template <int C, int M, int KEYS> __global__ void __launch_bounds__(THREADS) flash_grad_q(cuda_att s, float scale, float *dq,
-    const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *dy, const float *sums, const float *dots)
+template <int C, int M, int KEYS> __global__ void __launch_bounds__(THREADS) flash_grad_q(cuda_att s, float scale, void *dq,
+    bool half, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *dy, const float *sums, const float *dots)
 {
     alignas(16) __shared__ bf16 keys[2][KEYS * apart(C)], values[2][KEYS * apart(C)];
     const int block = blockIdx.x * (WARPS * M * 16), row = block + threadIdx.x / WARP * (M * 16) + threadIdx.x % WARP / 4;
@@ -146,7 +151,7 @@ template <int C, int M, int KEYS> __global__ void __launch_bounds__(THREADS) fla
         }
         __syncthreads();
     }
-    store_rows<C, M>(dq + at_q, row, s.tq, s.c, sum, scale);
+    store_rows<C, M>(dq, half, at_q, row, s.tq, s.c, sum, scale);
 }
 
 /* ---- dk and dv: a warp has keys ---- */
@@ -181,7 +186,7 @@ __device__ inline void fetch_figures(float figures[2][QUERIES], const float *sum
 enum { DK = 1, DV = 2 };
 
 template <int C, int M, int QUERIES, int WHICH> __global__ void __launch_bounds__(THREADS) flash_grad_kv(cuda_att s, float scale,
-    float *dk, float *dv, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *dy, const float *sums, const float *dots)
+    void *dk, void *dv, bool half, const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *dy, const float *sums, const float *dots)
 {
     alignas(16) __shared__ bf16 queries[2][QUERIES * apart(C)], dys[2][QUERIES * apart(C)];
     alignas(16) __shared__ float figures[2][2][QUERIES]; /* log-sums and D of a tile */
@@ -229,16 +234,17 @@ template <int C, int M, int QUERIES, int WHICH> __global__ void __launch_bounds_
         __syncthreads();
     }
     if (WHICH & DK)
-        store_rows<C, M>(dk + at_k, row, s.tk, s.c, sum_k, scale);
+        store_rows<C, M>(dk, half, at_k, row, s.tk, s.c, sum_k, scale);
     if (WHICH & DV)
-        store_rows<C, M>(dv + at_k, row, s.tk, s.c, sum_v, 1.0f);
+        store_rows<C, M>(dv, half, at_k, row, s.tk, s.c, sum_v, 1.0f);
 }
 
 /* ---- launchers ---- */
 
 typedef struct {
     cuda_att at;
-    float *dq, *dk, *dv;
+    void *dq, *dk, *dv;
+    bool half;
     const bf16 *q, *k, *v, *dy;
     const float *sums, *dots;
 } gradient;
@@ -246,14 +252,14 @@ typedef struct {
 template <int C, int M, int QUERIES, int WHICH> static void launch_kv(cudaStream_t s, const gradient &g)
 {
     LAUNCH((flash_grad_kv<C, M, QUERIES, WHICH>), flash_grid(g.at, g.at.tk, WARPS * M * 16, 1), THREADS, s, g.at,
-           flash_scale(g.at), g.dk, g.dv, g.q, g.k, g.v, g.dy, g.sums, g.dots);
+           flash_scale(g.at), g.dk, g.dv, g.half, g.q, g.k, g.v, g.dy, g.sums, g.dots);
 }
 
 /* M_Q, M_KV: 16s of rows a warp has of queries, of keys. */
 template <int C, int M_Q, int M_KV, int ROWS> static void launch_both(cudaStream_t s, const gradient &g)
 {
     LAUNCH((flash_grad_q<C, M_Q, ROWS>), flash_grid(g.at, g.at.tq, WARPS * M_Q * 16, 1), THREADS, s, g.at, flash_scale(g.at),
-           g.dq, g.q, g.k, g.v, g.dy, g.sums, g.dots);
+           g.dq, g.half, g.q, g.k, g.v, g.dy, g.sums, g.dots);
     if constexpr (C > 10) {
         launch_kv<C, M_KV, ROWS, DK>(s, g);
         launch_kv<C, M_KV, ROWS, DV>(s, g);
@@ -262,11 +268,11 @@ template <int C, int M_Q, int M_KV, int ROWS> static void launch_both(cudaStream
     }
 }
 
-cudaError_t k_flash_grad(cudaStream_t s, cuda_att at, float *dq, float *dk, float *dv, const uint16_t *q, const uint16_t *k,
-                         const uint16_t *v, const uint16_t *dy, const float *y, const float *dy_f32, const float *sums,
+cudaError_t k_flash_grad(cudaStream_t s, cuda_att at, void *dq, void *dk, void *dv, bool half, const uint16_t *q,
+                         const uint16_t *k, const uint16_t *v, const uint16_t *dy, const float *y, const float *dy_f32, const float *sums,
                          float *dots)
 {
-    const gradient g = {at, dq, dk, dv, q, k, v, dy, sums, dots};
+    const gradient g = {at, dq, dk, dv, half, q, k, v, dy, sums, dots};
     const unsigned rows = (unsigned)(CUDA_FLASH_ROWS(at.tq) / (BLOCK / WARP));
 
     LAUNCH(flash_dots, dim3(rows, (unsigned)(at.n * at.heads)), BLOCK, s, at, dots, y, dy_f32);

@@ -130,9 +130,9 @@ cudaError_t k_attention_grad(cudaStream_t s, cuda_att at, float *dq, float *dk, 
 #define CUDA_FLASH_ROWS(tq) (((int64_t)(tq) + 63) / 64 * 64)
 /* sums [n * heads, CUDA_FLASH_ROWS(tq)]: log2 of a query's sum of exp(scores), infinite behind the last one; may be NULL */
 cudaError_t k_flash(cudaStream_t s, cuda_att at, float *y, float *sums, const uint16_t *q, const uint16_t *k, const uint16_t *v);
-/* dots: scratch of the size of sums */
-cudaError_t k_flash_grad(cudaStream_t s, cuda_att at, float *dq, float *dk, float *dv, const uint16_t *q, const uint16_t *k,
-                         const uint16_t *v, const uint16_t *dy, const float *y, const float *dy_f32, const float *sums,
+/* half: dq, dk and dv are of bf16; dots: scratch of the size of sums */
+cudaError_t k_flash_grad(cudaStream_t s, cuda_att at, void *dq, void *dk, void *dv, bool half, const uint16_t *q,
+                         const uint16_t *k, const uint16_t *v, const uint16_t *dy, const float *y, const float *dy_f32, const float *sums,
                          float *dots);
 
 /* ---- products (cuda_product.cu): plain tiles, for what the libraries decline ---- */

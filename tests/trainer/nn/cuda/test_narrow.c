@@ -64,6 +64,12 @@ static int a_piece(nn_graph *g, nn_tensor keep[])
     return 1;
 }
 
+static int an_odd_piece(nn_graph *g, nn_tensor keep[])
+{
+    keep[0] = nn_matmul(g, nn_view(g, normed(g), 1, NN_SHAPE(2, C)), in(g, "q", C, C), false, true);
+    return 1;
+}
+
 static int convolution(nn_graph *g, nn_tensor keep[])
 {
     nn_tensor x = nn_input(g, "x", F32, NN_SHAPE(2, SIDE, SIDE, C));
@@ -103,6 +109,31 @@ static int queries(nn_graph *g, nn_tensor keep[], nn_tensor bias)
     return 2;
 }
 
+/* What is a piece of a gradient goes into products, each where it lies. */
+static int slopes(nn_graph *g, nn_tensor keep[])
+{
+    const nn_shape s = NN_SHAPE(1, ROWS, C);
+    nn_tensor x[] = {in(g, "x", ROWS, C), in(g, "y", ROWS, C), in(g, "z", ROWS, C)}, of[3];
+    err e;
+
+    for (int k = 0; k < 3; k++)
+        of[k] = nn_reshape(g, nn_linear(g, x[k], in(g, (const char *[]){"q", "k", "v"}[k], C, C), NULL), s);
+    ok(nn_backward(g, nn_attention(g, of[0], of[1], of[2], 2, false), nn_input(g, "seed", F32, s), x, keep, 3, &e), &e);
+    return 3;
+}
+
+/* One piece is kept, so that all of it is in f32. */
+static int slopes_kept(nn_graph *g, nn_tensor keep[])
+{
+    const nn_shape s = NN_SHAPE(1, ROWS, C);
+    nn_tensor x = in(g, "x", ROWS, C), k = nn_input(g, "k", F32, s), v = nn_input(g, "v", F32, s);
+    nn_tensor q = nn_reshape(g, nn_linear(g, x, in(g, "q", C, C), nn_input(g, "b", F32, NN_SHAPE(C))), s);
+    err e;
+
+    ok(nn_backward(g, nn_attention(g, q, k, v, 2, false), nn_input(g, "seed", F32, s), (nn_tensor[]){x, k}, keep, 2, &e), &e);
+    return 2;
+}
+
 static int attention(nn_graph *g, nn_tensor keep[])
 {
     return queries(g, keep, NULL);
@@ -122,10 +153,13 @@ static const struct {
     {"three products", three_products, NN_OP_layer_norm, true},
     {"a second factor", second_factor, NN_OP_layer_norm, true},
     {"a product and a sum", product_and_sum, NN_OP_layer_norm, false},
-    {"a piece", a_piece, NN_OP_layer_norm, false},
+    {"a piece", a_piece, NN_OP_layer_norm, true},
+    {"an odd piece", an_odd_piece, NN_OP_layer_norm, false},
     {"a convolution", convolution, NN_OP_group_norm_silu, true},
     {"a gate", gated, NN_OP_geglu, true},
     {"an attention's queries", attention, NN_OP_matmul, true},
+    {"an attention's gradients", slopes, NN_OP_attention_grad, true},
+    {"one of them kept", slopes_kept, NN_OP_attention_grad, false},
     {"with a bias", attention_of_biased, NN_OP_matmul, false},
     {"a gate, backward", gated_backward, NN_OP_geglu_grad, true},
 };
@@ -141,15 +175,19 @@ static nn_tensor made_by(const nn_graph *g, nn_op_id op)
     return NULL;
 }
 
-static bool is_in_bf16(const nn_plan *p)
+/* Whether a result of this operation is, as the plan is shown. */
+static bool is_in_bf16(const nn_plan *p, const char *op)
 {
-    char *text;
+    char *text, *line, *rest, kernel[64];
     size_t n;
     FILE *to = open_memstream(&text, &n);
+    bool is = false;
 
     nn_plan_show(p, to);
     fclose(to);
-    const bool is = strstr(text, " in bf16") != NULL;
+    snprintf(kernel, sizeof kernel, " cuda.%s.", op);
+    for (rest = text; (line = strsep(&rest, "\n"));)
+        is = is || (strstr(line, kernel) && strstr(line, " in bf16"));
     free(text);
     return is;
 }
@@ -184,7 +222,7 @@ static bool run(size_t i, bool with, float *to[KEEPS], size_t bytes[KEEPS], int 
         to[k] = NEW_N(float, bytes[k] / sizeof(float));
         ok(nn_read(p, keep[k], to[k], bytes[k], &e), &e);
     }
-    const bool narrow = is_in_bf16(p);
+    const bool narrow = is_in_bf16(p, keep[*n]->op->name);
     nn_plan_free(p);
     nn_params_free(w);
     nn_graph_free(g);
