@@ -17,6 +17,8 @@ import statistics
 import subprocess
 import sys
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+
 # What differs from the recipe, which does not augment: the world's captions know no near and far. "real": the class's pictures
 # of the world, with their captions.
 SINGLES = {
@@ -222,6 +224,10 @@ def train_sequential(r, out):
 # ---- measurements ----------------------------------------------------------------------------------------------------
 
 
+def pictures_in(out):
+    return sorted(f"{out}/pictures/{f}" for f in os.listdir(f"{out}/pictures") if f.endswith(".png"))
+
+
 def measure(r, name, prompts, real, seed, model, source=None, said=None):
     """`cfarm eval`, then the finder; a folder that has found.json is done."""
     out = f"{r.work}/seen/{name}"
@@ -231,13 +237,21 @@ def measure(r, name, prompts, real, seed, model, source=None, said=None):
     of = ["--from", source] if source else []
     how = ["--count", r.a.count, "--steps", r.a.sampling_steps, "--guidance", r.a.guidance, "--seed", seed, "--shown", 0]
     r.program("cfarm", "eval", "--model", model, *of, *ask, "--clip", r.clip, "--out", out, *(said or []), *how)
-    pictures = sorted(f"{out}/pictures/{f}" for f in os.listdir(f"{out}/pictures") if f.endswith(".png"))
-    found = [json.loads(line) for line in r.program("findings_toy", "find", f"{r.work}/finder.safetensors", *pictures,
+    found = [json.loads(line) for line in r.program("findings_toy", "find", f"{r.work}/finder.safetensors", *pictures_in(out),
                                                     output=True).splitlines()]
     kid = None
     if name.endswith("class"):
         kid = float(r.program("findings_toy", "kid", r.clip, f"{out}/pictures", real[1], output=True))
     write(f"{out}/found.json", json.dumps({"found": found, "kid": kid}) + "\n")
+
+
+def measure_told(r, name):
+    """What the examiner sees, who knows colours and classes and no marks."""
+    out = f"{r.work}/seen/{name}"
+    if os.path.exists(f"{out}/told.json"):
+        return
+    told = r.program("findings_toy", "tell", f"{HERE}/../../data/toyworld/world/examiner.safetensors", *pictures_in(out), output=True)
+    write(f"{out}/told.json", json.dumps([json.loads(line) for line in told.splitlines()]) + "\n")
 
 
 def measure_own(r, s):
@@ -303,6 +317,9 @@ def measure_all(r, out):
             done += 1
             if done % 20 == 0 or done == len(todo):
                 say(f"{done} of {len(todo)} measured")
+    for t in todo:
+        if not t[0].endswith("class"):
+            measure_told(r, t[0])
 
 
 # ---- the table -------------------------------------------------------------------------------------------------------
@@ -324,6 +341,23 @@ def share(found, *wanted):
     return statistics.mean(all(w in f["subjects"] or w in f["classes"] for w in wanted) for f in found)
 
 
+def told_of(r, name):
+    return json.load(open(f"{r.work}/seen/{name}/told.json"))
+
+
+def place_right(r, name):
+    """Share of pictures whose prompt names a place that show it."""
+    prompt = json.load(open(f"{r.work}/seen/{name}/pictures/prompts.json"))
+    told = [(prompt[os.path.basename(t["picture"])[:-4]], t["place"]) for t in told_of(r, name)]
+    return statistics.mean(place in words for words, place in told if not words.startswith("photo of"))
+
+
+def both_told(r, name, pair):
+    """Share of pictures in which the examiner sees the two as they are but for their marks."""
+    wanted = [f"{r.subjects[s]['colour']} {r.subjects[s]['class']}" for s in pair]
+    return statistics.mean(all(w in told["things"] for w in wanted) for told in told_of(r, name))
+
+
 class Table:
     """Values by (variant, measure): one for each subject or pair and seed."""
 
@@ -341,15 +375,16 @@ class Table:
 
     def compare(self, finding, a, b, measure, wanted, holds, ratio=False):
         """a against b, of the same subject and seed. wanted: in words; holds: of the mean. A ratio is of means (shares
-        may be 0), its spread over seeds."""
+        may be 0), its spread over the seeds in which b has any."""
         x, y = self.values[a, measure], self.values[b, measure]
         if ratio:
             seeds = sorted({k[1] for k in x})
             values = [self.ratio(x, y, seed) for seed in seeds]
-            if None in values or self.ratio(x, y) is None:
+            mean = self.ratio(x, y)
+            if mean is None:
                 self.rows.append([finding, f"{a} / {b}", measure, "", "", len(x), wanted, f"{b} has none"])
             else:
-                self.row(finding, f"{a} / {b}", measure, values, wanted, lambda _: holds(self.ratio(x, y)), self.ratio(x, y))
+                self.row(finding, f"{a} / {b}", measure, [v for v in values if v is not None], wanted, holds, mean)
         else:
             self.row(finding, f"{a} - {b}", measure, [x[k] - y[k] for k in x], wanted, holds)
 
@@ -377,6 +412,7 @@ def collect(r):
                 about, other = scores(r, f"s{s}-{v}-{seed}-about"), seen(r, f"s{s}-{v}-{seed}-class")
                 t.add(v, "image alignment", key, about["clip-image"])
                 t.add(v, "text alignment", key, about["clip-text"])
+                t.add(v, "place right", key, place_right(r, f"s{s}-{v}-{seed}-about"))
                 t.add(v, "subject found", key, share(seen(r, f"s{s}-{v}-{seed}-about")["found"], subject["name"]))
                 t.add(v, "class kept", key, share(other["found"], subject["class"]))
                 t.add(v, "subject in class", key, share(other["found"], subject["name"]))
@@ -387,9 +423,11 @@ def collect(r):
                 found, score = seen(r, name)["found"], scores(r, name)
                 variant = "base, pairs" if how == "base" else how
                 t.add(variant, "both found", (p, seed), share(found, *[r.subjects[s]["name"] for s in pair]))
+                t.add(variant, "both but for marks", (p, seed), both_told(r, name, pair))
                 t.add(variant, "both classes", (p, seed), share(found, *[r.subjects[s]["class"] for s in pair]))
                 t.add(variant, "image alignment", (p, seed), score["clip-image"])
                 t.add(variant, "text alignment", (p, seed), score["clip-text"])
+                t.add(variant, "place right", (p, seed), place_right(r, name))
     return t
 
 
@@ -403,7 +441,7 @@ def below(x):
 
 def findings(r, t):
     kept = ["class kept", "subject in class", "class KID x 1000"]
-    aligned = ["image alignment", "text alignment", "subject found"]
+    aligned = ["image alignment", "text alignment", "place right", "subject found"]
     for v in ("base", "custom"):
         for m in aligned:
             t.tell(1, v, m)
@@ -411,6 +449,7 @@ def findings(r, t):
     t.compare(1, "custom", "base", "image alignment", "above 0", above(0))
     t.compare(1, "custom", "base", "subject found", "above 0", above(0))
     t.compare(1, "custom", "base", "text alignment", "at least 0.97", lambda v: v >= 0.97, ratio=True)
+    t.compare(1, "custom", "base", "place right", "at least 0.97", lambda v: v >= 0.97, ratio=True)
     t.compare(1, "custom", "own pictures", "text alignment", "at least 0.97", lambda v: v >= 0.97, ratio=True)
     for v in ("base", "custom", "generated", "no-reg"):
         for m in kept + aligned[:2]:
@@ -428,11 +467,12 @@ def findings(r, t):
     t.compare(3, "no-token", "custom", "subject in class", "above 0", above(0))
     t.compare(3, "fine-tune-all", "custom", "image alignment", "below 0 (the paper: 0.748 against 0.775)", below(0))
     for v in ["base, pairs", *PAIRED]:
-        for m in ("both found", "both classes", "image alignment", "text alignment"):
+        for m in ("both found", "both but for marks", "both classes", "image alignment", "text alignment", "place right"):
             t.tell(4, v, m)
-    t.compare(4, "merged", "joint", "both found", "at least 0.9", lambda v: v >= 0.9, ratio=True)
-    t.compare(4, "merged", "added", "both found", "above 0", above(0))
-    t.compare(4, "merged", "sequential", "both found", "above 0", above(0))
+    for m in ("both found", "both but for marks", "image alignment"):
+        t.compare(4, "merged", "joint", m, "at least 0.9", lambda v: v >= 0.9, ratio=True)
+        t.compare(4, "merged", "added", m, "above 0", above(0))
+        t.compare(4, "merged", "sequential", m, "above 0", above(0))
     for m in aligned + kept:
         t.tell(6, "diffusers", m)
     t.compare(6, "custom", "diffusers", "image alignment", "", None)
@@ -462,7 +502,7 @@ def learn_finder(r):
             say(f"the finder: {r.a.finder_steps} steps")
             r.program("findings_toy", "learn", file, r.a.finder_steps)
         else:
-            shutil.copy(f"{os.path.dirname(os.path.abspath(__file__))}/finder.safetensors", file)
+            shutil.copy(f"{HERE}/finder.safetensors", file)
         write(path, r.program("findings_toy", "exam", file, 400, output=True))
     return json.load(open(path))
 

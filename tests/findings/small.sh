@@ -34,6 +34,7 @@ for v in base custom generated no-reg augment no-token fine-tune-all diffusers '
     'custom - base' 'custom / base' 'no-reg - custom' 'merged / joint' 'merged - added' 'merged - sequential' 'custom - diffusers'; do
     grep -qE "^[1-6],\"?$v\"?," table.csv || wrong "no row of $v"
 done
+[ "$(grep -c '^4,.*,both but for marks,' table.csv)" = 8 ] || wrong 'the examiner tells nothing of pairs'
 grep -qE ',(nan|inf)' <(grep -v ' / ' table.csv) && wrong 'numbers that are none'
 [ "$(grep -cE ',(yes|no)$' table.csv)" -ge 14 ] || wrong 'comparisons without a verdict'
 

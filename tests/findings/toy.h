@@ -16,6 +16,9 @@ int findings_find(const char *file, char *const picture[], int n, err *e);
 /* On pictures it never saw: shares of right answers, as JSON. */
 int findings_exam(const char *file, int pictures, err *e);
 
+/* What the examiner of a model (trainer/scratch/scratch.h) sees in each picture, as findings_find tells: things by colour and class, and the place. */
+int findings_tell(const char *examiner, char *const picture[], int n, err *e);
+
 /* Kernel inception distance between two folders of pictures, on a CLIP's features. */
 int findings_kid(const char *clip, const char *folder, const char *against, err *e);
 

@@ -12,8 +12,7 @@
 #include "data/image.h"
 #include "data/toyworld/world.h"
 #include "tests/findings/toy.h"
-#include "trainer/scratch/eye.h"
-#include "trainer/scratch/fit.h"
+#include "trainer/scratch/scratch.h"
 
 enum { BATCH = 16, PIXELS = WORLD_SIDE * WORLD_SIDE * 3 };
 enum { ANSWERS = WORLD_SUBJECTS + WORLD_CLASSES, SEED = 11, EXAM_SEED = 12 };
@@ -194,11 +193,8 @@ static int look(finder *x, const float *pixels, bool said[ANSWERS], err *e)
     return 0;
 }
 
-static int find_in(finder *x, const char *path, err *e)
+static int load(float *pixels, const char *path, err *e)
 {
-    json_t *subjects = json_array(), *classes = json_array();
-    float *pixels = NEW_N(float, PIXELS);
-    bool said[ANSWERS];
     image m;
     int rc = image_load(&m, path, e);
 
@@ -207,21 +203,58 @@ static int find_in(finder *x, const char *path, err *e)
                      WORLD_SIDE);
     for (size_t k = 0; k < PIXELS && rc == 0; k++)
         pixels[k] = (float)m.rgb[k] / 127.5F - 1;
-    if (rc == 0)
-        rc = look(x, pixels, said, e);
-    for (int k = 0; k < ANSWERS && rc == 0; k++)
+    image_free(&m);
+    return rc;
+}
+
+static void print_line(json_t *o)
+{
+    json_dumpf(o, stdout, JSON_COMPACT);
+    putchar('\n');
+    json_decref(o);
+}
+
+static int find_in(finder *x, float *pixels, const char *path, err *e)
+{
+    bool said[ANSWERS];
+
+    TRY(look(x, pixels, said, e));
+    json_t *subjects = json_array(), *classes = json_array();
+    for (int k = 0; k < ANSWERS; k++)
         if (said[k])
             json_array_append_new(k < WORLD_SUBJECTS ? subjects : classes,
                                   json_string(k < WORLD_SUBJECTS ? world_subject_name(k) : world_class_word(k - WORLD_SUBJECTS)));
-    json_t *o = json_pack("{s:s s:o s:o}", "picture", path, "subjects", subjects, "classes", classes);
-    if (rc == 0) {
-        json_dumpf(o, stdout, JSON_COMPACT);
-        putchar('\n');
+    print_line(json_pack("{s:s s:o s:o}", "picture", path, "subjects", subjects, "classes", classes));
+    return 0;
+}
+
+/* What the examiner sees from left to right, and where. */
+static int tell_of(finder *x, float *pixels, const char *path, err *e)
+{
+    scratch_told told;
+
+    for (size_t k = 0; k < PIXELS; k++)
+        pixels[k] = 0.5F * pixels[k] + 0.5F;
+    TRY(scratch_tell(&told, x->eye, pixels, e));
+    json_t *things = json_array();
+    for (int k = 0; k < told.n; k++)
+        json_array_append_new(things, json_sprintf("%s %s", WORLD_COLOUR_WORDS[told.colour[k]], world_class_word(told.class[k])));
+    print_line(json_pack("{s:s s:o s:s}", "picture", path, "things", things, "place", SCENE_WORDS[told.where]));
+    return 0;
+}
+
+static int each_picture(finder *x, int (*answer)(finder *, float *, const char *, err *), char *const picture[], int n, err *e)
+{
+    float *pixels = NEW_N(float, PIXELS);
+    int rc = 0;
+
+    for (int i = 0; i < n && rc == 0; i++) {
+        rc = load(pixels, picture[i], e);
+        if (rc == 0)
+            rc = answer(x, pixels, picture[i], e);
     }
-    json_decref(o);
     free(pixels);
-    image_free(&m);
-    return rc;
+    return rc == 0 && fflush(stdout) != 0 ? err_set(e, ERR_IO, "the standard output cannot be written") : rc;
 }
 
 int findings_find(const char *file, char *const picture[], int n, err *e)
@@ -229,10 +262,23 @@ int findings_find(const char *file, char *const picture[], int n, err *e)
     finder x;
     int rc = finder_open(&x, file, e);
 
-    for (int i = 0; i < n && rc == 0; i++)
-        rc = find_in(&x, picture[i], e);
+    if (rc == 0)
+        rc = each_picture(&x, find_in, picture, n, e);
     finder_close(&x);
-    return rc == 0 && fflush(stdout) != 0 ? err_set(e, ERR_IO, "the standard output cannot be written") : rc;
+    return rc;
+}
+
+int findings_tell(const char *examiner, char *const picture[], int n, err *e)
+{
+    finder x = {0};
+    int rc = nn_cpu_open(&x.on, 0, false, e);
+
+    if (rc == 0)
+        rc = scratch_examiner_open(&x.eye, examiner, x.on, e);
+    if (rc == 0)
+        rc = each_picture(&x, tell_of, picture, n, e);
+    finder_close(&x);
+    return rc;
 }
 
 /* ---- how good it is ---- */

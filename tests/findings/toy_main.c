@@ -11,6 +11,7 @@ static int usage(void)
           "       findings_toy learn FILE STEPS\n"
           "       findings_toy exam FILE PICTURES\n"
           "       findings_toy find FILE PICTURE...\n"
+          "       findings_toy tell EXAMINER PICTURE...\n"
           "       findings_toy add BASE A.h5 B.h5 OUT.h5\n"
           "       findings_toy kid CLIP FOLDER AGAINST\n", stderr);
     return 2;
@@ -30,6 +31,8 @@ int main(int argc, char **argv)
         rc = findings_exam(argv[2], atoi(argv[3]), &e);
     else if (strcmp(verb, "find") == 0 && argc > 3)
         rc = findings_find(argv[2], argv + 3, argc - 3, &e);
+    else if (strcmp(verb, "tell") == 0 && argc > 3)
+        rc = findings_tell(argv[2], argv + 3, argc - 3, &e);
     else if (strcmp(verb, "add") == 0 && argc == 6)
         rc = findings_add(argv[2], argv[3], argv[4], argv[5], &e);
     else if (strcmp(verb, "kid") == 0 && argc == 5)

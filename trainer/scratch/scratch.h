@@ -7,6 +7,7 @@
 #include "data/tokenizer.h"
 #include "data/toyworld/world.h"
 #include "trainer/model/sd.h"
+#include "trainer/scratch/eye.h"
 #include "trainer/scratch/fit.h"
 
 enum { SCRATCH_SEED = 1, SCRATCH_HELD_OUT = 2 }; /* of the world's pictures: learnt from; judged by */
@@ -29,6 +30,11 @@ int scratch_unet(const scratch *s, err *e);
 int scratch_examiner(const scratch *s, err *e); /* learns to tell what a picture shows; into the state folder */
 /* The examiner on pictures it never saw, then on the model's for captions of the world: shares of right answers, as JSON. */
 int scratch_exam(const scratch *s, err *e);
+
+/* What an examiner says of a picture. A lone thing stands on both sides. */
+typedef struct { int n; scene where; int class[2], colour[2]; } scratch_told;
+int scratch_examiner_open(eye **out, const char *file, nn_backend *on, err *e);
+int scratch_tell(scratch_told *out, eye *examiner, const float *pixels, err *e); /* [side, side, 3] in 0..1 */
 
 /* ---- shared by the stages ---- */
 

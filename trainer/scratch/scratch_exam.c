@@ -9,7 +9,6 @@
 #include "cluster/base/mem.h"
 #include "cluster/base/rng.h"
 #include "trainer/sample.h"
-#include "trainer/scratch/eye.h"
 #include "trainer/scratch/scratch.h"
 
 enum { BATCH = 16, PIXELS = WORLD_SIDE * WORLD_SIDE * 3 };
@@ -171,6 +170,21 @@ static int ask(eye *x, const float *pixels, int said[QUESTIONS], err *e)
     return 0;
 }
 
+int scratch_examiner_open(eye **out, const char *file, nn_backend *on, err *e)
+{
+    return eye_open(out, file, LOGITS, on, e);
+}
+
+int scratch_tell(scratch_told *out, eye *examiner, const float *pixels, err *e)
+{
+    int said[QUESTIONS];
+
+    TRY(ask(examiner, pixels, said, e));
+    *out = (scratch_told){.n = said[HOW_MANY] + 1, .where = (scene)said[WHERE], .class = {said[LEFT_CLASS], said[RIGHT_CLASS]},
+                          .colour = {said[LEFT_COLOUR], said[RIGHT_COLOUR]}};
+    return 0;
+}
+
 /* ---- the exam ---- */
 
 typedef struct { int ones, class, colour, twos, both, relation, all, where; } marks;
@@ -279,7 +293,7 @@ static int examine(eye **x, const scratch *s, sd **model, tokenizer **words, err
     char path[FS_PATH];
 
     TRY(path_of(path, s, e));
-    TRY(eye_open(x, path, LOGITS, s->on, e));
+    TRY(scratch_examiner_open(x, path, s->on, e));
     TRY(drawn(*x, NULL, s->prompts, e));
     TRY(sd_open(model, s->model, s->on, e));
     TRY(drawn(*x, *model, s->prompts, e));
