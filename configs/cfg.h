@@ -23,7 +23,7 @@ typedef enum {      /* the member's C type              in a file */
     CFG_INT,        /* int64_t or int                   250 */
     CFG_REAL,       /* double or float                  8.0e-5 */
     CFG_TEXT,       /* const char *, never NULL         anything of one line or more */
-    CFG_CHOICE,     /* int, the index in names          one of names */
+    CFG_CHOICE,     /* int, the index in names          one of names; for yes and no all words of CFG_BOOL */
     CFG_BYTES,      /* int64_t                          8GiB, 500MB, 4096 */
     CFG_SECONDS,    /* double                           90s, 5m, 1h30m, 250ms, 30 */
     CFG_PERCENT,    /* double, 0.9 for 90%              90% */

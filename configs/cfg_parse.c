@@ -86,6 +86,14 @@ static bool parse_bool(const char *text, bool *out)
     return i >= 0;
 }
 
+/* Where yes and no are among the names, all words for them are taken. */
+static int choice_of(const char *const *names, const char *text)
+{
+    int i = index_of(names, text);
+    bool yes;
+    return i >= 0 || !parse_bool(text, &yes) ? i : index_of(names, yes ? "yes" : "no");
+}
+
 static bool parse_int(const cfg_field *row, const char *text, void *member)
 {
     char *end;
@@ -162,7 +170,9 @@ bool cfg_parse(const cfg_field *row, const char *text, void *member)
     int word = index_of(row->names, text);
     switch (row->type) {
     case CFG_BOOL: CHECK(row->size == sizeof(bool)); return parse_bool(text, member);
-    case CFG_CHOICE: return word >= 0 && set_int(row, word, member);
+    case CFG_CHOICE:
+        word = choice_of(row->names, text);
+        return word >= 0 && set_int(row, word, member);
     case CFG_TEXT:
         CHECK(row->size == sizeof text);
         memcpy(member, &text, sizeof text);

@@ -6,6 +6,7 @@
 
 #include "cluster/base/str.h"
 #include "configs/cfg.h"
+#include "configs/cfg_impl.h"
 #include "configs/cfg_yaml.h"
 
 #define NAMES(...)                                                                                                     \
@@ -239,6 +240,18 @@ static const struct {
     {"name: x\nsubjects:\n  - {clas: a}\n", "x.yaml:3:6: unknown key 'clas'; did you mean 'class'?"},
     {"name: x\nsubjects: {class: a, n: 10}\n", "x.yaml:2:25: 'subjects[0].n' is '10', not a whole number from 1 to 9"},
 };
+
+static void a_choice_of_yes_and_no_takes_all_words_for_them(void **state)
+{
+    (void)state;
+    const cfg_field row = {"mirror", CFG_CHOICE, 0, sizeof(int), "auto", .help = "mirror", NAMES("auto", "yes", "no")};
+    static const struct { const char *text; int is; } words[] = {{"yes", 1}, {"true", 1}, {"on", 1}, {"no", 2}, {"false", 2}, {"off", 2},
+                                                                 {"auto", 0}};
+    int got = -1;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        assert_true(cfg_parse(&row, words[i].text, &got) && got == words[i].is);
+    assert_false(cfg_parse(&row, "maybe", &got));
+}
 
 static void each_mistake_gets_its_sentence(void **state)
 {
@@ -483,6 +496,7 @@ int main(void)
         cmocka_unit_test(what_is_given_is_taken_in_its_type),
         cmocka_unit_test(null_is_as_if_it_were_not_there),
         cmocka_unit_test(units_are_read),
+        cmocka_unit_test(a_choice_of_yes_and_no_takes_all_words_for_them),
         cmocka_unit_test(each_mistake_gets_its_sentence),
         cmocka_unit_test(values_go_out_as_json_and_come_back_the_same),
         cmocka_unit_test(flags_go_over_the_file_by_the_same_rows),

@@ -19,8 +19,8 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-# What differs from the recipe, which does not augment: the world's captions know no near and far. "real": the class's pictures
-# of the world, with their captions.
+# What differs from the recipe, which neither augments nor mirrors: the world's captions know no near and far, and its places are never
+# seen from behind. "real": the class's pictures of the world, with their captions.
 SINGLES = {
     "custom": {"reg": "real"},
     "generated": {"reg": "generate"},
@@ -54,6 +54,7 @@ def arguments():
     p.add_argument("--guidance", type=float, default=3)
     p.add_argument("--generate", type=int, default=24, help="class pictures of the variant that generates them")
     p.add_argument("--finder-steps", type=int, default=0, help="learn one of one's own; 0: finder.safetensors beside this file")
+    p.add_argument("--without", nargs="+", default=[], choices=[v for v in SINGLES if v != "custom"], help="variants to leave out")
     p.add_argument("--jobs", type=int, default=2)
     p.add_argument("--out", default="findings.csv")
     return p.parse_args()
@@ -85,10 +86,11 @@ class Run:
             fail(f"{a.pairs} pairs of {a.subjects} subjects; at most {len(rows)} subjects, each in one pair at most")
         self.pairs = [(2 * i, 2 * i + 1) for i in range(a.pairs)]
         self.seeds = list(range(1, a.seeds + 1))
+        self.singles = [v for v in SINGLES if v not in a.without]
 
     def keep_settings(self):
         """What was made with other numbers is not taken for these."""
-        is_now = {k: v for k, v in vars(self.a).items() if k not in ("work", "bin", "jobs", "out", "subjects", "pairs", "seeds")}
+        is_now = {k: v for k, v in vars(self.a).items() if k not in ("work", "bin", "jobs", "out", "subjects", "pairs", "seeds", "without")}
         is_now["model"] = self.model
         is_now["weights"] = [os.path.getsize(f"{self.model}/{f}") for f in ("unet/diffusion_pytorch_model.safetensors",)] + \
             [int(os.path.getmtime(f"{self.model}/unet/diffusion_pytorch_model.safetensors"))]
@@ -184,7 +186,7 @@ def joint(r, p, seed):
 def train(r, name, base, concepts, merges=()):
     """A farm; on one that is done it does nothing."""
     farm = {"farm": name, "base": base, "limits": {"workers": r.a.jobs, "gang_max": 1, "threads": 1},
-            "defaults": {"steps": r.a.steps, "batch": r.a.batch, "lr": r.a.lr, "augment": False}, "concepts": concepts, "merge": list(merges)}
+            "defaults": {"steps": r.a.steps, "batch": r.a.batch, "lr": r.a.lr, "augment": False, "flip": "no"}, "concepts": concepts, "merge": list(merges)}
     write(f"{r.work}/{name}.yaml", json.dumps(farm, indent=1) + "\n")  # JSON is YAML
     say(f"farm {name}: {len(concepts)} trainings, {len(merges)} merges")
     r.program("cfarm", "train", f"{name}.yaml")
@@ -192,7 +194,7 @@ def train(r, name, base, concepts, merges=()):
 
 
 def train_singles(r):
-    concepts = [single(r, s, v, seed) for seed in r.seeds for s in range(len(r.subjects)) for v in SINGLES]
+    concepts = [single(r, s, v, seed) for seed in r.seeds for s in range(len(r.subjects)) for v in r.singles]
     concepts += [joint(r, p, seed) for seed in r.seeds for p in range(len(r.pairs))]
     merges = [{"name": pair_name(p, "merged", seed), "of": [single_name(s, "custom", seed) for s in r.pairs[p]]}
               for seed in r.seeds for p in range(len(r.pairs))]
@@ -280,7 +282,7 @@ def singles_to_measure(r, out):
             c = subject["class"]
             yield f"s{s}-base-{seed}-about", fill(ABOUT, c), [own], seed, r.model
             yield f"s{s}-base-{seed}-class", [p % c for p in CLASS], [own, others], seed, r.model
-            for v in SINGLES:
+            for v in r.singles:
                 h5 = f"{out}/{single_name(s, v, seed)}.h5"
                 # Without a token of its own the subject is asked for by its class.
                 about = ABOUT if v != "no-token" else fill(ABOUT, c)
@@ -371,12 +373,15 @@ class Table:
         return list(self.values[variant, measure].values())
 
     def tell(self, finding, variant, measure):
-        self.row(finding, variant, measure, self.list_of(variant, measure), "", "")
+        if (variant, measure) in self.values:
+            self.row(finding, variant, measure, self.list_of(variant, measure), "", "")
 
     def compare(self, finding, a, b, measure, wanted, holds, ratio=False):
         """a against b, of the same subject and seed. wanted: in words; holds: of the mean. A ratio is of means (shares
         may be 0), its spread over the seeds in which b has any."""
-        x, y = self.values[a, measure], self.values[b, measure]
+        x, y = self.values.get((a, measure)), self.values.get((b, measure))
+        if not x or not y:
+            return  # left out
         if ratio:
             seeds = sorted({k[1] for k in x})
             values = [self.ratio(x, y, seed) for seed in seeds]
@@ -408,7 +413,7 @@ def collect(r):
         for s, subject in enumerate(r.subjects):
             key = (s, seed)
             t.add("own pictures", "text alignment", key, scores(r, f"s{s}-own")["clip-text"])
-            for v in ["base", *SINGLES]:
+            for v in ["base", *r.singles]:
                 about, other = scores(r, f"s{s}-{v}-{seed}-about"), seen(r, f"s{s}-{v}-{seed}-class")
                 t.add(v, "image alignment", key, about["clip-image"])
                 t.add(v, "text alignment", key, about["clip-text"])

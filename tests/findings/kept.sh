@@ -40,7 +40,7 @@ both() {
 }
 
 of_the_base() { within king-cat cat "" 0 0 base; }
-of_one() { within king-cat '<king-cat> cat' king-cat 1 12 one; }
+of_one() { within king-cat '<king-cat> cat' king-cat 3 12 one; }
 of_two_a_cat() { within cat '<king-cat> cat' king-cat+love-boat 4 12 cat; }
 of_two_a_boat() { within boat '<love-boat> boat' king-cat+love-boat 6 12 boat; }
 both of_the_base of_one
