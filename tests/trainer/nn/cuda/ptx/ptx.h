@@ -1,7 +1,7 @@
 #ifndef PTX_H
 #define PTX_H
 /* What nvcc makes of our kernels, executed on a CPU: a reader of PTX's text and an interpreter of the part of it that they use,
- * written from NVIDIA's manual (PTX ISA 9.0) and not from the kernels. The CUDA plugin is linked against it and the stand-in's
+ * by NVIDIA's description of PTX and not by the kernels. The CUDA plugin is linked against it and the stand-in's
  * runtime (../standin), so every test that runs there runs here over nvcc's code, host stubs included.
  *
  * A warp's lanes go together wherever they are at one instruction; those that are behind in the text go first. It is as

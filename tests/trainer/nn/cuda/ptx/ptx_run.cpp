@@ -349,7 +349,7 @@ void block::access(uint32_t mask)
     }
 }
 
-/* shfl.sync d|p, a, b, c, members: 9.7.9.6 of the manual. */
+/* shfl.sync d|p, a, b, c, members. */
 void block::shuffle(uint32_t mask)
 {
     const instruction &i = *now;
@@ -378,7 +378,7 @@ void block::shuffle(uint32_t mask)
 
 float half_of(uint64_t word, int which) { return f32_of_bf16((uint16_t)(word >> 16 * which)); }
 
-/* 9.7.14.5.7 and .8: with g = lane / 4 and t = lane % 4, of m16n8k16 the left factor's element i of a lane is row g (i < 2, or 4
+/* Fragments of mma: with g = lane / 4 and t = lane % 4, of m16n8k16 the left factor's element i of a lane is row g (i < 2, or 4
  * <= i < 6) or g + 8, column 2t + i % 2, and 8 more from i = 4 on; the right one's is row 2t + i % 2, and 8 more from i = 2 on,
  * column g; the sum's is row g or (i >= 2) g + 8, column 2t + i % 2. m16n8k8 has the first halves. */
 void block::multiply(uint32_t mask)
@@ -416,7 +416,7 @@ void block::multiply(uint32_t mask)
         }
 }
 
-/* ldmatrix, 9.7.14.5.15: lane l brings the place of row l % 8 of matrix l / 8; it gets elements 2 (l % 4) and the next of row l /
+/* ldmatrix: lane l brings the place of row l % 8 of matrix l / 8; it gets elements 2 (l % 4) and the next of row l /
  * 4, or of that column if turned. */
 void block::matrices(uint32_t mask)
 {
