@@ -19,8 +19,8 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-# What differs from the recipe, which neither augments nor mirrors: the world's captions know no near and far, and its places are never
-# seen from behind. "real": the class's pictures of the world, with their captions.
+# What differs from the recipe, which here neither augments nor mirrors: the world's captions know no near and far, and no place of it
+# is ever seen mirrored. "real": the class's pictures of the world, with their captions.
 SINGLES = {
     "custom": {"reg": "real"},
     "generated": {"reg": "generate"},
@@ -186,7 +186,8 @@ def joint(r, p, seed):
 def train(r, name, base, concepts, merges=()):
     """A farm; on one that is done it does nothing."""
     farm = {"farm": name, "base": base, "limits": {"workers": r.a.jobs, "gang_max": 1, "threads": 1},
-            "defaults": {"steps": r.a.steps, "batch": r.a.batch, "lr": r.a.lr, "augment": False, "flip": "no"}, "concepts": concepts, "merge": list(merges)}
+            "defaults": {"steps": r.a.steps, "batch": r.a.batch, "lr": r.a.lr, "augment": False, "flip": "no"},
+            "concepts": concepts, "merge": list(merges)}
     write(f"{r.work}/{name}.yaml", json.dumps(farm, indent=1) + "\n")  # JSON is YAML
     say(f"farm {name}: {len(concepts)} trainings, {len(merges)} merges")
     r.program("cfarm", "train", f"{name}.yaml")
