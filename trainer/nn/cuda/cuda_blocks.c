@@ -38,7 +38,7 @@ static int run_norm_grad_w(nn_backend *b, const nn_call *c)
 }
 
 #define NORM(NAME)                                                                                           \
-    CUDA_LIST(NAME, .takes = cuda_needs_f32, .narrows = cuda_narrows, .run = run_norm);                                               \
+    CUDA_LIST(NAME, .takes = cuda_needs_f32, .narrows = cuda_narrows, .run = run_norm);                      \
     CUDA_LIST(NAME##_grad_x, .takes = cuda_needs_f32, .run = run_norm_grad_x);                               \
     CUDA_LIST(NAME##_grad_w, .takes = cuda_needs_f32, .prepare = prepare_norm_grad_w, .run = run_norm_grad_w);
 

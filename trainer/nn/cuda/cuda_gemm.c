@@ -121,8 +121,8 @@ static cublasStatus_t list(const cuda_product *p, cublasLtHandle_t handle, cuda_
     return rc == CUBLAS_STATUS_SUCCESS && out->n == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : rc;
 }
 
-/* Where things lie (narrow: the result in bf16), which decides what loads an algorithm may use. bias, more: NULL where there is none; any place while only
- * the list is wanted. */
+/* Where things lie, which decides what loads an algorithm may use. bias, more: NULL where there is none; any place while only the
+ * list is wanted. narrow: the result is in bf16. */
 typedef struct { const void *b, *a, *y, *more, *bias; bool narrow; } gemm_at;
 
 static cublasStatus_t try_make(gemm **out, cuda_algos *algos, const cuda *on, nn_tensor y, bool half, gemm_at p)
@@ -148,12 +148,13 @@ static cublasStatus_t gemm_make(gemm **out, cuda_algos *algos, const cuda *on, n
 {
     const bool epilogue = !p.bias || (uintptr_t)p.bias % BIAS_ALIGN == 0;
 
-    if (epilogue && try_make(out, algos, on, y, half, p) == CUBLAS_STATUS_SUCCESS)
-        return CUBLAS_STATUS_SUCCESS;
-    const bool biases = p.bias != NULL;
+    cublasStatus_t rc = epilogue ? try_make(out, algos, on, y, half, p) : CUBLAS_STATUS_NOT_SUPPORTED;
+
+    if (rc == CUBLAS_STATUS_SUCCESS || !p.bias)
+        return rc;
     p.bias = NULL;
     LT(try_make(out, algos, on, y, half, p));
-    (*out)->biases = biases;
+    (*out)->biases = true;
     return CUBLAS_STATUS_SUCCESS;
 }
 
