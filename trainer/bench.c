@@ -15,6 +15,7 @@
 #include "cluster/node/node.h"
 #include "configs/cfg.h"
 #include "configs/cfg_yaml.h"
+#include "trainer/bench_bytes.h"
 #include "trainer/made_up.h"
 #include "trainer/method/method.h"
 #include "trainer/pack_bench.h"
@@ -31,7 +32,7 @@ typedef struct {
     bool ops, json;
 } settings;
 
-static const char *const parts_known[] = {"step", "forward", "text", "vae", "decode", "ceilings", "merge", NULL};
+static const char *const parts_known[] = {"step", "forward", "text", "vae", "decode", "ceilings", "bytes", "merge", NULL};
 static const char *const methods[] = {"custom-diffusion", "textual-inversion", "dreambooth", NULL}; /* that begin from the model alone */
 static const char *const computes[] = {"auto", "f32", "bf16", NULL};
 static const char *const own[] = {"auto", NULL};
@@ -40,7 +41,7 @@ static const cfg_field ROWS[] = {
     {"model", CFG_TEXT, CFG_AT(settings, model), "sd15", 1, 4095,
      .help = "a model's folder, or a shape with random weights: sd15, sd21, small, tiny"},
     {"parts", CFG_TEXTS, CFG_AT(settings, parts), "", .names = parts_known,
-     .help = "what to measure; empty: step, forward, text, vae; step (forward, backward, AdamW), forward (the UNet's), text, vae (encoding), decode, ceilings (a large product and a large copy, at best and kept up)"},
+     .help = "what to measure; empty: step, forward, text, vae; step (forward, backward, AdamW), forward (the UNet's), text, vae (encoding), decode, ceilings (a large product and a large copy, at best and kept up), bytes (nothing is run: what a step moves, multiplies and launches by kinds of calls, as CSV, with times reckoned of it)"},
     {"packs", CFG_TEXT, CFG_AT(settings, packs), "",
      .help = "a farm file: instead of parts, what its concepts gain by sharing a worker; its plan reads it where pack_max is auto"},
     {"side", CFG_INT, CFG_AT(settings, side), "auto", 8, 1 << 14, .names = own, .unit = "pixels",
@@ -420,13 +421,45 @@ static int show_step(bench *b, stepper *s, err *e)
     return 0;
 }
 
-static int measure_step(bench *b, err *e)
+/* Nothing is planned, and no weight is loaded but those that move. */
+static int count_bytes(bench *b, comm *self, const step_opts *opts, err *e)
+{
+    nn_traffic *each = NULL;
+    nn_graph *g = NULL;
+    nn_plan_size size;
+    nn_tensor losses;
+    int n;
+
+    int rc = step_traffic(b->model, self, opts, &each, &n, &size, &g, &losses, e);
+    if (rc == 0)
+        bench_bytes_show(stdout, each, n, losses);
+    if (rc == 0)
+        fprintf(stderr, "a plan of %.0f MiB and weights of %.0f\n", (double)size.plan / 1048576, (double)size.weights / 1048576);
+    nn_graph_free(g);
+    free(each);
+    return rc;
+}
+
+static int time_new_step(bench *b, comm *self, const step_opts *opts, err *e)
+{
+    stepper *s = NULL;
+    double from = clock_s();
+    int rc = step_new(&s, b->model, self, opts, e);
+
+    b->ready = clock_s() - from;
+    if (rc == 0)
+        rc = show_step(b, s, e);
+    step_free(s);
+    return rc;
+}
+
+/* look: at the step of these options. */
+static int with_step(bench *b, int (*look)(bench *b, comm *self, const step_opts *opts, err *e), err *e)
 {
     float *row = NEW_N(float, sd_text_shape(b->model)->width);
     const train_cfg how = {.freeze = FREEZE_KV};
     const method *by = method_find(methods[b->set.method]);
     const char **moves = NULL;
-    stepper *s = NULL;
     comm *self = NULL;
     int n = 0;
 
@@ -440,13 +473,8 @@ static int measure_step(bench *b, err *e)
     if (rc == 0) {
         const step_opts opts = {.moves = moves, .n_moves = n, .batch = b->set.batch, .micro = b->set.batch, .h = b->latent,
                                 .w = b->latent, .detach_first = by->detach_first};
-        double from = clock_s();
-        rc = step_new(&s, b->model, self, &opts, e);
-        b->ready = clock_s() - from;
+        rc = look(b, self, &opts, e);
     }
-    if (rc == 0)
-        rc = show_step(b, s, e);
-    step_free(s);
     comm_free(self);
     sd_restore(b->model);
     free(row);
@@ -474,7 +502,9 @@ static int measure_named(bench *b, const char *name, err *e)
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (strcmp(parts[i].name, name) == 0)
             return measure_part(b, name, parts[i].write, e);
-    return strcmp(name, "ceilings") == 0 ? measure_ceilings(b, e) : measure_step(b, e);
+    if (strcmp(name, "ceilings") == 0)
+        return measure_ceilings(b, e);
+    return with_step(b, strcmp(name, "bytes") == 0 ? count_bytes : time_new_step, e);
 }
 
 static int open_model(bench *b, err *e)
@@ -505,6 +535,8 @@ static int run(bench *b, err *e)
 
     node_look(&node);
     TRY(open_model(b, e));
+    if (b->set.parts.n == 1 && strcmp(b->set.parts.at[0], "bytes") == 0)
+        return measure_named(b, "bytes", e);
     TRY(find_peak(b, &peak, 0, e));
     b->peak = peak.best;
     if (!b->set.json)

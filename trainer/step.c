@@ -193,8 +193,10 @@ static void make_buffers(stepper *s)
         s->table[i] = 1;
 }
 
-int step_new(stepper **out, sd *model, comm *gang, const step_opts *opts, err *e)
+/* Everything but its plans. *out is there to be freed even after an error, unless it is NULL. */
+int step_new_bare(stepper **out, sd *model, comm *gang, const step_opts *opts, err *e)
 {
+    *out = NULL;
     TRY(check_opts(opts, gang, e));
     stepper *s = NEW(stepper);
     *s = (stepper){.model = model, .gang = gang, .opts = *opts, .channels = sd_latent_channels(model),
@@ -209,11 +211,18 @@ int step_new(stepper **out, sd *model, comm *gang, const step_opts *opts, err *e
         nn_params_moments(sd_params(model), opts->moments8);
         nn_params_narrow(sd_params(model), opts->narrow);
     }
-    int rc = opts->width > 0 ? 0 : nn_params_train(sd_params(model), opts->moves, opts->n_moves, e);
-    if (rc == 0) {
-        s->weights = nn_params_trained_count(sd_params(model));
-        rc = flight_new(s, e);
-    }
+    *out = s;
+    if (opts->width == 0)
+        TRY(nn_params_train(sd_params(model), opts->moves, opts->n_moves, e));
+    s->weights = nn_params_trained_count(sd_params(model));
+    return flight_new(s, e);
+}
+
+int step_new(stepper **out, sd *model, comm *gang, const step_opts *opts, err *e)
+{
+    stepper *s;
+    int rc = step_new_bare(&s, model, gang, opts, e);
+
     if (rc == 0)
         rc = step_fits(s, e);
     if (rc == 0)

@@ -118,6 +118,9 @@ int step_width(const stepper *s);
 int step_micro(const stepper *s);
 step_text step_texts(const stepper *s);
 size_t step_bytes(const stepper *s);
+/* nn_plan_traffic of one pass with its gradient: no stepper and no plan is made, but what moves is marked as trained. *losses: those
+ * whose node's id is greater belong to the way back; free(*each). The graph is nn_graph_free's, behind the last look at a node. */
+int step_traffic(sd *model, comm *gang, const step_opts *opts, nn_traffic **each, int *n, nn_plan_size *size, nn_graph **graph, nn_tensor *losses, err *e);
 int step_time(stepper *s, FILE *to, err *e); /* seconds of each call of one pass, for benchmarks */
 int step_times(stepper *s, nn_timing **each, int *n, err *e);
 nn_flops step_flops(const stepper *s);       /* what one pass needs, of all its samples */

@@ -62,6 +62,8 @@ static inline bool step_stands(const step_turn *of)
 /* Writes a pass's graph with its gradients. keep: what it is for, n_moves + STEP_KEEPS at most. */
 enum { STEP_KEEPS = 3 };
 int step_write_grad(stepper *s, pass *p, bool said, nn_tensor *keep, int *kept, err *e);
+/* A stepper that has no plan yet; *out is to be freed after an error, too, and NULL where nothing is. */
+int step_new_bare(stepper **out, sd *model, comm *gang, const step_opts *opts, err *e);
 /* ERR_MEMORY where a device has not what a pass will take; told with what would fit. Nothing is taken. (step_room.c) */
 int step_fits(stepper *s, err *e);
 /* The samples of the pass from number `first` on, made, and what to run for them; its plan is made if it has none. */

@@ -63,3 +63,21 @@ int step_fits(stepper *s, err *e)
                    "%s: passes of %d samples want %.1f MiB and %.1f are left for them; passes of %d fit, with leaves: %d", on->name,
                    s->opts.micro, (double)wants / mib, (double)left / mib, fits, s->opts.batch / fits);
 }
+
+int step_traffic(sd *model, comm *gang, const step_opts *opts, nn_traffic **each, int *n, nn_plan_size *size, nn_graph **graph, nn_tensor *losses, err *e)
+{
+    nn_tensor *keep = NEW_N(nn_tensor, opts->n_moves + STEP_KEEPS);
+    pass trial = {0};
+    stepper *s;
+    int kept, rc = step_new_bare(&s, model, gang, opts, e);
+
+    if (rc == 0)
+        rc = step_write_grad(s, &trial, s->opts.text == TEXT_SAID, keep, &kept, e);
+    if (rc == 0)
+        rc = nn_plan_traffic(each, n, size, trial.graph, sd_params(model), keep, kept, e);
+    *graph = trial.graph;
+    *losses = trial.losses;
+    step_free(s);
+    free(keep);
+    return rc;
+}

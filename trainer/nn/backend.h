@@ -31,6 +31,8 @@ typedef struct {
     unsigned narrow_in;              /* bit i: in[i] is in bf16 (nn_kernel.takes_narrow) */
     size_t scratch_bytes;            /* asked for in prepare */
     size_t own_bytes;                /* of weights that prepare lays out for this call alone */
+    double beside;                   /* prepare says, for nn_plan_traffic: bytes that a run moves beside reading each source and */
+    int launches;                    /* writing the result once, and its launches beside one */
     const void *form_key;            /* sizing: the layout that prepare would ask for leaf[1] in (nn_form), until done */
     size_t form_key_bytes, form_bytes;
     bool sizing;                     /* prepare is only asked for bytes: in[] and out are NULL, nothing may be read or

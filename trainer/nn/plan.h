@@ -56,6 +56,11 @@ int nn_keep_rows_in(nn_plan *p, nn_tensor kept, int64_t rows, const char *state,
 size_t nn_plan_bytes(const nn_plan *p);
 typedef struct { size_t plan, weights; } nn_plan_size;
 int nn_plan_predict(nn_plan_size *out, const nn_graph *g, const nn_params *weights, const nn_tensor keep[], int n, err *e);
+/* What each call of such a run would move and multiply, in order; free(*each). Nothing is made, and no weight is loaded. bytes: every
+ * source read once and the result written once, as wide as they lie, and what the kernel says that it moves beside. */
+typedef struct { const char *kernel; nn_tensor y; double bytes, flops; int launches; bool adds, narrow; } nn_traffic;
+int nn_plan_traffic(nn_traffic **each, int *calls, nn_plan_size *size, const nn_graph *g, const nn_params *weights, const nn_tensor keep[], int n,
+                    err *e);
 /* How many calls a run makes. */
 int nn_plan_calls(const nn_plan *p);
 void nn_plan_show(const nn_plan *p, FILE *to); /* each call: kernel, shape, bytes, why others were passed over */

@@ -4,6 +4,7 @@
 
 #include "cluster/base/clock.h"
 #include "cluster/base/mem.h"
+#include "trainer/nn/flops.h"
 #include "trainer/nn/plan_inside.h"
 
 static size_t kept_bytes(const plan_scheme *s)
@@ -38,6 +39,7 @@ typedef struct {
     asked_form *forms; /* counted already */
     int form_n;
     size_t scratch, own, loaded;
+    nn_traffic *each;  /* one for each call, where it is asked for */
 } weighing;
 
 static void weigh_plain(weighing *w, nn_tensor root)
@@ -84,8 +86,30 @@ static void weigh_sources(weighing *w, nn_call *c, const nn_kernel *k, bool froz
     }
 }
 
-static int weigh_call(weighing *w, const plan_step *step, err *e)
+/* A table of words is read where words are. */
+static double bytes_read(const plan_scheme *s, const nn_call *c, nn_tensor x)
 {
+    const bool rows = c->y->op == &nn_op_embedding && x == c->y->src[0], formed = x == c->leaf[1] && c->form_key;
+
+    return formed ? (double)c->form_bytes : (double)nn_bytes(rows ? c->y : x) / (s->narrow[s->root[x->id]] ? 2 : 1);
+}
+
+static nn_traffic traffic_of(const plan_scheme *s, const plan_step *step, const nn_call *c)
+{
+    nn_traffic t = {.kernel = step->kernel->name, .y = step->y, .flops = nn_flops_of_call(step->y), .launches = 1 + c->launches,
+                    .adds = step->sum, .narrow = c->narrow};
+
+    t.bytes = (double)nn_bytes(plan_made(step)) / (c->narrow ? 2 : 1) + c->beside;
+    for (int k = 0; k < PLAN_SOURCES; k++)
+        if (plan_source(step, k))
+            t.bytes += bytes_read(s, c, plan_source(step, k));
+    return t;
+}
+
+static int weigh_call(weighing *w, int i, err *e)
+{
+    const plan_step *step = &w->s->steps[i];
+
     nn_call c = {.y = step->y, .sum = step->sum, .added = step->added, .sizing = true,
                  .narrow = w->s->narrow[plan_made(step)->id], .narrow_in = plan_narrow_in(w->s, step)};
     const nn_kernel *k = step->kernel;
@@ -98,6 +122,8 @@ static int weigh_call(weighing *w, const plan_step *step, err *e)
     if (rc == 0 && c.scratch_bytes > w->scratch)
         w->scratch = c.scratch_bytes;
     w->own += rc == 0 ? c.own_bytes : 0;
+    if (rc == 0 && w->each)
+        w->each[i] = traffic_of(w->s, step, &c);
     if (rc == 0 && c.form_key)
         weigh_form(w, c.leaf[1], &c);
     if (k->prepare && k->done)
@@ -111,26 +137,45 @@ static int weigh(weighing *w, const nn_tensor keep[], int n, err *e)
         if (is_frozen(w, keep[i]))
             weigh_plain(w, root_of(w, keep[i]));
     for (int i = 0; i < w->s->step_n; i++)
-        TRY(weigh_call(w, &w->s->steps[i], e));
+        TRY(weigh_call(w, i, e));
     return 0;
 }
 
-int nn_plan_predict(nn_plan_size *out, const nn_graph *g, const nn_params *weights, const nn_tensor keep[], int n, err *e)
+/* each NULL: the size alone */
+static int predict(nn_traffic **each, int *calls, nn_plan_size *out, const nn_graph *g, const nn_params *weights, const nn_tensor keep[], int n,
+                   err *e)
 {
     plan_scheme s;
     nn_backend *on = nn_params_backend(weights);
 
     on->begin(on);
     TRY(plan_scheme_make(&s, g, on, keep, n, e));
-    weighing w = {.s = &s, .weights = weights, .plain = NEW_N(bool, s.nodes + 1)};
+    weighing w = {.s = &s, .weights = weights, .plain = NEW_N(bool, s.nodes + 1), .each = each ? NEW_N(nn_traffic, s.step_n + 1) : NULL};
     int rc = weigh(&w, keep, n, e);
     *out = (nn_plan_size){s.fixed_bytes + s.arena_bytes + w.scratch + w.own + kept_bytes(&s), w.loaded};
     for (int i = 0; i < w.form_n; i++)
         free(w.forms[i].key);
     free(w.forms);
     free(w.plain);
+    if (rc == 0 && each) {
+        *each = w.each;
+        *calls = s.step_n;
+    } else {
+        free(w.each);
+    }
     plan_scheme_free(&s);
     return rc;
+}
+
+int nn_plan_predict(nn_plan_size *out, const nn_graph *g, const nn_params *weights, const nn_tensor keep[], int n, err *e)
+{
+    return predict(NULL, NULL, out, g, weights, keep, n, e);
+}
+
+int nn_plan_traffic(nn_traffic **each, int *calls, nn_plan_size *size, const nn_graph *g, const nn_params *weights, const nn_tensor keep[], int n,
+                    err *e)
+{
+    return predict(each, calls, size, g, weights, keep, n, e);
 }
 
 /* ---- telling ---- */

@@ -90,6 +90,14 @@ void cuda_round_done(nn_backend *b, const void *from);
 /* Forgets all convolutions; before cuDNN is closed. */
 void cuda_convs_free(cuda *c);
 
+/* What is told of a call for nn_plan_traffic: a source of n numbers in f32 is rounded into scratch first, by one more launch; so its
+ * product reads it from there. */
+static inline void cuda_tell_rounding(nn_call *c, int64_t n)
+{
+    c->beside += 4.0 * (double)n;
+    c->launches++;
+}
+
 /* Pieces of a call's scratch begin at multiples of what every library likes. */
 static inline size_t cuda_aligned(int64_t bytes)
 {

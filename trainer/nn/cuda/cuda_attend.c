@@ -172,6 +172,19 @@ static size_t rounded_bytes(const nn_call *c)
     return bytes;
 }
 
+/* All of them in one launch; and a gradient's dots and its two kernels. */
+static void tell_traffic(nn_call *c)
+{
+    const int before = c->launches;
+
+    for (int i = 0; i < 5; i++)
+        if (is_wanted(c, i) && !is_there(c, i))
+            cuda_tell_rounding(c, nn_count(c->y->src[i]->shape));
+    c->launches = before + (c->launches > before) + (c->y->src[3] ? 2 : 0);
+    if (c->y->src[3]) /* dy, which dots and sums need, is read once more */
+        c->beside += (double)nn_bytes(c->y->src[4]);
+}
+
 /* Rounds them; half: where they lie, in order. */
 static cudaError_t round_sources(nn_backend *b, const nn_call *c, uint16_t *half[CUDA_ROUNDINGS])
 {
@@ -199,6 +212,7 @@ static int prepare_flash(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC
     (void)frozen;
     c->scratch_bytes = rounded_bytes(c);
     c->own_bytes = kept_bytes(c);
+    tell_traffic(c);
     return c->sizing ? 0 : keep(b, c, e);
 }
 
@@ -217,6 +231,7 @@ static int prepare_flash_grad(nn_backend *b, nn_call *c, const bool frozen[NN_MA
 {
     (void)frozen;
     c->scratch_bytes = rounded_bytes(c) + kept_bytes(c);
+    tell_traffic(c);
     if (c->sizing)
         return 0;
     struct cuda_kept *k = kept_find(cuda_of(b), c->y->src[3], c->in[3]);

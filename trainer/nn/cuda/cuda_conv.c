@@ -497,10 +497,26 @@ static int made(nn_backend *b, nn_call *c, bool half, err *e)
     return 0;
 }
 
+/* Of what add_rest does: a pass over the result, unless the engine added all. */
+static void tell_rest(nn_call *c)
+{
+    const conv *v = c->state;
+    const bool rest = c->more || (c->y->op->id == NN_OP_conv2d && c->in[2]);
+    const double n = (double)nn_count(c->y->shape);
+
+    if (v->of->as.narrow)
+        c->beside += 4 * n;
+    else if (rest && v->of->op_n == 0)
+        c->beside += 8 * n;
+    c->launches += v->of->as.narrow || (rest && v->of->op_n == 0);
+}
+
 static int prepare(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
 {
     (void)frozen;
-    return made(b, c, false, e);
+    TRY(made(b, c, false, e));
+    tell_rest(c);
+    return 0;
 }
 
 static int prepare_bf16(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
@@ -514,6 +530,11 @@ static int prepare_bf16(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC]
     v->bytes[2] = v->of->as.narrow ? cuda_aligned(2 * n[2]) : 0;
     c->scratch_bytes += v->bytes[0] + v->bytes[1] + v->bytes[2];
     c->own_bytes = frozen[1] && !c->leaf[1] ? 2 * (size_t)n[1] : 0;
+    c->beside -= (double)c->own_bytes;
+    for (int k = 0; k < 2; k++)
+        if (v->bytes[k])
+            cuda_tell_rounding(c, n[k]);
+    tell_rest(c);
     if (c->leaf[1])
         return cuda_half_leaf(b, c, &v->w_rounded, e);
     if (!frozen[1] || c->sizing)

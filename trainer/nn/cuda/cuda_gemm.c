@@ -228,7 +228,12 @@ static int prepare_bf16(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC]
     void *leaf = NULL;
 
     c->scratch_bytes = SCRATCH + a_bytes + b_bytes;
+    if (a_bytes)
+        cuda_tell_rounding(c, an);
+    if (b_bytes)
+        cuda_tell_rounding(c, bn);
     c->own_bytes = frozen[1] && !c->leaf[1] ? 2 * (size_t)bn : 0;
+    c->beside -= (double)c->own_bytes;
     if (c->leaf[1])
         TRY(cuda_half_leaf(b, c, &leaf, e));
     if (c->sizing)
