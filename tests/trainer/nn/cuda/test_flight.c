@@ -1,8 +1,11 @@
 /* Laws of steps that nobody waits for (trainer/step_flight.c), over the stand-in: begun several at a time they give the bytes of
  * steps told one by one, recorded or call by call, and the CPU's numbers to rounding; clipping is the CPU's; what goes wrong in one
- * is told with it, and those before it stand; concepts that share passes learn what each learns alone; GPUs that sum beside the
+ * is told with it, and those before it stand; while steps are begun nothing is allocated, nothing waited for that the device does not
+ * share passes learn what each learns alone; GPUs that sum beside the
  * backward pass learn what one does, in f32 and in bf16, all the same bytes, and a sample that one of them cannot make ends them
  * all. Each rank is a process. */
+#include <cuda_runtime_api.h> /* the stand-in's */
+#include <dlfcn.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -237,6 +240,62 @@ static void what_goes_wrong_in_a_step_is_told_with_it(void **unused)
     }
 }
 
+/* ---- what the host asks of the device ---- */
+
+static const int *counts(void)
+{
+    void *plugin = dlopen(getenv("CFARM_CUDA_PLUGIN"), RTLD_NOW | RTLD_NOLOAD);
+    const int *at = dlsym(plugin, "standin_counts");
+
+    assert_non_null(at);
+    dlclose(plugin);
+    return at;
+}
+
+/* What came to each count while n steps were begun, and until they were told. */
+static void count_steps(bench *b, learner *l, int n, int begun[STANDIN_COUNTS], int told[STANDIN_COUNTS])
+{
+    int before[STANDIN_COUNTS];
+    step_turn turns[STEP_AHEAD];
+    err e = {0};
+
+    memcpy(before, counts(), sizeof before);
+    for (int i = 0; i < n; i++) {
+        turns[i] = turn_of(l, i, 0);
+        ok(step_begin(b->s, &turns[i], &e), &e);
+    }
+    for (int i = 0; i < STANDIN_COUNTS; i++)
+        begun[i] = counts()[i] - before[i];
+    ok(step_tell(b->s, turns, n, &e), &e);
+    for (int i = 0; i < STANDIN_COUNTS; i++)
+        told[i] = counts()[i] - before[i];
+}
+
+/* A load is waited for that crossed two steps before, since its place is wanted again: the device has the steps between. A step's own
+ * work is its graph; its inputs cross, are copied and said to be over, its losses and norms are told. */
+static void a_loop_of_steps_allocates_nothing_and_never_lets_the_device_wait(void **unused)
+{
+    enum { PUT = 7, N = 5 };
+    int begun[STANDIN_COUNTS], told[STANDIN_COUNTS];
+    bench b = {0};
+
+    (void)unused;
+    texts = TEXT_ENCODED;
+    begin(&b, "cuda", &(step_opts){.micro = BATCH});
+    learner l = {.from = {b.model, SIDE, SIDE}, .fails_at = -1, .nan_at = -1};
+    count_steps(&b, &l, SOME, begun, told); /* laid out, put down, recorded */
+    count_steps(&b, &l, N, begun, told);
+    assert_int_equal(told[STANDIN_LAUNCHES], N);
+    assert_int_equal(told[STANDIN_ALLOCATIONS] + told[STANDIN_RELEASES] + told[STANDIN_MADE] + told[STANDIN_HELD], 0);
+    assert_int_equal(told[STANDIN_PUT], PUT * N);
+    assert_int_equal(begun[STANDIN_WAITS], N - 2);
+    assert_int_equal(begun[STANDIN_DRY], 0);
+    assert_int_equal(told[STANDIN_WAITS], N - 1);
+    assert_int_equal(told[STANDIN_DRY], 1);
+    texts = TEXT_SAID;
+    end(&b);
+}
+
 /* Their rows are a table's, one behind the other; ids are shifted by the stepper. */
 static void concepts_of_a_pack_learn_what_each_learns_alone(void **unused)
 {
@@ -466,6 +525,7 @@ int main(void)
         cmocka_unit_test(steps_begun_together_are_steps_told_one_by_one),
         cmocka_unit_test(a_gradient_is_clipped_as_the_cpu_does_it),
         cmocka_unit_test(what_goes_wrong_in_a_step_is_told_with_it),
+        cmocka_unit_test(a_loop_of_steps_allocates_nothing_and_never_lets_the_device_wait),
         cmocka_unit_test(concepts_of_a_pack_learn_what_each_learns_alone),
         cmocka_unit_test(a_pass_without_room_is_refused_with_one_that_fits),
         cmocka_unit_test(gpus_that_sum_beside_the_backward_pass_learn_what_one_does),

@@ -1,7 +1,10 @@
 /* Laws of pictures made at once on a device (trainer/sample_batch.h), over the stand-in: each is the CPU's own picture of its
  * words, seed and index to rounding, by every sampler that can, with fresh noise and without, with guidance and without, whoever
  * is made beside it; a batch mixes concepts that stand in a bank, and plain ones; class pictures and those of an evaluation are
- * made so, and one that was lost is made again as it was. */
+ * made so, and one that was lost is made again as it was; a batch after the first allocates nothing, is one launch a call, and is
+ * waited for at its end. */
+#include <cuda_runtime_api.h> /* the stand-in's */
+#include <dlfcn.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -191,6 +194,39 @@ static void a_batch_mixes_plain_concepts(void **unused)
     try_batch("dpmpp2m", 0, 4, PLAIN_FILES);
 }
 
+/* Two texts and the decoder are a launch each, waited for and read; between calls only loads are waited for that crossed two calls
+ * before, while the device has the calls between. */
+static void calls_of_a_batch_are_a_launch_each_and_waited_for_at_the_end(void **unused)
+{
+    enum { STEPS = 5, OTHERS = 3 };
+    const sample_opts o = {.sampler = "ddim", .steps = STEPS, .width = SIDE, .height = SIDE, .guidance = 4, .eta = 1};
+    void *plugin = dlopen(getenv("CFARM_CUDA_PLUGIN"), RTLD_NOW);
+    const int *counts = dlsym(plugin, "standin_counts");
+    int before[STANDIN_COUNTS] = {0}, came[STANDIN_COUNTS];
+    float got[PIXELS];
+    sample_batch *b;
+    opened gpu;
+    err e = {0};
+
+    (void)unused;
+    assert_non_null(counts);
+    open_on(&gpu, "cuda", NOTHING);
+    ok(sample_batch_open(&b, gpu.m, &o, 1, &e), &e);
+    for (int i = 0; i < 3; i++) { /* laid out and put down, recorded, as it stays */
+        memcpy(before, counts, sizeof before);
+        ok(sample_batch_run(b, gpu.t, ASK, 1, got, &e), &e);
+    }
+    for (int i = 0; i < STANDIN_COUNTS; i++)
+        came[i] = counts[i] - before[i];
+    assert_int_equal(came[STANDIN_LAUNCHES], STEPS + OTHERS);
+    assert_int_equal(came[STANDIN_ALLOCATIONS] + came[STANDIN_RELEASES] + came[STANDIN_MADE], 0);
+    assert_int_equal(came[STANDIN_DRY], 2 * OTHERS);
+    assert_int_equal(came[STANDIN_WAITS] - came[STANDIN_DRY], STEPS - 2);
+    sample_batch_close(b);
+    close_all(&gpu);
+    dlclose(plugin);
+}
+
 static void what_looks_further_back_is_made_one_by_one(void **unused)
 {
     opened o, cpu;
@@ -357,6 +393,7 @@ int main(void)
         cmocka_unit_test(fresh_noise_is_each_pictures_own),
         cmocka_unit_test(a_batch_mixes_concepts_of_a_bank),
         cmocka_unit_test(a_batch_mixes_plain_concepts),
+        cmocka_unit_test(calls_of_a_batch_are_a_launch_each_and_waited_for_at_the_end),
         cmocka_unit_test(what_looks_further_back_is_made_one_by_one),
         cmocka_unit_test(where_memory_is_short_fewer_are_made_at_once),
         cmocka_unit_test(class_pictures_are_made_at_once),

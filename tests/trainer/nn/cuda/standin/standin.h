@@ -15,7 +15,7 @@
  * NCCL is played, too (standin_nccl.cpp), in the same file: CFARM_NCCL names it for the backend to open.
  *
  * cuBLASLt lists several algorithms for a product, and some of them are bad ones (standin_lt.cpp); standin_lt_calls, which the
- * plugin exports, counts what was asked of each.
+ * plugin exports, counts what was asked of each; standin_counts does so of allocations, waits, launches.
  *
  * What it is not: a clock (but for what work says it takes, which events see), a memory model below barriers, an opinion of what real engines cuBLASLt or cuDNN list.
  *

@@ -208,6 +208,19 @@ double seconds()
 
 } // namespace
 
+int standin_counts[STANDIN_COUNTS];
+
+/* Behind a wait, and whether there was something to wait for. */
+static void count_wait(bool waited)
+{
+    bool dry = waited;
+
+    for (standin_stream *s : streams)
+        dry = dry && s->todo.empty();
+    standin_counts[STANDIN_WAITS] += waited;
+    standin_counts[STANDIN_DRY] += dry;
+}
+
 /* The piece of memory that holds this place, for who looks after kernels' accesses himself (../ptx). */
 const char *standin_piece(const void *at, size_t *bytes)
 {
@@ -248,6 +261,9 @@ void standin_refuse(cudaError_t rc)
 
 cudaError_t standin_do(cudaStream_t s, std::function<void()> w)
 {
+    guard g(lock);
+
+    standin_counts[STANDIN_PUT] += !s->capture;
     return standin_do_when(s, [=] {
         w();
         return true;
@@ -354,6 +370,7 @@ static cudaError_t allocate(void **mem, size_t bytes, int on)
 
     if (rc)
         return say(rc);
+    standin_counts[STANDIN_ALLOCATIONS]++;
     if (on >= 0 && used[on] + bytes > machine.memory)
         return say(cudaErrorMemoryAllocation);
     char *at = (char *)aligned_alloc(256, (bytes + 255) / 256 * 256);
@@ -379,6 +396,7 @@ static cudaError_t release(void *mem, bool pinned)
         return say(rc);
     if (found == memory.end() || (found->second.device < 0) != pinned)
         return say(cudaErrorInvalidValue);
+    standin_counts[STANDIN_RELEASES]++;
     drain_all();
     if (!pinned)
         used[found->second.device] -= found->second.bytes;
@@ -430,9 +448,11 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
         return say(standin_do(s, [=] { memcpy(to, from, bytes); }));
     if (from_device) { /* into pageable memory: returns when it is there */
         drain(s);
+        count_wait(true);
         memcpy(to, from, bytes);
         return say(broken);
     }
+    standin_counts[STANDIN_HELD]++;
     auto kept = std::make_shared<std::vector<char>>((const char *)from, (const char *)from + bytes);
     return say(standin_do(s, [=] { memcpy(to, kept->data(), bytes); }));
 }
@@ -452,6 +472,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
 {
     guard g(lock);
 
+    standin_counts[STANDIN_MADE]++;
     streams.push_back(*out = new standin_stream);
     return say(broken);
 }
@@ -477,7 +498,9 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
 
     if (rc)
         return say(rc);
+    const bool waits = !s->todo.empty();
     drain(s);
+    count_wait(waits);
     return say(broken);
 }
 
@@ -494,6 +517,9 @@ cudaError_t cudaStreamQuery(cudaStream_t s)
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned)
 {
+    guard g(lock);
+
+    standin_counts[STANDIN_MADE]++;
     *out = new standin_event;
     return cudaSuccess;
 }
@@ -576,8 +602,10 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
 
     if (rc)
         return say(rc);
+    const bool waits = e->reached < e->wanted;
     while (e->reached < e->wanted && !e->on->todo.empty())
         do_next(e->on);
+    count_wait(waits);
     return say(broken);
 }
 
@@ -651,6 +679,9 @@ cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *out)
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t g, unsigned long long)
 {
+    guard hold(lock);
+
+    standin_counts[STANDIN_MADE]++;
     *out = new standin_graph(*g);
     return say(broken);
 }
@@ -663,6 +694,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s)
     std::vector<size_t> left(g->list.size()), ready;
     std::vector<std::vector<size_t>> behind(g->list.size());
 
+    standin_counts[STANDIN_LAUNCHES]++;
     for (size_t k = 0; k < g->list.size(); k++) {
         left[k] = g->list[k].after.size();
         for (size_t j : g->list[k].after)

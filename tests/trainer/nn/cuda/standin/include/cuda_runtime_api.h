@@ -45,6 +45,20 @@ enum { cudaStreamNonBlocking = 1, cudaEventDefault = 0, cudaEventDisableTiming =
 typedef enum { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal } cudaStreamCaptureMode;
 enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive, cudaStreamCaptureStatusInvalidated };
 
+/* What the host asked for, counted (standin.h). */
+typedef enum {
+    STANDIN_ALLOCATIONS, /* of device or pinned memory */
+    STANDIN_RELEASES,
+    STANDIN_MADE,        /* streams, events, graphs ready to be launched */
+    STANDIN_WAITS,       /* for work of a stream that was not done; copies to host memory that is not pinned */
+    STANDIN_DRY,         /* of these: those that left the device without work */
+    STANDIN_HELD,        /* copies from host memory that is not pinned */
+    STANDIN_PUT,         /* pieces of work put on a stream by themselves */
+    STANDIN_LAUNCHES,    /* of graphs */
+    STANDIN_COUNTS
+} standin_count;
+extern int standin_counts[STANDIN_COUNTS];
+
 cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaGetDeviceCount(int *n);
 cudaError_t cudaSetDevice(int device);
