@@ -1,7 +1,7 @@
-/* The stand-in's cuBLASLt: matrices by columns, products as plain loops in double, the bias epilogue. It takes everything
- * that it can compute, and refuses at the call what the real one would: places less aligned than the search was told, a
- * leading dimension that is too short, a bias in a type that does not go with the result or less aligned than that which the search
- * saw, less scratch than was spoken of.
+/* The stand-in's cuBLASLt: matrices by columns, products as plain loops in double, the bias epilogue. It takes what the table in
+ * cublasLtMatmul's description has of our types, and refuses at the call what the real one would: places less aligned than the search
+ * was told, a leading dimension that is too short, a bias in a type that does not go with the result or less aligned than that which
+ * the search saw, a C that is laid out otherwise than D, scratch that is less than was spoken of or no multiple of 256 bytes.
  * Its list of algorithms is what a careless search would fall for (standin_lt_algo). */
 #include <cstring>
 #include <vector>
@@ -19,6 +19,7 @@ struct standin_lt {
 };
 
 struct standin_lt_desc {
+    cudaDataType_t scale;
     cublasOperation_t turned[2] = {CUBLAS_OP_N, CUBLAS_OP_N};
     cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
     const void *bias = nullptr;
@@ -110,6 +111,12 @@ bool fits(const standin_lt_desc &d, const standin_lt_layout &a, const standin_lt
            && (o.type == a.type || o.type == CUDA_R_32F);
 }
 
+/* C, apart from D: of its type and shape. */
+bool alike(const standin_lt_layout &c, const standin_lt_layout &d)
+{
+    return c.type == d.type && c.rows == d.rows && c.cols == d.cols && c.batch == d.batch && c.ld >= c.rows;
+}
+
 bool aligned(const void *at, uint32_t to)
 {
     return (uintptr_t)at % to == 0;
@@ -153,9 +160,9 @@ const char *cublasLtGetStatusString(cublasStatus_t rc)
     return TEXT[rc];
 }
 
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasComputeType_t, cudaDataType_t)
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasComputeType_t, cudaDataType_t scale)
 {
-    *out = new standin_lt_desc;
+    *out = new standin_lt_desc{scale};
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -219,7 +226,7 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
 }
 
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a,
-                                              cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t,
+                                              cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
                                               cublasLtMatrixLayout_t out, cublasLtMatmulPreference_t want, int most,
                                               cublasLtMatmulHeuristicResult_t *found, int *n)
 {
@@ -228,7 +235,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     if (d->epilogue == CUBLASLT_EPILOGUE_BIAS
         && (!d->bias || (uintptr_t)d->bias % 16 || d->bias_type != out->type || (!d->bias_typed && out->type != CUDA_R_32F)))
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (!fits(*d, *a, *b, *out))
+    if (!fits(*d, *a, *b, *out) || !alike(*c, *out) || d->scale != CUDA_R_32F)
         return CUBLAS_STATUS_INVALID_VALUE;
     if (standin_plain() || most < 1)
         return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -246,7 +253,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *a,
                               cublasLtMatrixLayout_t la, const void *b, cublasLtMatrixLayout_t lb, const void *beta,
-                              const void *c, cublasLtMatrixLayout_t, void *out, cublasLtMatrixLayout_t lout,
+                              const void *c, cublasLtMatrixLayout_t lc, void *out, cublasLtMatrixLayout_t lout,
                               const cublasLtMatmulAlgo_t *algo, void *work, size_t bytes, cudaStream_t s)
 {
     const float by[] = {*(const float *)alpha, *(const float *)beta};
@@ -259,6 +266,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const vo
         return CUBLAS_STATUS_NOT_INITIALIZED;
     if (which == STANDIN_LT_REFUSES || which == STANDIN_LT_GREEDY || which == STANDIN_LT_VOID)
         return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (!alike(*lc, made) || !aligned(work, 256))
+        return CUBLAS_STATUS_INVALID_VALUE;
     if (bytes < algo->work || !fits(how, left, right, made) || !aligned(a, algo->align[0]) || !aligned(b, algo->align[1])
         || !aligned(c, algo->align[2]) || !aligned(out, algo->align[3])
         || (how.epilogue == CUBLASLT_EPILOGUE_BIAS && !aligned(how.bias, algo->align[4])))
