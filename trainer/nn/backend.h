@@ -28,6 +28,9 @@ typedef struct {
     nn_tensor leaf[NN_MAX_SRC];      /* a frozen weight that is a source itself, where the kernel `forms` it; else NULL */
     void *scratch;                   /* scratch_bytes, shared by all calls of a plan; set before the first run */
     bool narrow;                     /* the result is wanted in bf16 (nn_kernel.narrows) */
+    bool bare;                       /* ... without its bias and `added` (nn_kernel.leaves): in[2] and more are NULL */
+    const void *late_bias, *late_more; /* what is yet to be added to in[0], which was made so: one number a channel; one of each
+                                      * sample a channel. NULL: nothing */
     unsigned narrow_in;              /* bit i: in[i] is in bf16 (nn_kernel.takes_narrow) */
     size_t scratch_bytes;            /* asked for in prepare */
     size_t own_bytes;                /* of weights that prepare lays out for this call alone */
@@ -50,6 +53,10 @@ typedef struct nn_kernel {
     unsigned takes_narrow;                                   /* bit i: it rounds src[i] to bf16, and takes it rounded */
     bool (*narrows)(const struct nn_node *y);                /* whether it may be asked for its result rounded to bf16: where all
                                                               * who read that would round it, no f32 of it is ever written */
+    bool halves;                                             /* ... also where those who read it do not round it, but take it in */
+    unsigned takes_half;                                     /* bf16 (bit i: src[i]): one more rounding, of an activation */
+    bool (*leaves)(const struct nn_node *y);                 /* whether such a result may be made without its bias and an add that */
+    enum { NN_LATE_NONE, NN_LATE_BIAS, NN_LATE_BOTH } takes_late; /* repeats over pixels, since all who read it as src[0] add them */
     /* NULL: takes everything. Otherwise the reason it declines ("needs f32"), or NULL to take it. */
     const char *(*takes)(const struct nn_node *y);
     /* in[] and out are set and stay; frozen[i]: src[i] is a weight that never changes while this plan lives, so it

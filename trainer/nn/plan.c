@@ -109,15 +109,24 @@ static int hold_kept(nn_plan *p, const nn_tensor keep[], int n, err *e)
     return 0;
 }
 
-/* What is added on the way out. */
-static int find_added(nn_plan *p, nn_call *c, err *e)
+/* Where something lies that is added; x NULL: nothing is. */
+static int find_added(nn_plan *p, nn_tensor x, const void **at, err *e)
 {
-    int root = c->added ? p->s.root[c->added->id] : 0;
-
-    if (c->added && p->frozen[root])
-        TRY(hold(p, root, e));
-    c->more = c->added ? p->mem[c->added->id] : NULL;
+    if (x && p->frozen[p->s.root[x->id]])
+        TRY(hold(p, p->s.root[x->id], e));
+    *at = x ? p->mem[x->id] : NULL;
     return 0;
+}
+
+/* On the way out, and on the way in. */
+static int find_all_added(nn_plan *p, const plan_step *step, nn_call *c, err *e)
+{
+    c->bare = p->s.bare[plan_made(step)->id];
+    if (c->bare)
+        c->in[2] = NULL;
+    TRY(find_added(p, c->bare ? NULL : step->added, &c->more, e));
+    TRY(find_added(p, plan_source(&p->s, step, PLAN_LATE_BIAS), &c->late_bias, e));
+    return find_added(p, plan_source(&p->s, step, PLAN_LATE_MORE), &c->late_more, e);
 }
 
 static int find_source(nn_plan *p, nn_call *c, const nn_kernel *k, int s, err *e)
@@ -151,7 +160,7 @@ int plan_prepare_call(nn_plan *p, int i, err *e)
                 return where(&c, e);
             frozen[s] = p->frozen[p->s.root[c.y->src[s]->id]];
         }
-    if (find_added(p, &c, e) != 0)
+    if (find_all_added(p, step, &c, e) != 0)
         return where(&c, e);
     p->calls[i] = c;
     return k->prepare && k->prepare(p->on, &p->calls[i], frozen, e) != 0 ? where(&c, e) : 0;

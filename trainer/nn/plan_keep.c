@@ -24,7 +24,7 @@ static int move_root(nn_plan *p, int root, void *to, err *e)
         const plan_step *step = &p->s.steps[i];
         bool touched = p->s.root[plan_made(step)->id] == root;
         for (int k = 0; k < PLAN_SOURCES; k++)
-            touched = touched || (plan_source(step, k) && p->s.root[plan_source(step, k)->id] == root);
+            touched = touched || (plan_source(&p->s, step, k) && p->s.root[plan_source(&p->s, step, k)->id] == root);
         if (!touched)
             continue;
         plan_finish_call(p, i);

@@ -58,7 +58,7 @@ static void find_roots(plan_scheme *s, const nn_tensor keep[], int n)
 /* ---- kernels ---- */
 
 /* CFARM_WITHOUT: pieces of kernels' names, commas between them, that are done without wherever another kernel is left, and `adds`
- * for what is made with an add: to see which of them is to blame where a machine computes something wrong, or slowly. */
+ * for what is made with an add, `narrow` for results in bf16, `half` for those of them that not all who read them would round: to see which of them is to blame where a machine computes something wrong, or slowly. */
 static bool without(const char *name)
 {
     const char *list = getenv("CFARM_WITHOUT");
@@ -204,26 +204,101 @@ static int list_steps(plan_scheme *s, nn_backend *on, err *e)
 
 enum { PLACE = 32 }; /* a piece of a result begins where kernels can read bf16 in vectors of 16 bytes */
 
+/* One number of each channel, or of each channel of each sample, of y [samples, .., channels]. */
+static bool repeats_over_pixels(nn_tensor x, nn_tensor y)
+{
+    const int n = y->shape.n, of = x->shape.n;
+
+    for (int i = 1; i < of - 1; i++)
+        if (x->shape.d[i] != 1)
+            return false;
+    return of == n && n > 2 && x->shape.d[n - 1] == y->shape.d[n - 1] && x->shape.d[0] == y->shape.d[0];
+}
+
+/* Whether bias and add may be left to readers: where what a weight is does not change within a run. */
+static bool may_be_bare(const plan_scheme *s, const plan_step *step)
+{
+    nn_tensor y = step->y, bias = y->src[2];
+
+    if (!step->kernel->leaves || !step->kernel->leaves(y) || !(bias || step->sum) || (bias && bias->op != &nn_op_param))
+        return false;
+    for (int id = 0; id < s->nodes; id++)
+        if (s->alive[id] && nn_node_at(s->g, id)->op->in_place)
+            return false;
+    return !step->sum || repeats_over_pixels(step->added, step->sum);
+}
+
 static bool may_be_narrow(const plan_scheme *s, const plan_step *step)
 {
-    nn_tensor y = step->y;
+    nn_tensor y = plan_made(step);
+    const bool may = s->bare[y->id] || (step->kernel->narrows && step->kernel->narrows(step->y) && !step->sum);
 
-    return step->kernel->narrows && step->kernel->narrows(y) && !step->sum && y->type == F32 && s->root[y->id] == y->id && !s->kept[y->id];
+    return may && y->type == F32 && s->root[y->id] == y->id && !s->kept[y->id];
+}
+
+/* Whether all of y, under another name, has y's channels, and its samples. */
+static bool has_its_channels(nn_tensor x, nn_tensor y, bool samples)
+{
+    const bool channels = x->shape.n > 0 && x->shape.d[x->shape.n - 1] == y->shape.d[y->shape.n - 1];
+
+    return nn_bytes(x) == nn_bytes(y) && channels && (!samples || x->shape.d[0] == y->shape.d[0]);
+}
+
+/* Whether a call that reads x as its source k does it as well where that is in bf16, and without what `maker` leaves to it. */
+static bool reads_narrow(const plan_scheme *s, const plan_step *step, int k, const plan_step *maker)
+{
+    nn_tensor x = step->y->src[k];
+    const nn_kernel *by = step->kernel;
+    const bool exact = step->y->exact || maker->y->exact, rounds = by->takes_narrow >> k & 1;
+    const bool half = s->halves && !exact && maker->kernel->halves && (by->takes_half >> k & 1);
+
+    if (s->offset[x->id] % PLACE != 0 || !(rounds || half))
+        return false;
+    if (!s->bare[plan_made(maker)->id])
+        return true;
+    return k == 0 && half && by->takes_late >= (maker->sum ? NN_LATE_BOTH : NN_LATE_BIAS) && has_its_channels(x, plan_made(maker), maker->sum);
+}
+
+static void find_narrow_makers(plan_scheme *s, const plan_step **maker)
+{
+    for (int i = 0; i < s->step_n; i++) {
+        const plan_step *step = &s->steps[i];
+        const int id = plan_made(step)->id;
+        s->bare[id] = s->halves && may_be_bare(s, step) ? step : NULL;
+        s->narrow[id] = may_be_narrow(s, step);
+        maker[id] = step;
+    }
 }
 
 static void find_narrow(plan_scheme *s)
 {
-    if (without("narrow"))
-        return;
+    const plan_step **maker = NEW_N(const plan_step *, s->nodes + 1);
+
+    if (!without("narrow"))
+        find_narrow_makers(s, maker);
     for (int i = 0; i < s->step_n; i++)
-        s->narrow[plan_made(&s->steps[i])->id] = may_be_narrow(s, &s->steps[i]);
-    for (int i = 0; i < s->step_n; i++)
-        for (int k = 0; k < PLAN_SOURCES; k++) {
-            nn_tensor x = plan_source(&s->steps[i], k);
-            const bool rounds = k < NN_MAX_SRC && (s->steps[i].kernel->takes_narrow >> k & 1);
-            if (x && !(rounds && s->offset[x->id] % PLACE == 0))
-                s->narrow[s->root[x->id]] = false;
+        for (int k = 0; k <= PLAN_ADDED; k++) {
+            nn_tensor x = k == PLAN_ADDED ? s->steps[i].added : s->steps[i].y->src[k];
+            const int root = x ? s->root[x->id] : 0;
+            if (x && s->narrow[root] && !(k < PLAN_ADDED && reads_narrow(s, &s->steps[i], k, maker[root])))
+                s->narrow[root] = false;
         }
+    for (int id = 0; id < s->nodes; id++)
+        s->bare[id] = s->narrow[id] ? s->bare[id] : NULL;
+    free(maker);
+}
+
+nn_tensor plan_source(const plan_scheme *s, const plan_step *step, int k)
+{
+    nn_tensor first = step->y->src[0];
+    const plan_step *bare = first ? s->bare[s->root[first->id]] : NULL;
+
+    switch (k) {
+    case PLAN_ADDED: return step->added;
+    case PLAN_LATE_BIAS: return bare ? bare->y->src[2] : NULL;
+    case PLAN_LATE_MORE: return bare ? bare->added : NULL;
+    default: return step->y->src[k];
+    }
 }
 
 unsigned plan_narrow_in(const plan_scheme *s, const plan_step *step)
@@ -272,8 +347,8 @@ static void find_last_reads(const plan_scheme *s, int *last)
 {
     for (int i = 0; i < s->step_n; i++)
         for (int k = 0; k < PLAN_SOURCES; k++)
-            if (plan_source(&s->steps[i], k))
-                last[s->root[plan_source(&s->steps[i], k)->id]] = i;
+            if (plan_source(s, &s->steps[i], k))
+                last[s->root[plan_source(s, &s->steps[i], k)->id]] = i;
 }
 
 static bool is_whole(const plan_scheme *s, nn_tensor t)
@@ -344,6 +419,8 @@ int plan_scheme_make(plan_scheme *s, const nn_graph *g, nn_backend *on, const nn
                        .alive = NEW_N(bool, room),
                        .kept = NEW_N(bool, room),
                        .narrow = NEW_N(bool, room),
+                       .bare = NEW_N(const plan_step *, room),
+                       .halves = on->computes == NN_BF16 && !without("half"),
                        .root = NEW_N(int, room),
                        .offset = NEW_N(size_t, room),
                        .buffer = NEW_N(int, room),
@@ -364,6 +441,7 @@ void plan_scheme_free(plan_scheme *s)
     free(s->alive);
     free(s->kept);
     free(s->narrow);
+    free(s->bare);
     free(s->root);
     free(s->offset);
     free(s->buffer);

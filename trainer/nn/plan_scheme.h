@@ -11,16 +11,10 @@ typedef struct {
     const nn_kernel *kernel;
 } plan_step;
 
-/* Whose value a step makes, and what it reads, k below PLAN_SOURCES; NULL where there is none. */
-enum { PLAN_SOURCES = NN_MAX_SRC + 1 };
+/* Whose value a step makes. */
 static inline nn_tensor plan_made(const plan_step *s)
 {
     return s->sum ? s->sum : s->y;
-}
-
-static inline nn_tensor plan_source(const plan_step *s, int k)
-{
-    return k < NN_MAX_SRC ? s->y->src[k] : s->added;
 }
 
 enum { NO_BUFFER = -1 };
@@ -30,6 +24,8 @@ typedef struct {
     bool *alive;
     bool *kept;        /* of roots: has memory of its own, outside the arena */
     bool *narrow;      /* of roots: its value is in bf16 (nn_kernel.narrows) */
+    const plan_step **bare; /* of roots: the step that makes it without bias and add (nn_kernel.leaves); NULL: it is whole */
+    bool halves;       /* results may be in bf16 though not all who read them round them (nn_kernel.halves) */
     int *root;         /* the node whose memory this is: itself, unless an alias or in place */
     size_t *offset;    /* bytes from the root's beginning */
     int *buffer;       /* of roots: index in buffers, or NO_BUFFER */
@@ -44,6 +40,10 @@ typedef struct {
 int plan_scheme_make(plan_scheme *s, const nn_graph *g, nn_backend *on, const nn_tensor keep[], int n, err *e);
 void plan_scheme_free(plan_scheme *s);
 const nn_kernel *const *plan_kernels(const nn_backend *on, nn_tensor y); /* that may compute y, preferred ones first */
+/* What a step reads, k below PLAN_SOURCES; NULL where there is none: its sources, what is added, and what is yet to be added to the
+ * first of them. */
+enum { PLAN_ADDED = NN_MAX_SRC, PLAN_LATE_BIAS, PLAN_LATE_MORE, PLAN_SOURCES };
+nn_tensor plan_source(const plan_scheme *s, const plan_step *step, int k);
 /* Which of a step's sources are in bf16 (nn_call.narrow_in). */
 unsigned plan_narrow_in(const plan_scheme *s, const plan_step *step);
 /* Why the kernel at this place of the list declines this node, or NULL. */

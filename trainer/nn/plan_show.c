@@ -101,8 +101,8 @@ static nn_traffic traffic_of(const plan_scheme *s, const plan_step *step, const 
 
     t.bytes = (double)nn_bytes(plan_made(step)) / (c->narrow ? 2 : 1) + c->beside;
     for (int k = 0; k < PLAN_SOURCES; k++)
-        if (plan_source(step, k))
-            t.bytes += bytes_read(s, c, plan_source(step, k));
+        if (plan_source(s, step, k))
+            t.bytes += bytes_read(s, c, plan_source(s, step, k));
     return t;
 }
 
@@ -111,7 +111,8 @@ static int weigh_call(weighing *w, int i, err *e)
     const plan_step *step = &w->s->steps[i];
 
     nn_call c = {.y = step->y, .sum = step->sum, .added = step->added, .sizing = true,
-                 .narrow = w->s->narrow[plan_made(step)->id], .narrow_in = plan_narrow_in(w->s, step)};
+                 .narrow = w->s->narrow[plan_made(step)->id], .bare = w->s->bare[plan_made(step)->id],
+                 .narrow_in = plan_narrow_in(w->s, step)};
     const nn_kernel *k = step->kernel;
     bool frozen[NN_MAX_SRC];
 
@@ -188,7 +189,8 @@ static void show_call(const nn_plan *p, int i, FILE *to)
 
     const bool narrow = p->s.narrow[plan_made(&p->s.steps[i])->id];
     fprintf(to, "%5d %-32s %-24s %12lld bytes%s  %s%s\n", i, p->s.steps[i].kernel->name, nn_shape_text(y->shape, text),
-            (long long)nn_bytes(y) / (narrow ? 2 : 1), narrow ? " in bf16" : "", y->scope, p->s.steps[i].sum ? ", and an add" : "");
+            (long long)nn_bytes(y) / (narrow ? 2 : 1), narrow ? " in bf16" : "", y->scope,
+            p->s.bare[plan_made(&p->s.steps[i])->id] ? ", to which readers add the rest" : p->s.steps[i].sum ? ", and an add" : "");
     for (; *list != p->s.steps[i].kernel; list++)
         fprintf(to, "      not %s: %s\n", (*list)->name, plan_declines(list, y));
 }

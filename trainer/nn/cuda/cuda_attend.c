@@ -182,7 +182,7 @@ static void tell_traffic(nn_call *c)
             cuda_tell_rounding(c, nn_count(c->y->src[i]->shape));
     c->launches = before + (c->launches > before) + (c->y->src[3] ? 2 : 0);
     if (c->y->src[3]) /* dy, which dots and sums need, is read once more */
-        c->beside += (double)nn_bytes(c->y->src[4]);
+        c->beside += (double)nn_bytes(c->y->src[4]) / (is_there(c, 4) ? 2 : 1);
 }
 
 /* Rounds them; half: where they lie, in order. */
@@ -222,7 +222,7 @@ static int run_flash(nn_backend *b, const nn_call *c)
     uint16_t *half[CUDA_ROUNDINGS];
     cudaError_t rc = round_sources(b, c, half);
 
-    return cuda_ran(rc == cudaSuccess ? k_flash(cuda_stream(b), att_of(c), c->out, k->sums, half[0], half[1], half[2]) : rc);
+    return cuda_ran(rc == cudaSuccess ? k_flash(cuda_stream(b), att_of(c), c->out, c->narrow, k->sums, half[0], half[1], half[2]) : rc);
 }
 
 /* Scratch: rounded sources, then D of every query. Its pass is a call before it, prepared already: takes_flash_grad saw to
@@ -251,14 +251,16 @@ static int run_flash_grad(nn_backend *b, const nn_call *c)
     cudaError_t rc = round_sources(b, c, half);
 
     if (rc == cudaSuccess)
-        rc = k_flash_grad(cuda_stream(b), att_of(c), d.q, d.k, d.v, c->narrow, half[0], half[1], half[2], half[3], c->in[3], c->in[4],
-                          k->sums, dots);
+        rc = k_flash_grad(cuda_stream(b), att_of(c), d.q, d.k, d.v, c->narrow, half[0], half[1], half[2], half[3],
+                          (cuda_source){.at = c->in[3], .half = is_there(c, 3)}, (cuda_source){.at = c->in[4], .half = is_there(c, 4)}, k->sums,
+                          dots);
     return cuda_ran(rc);
 }
 
 static const nn_kernel flash = {
-    .name = "cuda.attention.flash_bf16", .takes_narrow = 7, .takes = takes_flash, .prepare = prepare_flash, .run = run_flash, .done = let_go};
-static const nn_kernel flash_grad = {.name = "cuda.attention_grad.flash_bf16", .takes_narrow = 7, .narrows = cuda_narrows, .takes = takes_flash_grad,
+    .name = "cuda.attention.flash_bf16", .takes_narrow = 7, .narrows = cuda_narrows, .halves = true, .takes = takes_flash, .prepare = prepare_flash, .run = run_flash, .done = let_go};
+static const nn_kernel flash_grad = {.name = "cuda.attention_grad.flash_bf16", .takes_narrow = 7, .takes_half = 8 | 16, .narrows = cuda_narrows, .halves = true,
+                                     .takes = takes_flash_grad,
                                      .prepare = prepare_flash_grad, .run = run_flash_grad, .done = let_go};
 
 const nn_kernel *const cuda_attention_bf16[] = {&flash, &attention_plain, NULL};

@@ -2,6 +2,7 @@
 #include "trainer/nn/cpu/cpu_shapes.h"
 #include "trainer/nn/cuda/cuda.h"
 #include "trainer/nn/cuda/cuda_kernels.h"
+#include "trainer/nn/cuda/cuda_sources.h"
 
 /* ---- norms ---- */
 
@@ -15,12 +16,13 @@ static cuda_norm norm_of(const nn_call *c)
 
 static int run_norm(nn_backend *b, const nn_call *c)
 {
-    return cuda_ran(k_norm(cuda_stream(b), norm_of(c), c->out, c->narrow, c->in[0], c->in[1], c->in[2]));
+    return cuda_ran(k_norm(cuda_stream(b), norm_of(c), c->out, c->narrow, cuda_source_of(c, 0), c->in[1], c->in[2]));
 }
 
 static int run_norm_grad_x(nn_backend *b, const nn_call *c)
 {
-    return cuda_ran(k_norm_grad_x(cuda_stream(b), norm_of(c), c->out, c->in[0], c->in[1], c->in[2], c->in[3]));
+    return cuda_ran(k_norm_grad_x(cuda_stream(b), norm_of(c), c->out, c->narrow, cuda_source_of(c, 0), c->in[1], cuda_source_of(c, 2), c->in[3],
+                                  c->more));
 }
 
 static int prepare_norm_grad_w(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
@@ -37,15 +39,18 @@ static int run_norm_grad_w(nn_backend *b, const nn_call *c)
     return cuda_ran(k_norm_grad_w(cuda_stream(b), norm_of(c), c->out, c->in[0], c->in[1], c->scratch));
 }
 
+/* Of a map; and of rows, which lie in the stream of residuals and are of f32. */
 #define NORM(NAME)                                                                                           \
-    CUDA_LIST(NAME, .takes = cuda_needs_f32, .narrows = cuda_narrows, .run = run_norm);                      \
-    CUDA_LIST(NAME##_grad_x, .takes = cuda_needs_f32, .run = run_norm_grad_x);                               \
-    CUDA_LIST(NAME##_grad_w, .takes = cuda_needs_f32, .prepare = prepare_norm_grad_w, .run = run_norm_grad_w);
+    CUDA_LIST(NAME, .takes = cuda_needs_f32, .takes_half = 1, .takes_late = NN_LATE_BOTH, .narrows = cuda_narrows, .run = run_norm);                 \
+    CUDA_LIST(NAME##_grad_x, .takes = cuda_needs_f32, .takes_half = 5, .takes_late = NN_LATE_BOTH, .narrows = cuda_narrows, .adds = NN_ADDS_LIKE,    \
+              .run = run_norm_grad_x);
 
-CUDA_LIST(group_norm_silu, .takes = cuda_needs_f32, .narrows = cuda_narrows, .run = run_norm);
-CUDA_LIST(group_norm_silu_grad_x, .takes = cuda_needs_f32, .run = run_norm_grad_x);
+NORM(group_norm_silu)
 NORM(group_norm)
-NORM(layer_norm)
+CUDA_LIST(group_norm_grad_w, .takes = cuda_needs_f32, .prepare = prepare_norm_grad_w, .run = run_norm_grad_w);
+CUDA_LIST(layer_norm, .takes = cuda_needs_f32, .narrows = cuda_narrows, .run = run_norm);
+CUDA_LIST(layer_norm_grad_x, .takes = cuda_needs_f32, .takes_half = 4, .narrows = cuda_narrows, .adds = NN_ADDS_LIKE, .run = run_norm_grad_x);
+CUDA_LIST(layer_norm_grad_w, .takes = cuda_needs_f32, .prepare = prepare_norm_grad_w, .run = run_norm_grad_w);
 
 /* ---- windows ---- */
 

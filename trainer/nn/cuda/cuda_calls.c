@@ -1,6 +1,7 @@
 /* Pointwise operations, sums, words, losses and updates: what a node says, as the arguments of our kernels. */
 #include "trainer/nn/cuda/cuda.h"
 #include "trainer/nn/cuda/cuda_kernels.h"
+#include "trainer/nn/cuda/cuda_sources.h"
 #include "trainer/nn/cuda/cuda_walks.h"
 
 static int64_t count(const nn_call *c)
@@ -43,14 +44,16 @@ CUDA_LIST(scale, .takes = cuda_needs_f32, .over = 1, .run = run_scale);
 #define ACTIVATION(NAME, F)                                                                                  \
     static int run_##NAME(nn_backend *b, const nn_call *c)                                                   \
     {                                                                                                        \
-        return cuda_ran(k_act(cuda_stream(b), F, c->out, c->in[0], count(c)));                               \
+        return cuda_ran(k_act(cuda_stream(b), F, c->out, c->narrow, cuda_source_of(c, 0), count(c), last(c->y->shape))); \
     }                                                                                                        \
     static int run_##NAME##_grad(nn_backend *b, const nn_call *c)                                            \
     {                                                                                                        \
-        return cuda_ran(k_act_grad(cuda_stream(b), F, c->out, c->in[0], c->in[1], count(c)));                \
+        return cuda_ran(k_act_grad(cuda_stream(b), F, c->out, c->narrow, cuda_source_of(c, 0), cuda_source_of(c, 1), count(c), \
+                                   last(c->y->shape)));                                                      \
     }                                                                                                        \
-    CUDA_LIST(NAME, .takes = cuda_needs_f32, .over = 1, .run = run_##NAME);                                  \
-    CUDA_LIST(NAME##_grad, .takes = cuda_needs_f32, .over = 3, .run = run_##NAME##_grad);
+    CUDA_LIST(NAME, .takes = cuda_needs_f32, .over = 1, .takes_half = 1, .takes_late = NN_LATE_BIAS, .narrows = cuda_narrows, .run = run_##NAME); \
+    CUDA_LIST(NAME##_grad, .takes = cuda_needs_f32, .over = 3, .takes_half = 3, .takes_late = NN_LATE_BIAS, .narrows = cuda_narrows, \
+              .run = run_##NAME##_grad);
 
 ACTIVATION(silu, CUDA_SILU)
 ACTIVATION(gelu, CUDA_GELU)
@@ -61,18 +64,18 @@ static int run_geglu(nn_backend *b, const nn_call *c)
 {
     int64_t width = last(c->y->shape);
 
-    return cuda_ran(k_geglu(cuda_stream(b), c->out, c->narrow, c->in[0], count(c) / width, width));
+    return cuda_ran(k_geglu(cuda_stream(b), c->out, c->narrow, cuda_source_of(c, 0), count(c) / width, width));
 }
 
 static int run_geglu_grad(nn_backend *b, const nn_call *c)
 {
     int64_t width = last(c->y->shape) / 2;
 
-    return cuda_ran(k_geglu_grad(cuda_stream(b), c->out, c->narrow, c->in[0], c->in[1], count(c) / (2 * width), width));
+    return cuda_ran(k_geglu_grad(cuda_stream(b), c->out, c->narrow, cuda_source_of(c, 0), cuda_source_of(c, 1), count(c) / (2 * width), width));
 }
 
-CUDA_LIST(geglu, .takes = cuda_needs_f32, .narrows = cuda_narrows, .run = run_geglu);
-CUDA_LIST(geglu_grad, .takes = cuda_needs_f32, .over = 1, .narrows = cuda_narrows, .run = run_geglu_grad);
+CUDA_LIST(geglu, .takes = cuda_needs_f32, .takes_half = 1, .takes_late = NN_LATE_BIAS, .narrows = cuda_narrows, .run = run_geglu);
+CUDA_LIST(geglu_grad, .takes = cuda_needs_f32, .over = 1, .takes_half = 3, .takes_late = NN_LATE_BIAS, .narrows = cuda_narrows, .run = run_geglu_grad);
 
 static cuda_float kind_of(dtype t)
 {

@@ -462,6 +462,20 @@ static const char *takes_bf16(const struct nn_node *y)
     return takes_as(y, true);
 }
 
+/* Whether its own engine's result is in bf16. */
+static bool is_narrow(const struct nn_node *y)
+{
+    const struct cuda_conv_key key = key_of(y, true);
+    const struct cuda_conv *v = find(cuda_current(), &key);
+
+    return v && v->as.narrow;
+}
+
+static bool narrows(const struct nn_node *y)
+{
+    return !(y->op->id == NN_OP_conv2d && y->src[2]) && is_narrow(y);
+}
+
 static bool aligned(const void *mem)
 {
     return (uintptr_t)mem % ALIGN == 0;
@@ -477,6 +491,8 @@ static const struct cuda_conv *find_for(cuda *on, const nn_call *c, bool half)
     const struct cuda_conv *v = NULL;
 
     whole.biased = c->y->src[2] != NULL;
+    if (c->narrow) /* nothing is added to what is left in bf16 */
+        return find(on, &alone);
     whole.more = c->sum != NULL;
     if (forward && (whole.biased || like) && (!c->sum || like) && aligned(c->in[2]) && aligned(c->more))
         v = find(on, &whole);
@@ -501,9 +517,11 @@ static int made(nn_backend *b, nn_call *c, bool half, err *e)
 static void tell_rest(nn_call *c)
 {
     const conv *v = c->state;
-    const bool rest = c->more || (c->y->op->id == NN_OP_conv2d && c->in[2]);
+    const bool rest = c->sum || (c->y->op->id == NN_OP_conv2d && c->y->src[2]);
     const double n = (double)nn_count(c->y->shape);
 
+    if (c->narrow)
+        return;
     if (v->of->as.narrow)
         c->beside += 4 * n;
     else if (rest && v->of->op_n == 0)
@@ -527,7 +545,7 @@ static int prepare_bf16(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC]
     conv *v = c->state;
     v->bytes[0] = c->narrow_in & 1 ? 0 : cuda_aligned(2 * n[0]);
     v->bytes[1] = frozen[1] || c->narrow_in & 2 ? 0 : cuda_aligned(2 * n[1]);
-    v->bytes[2] = v->of->as.narrow ? cuda_aligned(2 * n[2]) : 0;
+    v->bytes[2] = v->of->as.narrow && !c->narrow ? cuda_aligned(2 * n[2]) : 0;
     c->scratch_bytes += v->bytes[0] + v->bytes[1] + v->bytes[2];
     c->own_bytes = frozen[1] && !c->leaf[1] ? 2 * (size_t)n[1] : 0;
     c->beside -= (double)c->own_bytes;
@@ -642,16 +660,17 @@ static int run_bf16(nn_backend *b, const nn_call *c)
         TRY(cuda_ran(k_cast(cuda_stream(b), at + v->bytes[0], CUDA_BF16, second, CUDA_F32, nn_count(c->y->src[1]->shape))));
         second = at + v->bytes[0];
     }
-    TRY(convolve(b, c, first, second, v->of->as.narrow ? out : c->out, rest));
-    return add_rest(b, c, v->of->as.narrow ? out : NULL);
+    TRY(convolve(b, c, first, second, v->bytes[2] ? out : c->out, rest));
+    return c->narrow ? 0 : add_rest(b, c, v->bytes[2] ? out : NULL);
 }
 
-#define CONV(NAME, ADDS)                                                                                     \
+#define CONV(NAME, ADDS, LEAVES)                                                                                     \
     const nn_kernel cuda_dnn_##NAME = {                                                                      \
         .name = "cuda." #NAME ".cudnn", .adds = ADDS, .takes = takes, .prepare = prepare, .run = run, .done = done}; \
-    const nn_kernel cuda_dnn_##NAME##_bf16 = {.name = "cuda." #NAME ".cudnn_bf16", .adds = ADDS, .forms = 2, .takes_narrow = 3, .takes = takes_bf16, \
+    const nn_kernel cuda_dnn_##NAME##_bf16 = {.name = "cuda." #NAME ".cudnn_bf16", .adds = ADDS, .forms = 2, .takes_narrow = 3, .narrows = narrows, \
+                                              .halves = true, .leaves = LEAVES, .takes = takes_bf16, \
                                               .prepare = prepare_bf16, .run = run_bf16, .done = done};
 
-CONV(conv2d, NN_ADDS_ANY)
-CONV(conv2d_grad_x, NN_ADDS_NONE)
-CONV(conv2d_grad_w, NN_ADDS_NONE)
+CONV(conv2d, NN_ADDS_ANY, is_narrow)
+CONV(conv2d_grad_x, NN_ADDS_NONE, NULL)
+CONV(conv2d_grad_w, NN_ADDS_NONE, NULL)

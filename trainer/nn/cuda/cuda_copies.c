@@ -86,7 +86,7 @@ static int run_upsample_grad(nn_backend *b, const nn_call *c)
 {
     cuda_zoom z = zoom_of(c->y->shape, c->y->src[0]->shape);
 
-    return cuda_ran(k_upsample_grad(cuda_stream(b), c->out, c->in[0], z));
+    return cuda_ran(k_upsample_grad(cuda_stream(b), c->out, c->in[0], c->narrow_in & 1, z));
 }
 
 CUDA_LIST(slice, .takes = needs_two_or_four_bytes, .run = run_slice);
@@ -94,4 +94,4 @@ CUDA_LIST(pad, .takes = needs_two_or_four_bytes, .run = run_pad);
 CUDA_LIST(concat, .takes = needs_two_or_four_bytes, .run = run_concat);
 CUDA_LIST(zero_rows, .takes = needs_two_or_four_bytes, .over = 1, .run = run_zero_rows);
 CUDA_LIST(upsample, .takes = needs_two_or_four_bytes, .run = run_upsample);
-CUDA_LIST(upsample_grad, .takes = cuda_needs_f32, .run = run_upsample_grad);
+CUDA_LIST(upsample_grad, .takes = cuda_needs_f32, .takes_half = 1, .run = run_upsample_grad);

@@ -40,6 +40,32 @@ template <> __device__ inline float narrow<float>(float x) { return x; }
 template <> __device__ inline __nv_bfloat16 narrow<__nv_bfloat16>(float x) { return __float2bfloat16_rn(x); }
 template <> __device__ inline __half narrow<__half>(float x) { return __float2half_rn(x); }
 
+/* V neighbours, in f32. */
+template <int V, typename T> __device__ inline several<V> load_several(const T *x)
+{
+    const several<V, T> raw = *(const several<V, T> *)x;
+    several<V> wide;
+
+#pragma unroll
+    for (int k = 0; k < V; k++)
+        wide.at[k] = (float)raw.at[k];
+    return wide;
+}
+
+/* A number of a source whose type is not known when this is compiled, and to such a result. */
+__device__ inline float load_either(const void *x, bool half, int64_t i)
+{
+    return half ? (float)((const __nv_bfloat16 *)x)[i] : ((const float *)x)[i];
+}
+
+__device__ inline void store_either(void *out, bool half, int64_t i, float v)
+{
+    if (half)
+        ((__nv_bfloat16 *)out)[i] = narrow<__nv_bfloat16>(v);
+    else
+        ((float *)out)[i] = v;
+}
+
 /* a = whole * by + rest, none of them negative. A division of 64 bits is a hundred instructions, more than an element's bytes
  * take; nearly all numbers have 32. */
 struct parted { int64_t whole, rest; };

@@ -87,8 +87,8 @@ __device__ inline void add_values(float sum[M][C][4], const float score[M][KEYS 
 }
 
 /* C pieces of q and k; CV of v and y, the blockIdx.z-th of them; M times 16 queries a warp; KEYS of a tile. */
-template <int C, int CV, int M, int KEYS> __global__ void __launch_bounds__(THREADS) flash(cuda_att s, float scale, float *y,
-    float *sums, const bf16 *q, const bf16 *k, const bf16 *v)
+template <int C, int CV, int M, int KEYS> __global__ void __launch_bounds__(THREADS) flash(cuda_att s, float scale, void *y,
+    bool half_y, float *sums, const bf16 *q, const bf16 *k, const bf16 *v)
 {
     alignas(16) __shared__ bf16 keys[2][KEYS * apart(C)], values[2][KEYS * apart(CV)];
     const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4, part = blockIdx.z * CV * 8;
@@ -132,34 +132,36 @@ template <int C, int CV, int M, int KEYS> __global__ void __launch_bounds__(THRE
             const float all = row_sum(soft[m].sum[half]), share = 1.0f / all;
             if (t == 0 && sums && part == 0 && i < CUDA_FLASH_ROWS(s.tq))
                 sums[figures_at(s, blockIdx.y) + i] = i < s.tq ? soft[m].most[half] * scale * LOG2_E + log2f(all) : INFINITY;
-            float *to = y + at_q + (int64_t)i * s.c + part + 2 * t;
+            const int64_t to = at_q + (int64_t)i * s.c + part + 2 * t;
 #pragma unroll
             for (int c = 0; c < CV; c++)
-                if (i < s.tq)
-                    *(float2 *)(to + 8 * c) = make_float2(sum[m][c][2 * half] * share, sum[m][c][2 * half + 1] * share);
+                if (i < s.tq && half_y)
+                    *(uint32_t *)((bf16 *)y + to + 8 * c) = bf16_pair(sum[m][c][2 * half] * share, sum[m][c][2 * half + 1] * share);
+                else if (i < s.tq)
+                    *(float2 *)((float *)y + to + 8 * c) = make_float2(sum[m][c][2 * half] * share, sum[m][c][2 * half + 1] * share);
         }
 }
 
 template <int C, int CV, int M, int KEYS>
-static cudaError_t attend(cudaStream_t s, const cuda_att &at, float *y, float *sums, const uint16_t *q, const uint16_t *k,
+static cudaError_t attend(cudaStream_t s, const cuda_att &at, void *y, bool half, float *sums, const uint16_t *q, const uint16_t *k,
                           const uint16_t *v)
 {
-    LAUNCH((flash<C, CV, M, KEYS>), flash_grid(at, at.tq, WARPS * M * 16, C / CV), THREADS, s, at, flash_scale(at), y, sums, q, k,
-           v);
+    LAUNCH((flash<C, CV, M, KEYS>), flash_grid(at, at.tq, WARPS * M * 16, C / CV), THREADS, s, at, flash_scale(at), y, half, sums, q,
+           k, v);
     return cudaGetLastError();
 }
 
-cudaError_t k_flash(cudaStream_t s, cuda_att at, float *y, float *sums, const uint16_t *q, const uint16_t *k, const uint16_t *v)
+cudaError_t k_flash(cudaStream_t s, cuda_att at, void *y, bool half, float *sums, const uint16_t *q, const uint16_t *k, const uint16_t *v)
 {
     switch (at.d) {
-    case 8: return attend<1, 1, 2, 64>(s, at, y, sums, q, k, v);
-    case 16: return attend<2, 2, 2, 64>(s, at, y, sums, q, k, v);
-    case 32: return attend<4, 4, 2, 64>(s, at, y, sums, q, k, v);
-    case 40: return attend<5, 5, 2, 64>(s, at, y, sums, q, k, v);
-    case 64: return attend<8, 8, 2, 32>(s, at, y, sums, q, k, v);
-    case 80: return attend<10, 10, 1, 64>(s, at, y, sums, q, k, v);
-    case 160: return attend<20, 20, 1, 32>(s, at, y, sums, q, k, v);
-    case 512: return attend<64, 16, 1, 16>(s, at, y, sums, q, k, v);
+    case 8: return attend<1, 1, 2, 64>(s, at, y, half, sums, q, k, v);
+    case 16: return attend<2, 2, 2, 64>(s, at, y, half, sums, q, k, v);
+    case 32: return attend<4, 4, 2, 64>(s, at, y, half, sums, q, k, v);
+    case 40: return attend<5, 5, 2, 64>(s, at, y, half, sums, q, k, v);
+    case 64: return attend<8, 8, 2, 32>(s, at, y, half, sums, q, k, v);
+    case 80: return attend<10, 10, 1, 64>(s, at, y, half, sums, q, k, v);
+    case 160: return attend<20, 20, 1, 32>(s, at, y, half, sums, q, k, v);
+    case 512: return attend<64, 16, 1, 16>(s, at, y, half, sums, q, k, v);
     default: return cudaErrorInvalidValue;
     }
 }

@@ -12,7 +12,7 @@
 #include "trainer/nn/cuda/cuda_flash.cuh"
 
 /* D of every query, a warp one: zero behind the last. */
-__global__ void flash_dots(cuda_att s, float *dots, const float *y, const float *dy)
+template <typename Y, typename DY> __global__ void flash_dots(cuda_att s, float *dots, const Y *y, const DY *dy)
 {
     const int lane = threadIdx.x % WARP, i = blockIdx.x * (BLOCK / WARP) + threadIdx.x / WARP;
     const int64_t at = head_at(s, blockIdx.y, s.tq) + (int64_t)i * s.c;
@@ -21,7 +21,7 @@ __global__ void flash_dots(cuda_att s, float *dots, const float *y, const float 
     if (i >= CUDA_FLASH_ROWS(s.tq))
         return;
     for (int x = lane; x < s.d && i < s.tq; x += WARP)
-        sum += y[at + x] * dy[at + x];
+        sum += (float)y[at + x] * (float)dy[at + x];
     sum = warp_sum(sum);
     if (lane == 0)
         dots[figures_at(s, blockIdx.y) + i] = sum;
@@ -241,6 +241,16 @@ template <int C, int M, int QUERIES, int WHICH> __global__ void __launch_bounds_
 
 /* ---- launchers ---- */
 
+template <typename Y> static void launch_dots(cudaStream_t s, cuda_att at, float *dots, const Y *y, cuda_source dy)
+{
+    const dim3 grid((unsigned)(CUDA_FLASH_ROWS(at.tq) / (BLOCK / WARP)), (unsigned)(at.n * at.heads));
+
+    if (dy.half)
+        LAUNCH(flash_dots, grid, BLOCK, s, at, dots, y, (const __nv_bfloat16 *)dy.at);
+    else
+        LAUNCH(flash_dots, grid, BLOCK, s, at, dots, y, (const float *)dy.at);
+}
+
 typedef struct {
     cuda_att at;
     void *dq, *dk, *dv;
@@ -269,13 +279,15 @@ template <int C, int M_Q, int M_KV, int ROWS> static void launch_both(cudaStream
 }
 
 cudaError_t k_flash_grad(cudaStream_t s, cuda_att at, void *dq, void *dk, void *dv, bool half, const uint16_t *q,
-                         const uint16_t *k, const uint16_t *v, const uint16_t *dy, const float *y, const float *dy_f32, const float *sums,
+                         const uint16_t *k, const uint16_t *v, const uint16_t *dy, cuda_source y, cuda_source dy_wide, const float *sums,
                          float *dots)
 {
     const gradient g = {at, dq, dk, dv, half, q, k, v, dy, sums, dots};
-    const unsigned rows = (unsigned)(CUDA_FLASH_ROWS(at.tq) / (BLOCK / WARP));
 
-    LAUNCH(flash_dots, dim3(rows, (unsigned)(at.n * at.heads)), BLOCK, s, at, dots, y, dy_f32);
+    if (y.half)
+        launch_dots(s, at, dots, (const __nv_bfloat16 *)y.at, dy_wide);
+    else
+        launch_dots(s, at, dots, (const float *)y.at, dy_wide);
     switch (at.d) {
     case 8: launch_both<1, 1, 1, 64>(s, g); break;
     case 16: launch_both<2, 2, 2, 64>(s, g); break;

@@ -218,6 +218,11 @@ static bool narrows(const struct nn_node *y)
     return !y->src[2];
 }
 
+static bool leaves(const struct nn_node *y)
+{
+    return y->src[2] != NULL;
+}
+
 static int prepare_bf16(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
 {
     const bool a_there = c->narrow_in & 1, b_there = c->narrow_in & 2;
@@ -301,5 +306,6 @@ static void done(nn_call *c)
 
 const nn_kernel cuda_lt_matmul = {
     .name = "cuda.matmul.cublaslt", .adds = NN_ADDS_LIKE, .takes = takes, .prepare = prepare, .run = run, .done = done};
-const nn_kernel cuda_lt_matmul_bf16 = {.name = "cuda.matmul.cublaslt_bf16", .adds = NN_ADDS_LIKE, .forms = 2, .takes_narrow = 3, .narrows = narrows,
+const nn_kernel cuda_lt_matmul_bf16 = {.name = "cuda.matmul.cublaslt_bf16", .adds = NN_ADDS_LIKE, .forms = 2, .takes_narrow = 3, .narrows = narrows, .halves = true,
+                                       .leaves = leaves,
                                        .takes = takes_bf16, .prepare = prepare_bf16, .run = run_bf16, .done = done};

@@ -21,6 +21,10 @@ typedef struct {
     int64_t d[CUDA_WALK_DIM], step[CUDA_WALK_DIM];
 } cuda_walk;
 
+/* A source in f32 or in bf16 (half). To one in bf16 there may be yet to add: `bias`, a number a channel, and `more`, one of each sample
+ * a channel; NULL: nothing. */
+typedef struct { const void *at; bool half; const float *bias, *more; } cuda_source;
+
 /* ---- pointwise (cuda_pointwise.cu): out may be one of the sources where the backend's list says so ---- */
 
 typedef enum { CUDA_ADD, CUDA_SUB, CUDA_MUL } cuda_binary;
@@ -36,12 +40,13 @@ cudaError_t k_add_two(cudaStream_t s, float *out, const float *a, const float *b
 cudaError_t k_widen(cudaStream_t s, float *out, const uint16_t *a, const float *b, int64_t width, const float *c, cuda_walk at,
                     int64_t n);
 cudaError_t k_scale(cudaStream_t s, float *out, const float *x, float by, int64_t n);
-cudaError_t k_act(cudaStream_t s, cuda_act f, float *out, const float *x, int64_t n);
+/* half: out is of bf16; rows of `width` */
+cudaError_t k_act(cudaStream_t s, cuda_act f, void *out, bool half, cuda_source x, int64_t n, int64_t width);
 /* out = dy * f'(x) */
-cudaError_t k_act_grad(cudaStream_t s, cuda_act f, float *out, const float *x, const float *dy, int64_t n);
+cudaError_t k_act_grad(cudaStream_t s, cuda_act f, void *out, bool half, cuda_source x, cuda_source dy, int64_t n, int64_t width);
 /* x [rows, 2 width] = [a | b] -> out [rows, width] = a gelu(b); half: out is of bf16 */
-cudaError_t k_geglu(cudaStream_t s, void *out, bool half, const float *x, int64_t rows, int64_t width);
-cudaError_t k_geglu_grad(cudaStream_t s, void *out, bool half, const float *x, const float *dy, int64_t rows, int64_t width);
+cudaError_t k_geglu(cudaStream_t s, void *out, bool half, cuda_source x, int64_t rows, int64_t width);
+cudaError_t k_geglu_grad(cudaStream_t s, void *out, bool half, cuda_source x, cuda_source dy, int64_t rows, int64_t width);
 typedef enum { CUDA_F32, CUDA_BF16, CUDA_F16 } cuda_float;
 /* f32 to bf16 (its bits), several in one launch; where it goes lies at multiples of 16 */
 enum { CUDA_ROUNDINGS = 4 };
@@ -65,8 +70,8 @@ cudaError_t k_zero_rows(cudaStream_t s, void *out, const void *x, int64_t n, int
 /* x [n, h, w, c] -> out [n, oh, ow, c], pixel (i, j) from (i h / oh, j w / ow), rounded down */
 typedef struct { int64_t n, h, w, oh, ow, c; } cuda_zoom;
 cudaError_t k_upsample(cudaStream_t s, void *out, const void *x, cuda_zoom z, int size);
-/* dy [n, oh, ow, c] f32 -> out [n, h, w, c]: the sum of what was copied */
-cudaError_t k_upsample_grad(cudaStream_t s, float *out, const float *dy, cuda_zoom z);
+/* dy [n, oh, ow, c], of bf16 where half -> out [n, h, w, c]: the sum of what was copied */
+cudaError_t k_upsample_grad(cudaStream_t s, float *out, const void *dy, bool half, cuda_zoom z);
 /* out[i] = x[walk of i] */
 cudaError_t k_expand(cudaStream_t s, float *out, const float *x, cuda_walk at, int64_t n);
 
@@ -101,10 +106,10 @@ cudaError_t k_timestep_embedding(cudaStream_t s, float *out, const float *t, int
 
 typedef struct { int64_t samples, pixels, c, groups; float eps; bool silu; } cuda_norm; /* silu: of the norm */
 /* half: out is of bf16 */
-cudaError_t k_norm(cudaStream_t s, cuda_norm at, void *out, bool half, const float *x, const float *w, const float *bias);
-/* bias: for silu only */
-cudaError_t k_norm_grad_x(cudaStream_t s, cuda_norm at, float *out, const float *x, const float *w, const float *dy,
-                          const float *bias);
+cudaError_t k_norm(cudaStream_t s, cuda_norm at, void *out, bool half, cuda_source x, const float *w, const float *bias);
+/* bias: for silu only; add: like out, or NULL. A layer norm's x is of f32. */
+cudaError_t k_norm_grad_x(cudaStream_t s, cuda_norm at, void *out, bool half, cuda_source x, const float *w, cuda_source dy, const float *bias,
+                          const float *add);
 /* out [2, c] = dw, dbias; stats: 2 * samples * groups floats of scratch */
 cudaError_t k_norm_grad_w(cudaStream_t s, cuda_norm at, float *out, const float *x, const float *dy, float *stats);
 
@@ -129,10 +134,11 @@ cudaError_t k_attention_grad(cudaStream_t s, cuda_att at, float *dq, float *dk, 
 /* Floats of a table of a number for each query of a head: whole tiles. */
 #define CUDA_FLASH_ROWS(tq) (((int64_t)(tq) + 63) / 64 * 64)
 /* sums [n * heads, CUDA_FLASH_ROWS(tq)]: log2 of a query's sum of exp(scores), infinite behind the last one; may be NULL */
-cudaError_t k_flash(cudaStream_t s, cuda_att at, float *y, float *sums, const uint16_t *q, const uint16_t *k, const uint16_t *v);
-/* half: dq, dk and dv are of bf16; dots: scratch of the size of sums */
+/* half: y is of bf16 */
+cudaError_t k_flash(cudaStream_t s, cuda_att at, void *y, bool half, float *sums, const uint16_t *q, const uint16_t *k, const uint16_t *v);
+/* half: dq, dk and dv are of bf16; dots: scratch of the size of sums; dy_wide: dy itself, or the same in f32 */
 cudaError_t k_flash_grad(cudaStream_t s, cuda_att at, void *dq, void *dk, void *dv, bool half, const uint16_t *q,
-                         const uint16_t *k, const uint16_t *v, const uint16_t *dy, const float *y, const float *dy_f32, const float *sums,
+                         const uint16_t *k, const uint16_t *v, const uint16_t *dy, cuda_source y, cuda_source dy_wide, const float *sums,
                          float *dots);
 
 /* ---- products (cuda_product.cu): plain tiles, for what the libraries decline ---- */

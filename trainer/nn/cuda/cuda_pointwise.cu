@@ -174,64 +174,92 @@ template <cuda_act F> __device__ inline float slope(float x)
     return g + by * x * g * (1.0f - g);
 }
 
-template <cuda_act F> __global__ void act(float *out, const float *x, int64_t n)
+/* x, and what is yet to be added. */
+__device__ inline float load_act(const cuda_source &x, int64_t i, int64_t width)
+{
+    const float v = load_either(x.at, x.half, i);
+
+    return x.bias ? v + x.bias[part(i, width).rest] : v;
+}
+
+template <cuda_act F> __global__ void act(void *out, bool half, const __grid_constant__ cuda_source x, int64_t n, int64_t width)
 {
     int64_t i = thread_at();
 
     if (i < n)
-        out[i] = value<F>(x[i]);
+        store_either(out, half, i, value<F>(load_act(x, i, width)));
 }
 
-template <cuda_act F> __global__ void act_grad(float *out, const float *x, const float *dy, int64_t n)
+template <cuda_act F>
+__global__ void act_grad(void *out, bool half, const __grid_constant__ cuda_source x, const __grid_constant__ cuda_source dy, int64_t n, int64_t width)
 {
     int64_t i = thread_at();
 
     if (i < n)
-        out[i] = dy[i] * slope<F>(x[i]);
+        store_either(out, half, i, load_either(dy.at, dy.half, i) * slope<F>(load_act(x, i, width)));
 }
 
-cudaError_t k_act(cudaStream_t s, cuda_act f, float *out, const float *x, int64_t n)
+cudaError_t k_act(cudaStream_t s, cuda_act f, void *out, bool half, cuda_source x, int64_t n, int64_t width)
 {
     switch (f) {
-    case CUDA_SILU: LAUNCH(act<CUDA_SILU>, blocks_for(n), BLOCK, s, out, x, n); break;
-    case CUDA_GELU: LAUNCH(act<CUDA_GELU>, blocks_for(n), BLOCK, s, out, x, n); break;
-    case CUDA_QUICK_GELU: LAUNCH(act<CUDA_QUICK_GELU>, blocks_for(n), BLOCK, s, out, x, n); break;
-    case CUDA_RELU: LAUNCH(act<CUDA_RELU>, blocks_for(n), BLOCK, s, out, x, n); break;
+    case CUDA_SILU: LAUNCH(act<CUDA_SILU>, blocks_for(n), BLOCK, s, out, half, x, n, width); break;
+    case CUDA_GELU: LAUNCH(act<CUDA_GELU>, blocks_for(n), BLOCK, s, out, half, x, n, width); break;
+    case CUDA_QUICK_GELU: LAUNCH(act<CUDA_QUICK_GELU>, blocks_for(n), BLOCK, s, out, half, x, n, width); break;
+    case CUDA_RELU: LAUNCH(act<CUDA_RELU>, blocks_for(n), BLOCK, s, out, half, x, n, width); break;
     }
     return cudaGetLastError();
 }
 
-cudaError_t k_act_grad(cudaStream_t s, cuda_act f, float *out, const float *x, const float *dy, int64_t n)
+cudaError_t k_act_grad(cudaStream_t s, cuda_act f, void *out, bool half, cuda_source x, cuda_source dy, int64_t n, int64_t width)
 {
     switch (f) {
-    case CUDA_SILU: LAUNCH(act_grad<CUDA_SILU>, blocks_for(n), BLOCK, s, out, x, dy, n); break;
-    case CUDA_GELU: LAUNCH(act_grad<CUDA_GELU>, blocks_for(n), BLOCK, s, out, x, dy, n); break;
-    case CUDA_QUICK_GELU: LAUNCH(act_grad<CUDA_QUICK_GELU>, blocks_for(n), BLOCK, s, out, x, dy, n); break;
-    case CUDA_RELU: LAUNCH(act_grad<CUDA_RELU>, blocks_for(n), BLOCK, s, out, x, dy, n); break;
+    case CUDA_SILU: LAUNCH(act_grad<CUDA_SILU>, blocks_for(n), BLOCK, s, out, half, x, dy, n, width); break;
+    case CUDA_GELU: LAUNCH(act_grad<CUDA_GELU>, blocks_for(n), BLOCK, s, out, half, x, dy, n, width); break;
+    case CUDA_QUICK_GELU: LAUNCH(act_grad<CUDA_QUICK_GELU>, blocks_for(n), BLOCK, s, out, half, x, dy, n, width); break;
+    case CUDA_RELU: LAUNCH(act_grad<CUDA_RELU>, blocks_for(n), BLOCK, s, out, half, x, dy, n, width); break;
     }
     return cudaGetLastError();
 }
 
-/* ---- geglu, in f32 or bf16: a thread has V neighbours of the narrow side; it reads both halves before it writes ---- */
+/* ---- geglu, of and to f32 or bf16: a thread has V neighbours of the narrow side; it reads both halves before it writes. bias [2 width]:
+ * yet to be added to x, or NULL ---- */
 
-template <int V, typename T> __global__ void geglu(T *out, const float *x, int64_t n, int64_t width)
+/* Both halves of x. */
+template <int V> struct gated { several<V> a, b; };
+
+template <int V, typename X> __device__ inline gated<V> load_gated(const X *x, const float *bias, int64_t at, int64_t from, int64_t width)
+{
+    gated<V> v = {load_several<V>(x + at), load_several<V>(x + at + width)};
+
+    if (!bias)
+        return v;
+    const several<V> p = *(const several<V> *)(bias + from), q = *(const several<V> *)(bias + from + width);
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+        v.a.at[k] += p.at[k];
+        v.b.at[k] += q.at[k];
+    }
+    return v;
+}
+
+template <int V, typename T, typename X> __global__ void geglu(T *out, const X *x, const float *bias, int64_t n, int64_t width)
 {
     const int64_t i = thread_at() * V;
 
     if (i >= n)
         return;
     const parted p = part(i, width);
-    const several<V> a = *(const several<V> *)(x + p.whole * 2 * width + p.rest);
-    const several<V> b = *(const several<V> *)(x + p.whole * 2 * width + p.rest + width);
+    const gated<V> v = load_gated<V>(x, bias, p.whole * 2 * width + p.rest, p.rest, width);
     several<V, T> y;
 #pragma unroll
     for (int k = 0; k < V; k++)
-        y.at[k] = narrow<T>(a.at[k] * gelu(b.at[k]));
+        y.at[k] = narrow<T>(v.a.at[k] * gelu(v.b.at[k]));
     *(several<V, T> *)(out + i) = y;
 }
 
-/* da = dy gelu(b), db = dy a gelu'(b); out in f32 may be x. */
-template <int V, typename T> __global__ void geglu_grad(T *out, const float *x, const float *dy, int64_t n, int64_t width)
+/* da = dy gelu(b), db = dy a gelu'(b); out may be x where both have one type. */
+template <int V, typename T, typename X, typename DY>
+__global__ void geglu_grad(T *out, const X *x, const float *bias, const DY *dy, int64_t n, int64_t width)
 {
     const int64_t i = thread_at() * V;
 
@@ -239,28 +267,37 @@ template <int V, typename T> __global__ void geglu_grad(T *out, const float *x, 
         return;
     const parted p = part(i, width);
     const int64_t at = p.whole * 2 * width + p.rest;
-    const several<V> a = *(const several<V> *)(x + at), b = *(const several<V> *)(x + at + width);
-    const several<V> d = *(const several<V> *)(dy + i);
+    const gated<V> v = load_gated<V>(x, bias, at, p.rest, width);
+    const several<V> d = load_several<V>(dy + i);
     several<V, T> da, db;
 #pragma unroll
     for (int k = 0; k < V; k++) {
-        da.at[k] = narrow<T>(d.at[k] * gelu(b.at[k]));
-        db.at[k] = narrow<T>(d.at[k] * a.at[k] * gelu_slope(b.at[k]));
+        da.at[k] = narrow<T>(d.at[k] * gelu(v.b.at[k]));
+        db.at[k] = narrow<T>(d.at[k] * v.a.at[k] * gelu_slope(v.b.at[k]));
     }
     *(several<V, T> *)(out + at) = da;
     *(several<V, T> *)(out + at + width) = db;
 }
 
-template <typename T> static void geglu_to(cudaStream_t s, T *out, const float *x, int64_t n, int64_t width)
+template <typename T, typename X> static void geglu_of(cudaStream_t s, T *out, const cuda_source &from, int64_t n, int64_t width)
 {
+    const X *x = (const X *)from.at;
 
-    if (width % 4 == 0 && in_fours(out) && in_fours(x))
-        LAUNCH(geglu<4>, blocks_for(n / 4), BLOCK, s, out, x, n, width);
+    if (width % 4 == 0 && in_fours(out) && in_fours(x) && in_fours(from.bias))
+        LAUNCH(geglu<4>, blocks_for(n / 4), BLOCK, s, out, x, from.bias, n, width);
     else
-        LAUNCH(geglu<1>, blocks_for(n), BLOCK, s, out, x, n, width);
+        LAUNCH(geglu<1>, blocks_for(n), BLOCK, s, out, x, from.bias, n, width);
 }
 
-cudaError_t k_geglu(cudaStream_t s, void *out, bool half, const float *x, int64_t rows, int64_t width)
+template <typename T> static void geglu_to(cudaStream_t s, T *out, const cuda_source &x, int64_t n, int64_t width)
+{
+    if (x.half)
+        geglu_of<T, __nv_bfloat16>(s, out, x, n, width);
+    else
+        geglu_of<T, float>(s, out, x, n, width);
+}
+
+cudaError_t k_geglu(cudaStream_t s, void *out, bool half, cuda_source x, int64_t rows, int64_t width)
 {
     if (half)
         geglu_to(s, (__nv_bfloat16 *)out, x, rows * width, width);
@@ -269,16 +306,34 @@ cudaError_t k_geglu(cudaStream_t s, void *out, bool half, const float *x, int64_
     return cudaGetLastError();
 }
 
-template <typename T> static void geglu_grad_to(cudaStream_t s, T *out, const float *x, const float *dy, int64_t n, int64_t width)
+template <typename T, typename X, typename DY>
+static void geglu_grad_by(cudaStream_t s, T *out, const cuda_source &from, const DY *dy, int64_t n, int64_t width)
 {
+    const X *x = (const X *)from.at;
 
-    if (width % 4 == 0 && in_fours(out) && in_fours(x) && in_fours(dy))
-        LAUNCH(geglu_grad<4>, blocks_for(n / 4), BLOCK, s, out, x, dy, n, width);
+    if (width % 4 == 0 && in_fours(out) && in_fours(x) && in_fours(dy) && in_fours(from.bias))
+        LAUNCH(geglu_grad<4>, blocks_for(n / 4), BLOCK, s, out, x, from.bias, dy, n, width);
     else
-        LAUNCH(geglu_grad<1>, blocks_for(n), BLOCK, s, out, x, dy, n, width);
+        LAUNCH(geglu_grad<1>, blocks_for(n), BLOCK, s, out, x, from.bias, dy, n, width);
 }
 
-cudaError_t k_geglu_grad(cudaStream_t s, void *out, bool half, const float *x, const float *dy, int64_t rows, int64_t width)
+template <typename T, typename X> static void geglu_grad_of(cudaStream_t s, T *out, const cuda_source &x, const cuda_source &dy, int64_t n, int64_t width)
+{
+    if (dy.half)
+        geglu_grad_by<T, X>(s, out, x, (const __nv_bfloat16 *)dy.at, n, width);
+    else
+        geglu_grad_by<T, X>(s, out, x, (const float *)dy.at, n, width);
+}
+
+template <typename T> static void geglu_grad_to(cudaStream_t s, T *out, const cuda_source &x, const cuda_source &dy, int64_t n, int64_t width)
+{
+    if (x.half)
+        geglu_grad_of<T, __nv_bfloat16>(s, out, x, dy, n, width);
+    else
+        geglu_grad_of<T, float>(s, out, x, dy, n, width);
+}
+
+cudaError_t k_geglu_grad(cudaStream_t s, void *out, bool half, cuda_source x, cuda_source dy, int64_t rows, int64_t width)
 {
     if (half)
         geglu_grad_to(s, (__nv_bfloat16 *)out, x, dy, rows * width, width);

@@ -94,7 +94,7 @@ __device__ inline int64_t first_from(int64_t at, int64_t small, int64_t large)
     return part(at * large + small - 1, small).whole;
 }
 
-__global__ void upsample_grad(float *out, const float *dy, cuda_zoom z)
+template <typename T> __global__ void upsample_grad(float *out, const T *dy, cuda_zoom z)
 {
     int64_t i = thread_at();
 
@@ -106,13 +106,18 @@ __global__ void upsample_grad(float *out, const float *dy, cuda_zoom z)
     float sum = 0.0f;
     for (int64_t p = from_p; p < to_p; p++)
         for (int64_t q = from_q; q < to_q; q++)
-            sum += dy[((at.n * z.oh + p) * z.ow + q) * z.c + at.k];
+            sum += (float)dy[((at.n * z.oh + p) * z.ow + q) * z.c + at.k];
     out[i] = sum;
 }
 
-cudaError_t k_upsample_grad(cudaStream_t s, float *out, const float *dy, cuda_zoom z)
+cudaError_t k_upsample_grad(cudaStream_t s, float *out, const void *dy, bool half, cuda_zoom z)
 {
-    LAUNCH(upsample_grad, blocks_for(z.n * z.h * z.w * z.c), BLOCK, s, out, dy, z);
+    const unsigned blocks = blocks_for(z.n * z.h * z.w * z.c);
+
+    if (half)
+        LAUNCH(upsample_grad, blocks, BLOCK, s, out, (const __nv_bfloat16 *)dy, z);
+    else
+        LAUNCH(upsample_grad, blocks, BLOCK, s, out, (const float *)dy, z);
     return cudaGetLastError();
 }
 
