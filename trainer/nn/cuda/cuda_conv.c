@@ -1,7 +1,6 @@
 /* conv2d and its two gradients through cuDNN's graph API (its C backend of descriptors): NHWC maps, kernels
  * [o, kh, kw, c], padding that may differ from side to side. A convolution is one operation in a graph of its own;
- * cuDNN's heuristics list engines, and the first is taken that gives the same bits each time and computes as is promised:
- * in f32 throughout (no TF32, no rounding of inputs), or of sources rounded to bf16 with sums in f32; no Winograd.
+ * of the engines that compute as is promised, in f32 or of sources rounded to bf16 with sums in f32, the first is taken (cuda_dnn.c).
  *
  * Bias and what else is added to the result (nn_call.more) are further operations of that graph where an engine takes it whole;
  * else our own kernel adds both in one pass. Engines that are compiled when a plan is made, for each shape, which takes seconds,
@@ -16,10 +15,9 @@
 #include "cluster/base/mem.h"
 #include "trainer/nn/cpu/cpu_shapes.h"
 #include "trainer/nn/cuda/cuda.h"
+#include "trainer/nn/cuda/cuda_dnn.h"
 #include "trainer/nn/cuda/cuda_kernels.h"
 #include "trainer/nn/cuda/cuda_walks.h"
-
-typedef cudnnBackendDescriptor_t desc;
 
 /* cuDNN's names of a convolution's three tensors, in all three operations. */
 enum { ID_X = 'x', ID_W = 'w', ID_Y = 'y', ID_BIAS = 'b', ID_MORE = 'm', ID_BARE = 't', ID_BIASED = 'u' };
@@ -55,13 +53,6 @@ typedef struct {
     size_t bytes[3];        /* of scratch for what is rounded: first source, second, result */
 } conv;
 
-static void forget(desc *d)
-{
-    if (*d)
-        cudnnBackendDestroyDescriptor(*d);
-    *d = NULL;
-}
-
 /* What describes it; the key stays. */
 static void forget_all(struct cuda_conv *v)
 {
@@ -69,7 +60,7 @@ static void forget_all(struct cuda_conv *v)
                          &v->more, &v->bias,  &v->how,    &v->y,      &v->w,  &v->x};
 
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        forget(all[i]);
+        dnn_forget(all[i]);
     v->op_n = 0;
 }
 
@@ -83,44 +74,14 @@ void cuda_convs_free(cuda *c)
     }
 }
 
-/* Hands a refusal up, as TRY does. */
-#define DNN(call)                                                                                            \
-    do {                                                                                                     \
-        cudnnStatus_t rc_ = (call);                                                                          \
-        if (rc_ != CUDNN_STATUS_SUCCESS)                                                                     \
-            return rc_;                                                                                      \
-    } while (0)
-
-/* ---- attributes ---- */
-
-typedef struct {
-    cudnnBackendAttributeName_t name;
-    cudnnBackendAttributeType_t type;
-    int64_t n;
-    const void *values;
-} attribute;
-
-/* A descriptor of this kind with these attributes, finished. *out may be set after a failure too: forget it. */
-static cudnnStatus_t make(desc *out, cudnnBackendDescriptorType_t kind, const attribute *list, int n)
-{
-    DNN(cudnnBackendCreateDescriptor(kind, out));
-    for (int i = 0; i < n; i++)
-        DNN(cudnnBackendSetAttribute(*out, list[i].name, list[i].type, list[i].n, list[i].values));
-    return cudnnBackendFinalize(*out);
-}
-
-#define MAKE(out, kind, list) make(out, kind, list, (int)(sizeof(list) / sizeof *(list)))
-
 /* ---- the graph ---- */
-
-enum { ALIGN = 16 }; /* bytes: every tensor that a plan places, and every piece of the trained block, has 64 */
 
 /* [n, h, w, c] in memory; cuDNN names the dimensions n, c, h, w whatever their order there. Half: of bf16. Those on the way lie
  * nowhere. */
 static cudnnStatus_t tensor(desc *out, int64_t id, bool half, int64_t n, int64_t h, int64_t w, int64_t c)
 {
     const bool nowhere = id == ID_BARE || id == ID_BIASED;
-    const int64_t dims[] = {n, c, h, w}, steps[] = {h * w * c, 1, w * c, c}, align = ALIGN;
+    const int64_t dims[] = {n, c, h, w}, steps[] = {h * w * c, 1, w * c, c}, align = DNN_ALIGN;
     const cudnnDataType_t type = half ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
     const attribute list[] = {
         {CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type},
@@ -258,147 +219,19 @@ static cudnnStatus_t describe(struct cuda_conv *v, cudnnHandle_t handle)
 
 /* ---- the search ---- */
 
-enum { ENGINES = 64, NOTES = 32 }; /* the most that one answer may list */
-enum { SCRATCH_MOST = 1 << 30 };   /* an engine that wants more is passed over: some lay the windows of all pixels out */
-
 /* In order of preference. */
 static const attempt WHOLE[] = {{0}}, IN_F32[] = {{0}, {.compiled = true}},
                      IN_BF16[] = {{.cores = true},  {.cores = true, .narrow = true},   {.narrow = true},
                                   {0},              {.narrow = true, .compiled = true}, {.compiled = true}};
 
-static bool unwanted(cudnnBackendNumericalNote_t note, bool half)
-{
-    switch (note) {
-    case CUDNN_NUMERICAL_NOTE_TENSOR_CORE: return !half; /* of f32 it makes TF32 */
-    case CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC:
-    case CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS:
-    case CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION:
-    case CUDNN_NUMERICAL_NOTE_WINOGRAD: /* its transforms lose a digit or two */
-    case CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4:
-    case CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6:
-    case CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13: return true;
-    default: return false;
-    }
-}
-
-static cudnnStatus_t check_numbers(desc engine, bool half, bool cores, bool *good)
-{
-    cudnnBackendNumericalNote_t notes[NOTES];
-    int64_t n = 0;
-    bool has_cores = false;
-
-    DNN(cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, NOTES, &n, notes));
-    for (int64_t i = 0; i < n && i < NOTES; i++) {
-        *good = *good && !unwanted(notes[i], half);
-        has_cores = has_cores || notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
-    }
-    *good = *good && (has_cores || !cores);
-    return CUDNN_STATUS_SUCCESS;
-}
-
-/* Whether it is ready, or may be compiled. */
-static cudnnStatus_t check_compiling(desc engine, bool may, bool *good)
-{
-    cudnnBackendBehaviorNote_t notes[NOTES];
-    int64_t n = 0;
-
-    DNN(cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE, NOTES, &n, notes));
-    for (int64_t i = 0; i < n && i < NOTES; i++)
-        *good = *good && (notes[i] != CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION || may);
-    return CUDNN_STATUS_SUCCESS;
-}
-
-/* Whether this engine computes as we promise, and is what is looked for. */
-static bool fits(desc config, bool half, attempt a)
-{
-    int64_t n = 0;
-    desc engine = NULL;
-    bool good = true;
-    cudnnStatus_t rc = cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine);
-
-    if (rc == CUDNN_STATUS_SUCCESS)
-        rc = cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n, &engine);
-    if (rc == CUDNN_STATUS_SUCCESS)
-        rc = check_numbers(engine, half, a.cores, &good);
-    if (rc == CUDNN_STATUS_SUCCESS)
-        rc = check_compiling(engine, a.compiled, &good);
-    forget(&engine);
-    return good && rc == CUDNN_STATUS_SUCCESS;
-}
-
-/* An engine that was listed may still refuse when it is to be made ready. */
-static cudnnStatus_t make_plan(struct cuda_conv *v, cudnnHandle_t handle, desc config)
-{
-    const attribute list[] = {
-        {CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle},
-        {CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &config},
-    };
-    int64_t n = 0;
-    cudnnStatus_t rc = MAKE(&v->plan, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, list);
-
-    if (rc == CUDNN_STATUS_SUCCESS)
-        rc = cudnnBackendGetAttribute(v->plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &n,
-                                      &v->scratch);
-    if (rc == CUDNN_STATUS_SUCCESS && v->scratch > SCRATCH_MOST)
-        rc = CUDNN_STATUS_NOT_SUPPORTED;
-    if (rc != CUDNN_STATUS_SUCCESS)
-        forget(&v->plan);
-    return rc;
-}
-
-/* The first of these that fits and can be made ready. */
-static cudnnStatus_t choose(struct cuda_conv *v, cudnnHandle_t handle, desc *configs, int64_t n, attempt a)
-{
-    for (int64_t i = 0; i < n; i++)
-        if (fits(configs[i], v->key.half, a) && make_plan(v, handle, configs[i]) == CUDNN_STATUS_SUCCESS)
-            return CUDNN_STATUS_SUCCESS;
-    return CUDNN_STATUS_NOT_SUPPORTED;
-}
-
-static cudnnStatus_t list_and_choose(struct cuda_conv *v, cudnnHandle_t handle, desc heuristics, attempt a)
-{
-    desc configs[ENGINES] = {NULL};
-    int64_t n = 0;
-    cudnnStatus_t rc = CUDNN_STATUS_SUCCESS;
-
-    for (int i = 0; i < ENGINES && rc == CUDNN_STATUS_SUCCESS; i++)
-        rc = cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &configs[i]);
-    if (rc == CUDNN_STATUS_SUCCESS)
-        rc = cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, ENGINES,
-                                      &n, configs);
-    if (rc == CUDNN_STATUS_SUCCESS)
-        rc = choose(v, handle, configs, n < ENGINES ? n : ENGINES, a);
-    for (int i = 0; i < ENGINES; i++)
-        forget(&configs[i]);
-    return rc;
-}
-
-static cudnnStatus_t search_by(struct cuda_conv *v, cudnnHandle_t handle, cudnnBackendHeurMode_t mode, attempt a)
-{
-    const attribute list[] = {
-        {CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &v->graph},
-        {CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode},
-    };
-    desc heuristics = NULL;
-    cudnnStatus_t rc = MAKE(&heuristics, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, list);
-
-    if (rc == CUDNN_STATUS_SUCCESS)
-        rc = list_and_choose(v, handle, heuristics, a);
-    forget(&heuristics);
-    return rc;
-}
-
-/* What is expected to be fast, then what works for most. */
 static bool try_make(struct cuda_conv *v, const cuda *on, attempt a)
 {
     a.compiled = a.compiled || on->compiles;
     v->as = a;
+    const dnn_wanted wanted = {.half = v->key.half, .cores = a.cores, .compiled = a.compiled};
     cudnnStatus_t rc = describe(v, on->conv);
-    if (rc == CUDNN_STATUS_SUCCESS) {
-        rc = search_by(v, on->conv, CUDNN_HEUR_MODE_A, a);
-        if (rc != CUDNN_STATUS_SUCCESS)
-            rc = search_by(v, on->conv, CUDNN_HEUR_MODE_FALLBACK, a);
-    }
+    if (rc == CUDNN_STATUS_SUCCESS)
+        rc = dnn_plan(&v->plan, &v->scratch, v->graph, on->conv, wanted);
     if (rc != CUDNN_STATUS_SUCCESS)
         forget_all(v);
     return rc == CUDNN_STATUS_SUCCESS;
@@ -478,7 +311,7 @@ static bool narrows(const struct nn_node *y)
 
 static bool aligned(const void *mem)
 {
-    return (uintptr_t)mem % ALIGN == 0;
+    return (uintptr_t)mem % DNN_ALIGN == 0;
 }
 
 /* The whole graph where an engine may add what there is, else the convolution alone: a result of another shape is our kernel's
@@ -502,7 +335,7 @@ static const struct cuda_conv *find_for(cuda *on, const nn_call *c, bool half)
 static int made(nn_backend *b, nn_call *c, bool half, err *e)
 {
     if (!aligned(c->in[0]) || !aligned(c->in[1]) || !aligned(c->out))
-        return err_set(e, ERR_DEVICE, "a tensor of a convolution does not begin at a multiple of %d bytes", ALIGN);
+        return err_set(e, ERR_DEVICE, "a tensor of a convolution does not begin at a multiple of %d bytes", DNN_ALIGN);
     const struct cuda_conv *of = find_for(cuda_of(b), c, half);
     if (!of)
         return err_set(e, ERR_DEVICE, "cuDNN has no engine for it any more");
@@ -573,7 +406,6 @@ static void done(nn_call *c)
     c->state = NULL;
 }
 
-/* A pack of pointers is made in each run: the plan's scratch is not known when a call is prepared. */
 static cudnnStatus_t execute(nn_backend *b, const nn_call *c, const void *x, const void *w, const void *y, void *scratch)
 {
     const struct cuda_conv *v = ((const conv *)c->state)->of;
@@ -588,18 +420,7 @@ static cudnnStatus_t execute(nn_backend *b, const nn_call *c, const void *x, con
         ids[n] = ID_MORE;
         places[n++] = c->more;
     }
-    const attribute list[] = {
-        {CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, n, ids},
-        {CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, n, places},
-        {CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &scratch},
-    };
-    desc pack = NULL;
-    cudnnStatus_t rc = MAKE(&pack, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, list);
-
-    if (rc == CUDNN_STATUS_SUCCESS)
-        rc = cudnnBackendExecute(cuda_of(b)->conv, v->plan, pack);
-    forget(&pack);
-    return rc;
+    return dnn_execute(cuda_of(b)->conv, v->plan, ids, places, n, scratch);
 }
 
 /* The two sources and the result, whichever of x, w and y they are. */
@@ -613,11 +434,7 @@ static int convolve(nn_backend *b, const nn_call *c, const void *first, const vo
     case NN_OP_conv2d_grad_w: rc = execute(b, c, in[0], out, in[1], scratch); break; /* x, dy */
     default: rc = execute(b, c, in[0], in[1], out, scratch);                         /* x, w */
     }
-    if (rc == CUDNN_STATUS_SUCCESS)
-        return 0;
-    char why[160] = "";
-    cudnnGetLastErrorString(why, sizeof why);
-    return cuda_took("cuDNN", why[0] ? why : cudnnGetErrorString(rc));
+    return dnn_took(rc);
 }
 
 /* Behind the engine: the bias of a forward pass, what is added, and f32 of a result in bf16 (wide: where that lies, or NULL). */

@@ -1,7 +1,7 @@
 /* Laws of cuDNN itself, where there is no device: since 9.8 it answers for one that it is told the properties of, and makes plans
  * for it. For every convolution of SD 1.5 at 512 x 512 pixels, forward and backward, an H200 and an A100 have an engine on tensor
  * cores that needs no compiling; in f32 there is one that keeps f32, for the forward pass at least. It is our own code that asks
- * (cuda_conv.c), but for the handle, in whose place it gives the properties. */
+ * (cuda_conv.c, cuda_dnn.c), but for the handle, in whose place it gives the properties. */
 #include <cudnn.h>
 
 #if CUDNN_VERSION < 90800
@@ -18,6 +18,7 @@ static cudnnStatus_t set_attribute(cudnnBackendDescriptor_t d, cudnnBackendAttri
                                    int64_t n, const void *values);
 #define cudnnBackendSetAttribute set_attribute
 #include "trainer/nn/cuda/cuda_conv.c"
+#include "trainer/nn/cuda/cuda_dnn.c"
 #undef cudnnBackendSetAttribute
 
 #include <setjmp.h>
@@ -149,7 +150,7 @@ static void every_convolution_of_bf16_has_an_engine_on_tensor_cores_that_is_read
                              (long long)key.at.h, (long long)key.at.w, (long long)key.at.c, (long long)key.at.o, v ? "a slow one" : "none");
             }
         cuda_convs_free(&on);
-        forget(&device);
+        dnn_forget(&device);
     }
 }
 
@@ -167,7 +168,7 @@ static void a_forward_pass_in_f32_has_an_engine_that_is_ready(void **unused)
                          (long long)key.at.c, (long long)key.at.o);
         }
         cuda_convs_free(&on);
-        forget(&device);
+        dnn_forget(&device);
     }
 }
 
