@@ -25,7 +25,8 @@ struct sample_batch {
     nn_chain *chain;
     nn_tensor t, text, beside, noise, number[NUMBERS], pixels;
     float *words;                /* [guided ? 2 : 1, most, TOKENS, width + beside]: with guidance those of negative prompts first */
-    float *text_rows, *beside_rows, *times, *fresh; /* fresh: noise of a call */
+    float *text_rows, *beside_rows, *times;
+    rng_stream *fresh;           /* [most]: where noise of a call is looked up */
 };
 
 static int64_t halves(const sample_batch *b) { return b->guided ? 2 : 1; }
@@ -86,8 +87,9 @@ static int plan_call(sample_batch *b, err *e)
     nn_tensor x = nn_state(g, b->x, one), before = nn_state(g, b->before, one), said = write_said(b, g, x);
     nn_tensor next = nn_add(g, nn_mul(g, x, by[BY_X]), nn_mul(g, said, by[BY_SAID]));
     if (b->noisy) {
-        b->noise = nn_input(g, "noise", F32, one);
-        next = nn_add(g, next, nn_mul(g, b->noise, by[BY_NOISE]));
+        b->noise = nn_input(g, "noise", I32, NN_SHAPE(b->most, NN_STREAM));
+        nn_tensor fresh = nn_normal(g, b->noise, NN_SHAPE(b->h, b->w, sd_latent_channels(b->model)));
+        next = nn_add(g, next, nn_mul(g, fresh, by[BY_NOISE]));
     }
     nn_tensor keep[] = {nn_add(g, nn_mul(g, x, by[X0_X]), nn_mul(g, said, by[X0_SAID])),
                         nn_add(g, next, nn_mul(g, before, by[BY_BEFORE]))};
@@ -129,7 +131,7 @@ static int make(sample_batch *b, err *e)
     b->text_rows = NEW_N(float, rows * width);
     b->beside_rows = NEW_N(float, rows * beside + 1);
     b->times = NEW_N(float, rows);
-    b->fresh = NEW_N(float, b->noisy ? b->most * b->map : 1);
+    b->fresh = NEW_N(rng_stream, b->most);
     TRY(make_state(b, b->x, "x", e));
     TRY(make_state(b, b->before, "before", e));
     TRY(plan_call(b, e));
@@ -251,8 +253,7 @@ static int begin_latents(sample_batch *b, const sample_ask asks[], int n, err *e
 static int write_noise(sample_batch *b, const sample_ask asks[], int n, int call, err *e)
 {
     for (int i = 0; i < b->most; i++)
-        rng_normal_fill(rng_open(b->opts->seed, "sampler", (uint32_t)call, ask_at(asks, n, i)->index), b->fresh + i * b->map,
-                        (uint64_t)b->map);
+        b->fresh[i] = rng_open(b->opts->seed, "sampler", (uint32_t)call, ask_at(asks, n, i)->index);
     return nn_chain_write(b->chain, 0, b->noise, b->fresh, (size_t)nn_bytes(b->noise), e);
 }
 

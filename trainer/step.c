@@ -6,13 +6,14 @@
 
 #include "cluster/base/clock.h"
 #include "cluster/base/mem.h"
-#include "cluster/base/rng.h"
 #include "trainer/model/block.h"
 #include "trainer/unmix.h"
 
 static int64_t text_width(const stepper *s) { return sd_text_shape(s->model)->width; }
 /* Numbers of one sample's text. */
 static size_t text_count(const stepper *s) { return (size_t)TOKENS * (size_t)text_width(s); }
+
+_Static_assert(sizeof(rng_stream) == NN_STREAM * sizeof(int32_t), "an address is what nn_normal reads");
 
 /* ---- the graphs ---- */
 
@@ -29,7 +30,7 @@ static void write_losses(pass *p, const stepper *s, bool said)
     nn_recompute(g, s->opts.recompute ? block_unit : NULL);
     *in = (inputs){
         .latents = nn_input(g, "latents", F32, NN_SHAPE(n, h, w, c)),
-        .noise = nn_input(g, "noise", F32, NN_SHAPE(n, h, w, c)),
+        .noise = s->given ? nn_input(g, "noise", F32, NN_SHAPE(n, h, w, c)) : nn_input(g, "noise", I32, NN_SHAPE(n, NN_STREAM)),
         .alpha = nn_input(g, "alpha", F32, NN_SHAPE(n, 1, 1, 1)),
         .sigma = nn_input(g, "sigma", F32, NN_SHAPE(n, 1, 1, 1)),
         .t = nn_input(g, "timesteps", F32, NN_SHAPE(n)),
@@ -41,14 +42,15 @@ static void write_losses(pass *p, const stepper *s, bool said)
         .words = s->opts.unmix ? nn_input(g, "words", F32, NN_SHAPE(n, TOKENS, 2)) : NULL,
     };
     unmix apart;
-    nn_tensor noisy = nn_add(g, nn_mul(g, in->latents, in->alpha), nn_mul(g, in->noise, in->sigma));
+    nn_tensor noise = s->given ? in->noise : nn_normal(g, in->noise, NN_SHAPE(h, w, c));
+    nn_tensor noisy = nn_add(g, nn_mul(g, in->latents, in->alpha), nn_mul(g, noise, in->sigma));
     nn_tensor text = in->text ? in->text : sd_text_write(g, s->model, in->ids, in->table);
     if (in->words)
         unmix_watch(&apart, g, in->words);
     nn_tensor eps = sd_unet_write(g, s->model, noisy, in->t, text, s->opts.detach_first);
-    nn_tensor target = in->noise;
+    nn_tensor target = noise;
     if (sd_schedule(s->model)->prediction == PREDICT_V)
-        target = nn_sub(g, nn_mul(g, in->noise, in->alpha), nn_mul(g, in->latents, in->sigma));
+        target = nn_sub(g, nn_mul(g, noise, in->alpha), nn_mul(g, in->latents, in->sigma));
     p->losses = nn_mul(g, nn_squared_error(g, eps, target, in->mask), in->weight);
     if (in->words)
         p->losses = nn_add(g, p->losses, unmix_loss(&apart, g));
@@ -176,7 +178,8 @@ static void make_buffers(stepper *s)
     size_t n = (size_t)step_samples(s), map = (size_t)(s->opts.h * s->opts.w);
 
     s->latents = NEW_N(float, n * map * (size_t)s->channels);
-    s->noise = NEW_N(float, n * map * (size_t)s->channels);
+    s->noise = NEW_N(rng_stream, n);
+    s->given = s->opts.noise_given ? NEW_N(float, n * map * (size_t)s->channels) : NULL;
     s->mask = NEW_N(float, n * map);
     s->alpha = NEW_N(float, n);
     s->sigma = NEW_N(float, n);
@@ -248,8 +251,8 @@ void step_free(stepper *s)
     flight_free(s->flight);
     nn_plan *plans[] = {s->judge.plan, s->said.plan, s->grad.plan, s->norm, s->update};
     nn_graph *graphs[] = {s->judge.graph, s->said.graph, s->grad.graph, s->norm_graph, s->update_graph};
-    void *memory[] = {s->latents, s->noise, s->mask, s->alpha, s->sigma, s->t, s->weight, s->scale, s->ids, s->text, s->marks, s->lost, s->only,
-                      s->table, s->norm2, s->moves};
+    void *memory[] = {s->latents, s->noise, s->given, s->mask, s->alpha, s->sigma, s->t, s->weight, s->scale, s->ids, s->text,
+                      s->marks, s->lost, s->only, s->table, s->norm2, s->moves};
     for (size_t i = 0; i < sizeof plans / sizeof *plans; i++)
         nn_plan_free(plans[i]);
     for (size_t i = 0; i < sizeof graphs / sizeof *graphs; i++)
@@ -287,8 +290,8 @@ static int fill_one(stepper *s, int place, size_t k, int i, const step_turn *of,
 {
     const schedule *noise = sd_schedule(s->model);
     size_t map = (size_t)(s->opts.h * s->opts.w), sample = map * (size_t)s->channels;
-    step_sample x = {.latents = s->latents + k * sample, .noise = s->noise + k * sample, .mask = s->mask + k * map,
-                     .ids = s->ids + k * TOKENS,
+    step_sample x = {.latents = s->latents + k * sample, .given = s->given ? s->given + k * sample : NULL,
+                     .mask = s->mask + k * map, .ids = s->ids + k * TOKENS,
                      .words = s->marks ? s->marks + k * TOKENS * 2 : NULL};
 
     if (x.words)
@@ -297,6 +300,7 @@ static int fill_one(stepper *s, int place, size_t k, int i, const step_turn *of,
     for (int token = 0; token < TOKENS; token++) /* its rows stand behind those of the concepts before it */
         if (x.ids[token] >= s->vocabulary)
             x.ids[token] += place * s->words;
+    s->noise[k] = x.noise;
     s->t[k] = (float)x.timestep;
     s->alpha[k] = schedule_alpha(noise, x.timestep);
     s->sigma[k] = schedule_sigma(noise, x.timestep);
@@ -311,7 +315,9 @@ static void fill_none(stepper *s, size_t k)
     size_t map = (size_t)(s->opts.h * s->opts.w), sample = map * (size_t)s->channels;
 
     memset(s->latents + k * sample, 0, sample * sizeof(float));
-    memset(s->noise + k * sample, 0, sample * sizeof(float));
+    memset(&s->noise[k], 0, sizeof s->noise[k]);
+    if (s->given)
+        memset(s->given + k * sample, 0, sample * sizeof(float));
     memset(s->mask + k * map, 0, map * sizeof(float));
     memset(s->ids + k * TOKENS, 0, TOKENS * sizeof(int32_t));
     if (s->text)
@@ -377,7 +383,7 @@ int step_write_pass(stepper *s, const pass *of, err *e)
     const inputs *in = &of->in;
 
     TRY(write_input(of, in->latents, s->latents, all * sizeof(float), e));
-    TRY(write_input(of, in->noise, s->noise, all * sizeof(float), e));
+    TRY(write_input(of, in->noise, s->given ? (void *)s->given : s->noise, (size_t)nn_bytes(in->noise), e));
     TRY(write_input(of, in->mask, s->mask, map * sizeof(float), e));
     TRY(write_input(of, in->alpha, s->alpha, n * sizeof(float), e));
     TRY(write_input(of, in->sigma, s->sigma, n * sizeof(float), e));

@@ -8,6 +8,7 @@
  *
  * A stepper moves `width` concepts of a pack side by side, neighbouring slots of nn_params, in the same passes; a concept
  * alone is a pack of one. Each has its own samples, rate, step number, norm and clipping, and gets the bytes it gets alone. */
+#include "cluster/base/rng.h"
 #include "cluster/base/str.h"
 #include "cluster/comm/comm.h"
 #include "data/tokenizer.h"
@@ -35,6 +36,7 @@ typedef struct {
     bool narrow;                /* what moves is kept in bf16, rounded by chance; never of a pack */
     bool detach_first;          /* Custom Diffusion: no gradient through K and V of the first token */
     step_text text;
+    bool noise_given;           /* samples bring their noise instead of its address: for values made elsewhere */
     bool unmix;                 /* samples tell where words of two subjects stand (unmix.h) */
     bool table_decays;          /* the vocabulary's rows feel the weight decay of the modifier tokens' (diffusers' port) */
     dtype sums_in;              /* F32 or BF16: how gradients travel between the GPUs of a gang */
@@ -44,7 +46,8 @@ typedef struct {
 /* What the loss of one sample is made of; the pointers are buffers of the stepper to be filled. */
 typedef struct {
     float *latents;             /* [h,w,c] clean and scaled */
-    float *noise;               /* [h,w,c] */
+    rng_stream noise;           /* where its noise [h,w,c] is looked up (nn_normal) */
+    float *given;               /* [h,w,c]: its noise itself; NULL but with noise_given */
     float *mask;                /* [h,w] */
     int32_t *ids;               /* [TOKENS] */
     float *words;               /* [TOKENS,2] zeros, for unmix_watch; NULL: nobody looks */

@@ -37,7 +37,8 @@ struct stepper {
     nn_plan *norm, *update;
     nn_flops flops;              /* of one pass */
     nn_tensor *norm2, hyper;
-    float *latents, *noise, *mask, *alpha, *sigma, *t, *weight, *scale; /* [width, micro, ...] as the plans want them */
+    float *latents, *given, *mask, *alpha, *sigma, *t, *weight, *scale; /* [width, micro, ...] as the plans want them */
+    rng_stream *noise;           /* [width, micro]; given: instead of it, or NULL */
     int32_t *ids;
     float *text;                 /* [width, micro, TOKENS, width of the text], where any is said */
     float *marks;                /* [width, micro, TOKENS, 2], where words of two subjects stand; NULL: nobody looks */

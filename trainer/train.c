@@ -79,11 +79,9 @@ int training_opts(training *t, step_opts *o, nn_adapter *adapter, err *e)
 static int fill_from(training *t, const batch_sample *of, uint32_t step, uint32_t sample, step_sample *x, err *e)
 {
     uint64_t seed = (uint64_t)t->job->cfg->how.seed;
-    int cells = batch_side(t->batches) / vae_factor(sd_vae_shape(t->model));
 
     TRY(latents_draw(t->latents, of, rng_open(seed, "posterior", step, sample), x->latents, e));
-    rng_normal_fill(rng_open(seed, "noise", step, sample), x->noise,
-                    (uint64_t)cells * (uint64_t)cells * (uint64_t)sd_latent_channels(t->model));
+    x->noise = rng_open(seed, "noise", step, sample);
     batch_mask(t->batches, of, x->mask);
     memcpy(x->ids, of->tokens, sizeof of->tokens);
     x->timestep = (int)rng_below(rng_open(seed, "timestep", step, sample), 0, (uint32_t)sd_schedule(t->model)->steps);

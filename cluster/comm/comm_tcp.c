@@ -78,7 +78,7 @@ static int take(const tcp_comm *c, const tie *t, const char **bytes, size_t n, e
 
 static int take_into(const tcp_comm *c, const tie *t, void *to, size_t n, err *e)
 {
-    const char *bytes;
+    const char *bytes = NULL;
 
     TRY(take(c, t, &bytes, n, e));
     memcpy(to, bytes, n);

@@ -145,7 +145,7 @@ static int fill(void *arg, int i, step_sample *x, err *e)
 
     (void)e;
     memcpy(x->latents, d->latents + at * map * d->c, (size_t)(map * d->c) * sizeof(float));
-    memcpy(x->noise, d->noise + at * map * d->c, (size_t)(map * d->c) * sizeof(float));
+    memcpy(x->given, d->noise + at * map * d->c, (size_t)(map * d->c) * sizeof(float));
     memcpy(x->ids, d->ids + at * TOKENS, TOKENS * sizeof(int32_t));
     for (int64_t p = 0; p < map; p++)
         x->mask[p] = instance && d->t->mask ? d->masks[step * map + p] : 1;
@@ -311,7 +311,7 @@ static int check_one(golden *g, const trajectory *t, err *e)
         rc = train_moves(m, t->how, &t->cfg, &moves, &n_moves, e);
     if (rc == 0) {
         step_opts o = {.moves = moves, .n_moves = n_moves, .batch = (int)(2 * t->accumulate), .micro = 1, .h = d.h, .w = d.w,
-                       .detach_first = t->how->detach_first,
+                       .detach_first = t->how->detach_first, .noise_given = true,
                        .table_decays = t->row && t->how->port_decays_table};
         sd_forget_plans(m);
         comm_self(&self, e);

@@ -242,7 +242,7 @@ static int fill_fixed(void *arg, int i, step_sample *x, err *e)
     enum { CELLS = 8 * 8 };
     (void)arg, (void)e;
     rng_normal_fill(rng_open(7, "latents", 0, (uint32_t)i), x->latents, CELLS * 4);
-    rng_normal_fill(rng_open(7, "noise", 0, (uint32_t)i), x->noise, CELLS * 4);
+    x->noise = rng_open(7, "noise", 0, (uint32_t)i);
     for (int p = 0; p < CELLS; p++)
         x->mask[p] = 1;
     for (int p = 0; p < TOKENS; p++)

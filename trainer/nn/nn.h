@@ -130,6 +130,11 @@ nn_tensor nn_embedding(nn_graph *g, nn_tensor table, nn_tensor ids, int64_t firs
 /* Sinusoids of t F32 [n] -> [n, dim] (Ho 2020; flip: cosines first; shift: diffusers' freq_shift). */
 nn_tensor nn_timestep_embedding(nn_graph *g, nn_tensor t, int64_t dim, bool flip_sin_to_cos, float freq_shift);
 
+/* at I32 [n, NN_STREAM] -> [n, ...one] of N(0, 1): number i of row k is rng_normal(stream k, i), the four words of an
+ * rng_stream (cluster/base/rng.h) being as they are. So noise is made where it is used, and a seed's is the same everywhere. */
+enum { NN_STREAM = 4 };
+nn_tensor nn_normal(nn_graph *g, nn_tensor at, nn_shape one);
+
 /* Per sample: sum over the rest of mask * (a - b)^2. a, b [n,h,w,c]; mask [n,h,w] or NULL -> [n]. A loss is
  * sum_to(mul(squared_error, weight), [1]) with the weight of each sample, means included, written by the caller. */
 nn_tensor nn_squared_error(nn_graph *g, nn_tensor a, nn_tensor b, nn_tensor mask);

@@ -41,6 +41,7 @@ static nn_tensor ids(nn_graph *g)
     return nn_embedding(g, in(g, "t", NN_SHAPE(5, 3)), in(g, "ids", NN_SHAPE(2, 4)), 0);
 }
 static nn_tensor wave(nn_graph *g) { return nn_timestep_embedding(g, in(g, "t", NN_SHAPE(2, 1)), 8, true, 0.0f); }
+static nn_tensor noise(nn_graph *g) { return nn_normal(g, nn_input(g, "at", I32, NN_SHAPE(2, 3)), NN_SHAPE(4)); }
 static nn_tensor mask(nn_graph *g)
 {
     nn_shape s = NN_SHAPE(2, 3, 3, 4);
@@ -87,6 +88,7 @@ static const struct {
     {expand, "expand: [2] does not repeat into [2,3]"},
     {ids, "embedding: F32 [2,4] of table [5,3]"},
     {wave, "timestep_embedding: F32 of [2,1] into 8 sinusoids"},
+    {noise, "normal: I32 [2,3] where addresses are I32 [n,4]"},
     {mask, "squared_error: mask [2,3,3,4] over [2,3,3,4]"},
     {empty, "input: [2,0] has an empty dimension"},
     {huge, "input: [1073741824,1073741824] is too large"},

@@ -147,6 +147,15 @@ CUDA_LIST(embedding, .takes = cuda_needs_f32, .run = run_embedding);
 CUDA_LIST(embedding_grad, .takes = cuda_needs_f32, .run = run_embedding_grad);
 CUDA_LIST(timestep_embedding, .takes = cuda_needs_f32, .run = run_timestep_embedding);
 
+static int run_normal(nn_backend *b, const nn_call *c)
+{
+    int64_t n = c->y->shape.d[0];
+
+    return cuda_ran(k_normal(cuda_stream(b), c->out, c->in[0], n, count(c) / n));
+}
+
+CUDA_LIST(normal, .takes = cuda_needs_f32, .run = run_normal);
+
 /* ---- losses and updates ---- */
 
 static int run_squared_error(nn_backend *b, const nn_call *c)

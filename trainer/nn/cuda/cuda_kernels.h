@@ -102,6 +102,11 @@ cudaError_t k_embedding_grad(cudaStream_t s, float *out, const int32_t *ids, con
 cudaError_t k_timestep_embedding(cudaStream_t s, float *out, const float *t, int64_t n, int64_t dim, bool flip,
                                  float shift);
 
+/* ---- random numbers by their address (cuda_normal.cu) ---- */
+
+/* at [n, 4]: words of an rng_stream -> out [n, count], as rng_normal */
+cudaError_t k_normal(cudaStream_t s, float *out, const uint32_t *at, int64_t n, int64_t count);
+
 /* ---- norms (cuda_norm.cu): x [samples, pixels, c], a group is c / groups neighbouring channels of one sample ---- */
 
 typedef struct { int64_t samples, pixels, c, groups; float eps; bool silu; } cuda_norm; /* silu: of the norm */

@@ -77,6 +77,10 @@ static inline float __fmul_rn(float a, float b)
 {
     return a * b;
 }
+static inline double __dmul_rn(double a, double b)
+{
+    return a * b;
+}
 
 #include "tests/trainer/nn/cuda/standin/include/standin_mma.h"
 #endif
