@@ -1,7 +1,8 @@
 /* Laws of cuDNN itself, where there is no device: since 9.8 it answers for one that it is told the properties of, and makes plans
- * for it. For every convolution of SD 1.5 at 512 x 512 pixels, forward and backward, an H200 and an A100 have an engine on tensor
- * cores that needs no compiling; in f32 there is one that keeps f32, for the forward pass at least. It is our own code that asks
- * (cuda_conv.c, cuda_dnn.c), but for the handle, in whose place it gives the properties. */
+ * for it. For every convolution of SD 1.5 at 512 x 512 pixels, forward and backward, of one picture, of 8 and of 16, an H200 and an
+ * A100 have an engine on tensor cores that needs no compiling; in f32 there is one that keeps f32; and both have them for channels and
+ * sides that nothing divides, as the golden models' are. It is our own code that asks (cuda_conv.c, cuda_dnn.c), but for the handle,
+ * in whose place it gives the properties. */
 #include <cudnn.h>
 
 #if CUDNN_VERSION < 90800
@@ -112,13 +113,13 @@ static const struct { bool trained; int64_t side, c, o, k, stride, before, after
     {false, 512, 256, 128, 1, 1, 0, 0},   {false, 512, 128, 3, 3, 1, 1, 1},
 };
 
-static struct cuda_conv_key key_of_row(size_t i, nn_op_id op, bool half)
+static struct cuda_conv_key key_of_row(size_t i, nn_op_id op, bool half, int64_t batch)
 {
     const int64_t side = CONVS[i].side, after = CONVS[i].after, before = CONVS[i].before,
                   out = (side + before + after - CONVS[i].k) / CONVS[i].stride + 1;
 
     return (struct cuda_conv_key){.op = op, .half = half,
-                                  .at = {8, side, side, CONVS[i].c, CONVS[i].o, CONVS[i].k, CONVS[i].k, out, out, CONVS[i].stride,
+                                  .at = {batch, side, side, CONVS[i].c, CONVS[i].o, CONVS[i].k, CONVS[i].k, out, out, CONVS[i].stride,
                                          before, before, after, after}};
 }
 
@@ -133,39 +134,60 @@ static void open_device(size_t d)
 }
 
 static const nn_op_id OPS[] = {NN_OP_conv2d, NN_OP_conv2d_grad_x, NN_OP_conv2d_grad_w};
-enum { OP_N = 3 };
+enum { OP_N = 3, BATCHES = 3 };
+static const int64_t BATCH[BATCHES] = {1, 8, 16};
 
-static void every_convolution_of_bf16_has_an_engine_on_tensor_cores_that_is_ready(void **unused)
+static void is_ready(cuda *on, size_t d, struct cuda_conv_key key)
 {
-    (void)unused;
+    const struct cuda_conv *v = find(on, &key);
+
+    if (!v || !v->plan || v->as.compiled || (key.half && !v->as.cores))
+        fail_msg("%s, %s: operation %d of %lld times %lld x %lld pixels, %lld to %lld channels: %s", DEVICES[d].name, key.half ? "bf16" : "f32",
+                 (int)(key.op == OPS[1]) + 2 * (key.op == OPS[2]), (long long)key.at.n, (long long)key.at.h, (long long)key.at.w, (long long)key.at.c,
+                 (long long)key.at.o, v && v->plan ? "a slow one" : "none");
+}
+
+static void all_of_sd15_are_ready(bool half)
+{
     for (size_t d = 0; d < sizeof DEVICES / sizeof *DEVICES; d++) {
         cuda on = {0};
         open_device(d);
-        for (size_t i = 0; i < sizeof CONVS / sizeof *CONVS; i++)
-            for (int k = 0; k < (CONVS[i].trained ? OP_N : 1); k++) {
-                const struct cuda_conv_key key = key_of_row(i, OPS[k], true);
-                const struct cuda_conv *v = find(&on, &key);
-                if (!v || !v->as.cores || v->as.compiled)
-                    fail_msg("%s: operation %d of %lld x %lld pixels, %lld to %lld channels: %s", DEVICES[d].name, k,
-                             (long long)key.at.h, (long long)key.at.w, (long long)key.at.c, (long long)key.at.o, v ? "a slow one" : "none");
-            }
+        for (int b = 0; b < BATCHES; b++)
+            for (size_t i = 0; i < sizeof CONVS / sizeof *CONVS; i++)
+                for (int k = 0; k < (CONVS[i].trained ? OP_N : 1); k++)
+                    is_ready(&on, d, key_of_row(i, OPS[k], half, BATCH[b]));
         cuda_convs_free(&on);
         dnn_forget(&device);
     }
 }
 
-static void a_forward_pass_in_f32_has_an_engine_that_is_ready(void **unused)
+static void every_convolution_of_bf16_has_an_engine_on_tensor_cores_that_is_ready(void **unused)
 {
+    (void)unused;
+    all_of_sd15_are_ready(true);
+}
+
+static void every_convolution_in_f32_has_an_engine_that_is_ready(void **unused)
+{
+    (void)unused;
+    all_of_sd15_are_ready(false);
+}
+
+/* Of 2 samples with windows of 1 and 3. */
+static void numbers_that_nothing_divides_have_one_too(void **unused)
+{
+    static const int64_t CHANNELS[][2] = {{4, 20}, {20, 28}, {3, 8}, {5, 7}, {32, 4}}, SIDES[] = {3, 5, 6, 9};
+    enum { PAIRS = sizeof CHANNELS / sizeof *CHANNELS, SIDES_N = sizeof SIDES / sizeof *SIDES, ALL = PAIRS * SIDES_N * OP_N * 2 * 2 };
+
     (void)unused;
     for (size_t d = 0; d < sizeof DEVICES / sizeof *DEVICES; d++) {
         cuda on = {0};
         open_device(d);
-        for (size_t i = 0; i < sizeof CONVS / sizeof *CONVS; i++) {
-            const struct cuda_conv_key key = key_of_row(i, NN_OP_conv2d, false);
-            const struct cuda_conv *v = find(&on, &key);
-            if (!v || v->as.compiled)
-                fail_msg("%s: %lld x %lld pixels, %lld to %lld channels", DEVICES[d].name, (long long)key.at.h, (long long)key.at.w,
-                         (long long)key.at.c, (long long)key.at.o);
+        for (int i = 0; i < ALL; i++) {
+            const int64_t side = SIDES[i % SIDES_N], *c = CHANNELS[i / SIDES_N % PAIRS], k = i / SIDES_N / PAIRS % 2 ? 3 : 1;
+            const int rest = i / SIDES_N / PAIRS / 2;
+            is_ready(&on, d, (struct cuda_conv_key){.op = OPS[rest % OP_N], .half = rest / OP_N,
+                                                    .at = {2, side, side, c[0], c[1], k, k, side, side, 1, k / 2, k / 2, k / 2, k / 2}});
         }
         cuda_convs_free(&on);
         dnn_forget(&device);
@@ -176,7 +198,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_convolution_of_bf16_has_an_engine_on_tensor_cores_that_is_ready),
-        cmocka_unit_test(a_forward_pass_in_f32_has_an_engine_that_is_ready),
+        cmocka_unit_test(every_convolution_in_f32_has_an_engine_that_is_ready),
+        cmocka_unit_test(numbers_that_nothing_divides_have_one_too),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
