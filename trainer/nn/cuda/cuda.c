@@ -35,6 +35,16 @@ static const nn_kernel *const *kernels_bf16(nn_op_id op)
     }
 }
 
+/* The same with cuDNN's attention first (CFARM_CUDA_ATTENTION). */
+static const nn_kernel *const *kernels_dnn(nn_op_id op)
+{
+    switch (op) {
+    case NN_OP_attention: return cuda_attention_dnn;
+    case NN_OP_attention_grad: return cuda_attention_grad_dnn;
+    default: return kernels_bf16(op);
+    }
+}
+
 static _Thread_local cuda *current;
 
 cuda *cuda_current(void)
@@ -276,7 +286,7 @@ void cuda_round_done(nn_backend *b, const void *from)
 static int cuda_compute(nn_backend *b, nn_compute as, err *e)
 {
     (void)e;
-    b->kernels = as == NN_BF16 ? kernels_bf16 : kernels;
+    b->kernels = as != NN_BF16 ? kernels : cuda_of(b)->attention == CUDA_ATTENTION_OWN ? kernels_bf16 : kernels_dnn;
     b->computes = as;
     return 0;
 }
@@ -350,6 +360,7 @@ static void close_device(cuda *c)
     cudaSetDevice(c->device);
     cuda_part(c);
     cuda_convs_free(c);
+    cuda_sdpas_free(c);
     if (c->conv)
         cudnnDestroy(c->conv);
     if (c->gemm)
@@ -412,13 +423,14 @@ static int check_device(int device, err *e)
 /* What decides a device's bits: how it computes, and the library that chooses how, by the number of multiprocessors, too. */
 static int name_kind(cuda *c, err *e)
 {
+    static const char *const ATTENDS[] = {"", " attends", " attends by atomics"};
     int major, minor, many;
 
     TRY(cuda_told(c, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, c->device), "its kind", e));
     TRY(cuda_told(c, cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, c->device), "its kind", e));
     TRY(cuda_told(c, cudaDeviceGetAttribute(&many, cudaDevAttrMultiProcessorCount, c->device), "its kind", e));
-    snprintf(c->kind, sizeof c->kind, "cuda %d sm_%d%d cublas %zu cudnn %zu", many, major, minor, cublasLtGetVersion(),
-             cudnnGetVersion());
+    snprintf(c->kind, sizeof c->kind, "cuda %d sm_%d%d cublas %zu cudnn %zu%s", many, major, minor, cublasLtGetVersion(),
+             cudnnGetVersion(), ATTENDS[c->attention]);
     return 0;
 }
 
@@ -446,6 +458,19 @@ static bool says(const char *variable, const char *what)
     return text && strcmp(text, what) == 0;
 }
 
+static int choose_attention(cuda *c, err *e)
+{
+    static const char *const NAMES[] = {"own", "cudnn", "atomics"};
+    const char *given = getenv("CFARM_CUDA_ATTENTION");
+
+    for (int i = 0; given && i < 3; i++)
+        if (says("CFARM_CUDA_ATTENTION", NAMES[i])) {
+            c->attention = i;
+            return 0;
+        }
+    return given ? err_set(e, ERR_INPUT, "CFARM_CUDA_ATTENTION is own, cudnn or atomics, not %.40s", given) : 0;
+}
+
 static void make_turn(pthread_mutex_t *turn)
 {
     pthread_mutexattr_t nested;
@@ -466,7 +491,9 @@ static int cuda_open(nn_backend **out, int device, err *e)
     snprintf(c->name, sizeof c->name, "cuda:%d", device);
     c->search = says("CFARM_CUDA_SEARCH", "0") ? CUDA_SEARCH_OFF : says("CFARM_CUDA_SEARCH", "show") ? CUDA_SEARCH_SHOWN : CUDA_SEARCH_ON;
     c->compiles = says("CFARM_CUDA_COMPILE", "1");
-    int rc = open_device(c, e);
+    int rc = choose_attention(c, e);
+    if (rc == 0)
+        rc = open_device(c, e);
     if (rc != 0) {
         close_device(c);
         return rc;

@@ -20,7 +20,7 @@
 typedef struct {
     int device;
     char name[24];             /* "cuda:3" */
-    char kind[64];             /* what its bits depend on */
+    char kind[96];             /* what its bits depend on */
     size_t most, taken;        /* bytes of its memory that may be taken, and are */
     struct cuda_piece { void *mem; size_t bytes; } *pieces;
     size_t piece_n;
@@ -29,8 +29,10 @@ typedef struct {
     enum { CUDA_SEARCH_ON, CUDA_SEARCH_OFF, CUDA_SEARCH_SHOWN } search; /* for cuBLASLt's algorithms (cuda_search.c) */
     struct cuda_found *found;  /* what it has found */
     size_t found_n;
+    enum { CUDA_ATTENTION_OWN, CUDA_ATTENTION_DNN, CUDA_ATTENTION_ATOMICS } attention; /* whose comes first in bf16; with what adds in any order */
     bool compiles;             /* cuDNN's engines may be compiled where one is listed first (cuda_conv.c) */
     struct cuda_conv *convs;   /* what cuDNN has for the shapes that were asked for */
+    struct cuda_sdpa *sdpas;    /* the same for attention (cuda_sdpa.c) */
     struct cuda_kept *kept;     /* what passes of attention keep for their gradients (cuda_attend.c) */
     struct cuda_joined *joined; /* communicators of gangs, kept (cuda_gang.c) */
     size_t joined_n;
@@ -87,8 +89,9 @@ int cuda_half_leaf(nn_backend *b, nn_call *c, void **mem, err *e);
 int cuda_round(nn_backend *b, void **to, const void *from, int64_t n, err *e);
 void cuda_round_done(nn_backend *b, const void *from);
 
-/* Forgets all convolutions; before cuDNN is closed. */
+/* Forgets all convolutions, all attention; before cuDNN is closed. */
 void cuda_convs_free(cuda *c);
+void cuda_sdpas_free(cuda *c);
 
 /* What is told of a call for nn_plan_traffic: a source of n numbers in f32 is rounded into scratch first, by one more launch; so its
  * product reads it from there. */
@@ -112,7 +115,10 @@ static inline size_t cuda_aligned(int64_t bytes)
 /* Kernels of the libraries, and the plain ones that take what those decline. */
 extern const nn_kernel cuda_lt_matmul, cuda_dnn_conv2d, cuda_dnn_conv2d_grad_x, cuda_dnn_conv2d_grad_w;
 /* The same with sources rounded to bf16, sums and results in f32; and lists that begin with them. */
+extern const nn_kernel cuda_dnn_attention, cuda_dnn_attention_grad;
 extern const nn_kernel cuda_lt_matmul_bf16, cuda_dnn_conv2d_bf16, cuda_dnn_conv2d_grad_x_bf16, cuda_dnn_conv2d_grad_w_bf16;
+/* cuDNN's attention before ours, where that is asked for. */
+extern const nn_kernel *const cuda_attention_dnn[], *const cuda_attention_grad_dnn[];
 extern const nn_kernel *const cuda_attention_bf16[], *const cuda_attention_grad_bf16[], *const cuda_matmul_bf16[],
     *const cuda_conv2d_bf16[], *const cuda_conv2d_grad_x_bf16[],
     *const cuda_conv2d_grad_w_bf16[];

@@ -6,10 +6,9 @@
 
 #include "cluster/base/mem.h"
 #include "trainer/nn/cpu/cpu_shapes.h"
-#include "trainer/nn/cuda/cuda.h"
-#include "trainer/nn/cuda/cuda_kernels.h"
+#include "trainer/nn/cuda/cuda_attend.h"
 
-static const char *takes_attention(const struct nn_node *y)
+const char *cuda_takes_attention(const struct nn_node *y)
 {
     att_shape s = att_shape_of(y);
 
@@ -62,21 +61,12 @@ static int run_attention_grad(nn_backend *b, const nn_call *c)
                                      c->scratch));
 }
 
-CUDA_LIST(attention, .takes = takes_attention, .run = run_attention);
-CUDA_LIST(attention_grad, .takes = takes_attention, .prepare = prepare_attention_grad, .run = run_attention_grad);
+CUDA_LIST(attention, .takes = cuda_takes_attention, .run = run_attention);
+CUDA_LIST(attention_grad, .takes = cuda_takes_attention, .prepare = prepare_attention_grad, .run = run_attention_grad);
 
 /* ---- what a pass keeps: log-sums, found again by its node and the place of its result ---- */
 
-struct cuda_kept {
-    struct cuda_kept *next;
-    nn_backend *on;
-    const struct nn_node *y;
-    const void *at;
-    void *sums;
-    int users; /* calls: the pass, and its gradients */
-};
-
-static size_t kept_bytes(const nn_call *c)
+size_t cuda_kept_bytes(const nn_call *c)
 {
     att_shape s = att_shape_of(c->y);
 
@@ -92,28 +82,38 @@ static struct cuda_kept *kept_find(const cuda *c, const struct nn_node *y, const
     return k;
 }
 
-/* The same pass prepared once more finds it while a gradient still has it. */
-static int keep(nn_backend *b, nn_call *c, err *e)
+int cuda_keep(nn_backend *b, struct cuda_kept **out, const nn_call *c, err *e)
 {
     struct cuda_kept *k = kept_find(cuda_of(b), c->y, c->out);
 
     if (!k) {
         void *sums;
-        TRY(b->alloc(b, &sums, kept_bytes(c), e));
+        TRY(b->alloc(b, &sums, cuda_kept_bytes(c), e));
         k = NEW(struct cuda_kept);
         *k = (struct cuda_kept){.next = cuda_of(b)->kept, .on = b, .y = c->y, .at = c->out, .sums = sums};
         cuda_of(b)->kept = k;
     }
     k->users++;
-    c->state = k;
+    *out = k;
     return 0;
 }
 
-static void let_go(nn_call *c)
+/* Its pass is a call before it, prepared already: its `takes` saw to that. */
+int cuda_kept_by(nn_backend *b, struct cuda_kept **out, const nn_call *grad, err *e)
 {
-    struct cuda_kept *k = c->state, **at;
+    struct cuda_kept *k = kept_find(cuda_of(b), grad->y->src[3], grad->in[3]);
 
-    c->state = NULL;
+    if (!k)
+        return err_set(e, ERR_DEVICE, "its pass in bf16 has kept nothing");
+    k->users++;
+    *out = k;
+    return 0;
+}
+
+void cuda_let_go(struct cuda_kept *k)
+{
+    struct cuda_kept **at;
+
     if (!k || --k->users > 0)
         return;
     for (at = &cuda_of(k->on)->kept; *at != k;)
@@ -125,8 +125,8 @@ static void let_go(nn_call *c)
 
 /* ---- on tensor cores, of sources rounded to bf16 ---- */
 
-/* Heads that there are kernels for: those of Stable Diffusion's models, and of small ones. */
-static bool has_head(int64_t d)
+/* Those of Stable Diffusion's models, and of small ones. */
+bool cuda_has_head(int64_t d)
 {
     static const int HEADS[] = {8, 16, 32, 40, 64, 80, 160};
 
@@ -140,20 +140,21 @@ static const char *takes_flash(const struct nn_node *y)
 {
     int64_t d = att_shape_of(y).d;
 
-    return has_head(d) || d == CUDA_HEAD_MOST ? takes_attention(y) : "needs heads of 8, 16, 32, 40, 64, 80, 160 or 512";
+    return cuda_has_head(d) || d == CUDA_HEAD_MOST ? cuda_takes_attention(y) : "needs heads of 8, 16, 32, 40, 64, 80, 160 or 512";
 }
 
 static const char *takes_flash_grad(const struct nn_node *y)
 {
     if (y->src[3]->op->id != NN_OP_attention || y->src[3]->exact)
         return "needs a pass in bf16 before it";
-    return has_head(att_shape_of(y).d) ? takes_attention(y) : "needs heads of 8, 16, 32, 40, 64, 80 or 160";
+    return cuda_has_head(att_shape_of(y).d) ? cuda_takes_attention(y) : "needs heads of 8, 16, 32, 40, 64, 80 or 160";
 }
 
-/* Sources 0 .. 2, and 4 of a gradient, are wanted in bf16. */
-static bool is_wanted(const nn_call *c, int i)
+enum { WANTS = 1 | 2 | 4 | 16 }; /* of its sources in bf16 */
+
+static bool is_wanted(const nn_call *c, unsigned wanted, int i)
 {
-    return c->y->src[i] && i != 3;
+    return c->y->src[i] && wanted >> i & 1;
 }
 
 static bool is_there(const nn_call *c, int i)
@@ -161,39 +162,44 @@ static bool is_there(const nn_call *c, int i)
     return c->narrow_in >> i & 1;
 }
 
-/* Bytes of scratch for those that are not yet. */
-static size_t rounded_bytes(const nn_call *c)
+size_t cuda_rounded_bytes(const nn_call *c, unsigned wanted)
 {
     size_t bytes = 0;
 
     for (int i = 0; i < 5; i++)
-        if (is_wanted(c, i) && !is_there(c, i))
+        if (is_wanted(c, wanted, i) && !is_there(c, i))
             bytes += cuda_aligned(2 * nn_count(c->y->src[i]->shape));
     return bytes;
 }
 
-/* All of them in one launch; and a gradient's dots and its two kernels. */
-static void tell_traffic(nn_call *c)
+/* All of them are one launch. */
+void cuda_tell_rounded(nn_call *c, unsigned wanted)
 {
     const int before = c->launches;
 
     for (int i = 0; i < 5; i++)
-        if (is_wanted(c, i) && !is_there(c, i))
+        if (is_wanted(c, wanted, i) && !is_there(c, i))
             cuda_tell_rounding(c, nn_count(c->y->src[i]->shape));
-    c->launches = before + (c->launches > before) + (c->y->src[3] ? 2 : 0);
+    c->launches = before + (c->launches > before);
+}
+
+/* And a gradient's dots and its two kernels. */
+static void tell_traffic(nn_call *c)
+{
+    cuda_tell_rounded(c, WANTS);
+    c->launches += c->y->src[3] ? 2 : 0;
     if (c->y->src[3]) /* dy, which dots and sums need, is read once more */
         c->beside += (double)nn_bytes(c->y->src[4]) / (is_there(c, 4) ? 2 : 1);
 }
 
-/* Rounds them; half: where they lie, in order. */
-static cudaError_t round_sources(nn_backend *b, const nn_call *c, uint16_t *half[CUDA_ROUNDINGS])
+cudaError_t cuda_round_sources(nn_backend *b, const nn_call *c, unsigned wanted, uint16_t *half[CUDA_ROUNDINGS])
 {
     cuda_roundings s = {0};
     char *at = c->scratch;
     int k = 0;
 
     for (int i = 0; i < 5; i++) {
-        if (!is_wanted(c, i))
+        if (!is_wanted(c, wanted, i))
             continue;
         half[k++] = is_there(c, i) ? (uint16_t *)(uintptr_t)c->in[i] : (uint16_t *)at;
         if (is_there(c, i))
@@ -209,35 +215,39 @@ static cudaError_t round_sources(nn_backend *b, const nn_call *c, uint16_t *half
 
 static int prepare_flash(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
 {
+    struct cuda_kept *k;
+
     (void)frozen;
-    c->scratch_bytes = rounded_bytes(c);
-    c->own_bytes = kept_bytes(c);
+    c->scratch_bytes = cuda_rounded_bytes(c, WANTS);
+    c->own_bytes = cuda_kept_bytes(c);
     tell_traffic(c);
-    return c->sizing ? 0 : keep(b, c, e);
+    if (c->sizing)
+        return 0;
+    TRY(cuda_keep(b, &k, c, e));
+    c->state = k;
+    return 0;
 }
 
 static int run_flash(nn_backend *b, const nn_call *c)
 {
     const struct cuda_kept *k = c->state;
     uint16_t *half[CUDA_ROUNDINGS];
-    cudaError_t rc = round_sources(b, c, half);
+    cudaError_t rc = cuda_round_sources(b, c, WANTS, half);
 
     return cuda_ran(rc == cudaSuccess ? k_flash(cuda_stream(b), att_of(c), c->out, c->narrow, k->sums, half[0], half[1], half[2]) : rc);
 }
 
-/* Scratch: rounded sources, then D of every query. Its pass is a call before it, prepared already: takes_flash_grad saw to
- * that. */
+/* Scratch: rounded sources, then D of every query. */
 static int prepare_flash_grad(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
 {
+    struct cuda_kept *k;
+
     (void)frozen;
-    c->scratch_bytes = rounded_bytes(c) + kept_bytes(c);
+    c->scratch_bytes = cuda_rounded_bytes(c, WANTS) + cuda_kept_bytes(c);
     tell_traffic(c);
     if (c->sizing)
         return 0;
-    struct cuda_kept *k = kept_find(cuda_of(b), c->y->src[3], c->in[3]);
-    if (!k)
-        return err_set(e, ERR_DEVICE, "its pass in bf16 has kept nothing");
-    k->users++;
+    TRY(cuda_kept_by(b, &k, c, e));
     c->state = k;
     return 0;
 }
@@ -246,9 +256,9 @@ static int run_flash_grad(nn_backend *b, const nn_call *c)
 {
     const struct cuda_kept *k = c->state;
     slopes d = slopes_of(c);
-    float *dots = (float *)((char *)c->scratch + rounded_bytes(c));
+    float *dots = (float *)((char *)c->scratch + cuda_rounded_bytes(c, WANTS));
     uint16_t *half[CUDA_ROUNDINGS];
-    cudaError_t rc = round_sources(b, c, half);
+    cudaError_t rc = cuda_round_sources(b, c, WANTS, half);
 
     if (rc == cudaSuccess)
         rc = k_flash_grad(cuda_stream(b), att_of(c), d.q, d.k, d.v, c->narrow, half[0], half[1], half[2], half[3],
@@ -257,11 +267,19 @@ static int run_flash_grad(nn_backend *b, const nn_call *c)
     return cuda_ran(rc);
 }
 
+static void let_go(nn_call *c)
+{
+    cuda_let_go(c->state);
+    c->state = NULL;
+}
+
 static const nn_kernel flash = {
     .name = "cuda.attention.flash_bf16", .takes_narrow = 7, .narrows = cuda_narrows, .halves = true, .takes = takes_flash, .prepare = prepare_flash, .run = run_flash, .done = let_go};
 static const nn_kernel flash_grad = {.name = "cuda.attention_grad.flash_bf16", .takes_narrow = 7, .takes_half = 8 | 16, .narrows = cuda_narrows, .halves = true,
                                      .takes = takes_flash_grad,
                                      .prepare = prepare_flash_grad, .run = run_flash_grad, .done = let_go};
 
+const nn_kernel *const cuda_attention_dnn[] = {&cuda_dnn_attention, &flash, &attention_plain, NULL};
+const nn_kernel *const cuda_attention_grad_dnn[] = {&cuda_dnn_attention_grad, &flash_grad, &attention_grad_plain, NULL};
 const nn_kernel *const cuda_attention_bf16[] = {&flash, &attention_plain, NULL};
 const nn_kernel *const cuda_attention_grad_bf16[] = {&flash_grad, &attention_grad_plain, NULL};

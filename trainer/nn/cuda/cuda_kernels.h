@@ -49,7 +49,7 @@ cudaError_t k_geglu(cudaStream_t s, void *out, bool half, cuda_source x, int64_t
 cudaError_t k_geglu_grad(cudaStream_t s, void *out, bool half, cuda_source x, cuda_source dy, int64_t rows, int64_t width);
 typedef enum { CUDA_F32, CUDA_BF16, CUDA_F16 } cuda_float;
 /* f32 to bf16 (its bits), several in one launch; where it goes lies at multiples of 16 */
-enum { CUDA_ROUNDINGS = 4 };
+enum { CUDA_ROUNDINGS = 5 };
 typedef struct {
     int count;
     const float *from[CUDA_ROUNDINGS];
@@ -145,6 +145,10 @@ cudaError_t k_flash(cudaStream_t s, cuda_att at, void *y, bool half, float *sums
 cudaError_t k_flash_grad(cudaStream_t s, cuda_att at, void *dq, void *dk, void *dv, bool half, const uint16_t *q,
                          const uint16_t *k, const uint16_t *v, const uint16_t *dy, cuda_source y, cuda_source dy_wide, const float *sums,
                          float *dots);
+
+/* cuDNN's log-sums, [heads, tq] natural logarithms, as those sums (cuda_sdpa.cu), and back */
+cudaError_t k_sums_of_logs(cudaStream_t s, float *out, const float *logs, int64_t heads, int64_t tq);
+cudaError_t k_logs_of_sums(cudaStream_t s, float *out, const float *sums, int64_t heads, int64_t tq);
 
 /* ---- products (cuda_product.cu): plain tiles, for what the libraries decline ---- */
 

@@ -1,7 +1,8 @@
 /* Laws: in bf16, attention of every head that there is a kernel for goes to tensor cores and gives what the reference gives,
  * forward and backward, at shapes that fall into no tiles, with and without a causal mask, and the same bits in every run; a
  * pass that is prepared anew, since its result is to lie elsewhere, still tells its gradient the sums of this run; what has no
- * kernel there is declined with a sentence and computed in f32.
+ * kernel there is declined with a sentence and computed in f32. With CFARM_CUDA_ATTENTION=cudnn the same of cuDNN's, and what that
+ * declines is ours.
  *
  *   test_flash [cuda[:N]]    77, with a sentence, where there is none. */
 #include <math.h>
@@ -135,16 +136,33 @@ static void same_bits_again(trial *t)
     }
 }
 
-/* Whether every node of this operation goes to the first kernel of the list. */
-static bool goes_to_tensor_cores(const trial *t, nn_op_id op)
+/* The kernel that takes the node of this operation. */
+static const nn_kernel *taken_by(const trial *t, nn_op_id op)
 {
-    const nn_kernel *first = gpu->kernels(op)[0];
-    bool all = strstr(first->name, "flash") != NULL;
+    const nn_kernel *const *list = gpu->kernels(op);
+    nn_tensor y = NULL;
 
     for (int id = 0; id < nn_node_count(t->g); id++)
         if (nn_node_at(t->g, id)->op->id == op)
-            all = all && !first->takes(nn_node_at(t->g, id));
-    return all;
+            y = nn_node_at(t->g, id);
+    assert_non_null(y);
+    while ((*list)->takes(y))
+        list++;
+    return *list;
+}
+
+static bool by_cudnn(void)
+{
+    const char *whose = getenv("CFARM_CUDA_ATTENTION");
+
+    return whose && strcmp(whose, "own") != 0;
+}
+
+static bool goes_to_tensor_cores(const trial *t, nn_op_id op)
+{
+    const char *name = taken_by(t, op)->name;
+
+    return strstr(name, "flash") || (by_cudnn() && strstr(name, "cudnn"));
 }
 
 static const shape SHAPES[] = {
@@ -194,6 +212,22 @@ static void a_head_of_512_goes_there_without_its_gradient(void **unused)
     end(&whole);
 }
 
+/* Which engine there is is cuDNN's to say (test_engines), but for what is declined without asking. */
+static void cudnn_is_asked_first_where_it_is_to_be_and_else_not_at_all(void **unused)
+{
+    static const shape whole = {1, 2, 40, 70, 77, false}, point = {1, 1, 40, 1, 1, false};
+    trial t;
+
+    (void)unused;
+    begin(&t, &whole, gpu, true);
+    assert_true(!strstr(taken_by(&t, NN_OP_attention)->name, "cudnn") == !by_cudnn());
+    assert_true(!strstr(taken_by(&t, NN_OP_attention_grad)->name, "cudnn") == !by_cudnn());
+    end(&t);
+    begin(&t, &point, gpu, true); /* ours continues what cuDNN's pass has kept */
+    assert_non_null(strstr(taken_by(&t, NN_OP_attention_grad)->name, "flash"));
+    end(&t);
+}
+
 /* y moves into a state after the plan was made, and then the numbers change. */
 static void a_pass_that_is_prepared_anew_tells_its_gradient_this_runs_sums(void **unused)
 {
@@ -230,7 +264,9 @@ static void other_heads_are_declined_with_a_sentence_and_computed(void **unused)
     (void)unused;
     begin(&want, &odd, cpu, true);
     begin(&got, &odd, gpu, true);
-    assert_non_null(strstr(gpu->kernels(NN_OP_attention)[0]->takes(got.out[0]), "needs heads of 8, 16, 32, 40"));
+    assert_non_null(strstr(gpu->kernels(NN_OP_attention)[by_cudnn()]->takes(got.out[0]), "needs heads of 8, 16, 32, 40"));
+    if (by_cudnn())
+        assert_string_equal(gpu->kernels(NN_OP_attention)[0]->takes(got.out[0]), "needs heads of a multiple of 8");
     write_sources(&want, 1);
     write_sources(&got, 1);
     run(&want);
@@ -265,6 +301,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tensor_cores_give_what_the_reference_gives),
+        cmocka_unit_test(cudnn_is_asked_first_where_it_is_to_be_and_else_not_at_all),
         cmocka_unit_test(a_head_of_512_goes_there_without_its_gradient),
         cmocka_unit_test(a_pass_that_is_prepared_anew_tells_its_gradient_this_runs_sums),
         cmocka_unit_test(other_heads_are_declined_with_a_sentence_and_computed),

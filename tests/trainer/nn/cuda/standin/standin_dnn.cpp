@@ -1,5 +1,5 @@
 /* The stand-in's cuDNN: the backend API's descriptors as lists of attributes, and one convolution of a graph, forward and
- * both gradients, as plain loops in double, and what a forward pass adds behind it. As the real one it wants descriptors finished
+ * both gradients, as plain loops in double, and what a forward pass adds behind it; attention is standin_sdpa.cpp's. As the real one it wants descriptors finished
  * before they are used and gives nothing of unfinished ones. What it lists is what cuDNN 9.19 lists for an H200 (as the real one
  * says where there is none: ../engines.c): of bf16 a result in bf16, on tensor cores; in f32 for a forward pass only, by an engine
  * that is compiled first, in the list of what works for most; graphs that add by engines that are compiled, and (so that both are
@@ -7,37 +7,13 @@
  * first: their results are wrong on purpose. */
 #include <cstdio>
 #include <cstring>
-#include <map>
 #include <vector>
 
 #include <cudnn.h>
 
-#include "tests/trainer/nn/cuda/standin/standin.h"
-
-extern "C" {
-#include "cluster/base/dtype.h"
-}
-
-struct standin_dnn {
-    cudaStream_t stream = nullptr;
-};
-
-struct attribute {
-    cudnnBackendAttributeType_t type;
-    int64_t n;
-    std::vector<char> bytes;
-};
-
-struct standin_dnn_desc {
-    cudnnBackendDescriptorType_t kind;
-    bool finished = false, tensor_cores = false, compiled = false;
-    const standin_dnn_desc *graph = nullptr; /* of a configuration and a plan */
-    std::map<cudnnBackendAttributeName_t, attribute> list;
-};
+#include "tests/trainer/nn/cuda/standin/standin_dnn.h"
 
 namespace {
-
-using desc = const standin_dnn_desc;
 
 size_t bytes_of(cudnnBackendAttributeType_t type)
 {
@@ -50,6 +26,7 @@ size_t bytes_of(cudnnBackendAttributeType_t type)
     case CUDNN_TYPE_BOOLEAN: return sizeof(bool);
     case CUDNN_TYPE_BEHAVIOR_NOTE:
     case CUDNN_TYPE_POINTWISE_MODE:
+    case CUDNN_TYPE_REDUCTION_OPERATOR_TYPE:
     case CUDNN_TYPE_CONVOLUTION_MODE:
     case CUDNN_TYPE_DATA_TYPE:
     case CUDNN_TYPE_HEUR_MODE:
@@ -58,28 +35,7 @@ size_t bytes_of(cudnnBackendAttributeType_t type)
     return 0;
 }
 
-template <typename T> T get(desc *d, cudnnBackendAttributeName_t name, int64_t i = 0)
-{
-    T out{};
-    auto at = d->list.find(name);
-
-    if (at != d->list.end() && i < at->second.n)
-        memcpy(&out, at->second.bytes.data() + (size_t)i * sizeof out, sizeof out);
-    return out;
-}
-
 /* ---- a convolution, read off its descriptors ---- */
-
-struct tensor {
-    cudnnDataType_t type;
-    int64_t id, d[4], step[4]; /* n, c, h, w */
-    bool nowhere;
-
-    int64_t at(int64_t n, int64_t c, int64_t h, int64_t w) const
-    {
-        return n * step[0] + c * step[1] + h * step[2] + w * step[3];
-    }
-};
 
 struct convolution {
     cudnnBackendDescriptorType_t kind;
@@ -87,18 +43,6 @@ struct convolution {
     int64_t stride[2], before[2], after[2];
     float alpha, beta;
 };
-
-tensor tensor_of(desc *d)
-{
-    tensor t{get<cudnnDataType_t>(d, CUDNN_ATTR_TENSOR_DATA_TYPE), get<int64_t>(d, CUDNN_ATTR_TENSOR_UNIQUE_ID), {}, {},
-             get<bool>(d, CUDNN_ATTR_TENSOR_IS_VIRTUAL)};
-
-    for (int i = 0; i < 4; i++) {
-        t.d[i] = get<int64_t>(d, CUDNN_ATTR_TENSOR_DIMENSIONS, i);
-        t.step[i] = get<int64_t>(d, CUDNN_ATTR_TENSOR_STRIDES, i);
-    }
-    return t;
-}
 
 struct names {
     cudnnBackendAttributeName_t how, x, w, y, alpha, beta;
@@ -160,16 +104,6 @@ bool fits(const sum &s, desc *op)
     return good;
 }
 
-int64_t operations(desc *graph)
-{
-    return graph->list.at(CUDNN_ATTR_OPERATIONGRAPH_OPS).n;
-}
-
-desc *operation(desc *graph, int64_t i)
-{
-    return get<desc *>(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, i);
-}
-
 std::vector<sum> sums_of(desc *graph)
 {
     std::vector<sum> all;
@@ -185,8 +119,9 @@ bool chained(desc *graph)
     int64_t last = convolution_of(operation(graph, 0)).y.id;
     bool nowhere = convolution_of(operation(graph, 0)).y.nowhere;
 
-    for (const sum &s : sums_of(graph)) {
-        if (!nowhere || s.x.id != last)
+    for (int64_t i = 1; i < operations(graph); i++) {
+        const sum s = sum_of(operation(graph, i));
+        if (!nowhere || s.x.id != last || !fits(s, operation(graph, i)))
             return false;
         last = s.y.id;
         nowhere = s.y.nowhere;
@@ -203,11 +138,6 @@ bool fits(const convolution &v)
         good = v.stride[i] > 0
                && (v.x.d[2 + i] + v.before[i] + v.after[i] - v.w.d[2 + i]) / v.stride[i] + 1 == v.y.d[2 + i];
     return good;
-}
-
-double value(const tensor &t, const void *at, int64_t i)
-{
-    return t.type == CUDNN_DATA_FLOAT ? (double)((const float *)at)[i] : (double)f32_of_bf16(((const uint16_t *)at)[i]);
 }
 
 /* Every pair of x and y that a kernel's place joins, once. */
@@ -251,11 +181,11 @@ void convolve(const convolution &v, void *x, void *w, void *y)
 
     each_pair(v, [&](int64_t at_x, int64_t at_w, int64_t at_y) {
         if (to_x)
-            sum[(size_t)at_x] += value(v.w, w, at_w) * value(v.y, y, at_y);
+            sum[(size_t)at_x] += value_at(v.w, w, at_w) * value_at(v.y, y, at_y);
         else if (to_w)
-            sum[(size_t)at_w] += value(v.x, x, at_x) * value(v.y, y, at_y);
+            sum[(size_t)at_w] += value_at(v.x, x, at_x) * value_at(v.y, y, at_y);
         else
-            sum[(size_t)at_y] += value(v.x, x, at_x) * value(v.w, w, at_w);
+            sum[(size_t)at_y] += value_at(v.x, x, at_x) * value_at(v.w, w, at_w);
     });
     for (size_t i = 0; i < sum.size(); i++)
         if (made.type == CUDNN_DATA_FLOAT)
@@ -287,9 +217,7 @@ cudnnStatus_t finish(standin_dnn_desc *d)
     case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR:
         return fits(convolution_of(d)) ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
     case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR:
-        return get<void *>(d, CUDNN_ATTR_OPERATIONGRAPH_HANDLE) && chained(d) ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
-    case CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR:
-        return fits(sum_of(d), d) ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
+        return get<void *>(d, CUDNN_ATTR_OPERATIONGRAPH_HANDLE) && (is_attention(d) ? attention_fits(d) : chained(d)) ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
     case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR: {
         desc *config = get<desc *>(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
         d->graph = config->graph;
@@ -329,6 +257,8 @@ bool types_fit(const convolution &v)
 
 std::vector<engine> engines_of(desc *graph, bool expected)
 {
+    if (is_attention(graph))
+        return expected && attention_is_known(graph) ? std::vector<engine>{{true, true}} : std::vector<engine>{};
     const convolution v = convolution_of(operation(graph, 0));
 
     if (!types_fit(v))
@@ -364,7 +294,7 @@ int standin_dnn_calls[STANDIN_DNN_ENGINES], standin_dnn_plans, standin_dnn_compi
 
 size_t cudnnGetVersion(void)
 {
-    return 0;
+    return 91900; /* whose lists these are */
 }
 
 cudnnStatus_t cudnnCreate(cudnnHandle_t *out)
@@ -431,7 +361,7 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t d)
 cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
                                        cudnnBackendAttributeType_t, int64_t room, int64_t *n, void *values)
 {
-    const int64_t scratch = SCRATCH;
+    const int64_t scratch = SCRATCH + (d->graph && is_attention(d->graph) ? attention_scratch(d->graph) : 0);
     const cudnnBackendNumericalNote_t note = CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
     const cudnnBackendBehaviorNote_t compiled = CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
     cudnnBackendDescriptor_t *part = (cudnnBackendDescriptor_t *)values;
@@ -459,6 +389,8 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t d, cudnnBackendA
 
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t h, cudnnBackendDescriptor_t plan, cudnnBackendDescriptor_t pack)
 {
+    if (is_attention(plan->graph))
+        return standin_refuses() ? CUDNN_STATUS_NOT_SUPPORTED : attend(h, plan, pack);
     convolution v = convolution_of(operation(plan->graph, 0));
     const std::vector<sum> sums = sums_of(plan->graph);
     char *work = get<char *>(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE);
