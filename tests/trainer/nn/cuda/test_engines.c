@@ -15,9 +15,8 @@ int main(void)
 }
 #else
 
-static cudnnStatus_t set_attribute(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
-                                   int64_t n, const void *values);
-#define cudnnBackendSetAttribute set_attribute
+#include "tests/trainer/nn/cuda/told_device.h"
+#define cudnnBackendSetAttribute told_attribute
 #include "trainer/nn/cuda/cuda_conv.c"
 #include "trainer/nn/cuda/cuda_dnn.c"
 #undef cudnnBackendSetAttribute
@@ -27,38 +26,6 @@ static cudnnStatus_t set_attribute(cudnnBackendDescriptor_t d, cudnnBackendAttri
 #include <stddef.h>
 
 #include <cmocka.h>
-
-/* As cuDNN writes them. */
-static const struct { const char *name, *properties; } DEVICES[] = {
-    {"H200", "{\"deviceName\":\"NVIDIA H200\",\"cudaDeviceId\":0,\"deviceVer\":900,\"driverVer\":13000,\"multiProcessorCount\":132,"
-             "\"smClockRateKHz\":1980000,\"memClockRateKHz\":3201000,\"l2CacheSize\":62914560,\"totalGlobalMem\":150754820096,"
-             "\"maxSharedMemoryPerBlockOptin\":232448,\"maxGridSize\":[2147483647,65535,65535],\"maxBlockSize\":[1024,1024,64],"
-             "\"regsPerBlock\":65536,\"warpSize\":32,\"maxSharedMemoryPerBlock\":49152,\"reservedSharedMemoryPerBlock\":1024,"
-             "\"maxRegistersPerSM\":65536,\"maxCtasPerSM\":32,\"maxThreadsPerBlock\":1024,\"maxThreadsPerSM\":2048,"
-             "\"pciDeviceId\":0,\"isTccDriver\":0,\"supportCoopLaunch\":1}"},
-    {"A100", "{\"deviceName\":\"NVIDIA A100-SXM4-80GB\",\"cudaDeviceId\":0,\"deviceVer\":800,\"driverVer\":13000,"
-             "\"multiProcessorCount\":108,\"smClockRateKHz\":1410000,\"memClockRateKHz\":1593000,\"l2CacheSize\":41943040,"
-             "\"totalGlobalMem\":85094694912,\"maxSharedMemoryPerBlockOptin\":166912,\"maxGridSize\":[2147483647,65535,65535],"
-             "\"maxBlockSize\":[1024,1024,64],\"regsPerBlock\":65536,\"warpSize\":32,\"maxSharedMemoryPerBlock\":49152,"
-             "\"reservedSharedMemoryPerBlock\":1024,\"maxRegistersPerSM\":65536,\"maxCtasPerSM\":32,\"maxThreadsPerBlock\":1024,"
-             "\"maxThreadsPerSM\":2048,\"pciDeviceId\":0,\"isTccDriver\":0,\"supportCoopLaunch\":1}"},
-};
-
-static cudnnBackendDescriptor_t device;
-
-static cudnnStatus_t set_attribute(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
-                                   int64_t n, const void *values)
-{
-    const bool heuristics = name == CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH;
-
-    if (name == CUDNN_ATTR_OPERATIONGRAPH_HANDLE)
-        return CUDNN_STATUS_SUCCESS;
-    if (name == CUDNN_ATTR_EXECUTION_PLAN_HANDLE)
-        return cudnnBackendSetAttribute(d, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &device);
-    if (heuristics)
-        DNN(cudnnBackendSetAttribute(d, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &device));
-    return cudnnBackendSetAttribute(d, name, type, n, values);
-}
 
 /* ---- what cuda_conv.c is linked with, and what is not called here ---- */
 
@@ -123,16 +90,6 @@ static struct cuda_conv_key key_of_row(size_t i, nn_op_id op, bool half, int64_t
                                          before, before, after, after}};
 }
 
-static void open_device(size_t d)
-{
-    const char *text = DEVICES[d].properties;
-
-    assert_int_equal(cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &device), CUDNN_STATUS_SUCCESS);
-    assert_int_equal(cudnnBackendSetAttribute(device, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, (int64_t)strlen(text), text),
-                     CUDNN_STATUS_SUCCESS);
-    assert_int_equal(cudnnBackendFinalize(device), CUDNN_STATUS_SUCCESS);
-}
-
 static const nn_op_id OPS[] = {NN_OP_conv2d, NN_OP_conv2d_grad_x, NN_OP_conv2d_grad_w};
 enum { OP_N = 3, BATCHES = 3 };
 static const int64_t BATCH[BATCHES] = {1, 8, 16};
@@ -142,22 +99,22 @@ static void is_ready(cuda *on, size_t d, struct cuda_conv_key key)
     const struct cuda_conv *v = find(on, &key);
 
     if (!v || !v->plan || v->as.compiled || (key.half && !v->as.cores))
-        fail_msg("%s, %s: operation %d of %lld times %lld x %lld pixels, %lld to %lld channels: %s", DEVICES[d].name, key.half ? "bf16" : "f32",
+        fail_msg("%s, %s: operation %d of %lld times %lld x %lld pixels, %lld to %lld channels: %s", TOLD[d].name, key.half ? "bf16" : "f32",
                  (int)(key.op == OPS[1]) + 2 * (key.op == OPS[2]), (long long)key.at.n, (long long)key.at.h, (long long)key.at.w, (long long)key.at.c,
                  (long long)key.at.o, v && v->plan ? "a slow one" : "none");
 }
 
 static void all_of_sd15_are_ready(bool half)
 {
-    for (size_t d = 0; d < sizeof DEVICES / sizeof *DEVICES; d++) {
+    for (size_t d = 0; d < TOLD_N; d++) {
         cuda on = {0};
-        open_device(d);
+        told_open(d);
         for (int b = 0; b < BATCHES; b++)
             for (size_t i = 0; i < sizeof CONVS / sizeof *CONVS; i++)
                 for (int k = 0; k < (CONVS[i].trained ? OP_N : 1); k++)
                     is_ready(&on, d, key_of_row(i, OPS[k], half, BATCH[b]));
         cuda_convs_free(&on);
-        dnn_forget(&device);
+        told_close();
     }
 }
 
@@ -180,9 +137,9 @@ static void numbers_that_nothing_divides_have_one_too(void **unused)
     enum { PAIRS = sizeof CHANNELS / sizeof *CHANNELS, SIDES_N = sizeof SIDES / sizeof *SIDES, ALL = PAIRS * SIDES_N * OP_N * 2 * 2 };
 
     (void)unused;
-    for (size_t d = 0; d < sizeof DEVICES / sizeof *DEVICES; d++) {
+    for (size_t d = 0; d < TOLD_N; d++) {
         cuda on = {0};
-        open_device(d);
+        told_open(d);
         for (int i = 0; i < ALL; i++) {
             const int64_t side = SIDES[i % SIDES_N], *c = CHANNELS[i / SIDES_N % PAIRS], k = i / SIDES_N / PAIRS % 2 ? 3 : 1;
             const int rest = i / SIDES_N / PAIRS / 2;
@@ -190,7 +147,7 @@ static void numbers_that_nothing_divides_have_one_too(void **unused)
                                                     .at = {2, side, side, c[0], c[1], k, k, side, side, 1, k / 2, k / 2, k / 2, k / 2}});
         }
         cuda_convs_free(&on);
-        dnn_forget(&device);
+        told_close();
     }
 }
 
