@@ -44,6 +44,17 @@ says 'G7 attention d=40 +aim met +430 TFLOP'
 says 'G7 and its gradient +must met +376.2 '
 says 'G8 convolutions +must met +76.92 '
 
+# cuDNN's attention beside ours, shape by shape: a gradient that it declines is ours again, in brackets.
+program test_flash '[ "$CFARM_CUDA_ATTENTION" = cudnn ]'
+program cfarm-worker 'case ${CFARM_CUDA_ATTENTION:-own} in own) p=flash g=flash t=0.2 u=0.8 ;; cudnn) p=cudnn g=flash t=0.1 u=0.8 ;; *) p=cudnn g=cudnn t=0.1 u=0.4 ;; esac
+cat <<J
+{"model":"sd15","parts":[{"part":"step","seconds":0.03,"ops":[{"kernel":"cuda.attention.${p}_bf16","result":"[8,4096,320]","calls":2,"seconds":$t,"gflop":40000},{"kernel":"cuda.attention_grad.${g}_bf16","result":"[9]","calls":2,"seconds":$u,"gflop":80000},{"kernel":"cuda.attention.${p}_bf16","result":"[8,4096,320]","calls":1,"seconds":0.01,"gflop":100}]}]}
+J'
+dry PARTS='step attention' || fail "attention is a failure: $table"
+says "^attention of cuDNN's +ok"
+says '^    TFLOP/s \[8,4096,320\] +20000 GFLOP: ours 200 and 100, cuDNN 400 and \(100\), atomics 200$'
+says '^    TFLOP/s \[8,4096,320\] +100 GFLOP: ours 10 and -, cuDNN 10 and -'
+
 # One that says nothing gives no figures, and the rest runs.
 program cfarm-worker 'echo "cuda:0: out of memory" >&2; exit 1'
 ! dry PARTS='step grad' BLAME=0 || fail 'no figure is no failure'
