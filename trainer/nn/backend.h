@@ -23,12 +23,13 @@ typedef struct {
     void *out;                       /* where the result goes (backend memory) */
     const void *in[NN_MAX_SRC];      /* NULL where the source is */
     nn_tensor sum, added;            /* an add that is made with y (nn_kernel.adds) and its other source: out is sum's value. NULL: y's */
-    const void *more;                /* where `added` lies, never in out */
+    const void *more;                /* where `added` lies, never in out; in bf16 where the kernel says so (NN_SUM_HALVES) */
     struct nn_params *params;        /* for nn_params_form of leaf[]; set in prepare */
     nn_tensor leaf[NN_MAX_SRC];      /* a frozen weight that is a source itself, where the kernel `forms` it; else NULL */
     void *scratch;                   /* scratch_bytes, shared by all calls of a plan; set before the first run */
     bool narrow;                     /* the result is wanted in bf16 (nn_kernel.narrows) */
-    bool bare;                       /* ... without its bias and `added` (nn_kernel.leaves): in[2] and more are NULL */
+    void *twin;                      /* where the result goes in bf16, too (nn_kernel.twins); NULL: nowhere */
+    bool bare;                       /* narrow, and without its bias and `added` (nn_kernel.leaves): in[2] and more are NULL */
     const void *late_bias, *late_more; /* what is yet to be added to in[0], which was made so: one number a channel; one of each
                                       * sample a channel. NULL: nothing */
     unsigned narrow_in;              /* bit i: in[i] is in bf16 (nn_kernel.takes_narrow) */
@@ -53,6 +54,10 @@ typedef struct nn_kernel {
     unsigned takes_narrow;                                   /* bit i: it rounds src[i] to bf16, and takes it rounded */
     bool (*narrows)(const struct nn_node *y);                /* whether it may be asked for its result rounded to bf16: where all
                                                               * who read that would round it, no f32 of it is ever written */
+    enum { NN_SUM_F32, NN_SUM_ROUNDED, NN_SUM_HALVES } narrow_sum; /* whether a result with an add may be in bf16: not; of an add in f32;
+                                                              * of one in bf16 */
+    bool twins;                                              /* it can make its result in f32 and once more in bf16 (nn_call.twin), for
+                                                              * those who round it */
     bool halves;                                             /* ... also where those who read it do not round it, but take it in */
     unsigned takes_half;                                     /* bf16 (bit i: src[i]): one more rounding, of an activation */
     bool (*leaves)(const struct nn_node *y);                 /* whether such a result may be made without its bias and an add that */

@@ -129,8 +129,15 @@ static int find_all_added(nn_plan *p, const plan_step *step, nn_call *c, err *e)
     return find_added(p, plan_source(&p->s, step, PLAN_LATE_MORE), &c->late_more, e);
 }
 
-static int find_source(nn_plan *p, nn_call *c, const nn_kernel *k, int s, err *e)
+/* Where a root lies in bf16, beside its f32. */
+static void *twin_of(const nn_plan *p, int root)
 {
+    return p->s.twinned[root] ? (char *)p->arena + p->s.buffers[p->s.twin[root]].at : NULL;
+}
+
+static int find_source(nn_plan *p, const plan_step *step, nn_call *c, int s, err *e)
+{
+    const nn_kernel *k = step->kernel;
     nn_tensor x = c->y->src[s];
     int root = p->s.root[x->id];
 
@@ -140,7 +147,7 @@ static int find_source(nn_plan *p, nn_call *c, const nn_kernel *k, int s, err *e
     }
     if (p->frozen[root])
         TRY(hold(p, root, e));
-    c->in[s] = p->mem[x->id];
+    c->in[s] = plan_reads_twin(&p->s, step, s) ? (char *)twin_of(p, root) + p->s.offset[x->id] / 2 : p->mem[x->id];
     return 0;
 }
 
@@ -152,11 +159,12 @@ int plan_prepare_call(nn_plan *p, int i, err *e)
     bool frozen[NN_MAX_SRC] = {false};
 
     c.out = p->mem[plan_made(step)->id];
+    c.twin = twin_of(p, plan_made(step)->id);
     c.narrow = p->s.narrow[plan_made(step)->id];
     c.narrow_in = plan_narrow_in(&p->s, step);
     for (int s = 0; s < NN_MAX_SRC; s++)
         if (c.y->src[s]) {
-            if (find_source(p, &c, k, s, e) != 0)
+            if (find_source(p, step, &c, s, e) != 0)
                 return where(&c, e);
             frozen[s] = p->frozen[p->s.root[c.y->src[s]->id]];
         }

@@ -231,7 +231,9 @@ static bool may_be_bare(const plan_scheme *s, const plan_step *step)
 static bool may_be_narrow(const plan_scheme *s, const plan_step *step)
 {
     nn_tensor y = plan_made(step);
-    const bool may = s->bare[y->id] || (step->kernel->narrows && step->kernel->narrows(step->y) && !step->sum);
+    const bool like = step->sum && nn_same_shape(step->added->shape, y->shape), halves = step->kernel->narrow_sum == NN_SUM_HALVES;
+    const bool adds = !step->sum || (like && (halves ? s->halves : step->kernel->narrow_sum == NN_SUM_ROUNDED));
+    const bool may = s->bare[y->id] || (step->kernel->narrows && step->kernel->narrows(step->y) && adds);
 
     return may && y->type == F32 && s->root[y->id] == y->id && !s->kept[y->id];
 }
@@ -270,21 +272,76 @@ static void find_narrow_makers(plan_scheme *s, const plan_step **maker)
     }
 }
 
+/* Whether a step's result and what it adds are both in bf16 or neither is. */
+static bool adds_halves(const plan_scheme *s, const plan_step *step)
+{
+    return step->sum && !s->bare[step->sum->id] && step->kernel->narrow_sum == NN_SUM_HALVES;
+}
+
+/* Whether a call that adds x on its way out does so in bf16: its own result must be. */
+static bool adds_narrow(const plan_scheme *s, const plan_step *step, const plan_step *maker)
+{
+    return adds_halves(s, step) && s->narrow[step->sum->id] && maker->kernel->halves && !maker->y->exact && !s->bare[plan_made(maker)->id]
+           && s->offset[step->added->id] % PLACE == 0;
+}
+
+/* Takes back what this step forbids; whether it was anything. */
+static bool forbid_narrow(plan_scheme *s, const plan_step *step, const plan_step *const *maker)
+{
+    bool any = false;
+
+    for (int k = 0; k <= PLAN_ADDED; k++) {
+        nn_tensor x = k == PLAN_ADDED ? step->added : step->y->src[k];
+        const int root = x ? s->root[x->id] : 0;
+        const bool was = x && s->narrow[root];
+        if (was)
+            s->narrow[root] = k == PLAN_ADDED ? adds_narrow(s, step, maker[root]) : reads_narrow(s, step, k, maker[root]);
+        any = any || (was && !s->narrow[root]);
+    }
+    if (!adds_halves(s, step) || !s->narrow[step->sum->id] || s->narrow[s->root[step->added->id]])
+        return any;
+    s->narrow[plan_made(step)->id] = false;
+    return true;
+}
+
+static bool rounds_at_place(const plan_scheme *s, const plan_step *step, int k)
+{
+    nn_tensor x = k < NN_MAX_SRC ? step->y->src[k] : NULL;
+
+    return x && (step->kernel->takes_narrow >> k & 1) && s->offset[x->id] % PLACE == 0;
+}
+
+/* Results that somebody rounds and somebody does not. */
+static void find_twins(plan_scheme *s, const plan_step *const *maker)
+{
+    for (int i = 0; i < s->step_n; i++)
+        for (int k = 0; k < NN_MAX_SRC; k++) {
+            const int root = rounds_at_place(s, &s->steps[i], k) ? s->root[s->steps[i].y->src[k]->id] : 0;
+            const plan_step *by = rounds_at_place(s, &s->steps[i], k) ? maker[root] : NULL;
+            if (by && by->kernel->twins && !s->narrow[root] && plan_made(by)->type == F32)
+                s->twinned[root] = true;
+        }
+}
+
+bool plan_reads_twin(const plan_scheme *s, const plan_step *step, int k)
+{
+    return rounds_at_place(s, step, k) && s->twinned[s->root[step->y->src[k]->id]];
+}
+
+/* One refusal may bring others, of sums that are added to one another. */
 static void find_narrow(plan_scheme *s)
 {
     const plan_step **maker = NEW_N(const plan_step *, s->nodes + 1);
 
-    if (!without("narrow"))
-        find_narrow_makers(s, maker);
-    for (int i = 0; i < s->step_n; i++)
-        for (int k = 0; k <= PLAN_ADDED; k++) {
-            nn_tensor x = k == PLAN_ADDED ? s->steps[i].added : s->steps[i].y->src[k];
-            const int root = x ? s->root[x->id] : 0;
-            if (x && s->narrow[root] && !(k < PLAN_ADDED && reads_narrow(s, &s->steps[i], k, maker[root])))
-                s->narrow[root] = false;
-        }
+    find_narrow_makers(s, maker);
+    for (bool any = true; any;) {
+        any = false;
+        for (int i = 0; i < s->step_n; i++)
+            any = forbid_narrow(s, &s->steps[i], maker) || any;
+    }
     for (int id = 0; id < s->nodes; id++)
         s->bare[id] = s->narrow[id] ? s->bare[id] : NULL;
+    find_twins(s, maker);
     free(maker);
 }
 
@@ -306,18 +363,18 @@ unsigned plan_narrow_in(const plan_scheme *s, const plan_step *step)
     unsigned bits = 0;
 
     for (int k = 0; k < NN_MAX_SRC; k++)
-        if (step->y->src[k] && s->narrow[s->root[step->y->src[k]->id]])
+        if (step->y->src[k] && (s->narrow[s->root[step->y->src[k]->id]] || plan_reads_twin(s, step, k)))
             bits |= 1u << k;
     return bits;
 }
 
 /* ---- lifetimes ---- */
 
-static int new_buffer(plan_scheme *s, nn_tensor root, int from, int to)
+static int new_buffer(plan_scheme *s, nn_tensor root, bool half, int from, int to)
 {
     const size_t bytes = (size_t)nn_bytes(root);
 
-    s->buffers[s->buffer_n] = (plan_buffer){.bytes = s->narrow[root->id] ? bytes / 2 : bytes, .from = from, .to = to};
+    s->buffers[s->buffer_n] = (plan_buffer){.bytes = half ? bytes / 2 : bytes, .from = from, .to = to};
     return s->buffer_n++;
 }
 
@@ -327,7 +384,7 @@ static void hold(plan_scheme *s, const nn_op *op)
         nn_tensor y = nn_node_at(s->g, id);
         if (!s->alive[id] || y->op != op)
             continue;
-        s->buffer[id] = new_buffer(s, y, 0, INT_MAX);
+        s->buffer[id] = new_buffer(s, y, false, 0, INT_MAX);
         s->buffers[s->buffer[id]].at = s->fixed_bytes;
         s->fixed_bytes += plan_aligned((size_t)nn_bytes(y));
     }
@@ -342,13 +399,13 @@ static void hold_inputs(plan_scheme *s)
     hold(s, &nn_op_fill);
 }
 
-/* last[root]: the last call that reads it. */
-static void find_last_reads(const plan_scheme *s, int *last)
+/* last[root]: the last call that reads it; twin: its twin. */
+static void find_last_reads(const plan_scheme *s, int *last, int *twin)
 {
     for (int i = 0; i < s->step_n; i++)
         for (int k = 0; k < PLAN_SOURCES; k++)
             if (plan_source(s, &s->steps[i], k))
-                last[s->root[plan_source(s, &s->steps[i], k)->id]] = i;
+                (plan_reads_twin(s, &s->steps[i], k) ? twin : last)[s->root[plan_source(s, &s->steps[i], k)->id]] = i;
 }
 
 static bool is_whole(const plan_scheme *s, nn_tensor t)
@@ -382,15 +439,17 @@ static int take_over(const plan_scheme *s, int i)
     return NO_BUFFER;
 }
 
-static void find_lifetimes(plan_scheme *s, const int *last)
+static void find_lifetimes(plan_scheme *s, const int *last, const int *twin)
 {
     for (int i = 0; i < s->step_n; i++) {
         nn_tensor y = plan_made(&s->steps[i]);
+        if (s->twinned[y->id])
+            s->twin[y->id] = new_buffer(s, y, true, i, twin[y->id]);
         if (s->root[y->id] != y->id || s->kept[y->id])
             continue;
         int over = take_over(s, i), end = last[y->id] > i ? last[y->id] : i;
         if (over == NO_BUFFER)
-            over = new_buffer(s, y, i, end);
+            over = new_buffer(s, y, s->narrow[y->id], i, end);
         s->buffers[over].to = end;
         s->buffer[y->id] = over;
     }
@@ -398,16 +457,18 @@ static void find_lifetimes(plan_scheme *s, const int *last)
 
 static void lay_out(plan_scheme *s)
 {
-    int *last = NEW_N(int, s->nodes + 1);
+    int *last = NEW_N(int, s->nodes + 1), *twin = NEW_N(int, s->nodes + 1);
 
-    find_narrow(s);
+    if (!without("narrow"))
+        find_narrow(s);
     for (int id = 0; id < s->nodes; id++)
-        s->buffer[id] = NO_BUFFER;
+        s->buffer[id] = s->twin[id] = NO_BUFFER;
     hold_inputs(s);
-    find_last_reads(s, last);
-    find_lifetimes(s, last);
+    find_last_reads(s, last, twin);
+    find_lifetimes(s, last, twin);
     s->arena_bytes = plan_layout(s->buffers + s->fixed_n, s->buffer_n - s->fixed_n);
     free(last);
+    free(twin);
 }
 
 int plan_scheme_make(plan_scheme *s, const nn_graph *g, nn_backend *on, const nn_tensor keep[], int n, err *e)
@@ -424,8 +485,10 @@ int plan_scheme_make(plan_scheme *s, const nn_graph *g, nn_backend *on, const nn
                        .root = NEW_N(int, room),
                        .offset = NEW_N(size_t, room),
                        .buffer = NEW_N(int, room),
+                       .twinned = NEW_N(bool, room),
+                       .twin = NEW_N(int, room),
                        .steps = NEW_N(plan_step, room),
-                       .buffers = NEW_N(plan_buffer, room)};
+                       .buffers = NEW_N(plan_buffer, 2 * room)};
     mark_alive(s, keep, n);
     find_roots(s, keep, n);
     int rc = list_steps(s, on, e);
@@ -445,6 +508,8 @@ void plan_scheme_free(plan_scheme *s)
     free(s->root);
     free(s->offset);
     free(s->buffer);
+    free(s->twinned);
+    free(s->twin);
     free(s->steps);
     free(s->buffers);
     *s = (plan_scheme){0};

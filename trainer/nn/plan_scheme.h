@@ -29,6 +29,8 @@ typedef struct {
     int *root;         /* the node whose memory this is: itself, unless an alias or in place */
     size_t *offset;    /* bytes from the root's beginning */
     int *buffer;       /* of roots: index in buffers, or NO_BUFFER */
+    bool *twinned;     /* of roots: its value is there in bf16, too (nn_kernel.twins), */
+    int *twin;         /* in this buffer, or NO_BUFFER */
     plan_step *steps;  /* in order of running */
     int step_n;
     plan_buffer *buffers;
@@ -44,6 +46,8 @@ const nn_kernel *const *plan_kernels(const nn_backend *on, nn_tensor y); /* that
  * first of them. */
 enum { PLAN_ADDED = NN_MAX_SRC, PLAN_LATE_BIAS, PLAN_LATE_MORE, PLAN_SOURCES };
 nn_tensor plan_source(const plan_scheme *s, const plan_step *step, int k);
+/* Whether a step reads the twin of its source k. */
+bool plan_reads_twin(const plan_scheme *s, const plan_step *step, int k);
 /* Which of a step's sources are in bf16 (nn_call.narrow_in). */
 unsigned plan_narrow_in(const plan_scheme *s, const plan_step *step);
 /* Why the kernel at this place of the list declines this node, or NULL. */

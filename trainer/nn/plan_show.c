@@ -86,12 +86,14 @@ static void weigh_sources(weighing *w, nn_call *c, const nn_kernel *k, bool froz
     }
 }
 
-/* A table of words is read where words are. */
-static double bytes_read(const plan_scheme *s, const nn_call *c, nn_tensor x)
+/* A table of words is read where words are, and what is cut where the piece is. */
+static double bytes_read(const plan_scheme *s, const plan_step *step, const nn_call *c, int k)
 {
-    const bool rows = c->y->op == &nn_op_embedding && x == c->y->src[0], formed = x == c->leaf[1] && c->form_key;
+    nn_tensor x = plan_source(s, step, k);
+    const bool part = (c->y->op == &nn_op_embedding || c->y->op == &nn_op_slice) && k == 0, formed = k == 1 && c->leaf[1] && c->form_key;
 
-    return formed ? (double)c->form_bytes : (double)nn_bytes(rows ? c->y : x) / (s->narrow[s->root[x->id]] ? 2 : 1);
+    return formed ? (double)c->form_bytes
+                  : (double)nn_bytes(part ? c->y : x) / (s->narrow[s->root[x->id]] || plan_reads_twin(s, step, k) ? 2 : 1);
 }
 
 static nn_traffic traffic_of(const plan_scheme *s, const plan_step *step, const nn_call *c)
@@ -100,9 +102,11 @@ static nn_traffic traffic_of(const plan_scheme *s, const plan_step *step, const 
                     .adds = step->sum, .narrow = c->narrow};
 
     t.bytes = (double)nn_bytes(plan_made(step)) / (c->narrow ? 2 : 1) + c->beside;
+    if (s->twinned[plan_made(step)->id])
+        t.bytes += (double)nn_bytes(plan_made(step)) / 2;
     for (int k = 0; k < PLAN_SOURCES; k++)
         if (plan_source(s, step, k))
-            t.bytes += bytes_read(s, c, plan_source(s, step, k));
+            t.bytes += bytes_read(s, step, c, k);
     return t;
 }
 
@@ -189,7 +193,7 @@ static void show_call(const nn_plan *p, int i, FILE *to)
 
     const bool narrow = p->s.narrow[plan_made(&p->s.steps[i])->id];
     fprintf(to, "%5d %-32s %-24s %12lld bytes%s  %s%s\n", i, p->s.steps[i].kernel->name, nn_shape_text(y->shape, text),
-            (long long)nn_bytes(y) / (narrow ? 2 : 1), narrow ? " in bf16" : "", y->scope,
+            (long long)nn_bytes(y) / (narrow ? 2 : 1), narrow ? " in bf16" : p->s.twinned[plan_made(&p->s.steps[i])->id] ? " and rounded, too" : "", y->scope,
             p->s.bare[plan_made(&p->s.steps[i])->id] ? ", to which readers add the rest" : p->s.steps[i].sum ? ", and an add" : "");
     for (; *list != p->s.steps[i].kernel; list++)
         fprintf(to, "      not %s: %s\n", (*list)->name, plan_declines(list, y));

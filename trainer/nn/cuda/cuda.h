@@ -116,7 +116,8 @@ static inline size_t cuda_aligned(int64_t bytes)
 extern const nn_kernel cuda_lt_matmul, cuda_dnn_conv2d, cuda_dnn_conv2d_grad_x, cuda_dnn_conv2d_grad_w;
 /* The same with sources rounded to bf16, sums and results in f32; and lists that begin with them. */
 extern const nn_kernel cuda_dnn_attention, cuda_dnn_attention_grad;
-extern const nn_kernel cuda_lt_matmul_bf16, cuda_dnn_conv2d_bf16, cuda_dnn_conv2d_grad_x_bf16, cuda_dnn_conv2d_grad_w_bf16;
+extern const nn_kernel cuda_lt_matmul_bf16, cuda_lt_conv2d_bf16, cuda_lt_conv2d_grad_x_bf16, cuda_lt_conv2d_grad_w_bf16, cuda_dnn_conv2d_bf16,
+    cuda_dnn_conv2d_grad_x_bf16, cuda_dnn_conv2d_grad_w_bf16;
 /* cuDNN's attention before ours, where that is asked for. */
 extern const nn_kernel *const cuda_attention_dnn[], *const cuda_attention_grad_dnn[];
 extern const nn_kernel *const cuda_attention_bf16[], *const cuda_attention_grad_bf16[], *const cuda_matmul_bf16[],

@@ -22,7 +22,7 @@ static int run_norm(nn_backend *b, const nn_call *c)
 static int run_norm_grad_x(nn_backend *b, const nn_call *c)
 {
     return cuda_ran(k_norm_grad_x(cuda_stream(b), norm_of(c), c->out, c->narrow, cuda_source_of(c, 0), c->in[1], cuda_source_of(c, 2), c->in[3],
-                                  c->more));
+                                  c->more, c->twin));
 }
 
 static int prepare_norm_grad_w(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
@@ -43,13 +43,15 @@ static int run_norm_grad_w(nn_backend *b, const nn_call *c)
 #define NORM(NAME)                                                                                           \
     CUDA_LIST(NAME, .takes = cuda_needs_f32, .takes_half = 1, .takes_late = NN_LATE_BOTH, .narrows = cuda_narrows, .run = run_norm);                 \
     CUDA_LIST(NAME##_grad_x, .takes = cuda_needs_f32, .takes_half = 5, .takes_late = NN_LATE_BOTH, .narrows = cuda_narrows, .adds = NN_ADDS_LIKE,    \
+              .narrow_sum = NN_SUM_ROUNDED, .twins = true,                                                                                       \
               .run = run_norm_grad_x);
 
 NORM(group_norm_silu)
 NORM(group_norm)
 CUDA_LIST(group_norm_grad_w, .takes = cuda_needs_f32, .prepare = prepare_norm_grad_w, .run = run_norm_grad_w);
 CUDA_LIST(layer_norm, .takes = cuda_needs_f32, .narrows = cuda_narrows, .run = run_norm);
-CUDA_LIST(layer_norm_grad_x, .takes = cuda_needs_f32, .takes_half = 4, .narrows = cuda_narrows, .adds = NN_ADDS_LIKE, .run = run_norm_grad_x);
+CUDA_LIST(layer_norm_grad_x, .takes = cuda_needs_f32, .takes_half = 4, .narrows = cuda_narrows, .adds = NN_ADDS_LIKE,
+          .narrow_sum = NN_SUM_ROUNDED, .twins = true, .run = run_norm_grad_x);
 CUDA_LIST(layer_norm_grad_w, .takes = cuda_needs_f32, .prepare = prepare_norm_grad_w, .run = run_norm_grad_w);
 
 /* ---- windows ---- */

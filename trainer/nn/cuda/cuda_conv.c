@@ -489,5 +489,5 @@ static int run_bf16(nn_backend *b, const nn_call *c)
                                               .prepare = prepare_bf16, .run = run_bf16, .done = done};
 
 CONV(conv2d, NN_ADDS_ANY, is_narrow)
-CONV(conv2d_grad_x, NN_ADDS_NONE, NULL)
+CONV(conv2d_grad_x, NN_ADDS_LIKE, NULL)
 CONV(conv2d_grad_w, NN_ADDS_NONE, NULL)

@@ -50,23 +50,39 @@ static int run_pad(nn_backend *b, const nn_call *c)
     return cuda_ran(rc == cudaSuccess ? k_copy_rows(cuda_stream(b), c->out, c->in[0], r, size_of(c->y)) : rc);
 }
 
+static cudaError_t copy_rows(nn_backend *b, const nn_call *c, const void *in, cuda_rows r)
+{
+    return c->narrow ? k_round_rows(cuda_stream(b), c->out, in, r) : k_copy_rows(cuda_stream(b), c->out, in, r, size_of(c->y));
+}
+
+static int prepare_concat(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
+{
+    (void)b, (void)frozen, (void)e;
+    c->launches = 1;
+    return 0;
+}
+
 static int run_concat(nn_backend *b, const nn_call *c)
 {
     int last = c->y->shape.n - 1;
     int64_t p = c->y->src[0]->shape.d[last], q = c->y->src[1]->shape.d[last];
     cuda_rows left = {.rows = product(c->y->shape, 0, last), .width = p, .out_step = p + q, .in_step = p};
     cuda_rows right = {.rows = left.rows, .width = q, .out_at = p, .out_step = p + q, .in_step = q};
-    cudaError_t rc = k_copy_rows(cuda_stream(b), c->out, c->in[0], left, size_of(c->y));
+    cudaError_t rc = copy_rows(b, c, c->in[0], left);
 
-    return cuda_ran(rc == cudaSuccess ? k_copy_rows(cuda_stream(b), c->out, c->in[1], right, size_of(c->y)) : rc);
+    return cuda_ran(rc == cudaSuccess ? copy_rows(b, c, c->in[1], right) : rc);
 }
 
 static int run_zero_rows(nn_backend *b, const nn_call *c)
 {
     nn_shape s = c->y->shape;
+    const bool half = c->narrow_in & 1, changes = half != c->narrow;
+    cudaError_t rc = cudaSuccess;
 
-    return cuda_ran(k_zero_rows(cuda_stream(b), c->out, c->in[0], s.d[0], s.d[1], s.d[2], c->y->at.part.count,
-                                size_of(c->y)));
+    if (changes)
+        rc = k_cast(cuda_stream(b), c->out, c->narrow ? CUDA_BF16 : CUDA_F32, c->in[0], half ? CUDA_BF16 : CUDA_F32, nn_count(s));
+    return cuda_ran(rc == cudaSuccess ? k_zero_rows(cuda_stream(b), c->out, changes ? c->out : c->in[0], s.d[0], s.d[1], s.d[2],
+                                                    c->y->at.part.count, c->narrow ? 2 : size_of(c->y)) : rc);
 }
 
 static cuda_zoom zoom_of(nn_shape small, nn_shape large)
@@ -79,7 +95,7 @@ static int run_upsample(nn_backend *b, const nn_call *c)
 {
     cuda_zoom z = zoom_of(c->y->src[0]->shape, c->y->shape);
 
-    return cuda_ran(k_upsample(cuda_stream(b), c->out, c->in[0], z, size_of(c->y)));
+    return cuda_ran(k_upsample(cuda_stream(b), c->out, c->narrow, c->in[0], z, size_of(c->y)));
 }
 
 static int run_upsample_grad(nn_backend *b, const nn_call *c)
@@ -91,7 +107,7 @@ static int run_upsample_grad(nn_backend *b, const nn_call *c)
 
 CUDA_LIST(slice, .takes = needs_two_or_four_bytes, .run = run_slice);
 CUDA_LIST(pad, .takes = needs_two_or_four_bytes, .run = run_pad);
-CUDA_LIST(concat, .takes = needs_two_or_four_bytes, .run = run_concat);
-CUDA_LIST(zero_rows, .takes = needs_two_or_four_bytes, .over = 1, .run = run_zero_rows);
-CUDA_LIST(upsample, .takes = needs_two_or_four_bytes, .run = run_upsample);
+CUDA_LIST(concat, .takes = needs_two_or_four_bytes, .narrows = cuda_narrows, .halves = true, .prepare = prepare_concat, .run = run_concat);
+CUDA_LIST(zero_rows, .takes = needs_two_or_four_bytes, .over = 1, .takes_half = 1, .narrows = cuda_narrows, .run = run_zero_rows);
+CUDA_LIST(upsample, .takes = needs_two_or_four_bytes, .narrows = cuda_narrows, .run = run_upsample);
 CUDA_LIST(upsample_grad, .takes = cuda_needs_f32, .takes_half = 1, .run = run_upsample_grad);

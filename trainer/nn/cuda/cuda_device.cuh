@@ -66,6 +66,20 @@ __device__ inline void store_either(void *out, bool half, int64_t i, float v)
         ((float *)out)[i] = v;
 }
 
+template <int V> __device__ inline void store_several(void *out, bool half, int64_t i, const several<V> &v)
+{
+    several<V, __nv_bfloat16> rounded;
+
+    if (!half) {
+        *(several<V> *)((float *)out + i) = v;
+        return;
+    }
+#pragma unroll
+    for (int k = 0; k < V; k++)
+        rounded.at[k] = narrow<__nv_bfloat16>(v.at[k]);
+    *(several<V, __nv_bfloat16> *)((__nv_bfloat16 *)out + i) = rounded;
+}
+
 /* a = whole * by + rest, none of them negative. A division of 64 bits is a hundred instructions, more than an element's bytes
  * take; nearly all numbers have 32. */
 struct parted { int64_t whole, rest; };

@@ -1,4 +1,4 @@
-/* matmul through cuBLASLt, the bias in its epilogue where it has one for it, and what is added to the result (nn_call.more) as
+/* matmul, and convolutions by 1x1, which are products of all pixels, through cuBLASLt, the bias in its epilogue where it has one for it, and what is added to the result (nn_call.more) as
  * cuBLASLt's C: f32 in and out, f32 sums (no TF32); or sources rounded to bf16, sums and results in f32. A frozen second factor
  * is rounded once, what changes in every run, into scratch.
  *
@@ -45,6 +45,36 @@ static void gemm_free(gemm *g)
         if (rc_ != CUBLAS_STATUS_SUCCESS)                                                                    \
             return rc_;                                                                                      \
     } while (0)
+
+/* Of a convolution by 1x1: pixels times channels. */
+static mat_shape pixels_of(nn_tensor y)
+{
+    const conv_shape v = conv_shape_of(y);
+    const int64_t pixels = v.n * v.h * v.w;
+
+    switch (y->op->id) {
+    case NN_OP_conv2d_grad_x: return (mat_shape){.batch = 1, .m = pixels, .n = v.c, .k = v.o};             /* dy w */
+    case NN_OP_conv2d_grad_w: return (mat_shape){.batch = 1, .m = v.o, .n = v.c, .k = pixels, .ta = true}; /* dy' x */
+    default: return (mat_shape){.batch = 1, .m = pixels, .n = v.o, .k = v.c, .tb = true};                 /* x w' */
+    }
+}
+
+static mat_shape shape_of(nn_tensor y)
+{
+    return y->op->id == NN_OP_matmul ? mat_shape_of(y) : pixels_of(y);
+}
+
+/* Which source is the first factor; the other one is the second. */
+static int first_of(nn_tensor y)
+{
+    return y->op->id == NN_OP_conv2d_grad_w;
+}
+
+/* A forward pass's third source; gradients have none. */
+static bool has_bias(nn_tensor y)
+{
+    return y->src[2] != NULL;
+}
 
 /* `count` matrices one behind the other, each rows x cols by columns with nothing between these. */
 static cublasStatus_t layout(cublasLtMatrixLayout_t *out, bool half, int64_t rows, int64_t cols, int64_t count)
@@ -127,7 +157,7 @@ typedef struct { const void *b, *a, *y, *more, *bias; bool narrow; } gemm_at;
 
 static cublasStatus_t try_make(gemm **out, cuda_algos *algos, const cuda *on, nn_tensor y, bool half, gemm_at p)
 {
-    const mat_shape s = mat_shape_of(y);
+    const mat_shape s = shape_of(y);
     gemm *g = NEW(gemm);
 
     g->p.bias = p.bias;
@@ -164,8 +194,8 @@ static const void *const ANYWHERE = (const void *)4, *const IN_SCRATCH = (const 
 static const char *takes_as(const struct nn_node *y, bool half)
 {
     const void *const from = half ? IN_SCRATCH : ANYWHERE;
-    const gemm_at places = {from, from, ANYWHERE, NULL, y->src[2] ? ANYWHERE : NULL, false};
-    const mat_shape s = mat_shape_of(y);
+    const gemm_at places = {from, from, ANYWHERE, NULL, has_bias(y) ? ANYWHERE : NULL, false};
+    const mat_shape s = shape_of(y);
     cuda_algos algos;
     gemm *g;
 
@@ -188,6 +218,15 @@ static const char *takes(const struct nn_node *y)
 
 static const char *takes_bf16(const struct nn_node *y)
 {
+    return takes_as(y, true);
+}
+
+static const char *takes_pixels(const struct nn_node *y)
+{
+    const conv_shape v = conv_shape_of(y);
+
+    if (v.kh != 1 || v.kw != 1 || v.stride != 1 || v.h != v.oh || v.w != v.ow || v.top != 0 || v.left != 0)
+        return "needs kernels of 1x1 that look at every pixel";
     return takes_as(y, true);
 }
 
@@ -225,10 +264,11 @@ static bool leaves(const struct nn_node *y)
 
 static int prepare_bf16(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
 {
-    const bool a_there = c->narrow_in & 1, b_there = c->narrow_in & 2;
-    const gemm_at places = {b_there ? c->in[1] : IN_SCRATCH, a_there ? c->in[0] : IN_SCRATCH, c->out, c->more, c->in[2], c->narrow};
-    int64_t an = nn_count(c->y->src[0]->shape), bn = nn_count(c->y->src[1]->shape);
-    size_t a_bytes = a_there ? 0 : cuda_aligned(2 * an), b_bytes = frozen[1] || b_there ? 0 : cuda_aligned(2 * bn);
+    const int first = first_of(c->y), second = 1 - first;
+    const bool a_there = c->narrow_in >> first & 1, b_there = c->narrow_in >> second & 1;
+    const gemm_at places = {b_there ? c->in[second] : IN_SCRATCH, a_there ? c->in[first] : IN_SCRATCH, c->out, c->more, c->in[2], c->narrow};
+    int64_t an = nn_count(c->y->src[first]->shape), bn = nn_count(c->y->src[second]->shape);
+    size_t a_bytes = a_there ? 0 : cuda_aligned(2 * an), b_bytes = frozen[second] || b_there ? 0 : cuda_aligned(2 * bn);
 
     void *leaf = NULL;
 
@@ -237,7 +277,7 @@ static int prepare_bf16(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC]
         cuda_tell_rounding(c, an);
     if (b_bytes)
         cuda_tell_rounding(c, bn);
-    c->own_bytes = frozen[1] && !c->leaf[1] ? 2 * (size_t)bn : 0;
+    c->own_bytes = frozen[second] && !c->leaf[1] ? 2 * (size_t)bn : 0;
     c->beside -= (double)c->own_bytes;
     if (c->leaf[1])
         TRY(cuda_half_leaf(b, c, &leaf, e));
@@ -248,11 +288,11 @@ static int prepare_bf16(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC]
     g->a_bytes = a_bytes;
     g->b_bytes = b_bytes;
     g->b = leaf;
-    if (!frozen[1] || leaf)
+    if (!frozen[second] || leaf)
         return 0;
-    TRY(cuda_round(b, &g->b, c->in[1], bn, e));
+    TRY(cuda_round(b, &g->b, c->in[second], bn, e));
     g->on = b;
-    g->b_from = c->in[1];
+    g->b_from = c->in[second];
     return 0;
 }
 
@@ -280,15 +320,16 @@ static int run(nn_backend *b, const nn_call *c)
 static int run_bf16(nn_backend *b, const nn_call *c)
 {
     const gemm *g = c->state;
-    const void *left = c->in[0], *right = g->b ? g->b : c->in[1];
+    const int first = first_of(c->y), second = 1 - first;
+    const void *left = c->in[first], *right = g->b ? g->b : c->in[second];
     char *at = (char *)c->scratch + SCRATCH;
 
-    if (!(c->narrow_in & 1)) {
-        TRY(cuda_ran(k_cast(cuda_stream(b), at, CUDA_BF16, left, CUDA_F32, nn_count(c->y->src[0]->shape))));
+    if (!(c->narrow_in >> first & 1)) {
+        TRY(cuda_ran(k_cast(cuda_stream(b), at, CUDA_BF16, left, CUDA_F32, nn_count(c->y->src[first]->shape))));
         left = at;
     }
-    if (!g->b && !(c->narrow_in & 2)) {
-        TRY(cuda_ran(k_cast(cuda_stream(b), at + g->a_bytes, CUDA_BF16, right, CUDA_F32, nn_count(c->y->src[1]->shape))));
+    if (!g->b && !(c->narrow_in >> second & 1)) {
+        TRY(cuda_ran(k_cast(cuda_stream(b), at + g->a_bytes, CUDA_BF16, right, CUDA_F32, nn_count(c->y->src[second]->shape))));
         right = at + g->a_bytes;
     }
     return multiply(b, c, left, right, c->scratch);
@@ -307,5 +348,15 @@ static void done(nn_call *c)
 const nn_kernel cuda_lt_matmul = {
     .name = "cuda.matmul.cublaslt", .adds = NN_ADDS_LIKE, .takes = takes, .prepare = prepare, .run = run, .done = done};
 const nn_kernel cuda_lt_matmul_bf16 = {.name = "cuda.matmul.cublaslt_bf16", .adds = NN_ADDS_LIKE, .forms = 2, .takes_narrow = 3, .narrows = narrows, .halves = true,
+                                       .narrow_sum = NN_SUM_HALVES,
                                        .leaves = leaves,
                                        .takes = takes_bf16, .prepare = prepare_bf16, .run = run_bf16, .done = done};
+
+#define OF_PIXELS(NAME, LEAVES)                                                                              \
+    const nn_kernel cuda_lt_##NAME##_bf16 = {.name = "cuda." #NAME ".cublaslt_bf16", .adds = NN_ADDS_LIKE, .forms = 2, .takes_narrow = 3, \
+                                             .narrows = narrows, .halves = true, .narrow_sum = NN_SUM_HALVES, .leaves = LEAVES,           \
+                                             .takes = takes_pixels, .prepare = prepare_bf16, .run = run_bf16, .done = done};
+
+OF_PIXELS(conv2d, leaves)
+OF_PIXELS(conv2d_grad_x, NULL)
+OF_PIXELS(conv2d_grad_w, NULL)

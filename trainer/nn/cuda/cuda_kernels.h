@@ -64,12 +64,14 @@ cudaError_t k_cast(cudaStream_t s, void *out, cuda_float to, const void *x, cuda
 /* Rows of `width` elements: row r goes from in + in_at + r * in_step to out + out_at + r * out_step (elements). */
 typedef struct { int64_t rows, width, out_at, out_step, in_at, in_step; } cuda_rows;
 cudaError_t k_copy_rows(cudaStream_t s, void *out, const void *in, cuda_rows r, int size);
+/* The same from f32 to bf16. */
+cudaError_t k_round_rows(cudaStream_t s, void *out, const float *in, cuda_rows r);
 /* x [n, t, c]: the first `zeros` of t become 0; out may be x */
 cudaError_t k_zero_rows(cudaStream_t s, void *out, const void *x, int64_t n, int64_t t, int64_t c, int64_t zeros,
                         int size);
-/* x [n, h, w, c] -> out [n, oh, ow, c], pixel (i, j) from (i h / oh, j w / ow), rounded down */
+/* x [n, h, w, c] -> out [n, oh, ow, c], pixel (i, j) from (i h / oh, j w / ow), rounded down; half: of f32 bf16 is made */
 typedef struct { int64_t n, h, w, oh, ow, c; } cuda_zoom;
-cudaError_t k_upsample(cudaStream_t s, void *out, const void *x, cuda_zoom z, int size);
+cudaError_t k_upsample(cudaStream_t s, void *out, bool half, const void *x, cuda_zoom z, int size);
 /* dy [n, oh, ow, c], of bf16 where half -> out [n, h, w, c]: the sum of what was copied */
 cudaError_t k_upsample_grad(cudaStream_t s, float *out, const void *dy, bool half, cuda_zoom z);
 /* out[i] = x[walk of i] */
@@ -112,9 +114,9 @@ cudaError_t k_normal(cudaStream_t s, float *out, const uint32_t *at, int64_t n, 
 typedef struct { int64_t samples, pixels, c, groups; float eps; bool silu; } cuda_norm; /* silu: of the norm */
 /* half: out is of bf16 */
 cudaError_t k_norm(cudaStream_t s, cuda_norm at, void *out, bool half, cuda_source x, const float *w, const float *bias);
-/* bias: for silu only; add: like out, or NULL. A layer norm's x is of f32. */
+/* bias: for silu only; add: like out, or NULL; twin: where out, of f32 then, goes in bf16, too, or NULL. A layer norm's x is of f32. */
 cudaError_t k_norm_grad_x(cudaStream_t s, cuda_norm at, void *out, bool half, cuda_source x, const float *w, cuda_source dy, const float *bias,
-                          const float *add);
+                          const float *add, void *twin);
 /* out [2, c] = dw, dbias; stats: 2 * samples * groups floats of scratch */
 cudaError_t k_norm_grad_w(cudaStream_t s, cuda_norm at, float *out, const float *x, const float *dy, float *stats);
 

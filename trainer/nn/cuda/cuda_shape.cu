@@ -1,4 +1,5 @@
-/* Copies of elements, and the sum that is a copy's gradient: one thread an element of the result. Cost: the bytes. */
+/* Copies of elements, rounded to bf16 on the way or not, and the sum that is a copy's gradient: one thread an element of the result, or
+ * several neighbours. Cost: the bytes. */
 #include "trainer/nn/cuda/cuda_device.cuh"
 
 template <typename T> __global__ void copy_rows(T *out, const T *in, cuda_rows r)
@@ -11,6 +12,22 @@ template <typename T> __global__ void copy_rows(T *out, const T *in, cuda_rows r
     out[r.out_at + p.whole * r.out_step + p.rest] = in[r.in_at + p.whole * r.in_step + p.rest];
 }
 
+/* f32 to bf16, V neighbours a thread; widths are of V. */
+template <int V> __global__ void round_rows(__nv_bfloat16 *out, const float *in, cuda_rows r)
+{
+    int64_t i = thread_at();
+
+    if (i >= r.rows * r.width)
+        return;
+    const parted p = part(i, r.width);
+    const several<V> x = ((const several<V> *)in)[r.in_at + p.whole * r.in_step + p.rest];
+    several<V, __nv_bfloat16> y;
+#pragma unroll
+    for (int k = 0; k < V; k++)
+        y.at[k] = narrow<__nv_bfloat16>(x.at[k]);
+    ((several<V, __nv_bfloat16> *)out)[r.out_at + p.whole * r.out_step + p.rest] = y;
+}
+
 /* Whether every stretch begins and ends at a multiple of 16 bytes, elements having `size`. */
 static bool rows_in_fours(const void *out, const void *in, const cuda_rows &r, int size)
 {
@@ -19,13 +36,27 @@ static bool rows_in_fours(const void *out, const void *in, const cuda_rows &r, i
     return all % 16 == 0 && in_fours(out) && in_fours(in);
 }
 
+static cuda_rows in_parts(const cuda_rows &r, int each)
+{
+    return cuda_rows{r.rows, r.width / each, r.out_at / each, r.out_step / each, r.in_at / each, r.in_step / each};
+}
+
+cudaError_t k_round_rows(cudaStream_t s, void *out, const float *in, cuda_rows r)
+{
+    if (rows_in_fours(out, in, r, 4))
+        LAUNCH(round_rows<4>, blocks_for(r.rows * r.width / 4), BLOCK, s, (__nv_bfloat16 *)out, in, in_parts(r, 4));
+    else
+        LAUNCH(round_rows<1>, blocks_for(r.rows * r.width), BLOCK, s, (__nv_bfloat16 *)out, in, r);
+    return cudaGetLastError();
+}
+
 cudaError_t k_copy_rows(cudaStream_t s, void *out, const void *in, cuda_rows r, int size)
 {
     const unsigned blocks = blocks_for(r.rows * r.width);
     const int each = 16 / size;
 
     if (rows_in_fours(out, in, r, size)) {
-        const cuda_rows fours = {r.rows, r.width / each, r.out_at / each, r.out_step / each, r.in_at / each, r.in_step / each};
+        const cuda_rows fours = in_parts(r, each);
         LAUNCH(copy_rows, blocks_for(r.rows * fours.width), BLOCK, s, (several<4> *)out, (const several<4> *)in, fours);
     } else if (size == 2)
         LAUNCH(copy_rows, blocks, BLOCK, s, (uint16_t *)out, (const uint16_t *)in, r);
@@ -67,21 +98,33 @@ __device__ inline cell cell_at(int64_t i, int64_t c, int64_t width, int64_t heig
     return cell{map.whole, map.rest, line.rest, pixel.rest};
 }
 
-template <typename T> __global__ void upsample(T *out, const T *x, cuda_zoom z)
+template <typename T> __device__ inline void put(T *to, T x)
+{
+    *to = x;
+}
+
+__device__ inline void put(__nv_bfloat16 *to, float x)
+{
+    *to = narrow<__nv_bfloat16>(x);
+}
+
+template <typename TO, typename T> __global__ void upsample(TO *out, const T *x, cuda_zoom z)
 {
     int64_t i = thread_at();
 
     if (i >= z.n * z.oh * z.ow * z.c)
         return;
     const cell p = cell_at(i, z.c, z.ow, z.oh);
-    out[i] = x[((p.n * z.h + part(p.row * z.h, z.oh).whole) * z.w + part(p.col * z.w, z.ow).whole) * z.c + p.k];
+    put(out + i, x[((p.n * z.h + part(p.row * z.h, z.oh).whole) * z.w + part(p.col * z.w, z.ow).whole) * z.c + p.k]);
 }
 
-cudaError_t k_upsample(cudaStream_t s, void *out, const void *x, cuda_zoom z, int size)
+cudaError_t k_upsample(cudaStream_t s, void *out, bool half, const void *x, cuda_zoom z, int size)
 {
     unsigned blocks = blocks_for(z.n * z.oh * z.ow * z.c);
 
-    if (size == 2)
+    if (half)
+        LAUNCH(upsample, blocks, BLOCK, s, (__nv_bfloat16 *)out, (const float *)x, z);
+    else if (size == 2)
         LAUNCH(upsample, blocks, BLOCK, s, (uint16_t *)out, (const uint16_t *)x, z);
     else
         LAUNCH(upsample, blocks, BLOCK, s, (uint32_t *)out, (const uint32_t *)x, z);

@@ -144,6 +144,33 @@ static int attention_of_biased(nn_graph *g, nn_tensor keep[])
     return queries(g, keep, nn_input(g, "b", F32, NN_SHAPE(C)));
 }
 
+/* Two residuals behind each other: what comes back through a norm is added up in f32 and goes into a product. */
+static int residuals(nn_graph *g, nn_tensor keep[])
+{
+    nn_tensor x = in(g, "x", ROWS, C), y = x;
+    err e;
+
+    for (int k = 0; k < 3; k++) {
+        nn_tensor n = nn_layer_norm(g, y, nn_input(g, (const char *[]){"w", "v", "u"}[k], F32, NN_SHAPE(C)), nn_input(g, (const char *[]){"b", "c", "d"}[k], F32, NN_SHAPE(C)), 1e-5f);
+        y = nn_add(g, y, nn_matmul(g, n, in(g, (const char *[]){"q", "r", "s"}[k], C, C), false, true));
+    }
+    ok(nn_backward(g, y, in(g, "e", ROWS, C), &x, keep, 1, &e), &e);
+    return 1;
+}
+
+static int map_residuals(nn_graph *g, nn_tensor keep[])
+{
+    nn_tensor x = nn_input(g, "x", F32, NN_SHAPE(2, SIDE, SIDE, C)), y = x;
+    err e;
+
+    for (int k = 0; k < 3; k++) {
+        nn_tensor n = nn_group_norm_silu(g, y, nn_input(g, (const char *[]){"w", "v", "u"}[k], F32, NN_SHAPE(C)), nn_input(g, (const char *[]){"b", "c", "d"}[k], F32, NN_SHAPE(C)), 4, 1e-5f);
+        y = nn_add(g, y, nn_conv2d(g, n, nn_input(g, (const char *[]){"q", "r", "s"}[k], F32, NN_SHAPE(C, 1, 1, C)), NULL, (nn_conv){1, {0, 0, 0, 0}}));
+    }
+    ok(nn_backward(g, y, nn_input(g, "e", F32, NN_SHAPE(2, SIDE, SIDE, C)), &x, keep, 1, &e), &e);
+    return 1;
+}
+
 static const struct {
     const char *name;
     int (*write)(nn_graph *g, nn_tensor keep[]);
@@ -162,6 +189,8 @@ static const struct {
     {"one of them kept", slopes_kept, NN_OP_attention_grad, false},
     {"with a bias", attention_of_biased, NN_OP_matmul, false},
     {"a gate, backward", gated_backward, NN_OP_geglu_grad, true},
+    {"residuals", residuals, NN_OP_layer_norm_grad_x, false},
+    {"residuals of maps", map_residuals, NN_OP_group_norm_silu_grad_x, false},
 };
 
 /* ---- running them ---- */
@@ -175,8 +204,8 @@ static nn_tensor made_by(const nn_graph *g, nn_op_id op)
     return NULL;
 }
 
-/* Whether a result of this operation is, as the plan is shown. */
-static bool is_in_bf16(const nn_plan *p, const char *op)
+/* Whether a result of this operation is shown so. */
+static bool is_shown(const nn_plan *p, const char *op, const char *how)
 {
     char *text, *line, *rest, kernel[64];
     size_t n;
@@ -187,13 +216,13 @@ static bool is_in_bf16(const nn_plan *p, const char *op)
     fclose(to);
     snprintf(kernel, sizeof kernel, " cuda.%s.", op);
     for (rest = text; (line = strsep(&rest, "\n"));)
-        is = is || (strstr(line, kernel) && strstr(line, " in bf16"));
+        is = is || (strstr(line, kernel) && strstr(line, how));
     free(text);
     return is;
 }
 
 /* Two runs, so that the second is recorded. with: keeps the operation's result, too, which is in f32 then. */
-static bool run(size_t i, bool with, float *to[KEEPS], size_t bytes[KEEPS], int *n)
+static bool run(size_t i, bool with, float *to[KEEPS], size_t bytes[KEEPS], int *n, bool *twinned)
 {
     nn_graph *g = nn_graph_new();
     nn_params *w = nn_params_new(gpu);
@@ -222,7 +251,8 @@ static bool run(size_t i, bool with, float *to[KEEPS], size_t bytes[KEEPS], int 
         to[k] = NEW_N(float, bytes[k] / sizeof(float));
         ok(nn_read(p, keep[k], to[k], bytes[k], &e), &e);
     }
-    const bool narrow = is_in_bf16(p, keep[*n]->op->name);
+    const bool narrow = is_shown(p, keep[*n]->op->name, " in bf16");
+    *twinned = is_shown(p, keep[*n]->op->name, " and rounded, too");
     nn_plan_free(p);
     nn_params_free(w);
     nn_graph_free(g);
@@ -236,9 +266,36 @@ static void a_result_that_all_round_is_in_bf16_with_the_same_bits(void **unused)
         float *got[KEEPS], *want[KEEPS];
         size_t bytes[KEEPS];
         int n;
-        if (run(i, false, got, bytes, &n) != CASES[i].narrow)
+        bool twinned;
+        if (run(i, false, got, bytes, &n, &twinned) != CASES[i].narrow)
             fail_msg("%s: %s", CASES[i].name, CASES[i].narrow ? "in f32" : "in bf16");
-        assert_false(run(i, true, want, bytes, &n));
+        assert_false(run(i, true, want, bytes, &n, &twinned));
+        for (int k = 0; k < n; k++) {
+            if (memcmp(got[k], want[k], bytes[k]) != 0)
+                fail_msg("%s: other bits", CASES[i].name);
+            free(got[k]);
+            free(want[k]);
+        }
+    }
+}
+
+/* Where nothing else is in bf16 either, so that all numbers are the same. */
+static void what_some_round_is_there_twice_with_the_same_bits(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        const bool both = CASES[i].write == residuals || CASES[i].write == map_residuals;
+        float *got[KEEPS], *want[KEEPS];
+        size_t bytes[KEEPS];
+        bool twinned, without;
+        int n;
+        setenv("CFARM_WITHOUT", "half", 1);
+        run(i, false, got, bytes, &n, &twinned);
+        setenv("CFARM_WITHOUT", "narrow", 1);
+        run(i, false, want, bytes, &n, &without);
+        unsetenv("CFARM_WITHOUT");
+        if (twinned != both || without)
+            fail_msg("%s: %s", CASES[i].name, twinned ? "twice" : "once");
         for (int k = 0; k < n; k++) {
             if (memcmp(got[k], want[k], bytes[k]) != 0)
                 fail_msg("%s: other bits", CASES[i].name);
@@ -253,12 +310,14 @@ static void in_f32_nothing_is(void **unused)
     float *got[KEEPS];
     size_t bytes[KEEPS];
     int n;
+    bool twinned;
     err e;
 
     (void)unused;
     ok(gpu->compute(gpu, NN_F32, &e), &e);
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
-        assert_false(run(i, false, got, bytes, &n));
+        assert_false(run(i, false, got, bytes, &n, &twinned));
+        assert_false(twinned);
         for (int k = 0; k < n; k++)
             free(got[k]);
     }
@@ -285,6 +344,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_result_that_all_round_is_in_bf16_with_the_same_bits),
+        cmocka_unit_test(what_some_round_is_there_twice_with_the_same_bits),
         cmocka_unit_test(in_f32_nothing_is),
     };
 
