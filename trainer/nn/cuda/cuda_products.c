@@ -70,7 +70,7 @@ static int run_conv2d_grad_w(nn_backend *b, const nn_call *c)
     static const nn_kernel plain_##NAME = {                                                                  \
         .name = "cuda." #NAME ".plain", .takes = takes_conv, .run = run_##NAME};                             \
     const nn_kernel *const cuda_##NAME[] = {&cuda_dnn_##NAME, &plain_##NAME, NULL};                          \
-    const nn_kernel *const cuda_##NAME##_bf16[] = {&cuda_dnn_##NAME##_bf16, &cuda_dnn_##NAME, &plain_##NAME, NULL};
+    const nn_kernel *const cuda_##NAME##_bf16[] = {&cuda_lt_##NAME##_bf16, &cuda_dnn_##NAME##_bf16, &cuda_dnn_##NAME, &plain_##NAME, NULL};
 
 CONV(conv2d)
 CONV(conv2d_grad_x)

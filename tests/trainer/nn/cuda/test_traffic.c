@@ -48,6 +48,15 @@ static nn_tensor convolution(nn_graph *g)
                      nn_input(g, "bias", F32, NN_SHAPE(N)), (nn_conv){1, {1, 1, 1, 1}});
 }
 
+/* Of all pixels, by cuBLASLt, which makes f32 of bf16 and adds on the way. */
+static nn_tensor by_one(nn_graph *g)
+{
+    nn_tensor y = nn_conv2d(g, nn_input(g, "x", F32, NN_SHAPE(1, SIDE, SIDE, K)), nn_input(g, "w", F32, NN_SHAPE(N, 1, 1, K)),
+                            nn_input(g, "bias", F32, NN_SHAPE(N)), (nn_conv){1, {0, 0, 0, 0}});
+
+    return nn_add(g, y, nn_input(g, "more", F32, NN_SHAPE(1, SIDE, SIDE, N)));
+}
+
 static nn_tensor words(nn_graph *g)
 {
     return nn_embedding(g, in(g, "table", 1000, K), nn_input(g, "ids", I32, NN_SHAPE(M)), 0);
@@ -68,6 +77,7 @@ static const struct {
     {"with a sum", product_and_sum, NN_BF16, 1, {{8 * A + 8 * B + 4 * Y + 4 * Y, 3}}},
     {"behind a norm", normed_product, NN_BF16, 2, {{4 * A + 2 * 4 * K + 2 * A, 1}, {2 * A + 8 * B + 4 * Y, 2}}},
     {"a convolution", convolution, NN_BF16, 1, {{8 * MAP * K + 8 * W + 4 * N + 8 * MAP * N, 4}}},
+    {"by 1x1, and a sum", by_one, NN_BF16, 1, {{8 * MAP * K + 8 * B + 4 * N + 4 * MAP * N + 4 * MAP * N, 3}}},
     {"words", words, NN_F32, 1, {{4 * A + 4 * M + 4 * A, 1}}},
 };
 
