@@ -215,7 +215,7 @@ cudaError_t cuda_round_sources(nn_backend *b, const nn_call *c, unsigned wanted,
 
 static int prepare_flash(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
 {
-    struct cuda_kept *k;
+    struct cuda_kept *k = NULL;
 
     (void)frozen;
     c->scratch_bytes = cuda_rounded_bytes(c, WANTS);
@@ -240,7 +240,7 @@ static int run_flash(nn_backend *b, const nn_call *c)
 /* Scratch: rounded sources, then D of every query. */
 static int prepare_flash_grad(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
 {
-    struct cuda_kept *k;
+    struct cuda_kept *k = NULL;
 
     (void)frozen;
     c->scratch_bytes = cuda_rounded_bytes(c, WANTS) + cuda_kept_bytes(c);
