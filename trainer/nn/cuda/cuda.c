@@ -35,7 +35,7 @@ static const nn_kernel *const *kernels_bf16(nn_op_id op)
     }
 }
 
-/* The same with cuDNN's attention first (CFARM_CUDA_ATTENTION). */
+/* The same with another attention first (CFARM_CUDA_ATTENTION): cuDNN's, or ours by wgmma. */
 static const nn_kernel *const *kernels_dnn(nn_op_id op)
 {
     switch (op) {
@@ -43,6 +43,11 @@ static const nn_kernel *const *kernels_dnn(nn_op_id op)
     case NN_OP_attention_grad: return cuda_attention_grad_dnn;
     default: return kernels_bf16(op);
     }
+}
+
+static const nn_kernel *const *kernels_wgmma(nn_op_id op)
+{
+    return op == NN_OP_attention ? cuda_attention_wgmma : kernels_bf16(op);
 }
 
 static _Thread_local cuda *current;
@@ -286,7 +291,9 @@ void cuda_round_done(nn_backend *b, const void *from)
 static int cuda_compute(nn_backend *b, nn_compute as, err *e)
 {
     (void)e;
-    b->kernels = as != NN_BF16 ? kernels : cuda_of(b)->attention == CUDA_ATTENTION_OWN ? kernels_bf16 : kernels_dnn;
+    static const nn_kernel *const *(*const of[])(nn_op_id op) = {kernels_bf16, kernels_dnn, kernels_dnn, kernels_wgmma}; /* attention */
+
+    b->kernels = as == NN_BF16 ? of[cuda_of(b)->attention] : kernels;
     b->computes = as;
     return 0;
 }
@@ -420,15 +427,36 @@ static int check_device(int device, err *e)
     return 0;
 }
 
+static bool says(const char *variable, const char *what)
+{
+    const char *text = getenv(variable);
+
+    return text && strcmp(text, what) == 0;
+}
+
+/* wgmma is what compute capability 9.0 has and no other. */
+static int check_wgmma(const cuda *c, int major, int minor, err *e)
+{
+    if (c->attention != CUDA_ATTENTION_WGMMA)
+        return 0;
+    if (major != 9 || minor != 0)
+        return err_set(e, ERR_DEVICE, "CFARM_CUDA_ATTENTION=wgmma needs compute capability 9.0 and %s has %d.%d; leave it unset", c->name, major,
+                       minor);
+    if (!k_flash_hopper_has(40))
+        return err_set(e, ERR_DEVICE, "CFARM_CUDA_ATTENTION=wgmma needs a plugin that is built for sm_90a (CMAKE_CUDA_ARCHITECTURES)");
+    return 0;
+}
+
 /* What decides a device's bits: how it computes, and the library that chooses how, by the number of multiprocessors, too. */
 static int name_kind(cuda *c, err *e)
 {
-    static const char *const ATTENDS[] = {"", " attends", " attends by atomics"};
+    static const char *const ATTENDS[] = {"", " attends", " attends by atomics", " attends by wgmma"};
     int major, minor, many;
 
     TRY(cuda_told(c, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, c->device), "its kind", e));
     TRY(cuda_told(c, cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, c->device), "its kind", e));
     TRY(cuda_told(c, cudaDeviceGetAttribute(&many, cudaDevAttrMultiProcessorCount, c->device), "its kind", e));
+    TRY(check_wgmma(c, major, minor, e));
     snprintf(c->kind, sizeof c->kind, "cuda %d sm_%d%d cublas %zu cudnn %zu%s", many, major, minor, cublasLtGetVersion(),
              cudnnGetVersion(), ATTENDS[c->attention]);
     return 0;
@@ -451,24 +479,17 @@ static int open_device(cuda *c, err *e)
     return 0;
 }
 
-static bool says(const char *variable, const char *what)
-{
-    const char *text = getenv(variable);
-
-    return text && strcmp(text, what) == 0;
-}
-
 static int choose_attention(cuda *c, err *e)
 {
-    static const char *const NAMES[] = {"own", "cudnn", "atomics"};
+    static const char *const NAMES[] = {"own", "cudnn", "atomics", "wgmma"};
     const char *given = getenv("CFARM_CUDA_ATTENTION");
 
-    for (int i = 0; given && i < 3; i++)
+    for (int i = 0; given && i < 4; i++)
         if (says("CFARM_CUDA_ATTENTION", NAMES[i])) {
             c->attention = i;
             return 0;
         }
-    return given ? err_set(e, ERR_INPUT, "CFARM_CUDA_ATTENTION is own, cudnn or atomics, not %.40s", given) : 0;
+    return given ? err_set(e, ERR_INPUT, "CFARM_CUDA_ATTENTION is own, cudnn, atomics or wgmma, not %.40s", given) : 0;
 }
 
 static void make_turn(pthread_mutex_t *turn)

@@ -29,7 +29,7 @@ typedef struct {
     enum { CUDA_SEARCH_ON, CUDA_SEARCH_OFF, CUDA_SEARCH_SHOWN } search; /* for cuBLASLt's algorithms (cuda_search.c) */
     struct cuda_found *found;  /* what it has found */
     size_t found_n;
-    enum { CUDA_ATTENTION_OWN, CUDA_ATTENTION_DNN, CUDA_ATTENTION_ATOMICS } attention; /* whose comes first in bf16; with what adds in any order */
+    enum { CUDA_ATTENTION_OWN, CUDA_ATTENTION_DNN, CUDA_ATTENTION_ATOMICS, CUDA_ATTENTION_WGMMA } attention; /* whose comes first in bf16; with what adds in any order; ours by wgmma */
     bool compiles;             /* cuDNN's engines may be compiled where one is listed first (cuda_conv.c) */
     struct cuda_conv *convs;   /* what cuDNN has for the shapes that were asked for */
     struct cuda_sdpa *sdpas;    /* the same for attention (cuda_sdpa.c) */
@@ -120,7 +120,7 @@ extern const nn_kernel cuda_lt_matmul_bf16, cuda_lt_conv2d_bf16, cuda_lt_conv2d_
     cuda_dnn_conv2d_grad_x_bf16, cuda_dnn_conv2d_grad_w_bf16;
 /* cuDNN's attention before ours, where that is asked for. */
 extern const nn_kernel *const cuda_attention_dnn[], *const cuda_attention_grad_dnn[];
-extern const nn_kernel *const cuda_attention_bf16[], *const cuda_attention_grad_bf16[], *const cuda_matmul_bf16[],
+extern const nn_kernel *const cuda_attention_bf16[], *const cuda_attention_wgmma[], *const cuda_attention_grad_bf16[], *const cuda_matmul_bf16[],
     *const cuda_conv2d_bf16[], *const cuda_conv2d_grad_x_bf16[],
     *const cuda_conv2d_grad_w_bf16[];
 #endif

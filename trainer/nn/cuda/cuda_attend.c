@@ -143,6 +143,11 @@ static const char *takes_flash(const struct nn_node *y)
     return cuda_has_head(d) || d == CUDA_HEAD_MOST ? cuda_takes_attention(y) : "needs heads of 8, 16, 32, 40, 64, 80, 160 or 512";
 }
 
+static const char *takes_wgmma(const struct nn_node *y)
+{
+    return k_flash_hopper_has(att_shape_of(y).d) ? cuda_takes_attention(y) : "needs heads of 40, 64, 80 or 160";
+}
+
 static const char *takes_flash_grad(const struct nn_node *y)
 {
     if (y->src[3]->op->id != NN_OP_attention || y->src[3]->exact)
@@ -213,6 +218,9 @@ cudaError_t cuda_round_sources(nn_backend *b, const nn_call *c, unsigned wanted,
     return s.count > 0 ? k_round(cuda_stream(b), s) : cudaSuccess;
 }
 
+typedef cudaError_t flash_pass(cudaStream_t s, cuda_att at, void *y, bool half, float *sums, const uint16_t *q, const uint16_t *k,
+                               const uint16_t *v);
+
 static int prepare_flash(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)
 {
     struct cuda_kept *k = NULL;
@@ -228,13 +236,23 @@ static int prepare_flash(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC
     return 0;
 }
 
-static int run_flash(nn_backend *b, const nn_call *c)
+static int run_pass(nn_backend *b, const nn_call *c, flash_pass *pass)
 {
     const struct cuda_kept *k = c->state;
     uint16_t *half[CUDA_ROUNDINGS];
     cudaError_t rc = cuda_round_sources(b, c, WANTS, half);
 
-    return cuda_ran(rc == cudaSuccess ? k_flash(cuda_stream(b), att_of(c), c->out, c->narrow, k->sums, half[0], half[1], half[2]) : rc);
+    return cuda_ran(rc == cudaSuccess ? pass(cuda_stream(b), att_of(c), c->out, c->narrow, k->sums, half[0], half[1], half[2]) : rc);
+}
+
+static int run_flash(nn_backend *b, const nn_call *c)
+{
+    return run_pass(b, c, k_flash);
+}
+
+static int run_wgmma(nn_backend *b, const nn_call *c)
+{
+    return run_pass(b, c, k_flash_hopper);
 }
 
 /* Scratch: rounded sources, then D of every query. */
@@ -273,6 +291,8 @@ static void let_go(nn_call *c)
     c->state = NULL;
 }
 
+static const nn_kernel wgmma = {.name = "cuda.attention.flash_wgmma", .takes_narrow = 7, .narrows = cuda_narrows, .halves = true,
+                                .takes = takes_wgmma, .prepare = prepare_flash, .run = run_wgmma, .done = let_go};
 static const nn_kernel flash = {
     .name = "cuda.attention.flash_bf16", .takes_narrow = 7, .narrows = cuda_narrows, .halves = true, .takes = takes_flash, .prepare = prepare_flash, .run = run_flash, .done = let_go};
 static const nn_kernel flash_grad = {.name = "cuda.attention_grad.flash_bf16", .takes_narrow = 7, .takes_half = 8 | 16, .narrows = cuda_narrows, .halves = true,
@@ -281,5 +301,6 @@ static const nn_kernel flash_grad = {.name = "cuda.attention_grad.flash_bf16", .
 
 const nn_kernel *const cuda_attention_dnn[] = {&cuda_dnn_attention, &flash, &attention_plain, NULL};
 const nn_kernel *const cuda_attention_grad_dnn[] = {&cuda_dnn_attention_grad, &flash_grad, &attention_grad_plain, NULL};
+const nn_kernel *const cuda_attention_wgmma[] = {&wgmma, &flash, &attention_plain, NULL};
 const nn_kernel *const cuda_attention_bf16[] = {&flash, &attention_plain, NULL};
 const nn_kernel *const cuda_attention_grad_bf16[] = {&flash_grad, &attention_grad_plain, NULL};

@@ -13,22 +13,6 @@ struct softmax_rows {
     float most[2], sum[2]; /* of scores, before scaling; of this lane's columns only */
 };
 
-/* Scores of columns from `first` on that no key is behind, or one that a query may not see, become -infinity. */
-template <int TILES>
-__device__ inline void hide(float score[TILES][4], int first, int tk, bool causal, int query)
-{
-    const int t = threadIdx.x % 4;
-
-#pragma unroll
-    for (int j = 0; j < TILES; j++)
-#pragma unroll
-        for (int e = 0; e < 4; e++) {
-            const int key = first + 8 * j + 2 * t + e % 2;
-            if (key >= tk || (causal && key > query + e / 2 * 8))
-                score[j][e] = -INFINITY;
-        }
-}
-
 /* Scores become exp(score - the most so far); results so far are scaled to that. */
 template <int TILES, int C>
 __device__ inline void soften(softmax_rows *r, float score[TILES][4], float so_far[C][4], float scale)
@@ -91,7 +75,7 @@ template <int C, int CV, int M, int KEYS> __global__ void __launch_bounds__(THRE
     bool half_y, float *sums, const bf16 *q, const bf16 *k, const bf16 *v)
 {
     alignas(16) __shared__ bf16 keys[2][KEYS * apart(C)], values[2][KEYS * apart(CV)];
-    const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4, part = blockIdx.z * CV * 8;
+    const int g = threadIdx.x % WARP / 4, part = blockIdx.z * CV * 8;
     const int block = blockIdx.x * (WARPS * M * 16), row = block + threadIdx.x / WARP * (M * 16) + g;
     const int64_t at_q = head_at(s, blockIdx.y, s.tq), at_k = head_at(s, blockIdx.y, s.tk);
     const int seen = s.causal ? min(s.tk, block + WARPS * M * 16) : s.tk, tiles = (seen + KEYS - 1) / KEYS;
@@ -127,19 +111,9 @@ template <int C, int CV, int M, int KEYS> __global__ void __launch_bounds__(THRE
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const int i = row + 16 * m + 8 * half;
-            const float all = row_sum(soft[m].sum[half]), share = 1.0f / all;
-            if (t == 0 && sums && part == 0 && i < CUDA_FLASH_ROWS(s.tq))
-                sums[figures_at(s, blockIdx.y) + i] = i < s.tq ? soft[m].most[half] * scale * LOG2_E + log2f(all) : INFINITY;
-            const int64_t to = at_q + (int64_t)i * s.c + part + 2 * t;
-#pragma unroll
-            for (int c = 0; c < CV; c++)
-                if (i < s.tq && half_y)
-                    *(uint32_t *)((bf16 *)y + to + 8 * c) = bf16_pair(sum[m][c][2 * half] * share, sum[m][c][2 * half + 1] * share);
-                else if (i < s.tq)
-                    *(float2 *)((float *)y + to + 8 * c) = make_float2(sum[m][c][2 * half] * share, sum[m][c][2 * half + 1] * share);
-        }
+        for (int half = 0; half < 2; half++)
+            finish_query<CV>(s, half, sum[m], soft[m].most[half] * scale * LOG2_E, soft[m].sum[half], row + 16 * m + 8 * half,
+                             y, half_y, at_q + part, sums && part == 0 ? sums + figures_at(s, blockIdx.y) : NULL);
 }
 
 template <int C, int CV, int M, int KEYS>

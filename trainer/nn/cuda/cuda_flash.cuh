@@ -46,6 +46,42 @@ template <int C, int M> __device__ inline void load_own(uint32_t a[M][C][2], con
     }
 }
 
+/* Scores of columns from `first` on that no key is behind, or one that a query may not see, become -infinity. */
+template <int TILES> __device__ inline void hide(float score[TILES][4], int first, int tk, bool causal, int query)
+{
+    const int t = threadIdx.x % 4;
+
+#pragma unroll
+    for (int j = 0; j < TILES; j++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            const int key = first + 8 * j + 2 * t + e % 2;
+            if (key >= tk || (causal && key > query + e / 2 * 8))
+                score[j][e] = -INFINITY;
+        }
+}
+
+/* A lane's columns of query `i`, which is half 0 or 1 of its 16: divided by the sum of the query's shares, of which the lane has
+ * `of_lane`; and the query's log-sum, `most` being the largest of its scores. The head's first query begins at element `at` of y,
+ * in bf16 if half_y; sums: the head's table, or NULL. */
+template <int C>
+__device__ inline void finish_query(const cuda_att &s, int half, const float sum[C][4], float most, float of_lane, int i, void *y,
+                                    bool half_y, int64_t at, float *sums)
+{
+    const int t = threadIdx.x % 4;
+    const float all = row_sum(of_lane), share = 1.0f / all;
+    const int64_t to = at + (int64_t)i * s.c + 2 * t;
+
+    if (t == 0 && sums && i < CUDA_FLASH_ROWS(s.tq))
+        sums[i] = i < s.tq ? most + log2f(all) : INFINITY;
+#pragma unroll
+    for (int c = 0; c < C; c++)
+        if (i < s.tq && half_y)
+            *(uint32_t *)((bf16 *)y + to + 8 * c) = bf16_pair(sum[c][2 * half] * share, sum[c][2 * half + 1] * share);
+        else if (i < s.tq)
+            *(float2 *)((float *)y + to + 8 * c) = make_float2(sum[c][2 * half] * share, sum[c][2 * half + 1] * share);
+}
+
 /* exp(x) is 2^(x log2 e). */
 #define LOG2_E 1.4426950408889634f
 

@@ -143,6 +143,11 @@ cudaError_t k_attention_grad(cudaStream_t s, cuda_att at, float *dq, float *dk, 
 /* sums [n * heads, CUDA_FLASH_ROWS(tq)]: log2 of a query's sum of exp(scores), infinite behind the last one; may be NULL */
 /* half: y is of bf16 */
 cudaError_t k_flash(cudaStream_t s, cuda_att at, void *y, bool half, float *sums, const uint16_t *q, const uint16_t *k, const uint16_t *v);
+/* The same by wgmma (cuda_flash_hopper.cu), for devices of compute capability 9.0 alone and heads that it `has`: none where it is
+ * not built for them. */
+bool k_flash_hopper_has(int64_t d);
+cudaError_t k_flash_hopper(cudaStream_t s, cuda_att at, void *y, bool half, float *sums, const uint16_t *q, const uint16_t *k,
+                           const uint16_t *v);
 /* half: dq, dk and dv are of bf16; dots: scratch of the size of sums; dy_wide: dy itself, or the same in f32 */
 cudaError_t k_flash_grad(cudaStream_t s, cuda_att at, void *dq, void *dk, void *dv, bool half, const uint16_t *q,
                          const uint16_t *k, const uint16_t *v, const uint16_t *dy, cuda_source y, cuda_source dy_wide, const float *sums,

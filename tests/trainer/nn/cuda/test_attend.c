@@ -155,7 +155,7 @@ static void another_word_is_refused(void **unused)
     (void)unused;
     CHECK(setenv("CFARM_CUDA_ATTENTION", "fastest", 1) == 0);
     assert_int_equal(nn_open(&on, "cuda", 1, &e), ERR_INPUT);
-    assert_string_equal(e.text, "CFARM_CUDA_ATTENTION is own, cudnn or atomics, not fastest");
+    assert_string_equal(e.text, "CFARM_CUDA_ATTENTION is own, cudnn, atomics or wgmma, not fastest");
 }
 
 /* Two devices whose attention differs are of two kinds: what one has made is not continued on the other as if it were the same. */

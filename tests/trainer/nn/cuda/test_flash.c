@@ -2,7 +2,7 @@
  * forward and backward, at shapes that fall into no tiles, with and without a causal mask, and the same bits in every run; a
  * pass that is prepared anew, since its result is to lie elsewhere, still tells its gradient the sums of this run; what has no
  * kernel there is declined with a sentence and computed in f32. With CFARM_CUDA_ATTENTION=cudnn the same of cuDNN's, and what that
- * declines is ours.
+ * declines is ours; with =wgmma the pass is by that for the heads that it has.
  *
  *   test_flash [cuda[:N]]    77, with a sentence, where there is none. */
 #include <math.h>
@@ -155,7 +155,24 @@ static bool by_cudnn(void)
 {
     const char *whose = getenv("CFARM_CUDA_ATTENTION");
 
-    return whose && strcmp(whose, "own") != 0;
+    return whose && (strcmp(whose, "cudnn") == 0 || strcmp(whose, "atomics") == 0);
+}
+
+/* Whether a pass of such heads is to be by wgmma, which no other is. */
+static bool by_wgmma(int64_t d)
+{
+    const char *whose = getenv("CFARM_CUDA_ATTENTION");
+
+    return whose && strcmp(whose, "wgmma") == 0 && (d == 40 || d == 64 || d == 80 || d == 160);
+}
+
+static const nn_kernel *flash_of(nn_op_id op)
+{
+    const nn_kernel *const *k = gpu->kernels(op);
+
+    while (!strstr((*k)->name, "flash_bf16"))
+        k++;
+    return *k;
 }
 
 static bool goes_to_tensor_cores(const trial *t, nn_op_id op)
@@ -170,6 +187,8 @@ static const shape SHAPES[] = {
     {1, 1, 40, 200, 150, false}, {1, 1, 40, 1, 1, false}, {1, 2, 40, 64, 64, false}, {1, 2, 64, 70, 77, false},
     {2, 2, 64, 77, 77, true}, {1, 2, 80, 70, 77, false}, {1, 2, 160, 70, 77, false}, {1, 1, 160, 16, 100, false},
     {1, 1, 8, 150, 150, true}, {1, 1, 40, 130, 130, true}, {1, 1, 80, 70, 70, true}, {1, 1, 160, 70, 70, true},
+    {1, 1, 40, 70, 520, false}, {1, 2, 40, 300, 300, true}, {1, 1, 64, 200, 330, false}, {1, 1, 80, 65, 200, false},
+    {1, 1, 160, 130, 150, false},
 };
 
 static void tensor_cores_give_what_the_reference_gives(void **unused)
@@ -180,6 +199,7 @@ static void tensor_cores_give_what_the_reference_gives(void **unused)
         begin(&want, &SHAPES[i], cpu, true);
         begin(&got, &SHAPES[i], gpu, true);
         assert_true(goes_to_tensor_cores(&got, NN_OP_attention) && goes_to_tensor_cores(&got, NN_OP_attention_grad));
+        assert_true(!strstr(taken_by(&got, NN_OP_attention)->name, "wgmma") == !by_wgmma(SHAPES[i].d));
         write_sources(&want, 1);
         write_sources(&got, 1);
         run(&want);
@@ -264,7 +284,7 @@ static void other_heads_are_declined_with_a_sentence_and_computed(void **unused)
     (void)unused;
     begin(&want, &odd, cpu, true);
     begin(&got, &odd, gpu, true);
-    assert_non_null(strstr(gpu->kernels(NN_OP_attention)[by_cudnn()]->takes(got.out[0]), "needs heads of 8, 16, 32, 40"));
+    assert_non_null(strstr(flash_of(NN_OP_attention)->takes(got.out[0]), "needs heads of 8, 16, 32, 40"));
     if (by_cudnn())
         assert_string_equal(gpu->kernels(NN_OP_attention)[0]->takes(got.out[0]), "needs heads of a multiple of 8");
     write_sources(&want, 1);

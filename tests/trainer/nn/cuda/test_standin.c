@@ -88,6 +88,12 @@ static int search(err *e)
     return rc;
 }
 
+static int open_for_wgmma(err *e)
+{
+    setenv("CFARM_CUDA_ATTENTION", "wgmma", 1);
+    return open_only(e);
+}
+
 static int fill_the_device(err *e)
 {
     void *mem;
@@ -106,6 +112,8 @@ static const struct { const char *machine, *visible; int (*act)(err *e); err_cod
     {"devices=4", "3,1", open_third, ERR_DEVICE, "there is no CUDA device 2; this process sees 2, counted from 0"},
     {"devices=4", "3,1,0", open_third, ERR_NONE, ""},
     {"major=7", NULL, open_only, ERR_DEVICE, "cuda:0 has compute capability 7 and 8.0 is needed"},
+    {"major=9", NULL, open_for_wgmma, ERR_NONE, ""},
+    {"major=8", NULL, open_for_wgmma, ERR_DEVICE, "CFARM_CUDA_ATTENTION=wgmma needs compute capability 9.0 and cuda:0 has 8.0; leave it unset"},
     {"memory=2097152", NULL, fill_the_device, ERR_MEMORY, "cuda:0: 3.0 MiB are wanted and 2.0 of its 2.0 MiB are free"},
     {"fail=1:ecc", NULL, run, ERR_DEVICE, "uncorrectable ECC error"},
     {"fail=2:ecc", NULL, run, ERR_DEVICE, "cuda:0: work on the device: uncorrectable ECC error encountered"},

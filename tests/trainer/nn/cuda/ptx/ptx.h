@@ -7,8 +7,12 @@
  * A warp's lanes go together wherever they are at one instruction; those that are behind in the text go first. It is as
  * unforgiving as it can be, and ends the process with the kernel's name, the line and the lane where
  * - a place is outside of its memory, or no multiple of what is read there; shared memory is read that nobody has written;
- * - two threads touch the same bytes, one of them writing, and no barrier lies between (of the block, or of their warp);
+ * - two threads touch the same bytes, one of them writing, and no barrier lies between (of the block, or of their warp), nor an
+ *   mbarrier that one has given to and the other waited for;
  * - bytes are touched that a cp.async has under way, or a thread ends with one that it has not waited for;
+ * - a warpgroup's product (wgmma) reads what no fence.proxy.async has shown it, its bytes are written before all who read them have
+ *   waited, a register of one is touched before that, or was written behind the last wgmma.fence, its four warps ask for different
+ *   ones, or its descriptor is of a form that is not known here; registers given and taken (setmaxnreg) are more than there are;
  * - a lane is missing at an instruction that needs the whole warp (.sync, .aligned), or gives another what it does not have;
  * - two blocks touch the same bytes of global memory within one launch, one of them writing;
  * - an instruction, or a form of one, is met that is not known here.
@@ -34,7 +38,7 @@ using lane_op = void (*)(uint64_t *to, const uint64_t *a, const uint64_t *b, con
 
 enum what {
     EACH_LANE, LOAD, STORE, BRANCH, RETURN, BARRIER, WARP_BARRIER, SHUFFLE, MMA, MATRICES, COPY, COPY_GROUP, COPY_WAIT, JOIN, SPLIT,
-    FIELD, UNKNOWN
+    FIELD, PRODUCT, PRODUCT_FENCE, PRODUCT_GROUP, PRODUCT_WAIT, PROXY_FENCE, REGISTERS, SIGNAL_BEGIN, SIGNAL_GIVE, SIGNAL_TEST, UNKNOWN
 };
 
 struct instruction {
@@ -43,9 +47,9 @@ struct instruction {
     int guard = -1; /* a register; -1: always */
     bool unless = false;
     std::vector<int> to, from; /* registers; a constant is one, too, and -1 is nobody */
-    int64_t offset = 0;        /* of an address; a branch's target; which .. of a COPY_WAIT */
+    int64_t offset = 0;        /* of an address; a branch's target; which .. of a COPY_WAIT, PRODUCT_WAIT; of REGISTERS */
     space where = GENERIC;
-    int bytes = 0, count = 1; /* of an element; elements (.v4), matrices, or halves of an mma's depth */
+    int bytes = 0, count = 1; /* of an element; elements (.v4), matrices, halves of an mma's depth, or columns of a product */
     bool sign = false, turned = false;
     char kind = 0; /* of a shuffle: i, b, u, d */
     int line = 0;
@@ -64,6 +68,7 @@ struct kernel {
     std::vector<std::pair<int, uint64_t>> constants; /* what they hold from the start */
     int tid[3], ntid[3], ctaid[3], nctaid[3], laneid;
     unsigned most_threads = 1024;
+    bool products = false; /* it has some */
 };
 
 /* Everything in such a text; ends the process where it cannot be read. */

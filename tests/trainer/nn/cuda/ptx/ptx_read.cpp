@@ -28,8 +28,9 @@ std::vector<token> tokens_of(const std::vector<std::string> &lines)
             if (text.compare(i, 2, "//") == 0)
                 break;
             size_t n = i;
-            while (n < text.size() && (isalnum((unsigned char)text[n]) || strchr("_$%.", text[n])))
-                n++;
+            for (bool pair; n < text.size() && ((pair = text.compare(n, 2, "::") == 0) || isalnum((unsigned char)text[n]) ||
+                                                strchr("_$%.", text[n]));)
+                n += pair ? 2 : 1;
             if (n > i)
                 out.push_back({text.substr(i, n - i), line});
             else if (!isspace((unsigned char)text[i]))
@@ -406,6 +407,75 @@ class reader
         return true;
     }
 
+    void want_ones()
+    {
+        for (int k = 0; k < 2; k++)
+            if (want(","), take() != "1")
+                stop("a factor that is not taken as it is");
+    }
+
+    /* wgmma.mma_async.sync.aligned.m64nNk16.f32.bf16.bf16 {sum}, {left}, right, add, 1, 1, turned */
+    void read_product(instruction *i, const std::vector<std::string> &words)
+    {
+        i->is = PRODUCT;
+        k->products = true;
+        i->count = words[4].compare(0, 4, "m64n") == 0 ? atoi(words[4].c_str() + 4) : 0;
+        if (words[4] != "m64n" + std::to_string(i->count) + "k16" || i->count % 8 || i->count < 8 || i->count > 256)
+            stop("a shape that there is not");
+        i->to = take_operand(), want(",");
+        i->from = take_operand(), want(",");
+        if ((int)i->to.size() != i->count / 2 || i->from.size() != 4)
+            stop("another number of registers than the manual has");
+        i->from.push_back(take_value()), want(",");
+        i->from.push_back(take_value());
+        want_ones();
+        want(",");
+        i->turned = take() == "1";
+    }
+
+    bool read_group(instruction *i, const std::string &op, const std::vector<std::string> &words)
+    {
+        if (op.compare(0, 29, "wgmma.mma_async.sync.aligned.") == 0 && op.size() > 13 && op.substr(op.size() - 14) == ".f32.bf16.bf16") {
+            read_product(i, words);
+        } else if (op == "wgmma.fence.sync.aligned") {
+            i->is = PRODUCT_FENCE;
+        } else if (op == "wgmma.commit_group.sync.aligned") {
+            i->is = PRODUCT_GROUP;
+        } else if (op == "wgmma.wait_group.sync.aligned") {
+            i->is = PRODUCT_WAIT;
+            i->offset = atoi(take().c_str());
+        } else if (op == "fence.proxy.async.shared::cta") {
+            i->is = PROXY_FENCE;
+        } else if (op == "setmaxnreg.inc.sync.aligned.u32" || op == "setmaxnreg.dec.sync.aligned.u32") {
+            i->is = REGISTERS;
+            i->offset = atoi(take().c_str());
+            if (i->offset % 8 || i->offset < 24 || i->offset > 256)
+                stop("a number of registers that there is not");
+        } else
+            return false;
+        return true;
+    }
+
+    bool read_signal(instruction *i, const std::string &op)
+    {
+        if (op == "mbarrier.init.shared.b64") {
+            i->is = SIGNAL_BEGIN;
+            i->from = {take_address(i)}, want(",");
+            i->from.push_back(take_value());
+        } else if (op == "mbarrier.arrive.shared.b64") {
+            i->is = SIGNAL_GIVE;
+            i->to = {take_value()}, want(",");
+            i->from = {take_address(i)};
+        } else if (op == "mbarrier.try_wait.parity.shared.b64") {
+            i->is = SIGNAL_TEST;
+            i->to = {take_value()}, want(",");
+            i->from = {take_address(i)}, want(",");
+            i->from.push_back(take_value());
+        } else
+            return false;
+        return true;
+    }
+
     /* Moves between a register and its halves. */
     void read_move(instruction *i, const std::string &op, const std::vector<std::string> &words)
     {
@@ -463,7 +533,7 @@ class reader
         else if (op == "bfi.b32") {
             i.is = FIELD;
             read_operands(&i);
-        } else if (!read_together(&i, op, words) && !read_copy(&i, op) && op_of(op)) {
+        } else if (!read_together(&i, op, words) && !read_copy(&i, op) && !read_group(&i, op, words) && !read_signal(&i, op) && op_of(op)) {
             i.is = EACH_LANE;
             i.run = op_of(op);
             read_operands(&i);

@@ -1,5 +1,6 @@
 /* A grid of warps: blocks one after another, a block's warps each until its next barrier. */
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -19,10 +20,22 @@ namespace ptx {
 namespace {
 
 enum { SECTOR = 32, BANKS = 32, PAGE = 4096, GRAIN = 2, PAGES_MOST = 4096, NOBODY = 0xffff, SEVERAL = 0xfffe };
+enum { WARPS_MOST = 32, UNIT = 16, REGISTERS_ALL = 65536, VAIN_MOST = 1000 };
+
+/* How far each warp of a block is known to be, by its own clock: which goes on when it lets others know. */
+using clocks = std::array<uint32_t, WARPS_MOST>;
+constexpr uint32_t UNDER_WAY = 0xffffffffu;
+
+void learn(clocks *mine, const clocks &other)
+{
+    for (size_t w = 0; w < WARPS_MOST; w++)
+        (*mine)[w] = std::max((*mine)[w], other[w]);
+}
 
 /* Who touched some bytes last: a thread or SEVERAL of a block, before which barrier of the block and of the warp. */
 struct touch {
     uint32_t when = 0; /* barriers of all blocks so far: never the same in two blocks */
+    uint32_t clock = 0; /* of its warp */
     uint16_t thread = NOBODY, warp = NOBODY, warp_when = 0;
 };
 
@@ -40,6 +53,23 @@ struct page {
     grain at[PAGE / GRAIN];
 };
 enum : uint32_t { NO_BLOCK = 0xffffffffu, MANY_BLOCKS = 0xfffffffeu };
+
+/* When each warp's products read 16 bytes, since a barrier of the block. */
+struct reads {
+    uint32_t when = 0;
+    clocks at = {};
+};
+
+/* An mbarrier: gifts that are to come, how often it has passed; what those who gave knew, and which of their writes they had fenced. */
+struct signal {
+    uint32_t count = 0, left = 0, passed = 0;
+    clocks seen_now = {}, seen = {}, fenced_now = {}, fenced = {};
+};
+
+struct product {
+    const instruction *is;
+    size_t group;
+};
 
 struct copy {
     uint64_t to, from;
@@ -66,6 +96,16 @@ struct warp {
     std::vector<unsigned char> local;
     std::vector<copy> copies[LANES];
     size_t groups[LANES] = {};
+    bool yields = false; /* what it waits for has not come */
+    uint32_t clock = 1;
+    clocks seen = {}, fenced = {}; /* of others, and of all: up to when their writes are shown to products */
+    std::vector<product> products;
+    size_t product_groups = 0;
+    std::vector<std::pair<int, uint64_t>> asked; /* lines and descriptors of all its products */
+    uint64_t steps = 0, fence = 0;
+    std::vector<uint64_t> written;          /* by register: in which step */
+    std::vector<uint8_t> summing, factor;   /* by register: products under way that have it */
+    int64_t most_registers = 0;
 };
 
 class block
@@ -76,6 +116,9 @@ class block
     const grid blocks, shape, mine;
     std::vector<unsigned char> shared;
     std::vector<bytes_of_block> shadow;
+    std::vector<reads> product_reads; /* by 16 bytes, where a kernel has products */
+    std::map<uint64_t, signal> signals;
+    uint64_t events = 0; /* gifts, barriers, ends: what others may wait for */
     std::vector<warp> warps;
     const uint32_t begun;
     costs *cost;
@@ -87,7 +130,8 @@ class block
     [[noreturn]] void stop(int lane, const char *why) const;
     uint64_t *lanes(int r) const { return who->registers.get() + (size_t)r * LANES; }
     unsigned thread(int lane) const { return who->first + (unsigned)lane; }
-    touch of(int lane) const { return touch{barriers, (uint16_t)thread(lane), (uint16_t)(who->first / LANES), who->when}; }
+    size_t me() const { return who->first / LANES; }
+    touch of(int lane) const { return touch{barriers, who->clock, (uint16_t)thread(lane), (uint16_t)me(), who->when}; }
 
     bool behind_barrier(const touch &t, int lane) const;
     void touch_shared(uint64_t at, size_t bytes, int lane, bool write);
@@ -106,6 +150,18 @@ class block
     void matrices(uint32_t mask);
     void begin_copies(uint32_t mask);
     void wait_for_copies(uint32_t mask);
+    void touch_registers(const instruction &i);
+    void touch_product(uint64_t at, bool done);
+    template <typename EACH> void right_pieces(const instruction &i, EACH each);
+    void begin_product(uint32_t mask);
+    void make_product(const instruction &i);
+    void wait_for_products(uint32_t mask);
+    void fence_proxy(uint32_t mask);
+    void begin_signal(uint32_t mask);
+    void give_signal(uint32_t mask);
+    void test_signal(uint32_t mask);
+    void all_barrier();
+    void check_groups();
     void join(uint32_t mask);
     void split(uint32_t mask);
     void put_field(uint32_t mask);
@@ -141,7 +197,7 @@ void block::stop(int lane, const char *why) const
 bool block::behind_barrier(const touch &t, int lane) const
 {
     return t.thread == NOBODY || t.thread == thread(lane) || t.when != barriers ||
-           (t.warp == who->first / LANES && t.warp_when != who->when);
+           (t.warp == me() && t.warp_when != who->when) || (t.warp < WARPS_MOST && t.warp != me() && who->seen[t.warp] >= t.clock);
 }
 
 void note_read(touch *read, const touch &me)
@@ -167,6 +223,12 @@ void block::touch_shared(uint64_t at, size_t bytes, int lane, bool write)
                              : "shared memory that another thread writes, with no barrier between");
         if (write && !behind_barrier(b.read, lane))
             stop(lane, "shared memory that another thread reads, with no barrier between");
+        if (write && k.products && product_reads[i / UNIT].when == barriers)
+            for (size_t w = 0; w < warps.size(); w++) {
+                const uint32_t then = product_reads[i / UNIT].at[w];
+                if (then == UNDER_WAY || (w != me() && then > who->seen[w]))
+                    stop(lane, "shared memory that a product reads, or did so, with no barrier between");
+            }
         if (write)
             b.wrote = of(lane);
         else
@@ -483,6 +545,221 @@ void block::wait_for_copies(uint32_t mask)
     }
 }
 
+/* ---- a warpgroup's products (manual, 9.7.15) and signals (9.7.13.15) ---- */
+
+/* Registers of products that are under way: a sum may not be touched, a left factor not be written. */
+void block::touch_registers(const instruction &i)
+{
+    const bool stores = i.is == STORE;
+    const auto is = [](const std::vector<uint8_t> &flags, int r) { return r >= 0 && flags[(size_t)r]; };
+
+    who->steps++;
+    if (i.is == PRODUCT)
+        return;
+    for (int r : i.from)
+        if (is(who->summing, r))
+            stop(0, "a register is read that a product sums in, which has not been waited for");
+    for (int r : i.to) {
+        if (is(who->summing, r) || (!stores && is(who->factor, r)))
+            stop(0, "a register of a product is touched that has not been waited for");
+        if (r >= 0 && !stores)
+            who->written[(size_t)r] = who->steps;
+    }
+}
+
+/* 16 bytes that this warp's product is to read, or has. */
+void block::touch_product(uint64_t at, bool done)
+{
+    reads &r = product_reads[at / UNIT];
+
+    if (r.when != barriers)
+        r = reads{barriers, {}};
+    for (uint64_t i = at; !done && i < at + UNIT; i++) {
+        const bytes_of_block &b = shadow[i];
+        if (b.under_way || b.wrote.thread == NOBODY)
+            stop(0, b.under_way ? "a product reads what a copy has under way" : "a product reads shared memory that nobody has written");
+        if (b.wrote.when == barriers && b.wrote.warp != me() && who->seen[b.wrote.warp] < b.wrote.clock)
+            stop(0, "a product reads shared memory that another thread writes, with no barrier between");
+        if (who->fenced[b.wrote.warp] < b.wrote.clock)
+            stop(0, "a product reads what was written without a fence.proxy.async behind it");
+    }
+    r.at[me()] = done ? who->clock : (uint32_t)UNDER_WAY;
+}
+
+/* A descriptor without swizzle: where the first piece of 8 x 16 bytes lies, and how far others are along the inner side (two of them)
+ * and along the sum's columns (manual, 9.7.15.5.1.2). each(inner, column, place). */
+template <typename EACH> void block::right_pieces(const instruction &i, EACH each)
+{
+    const uint64_t d = lanes(i.from[4])[0], at = (d & 0x3fff) << 4, inner = (d >> 16 & 0x3fff) << 4, column = (d >> 32 & 0x3fff) << 4;
+
+    for (int l = 1; l < LANES; l++)
+        if (lanes(i.from[4])[l] != d)
+            stop(l, "lanes have different descriptors");
+    if (d & ~(0x3fffull | 0x3fffull << 16 | 0x3fffull << 32))
+        stop(0, "a descriptor of a form that is not known here");
+    for (uint64_t k = 0; k < 2; k++)
+        for (uint64_t n = 0; n < (uint64_t)i.count / 8; n++) {
+            const uint64_t piece = at + k * inner + n * column;
+            if (piece + 8 * UNIT > shared.size())
+                stop(0, "a product reads outside of shared memory");
+            each(k, n, piece);
+        }
+}
+
+void block::begin_product(uint32_t mask)
+{
+    const instruction &i = *now;
+
+    whole_warp(mask);
+    if (mask != 0xffffffffu || threads % (4 * LANES))
+        stop(0, "a product of less than a warpgroup");
+    for (int r : i.to)
+        if (who->factor[(size_t)r] || (!who->summing[(size_t)r] && who->written[(size_t)r] > who->fence))
+            stop(0, "a sum was written behind the last wgmma.fence");
+    for (size_t n = 0; n < 4; n++)
+        if (who->summing[(size_t)i.from[n]] || who->written[(size_t)i.from[n]] > who->fence)
+            stop(0, "a left factor was written behind the last wgmma.fence");
+    right_pieces(i, [&](uint64_t, uint64_t, uint64_t piece) {
+        for (uint64_t b = 0; b < 8 * UNIT; b += UNIT)
+            touch_product(piece + b, false);
+    });
+    for (int r : i.to)
+        who->summing[(size_t)r]++;
+    for (size_t n = 0; n < 4; n++)
+        who->factor[(size_t)i.from[n]]++;
+    who->asked.push_back({i.line, lanes(i.from[4])[0]});
+    who->products.push_back(product{&i, who->product_groups});
+}
+
+/* What a warp has of it: 16 rows, which lie over its lanes as those of mma.m16n8k16. A piece's rows of 16 bytes are columns of the
+ * right factor, or if turned places of the inner side. */
+void block::make_product(const instruction &i)
+{
+    std::vector<float> right((size_t)(16 * i.count));
+    const bool add = lanes(i.from[5])[0];
+
+    right_pieces(i, [&](uint64_t k, uint64_t n, uint64_t piece) {
+        for (uint64_t row = 0; row < 8; row++)
+            for (uint64_t c = 0; c < 8; c++) {
+                uint16_t x;
+                memcpy(&x, shared.data() + piece + UNIT * row + 2 * c, sizeof x);
+                right[(k * 8 + (i.turned ? row : c)) * (size_t)i.count + n * 8 + (i.turned ? c : row)] = f32_of_bf16(x);
+            }
+        for (uint64_t b = 0; b < 8 * UNIT; b += UNIT)
+            touch_product(piece + b, true);
+    });
+    float left[16][16];
+    for (int l = 0; l < LANES; l++)
+        for (int e = 0; e < 8; e++)
+            left[l / 4 + (e % 4 < 2 ? 0 : 8)][2 * (l % 4) + e % 2 + e / 4 * 8] = half_of(lanes(i.from[(size_t)(e / 2)])[l], e % 2);
+    for (int l = 0; l < LANES; l++)
+        for (int e = 0; e < i.count / 2; e++) {
+            const int row = l / 4 + (e % 4 < 2 ? 0 : 8), column = e / 4 * 8 + l % 4 * 2 + e % 2;
+            double all = 0.0;
+            float before;
+            memcpy(&before, &lanes(i.to[(size_t)e])[l], sizeof before);
+            for (int n = 0; n < 16; n++)
+                all += (double)left[row][n] * (double)right[(size_t)(n * i.count + column)];
+            const float sum = (float)(all + (add ? (double)before : 0.0));
+            uint64_t out = 0;
+            memcpy(&out, &sum, sizeof sum);
+            lanes(i.to[(size_t)e])[l] = out;
+        }
+    for (int r : i.to)
+        who->summing[(size_t)r]--;
+    for (size_t n = 0; n < 4; n++)
+        who->factor[(size_t)i.from[n]]--;
+}
+
+void block::wait_for_products(uint32_t mask)
+{
+    size_t n = 0;
+
+    whole_warp(mask);
+    for (; n < who->products.size() && who->products[n].group + (size_t)now->offset < who->product_groups; n++)
+        make_product(*who->products[n].is);
+    who->products.erase(who->products.begin(), who->products.begin() + (ptrdiff_t)n);
+}
+
+/* What a whole warp has written so far is shown to products. */
+void block::fence_proxy(uint32_t mask)
+{
+    whole_warp(mask);
+    who->fenced[me()] = who->clock++;
+}
+
+void block::begin_signal(uint32_t mask)
+{
+    for (int l = 0; l < LANES; l++)
+        if (mask >> l & 1) {
+            const uint64_t at = lanes(now->from[0])[l] + (uint64_t)now->offset;
+            signal s;
+            s.count = s.left = (uint32_t)lanes(now->from[1])[l];
+            place(SHARED, at, 8, l, true);
+            signals[at] = s;
+        }
+}
+
+void block::give_signal(uint32_t mask)
+{
+    for (int l = 0; l < LANES; l++) {
+        if (!(mask >> l & 1))
+            continue;
+        const uint64_t at = lanes(now->from[0])[l] + (uint64_t)now->offset;
+        place(SHARED, at, 8, l, false);
+        if (!signals.count(at))
+            stop(l, "an mbarrier that nobody has begun");
+        signal &s = signals[at];
+        who->seen[me()] = who->clock;
+        learn(&s.seen_now, who->seen);
+        learn(&s.fenced_now, who->fenced);
+        if (--s.left == 0) {
+            s.left = s.count;
+            s.passed++;
+            s.seen = s.seen_now;
+            s.fenced = s.fenced_now;
+        }
+        events++;
+    }
+    who->clock++;
+}
+
+/* Whether the phase of this parity has passed; a warp that is told no lets others go on. */
+void block::test_signal(uint32_t mask)
+{
+    for (int l = 0; l < LANES; l++) {
+        if (!(mask >> l & 1))
+            continue;
+        const uint64_t at = lanes(now->from[0])[l] + (uint64_t)now->offset;
+        place(SHARED, at, 8, l, false);
+        if (!signals.count(at))
+            stop(l, "an mbarrier that nobody has begun");
+        const signal &s = signals[at];
+        const bool passed = s.passed % 2 != (lanes(now->from[1])[l] & 1);
+        lanes(now->to[0])[l] = passed;
+        who->yields = who->yields || !passed;
+        if (passed) {
+            learn(&who->seen, s.seen);
+            learn(&who->fenced, s.fenced);
+        }
+    }
+}
+
+/* A warpgroup's warps have all asked for the same, and nobody has registers that there are not. */
+void block::check_groups()
+{
+    int64_t registers = 0;
+
+    for (size_t n = 0; n < warps.size(); n++) {
+        who = &warps[n];
+        registers += who->most_registers * LANES;
+        if (who->asked != warps[n / 4 * 4].asked)
+            stop(0, "a warpgroup's warps have asked for different products");
+    }
+    if (registers > REGISTERS_ALL)
+        stop(0, "more registers are taken than there are");
+}
+
 void block::join(uint32_t mask)
 {
     for (int l = 0; l < LANES; l++)
@@ -546,7 +823,10 @@ void block::end(uint32_t mask)
     for (int l = 0; l < LANES; l++)
         if ((mask >> l & 1) && !who->copies[l].empty())
             stop(l, "it ends without having waited for its copies");
+    if (!who->products.empty())
+        stop(0, "it ends without having waited for its products");
     who->live &= ~mask;
+    events++;
 }
 
 /* One instruction of who->go, which goes on behind it. */
@@ -564,6 +844,8 @@ void block::step()
         branch(mask);
         return choose();
     }
+    if (mask && k.products)
+        touch_registers(i);
     if (mask)
         switch (i.is) {
         case EACH_LANE: {
@@ -573,7 +855,7 @@ void block::step()
         }
         case LOAD:
         case STORE: access(mask); break;
-        case BARRIER: whole_warp(mask), who->waits = true; break;
+        case BARRIER: whole_warp(mask), who->waits = true, events++; break;
         case WARP_BARRIER: whole_warp(mask), who->when++; break;
         case SHUFFLE: shuffle(mask); break;
         case MMA: multiply(mask); break;
@@ -584,6 +866,15 @@ void block::step()
                 who->groups[l] += mask >> l & 1;
             break;
         case COPY_WAIT: wait_for_copies(mask); break;
+        case PRODUCT: begin_product(mask); break;
+        case PRODUCT_FENCE: whole_warp(mask), who->fence = who->steps; break;
+        case PRODUCT_GROUP: whole_warp(mask), who->product_groups++; break;
+        case PRODUCT_WAIT: wait_for_products(mask); break;
+        case PROXY_FENCE: fence_proxy(mask); break;
+        case REGISTERS: whole_warp(mask), who->most_registers = i.offset; break;
+        case SIGNAL_BEGIN: begin_signal(mask); break;
+        case SIGNAL_GIVE: give_signal(mask); break;
+        case SIGNAL_TEST: test_signal(mask); break;
         case JOIN: join(mask); break;
         case SPLIT: split(mask); break;
         case FIELD: put_field(mask); break;
@@ -604,7 +895,8 @@ block::block(const kernel &kernel_, const std::vector<unsigned char> &parameters
              costs *c)
     : k(kernel_), parameters(parameters_), threads(shape_.x * shape_.y * shape_.z), number(number_), blocks(blocks_),
       shape(shape_), mine{number_ % blocks_.x, number_ / blocks_.x % blocks_.y, number_ / blocks_.x / blocks_.y},
-      shared(kernel_.shared_bytes, 0xff), shadow(kernel_.shared_bytes), warps((threads + LANES - 1) / LANES), begun(++barriers),
+      shared(kernel_.shared_bytes, 0xff), shadow(kernel_.shared_bytes),
+      product_reads(kernel_.products ? kernel_.shared_bytes / UNIT + 1 : 0), warps((threads + LANES - 1) / LANES), begun(++barriers),
       cost(c)
 {
     for (size_t n = 0; n < warps.size(); n++) {
@@ -613,6 +905,9 @@ block::block(const kernel &kernel_, const std::vector<unsigned char> &parameters
         w.first = (unsigned)n * LANES;
         w.live = w.go = threads - w.first >= LANES ? 0xffffffffu : (1u << (threads - w.first)) - 1;
         w.registers.reset(new uint64_t[(size_t)k.registers * LANES]); /* what nobody wrote is anything */
+        w.written.assign(k.products ? (size_t)k.registers : 0, 0);
+        w.summing.assign(w.written.size(), 0);
+        w.factor.assign(w.written.size(), 0);
         w.local.assign((size_t)LANES * k.local_bytes, 0xff);
         for (const auto &constant : k.constants)
             std::fill_n(lanes(constant.first), LANES, constant.second);
@@ -632,20 +927,43 @@ block::block(const kernel &kernel_, const std::vector<unsigned char> &parameters
     }
 }
 
-/* Each warp until it waits or ends; then those that wait go on. */
+/* All that live wait: what each has shown to products is known to all. */
+void block::all_barrier()
+{
+    clocks fenced = {};
+
+    for (const warp &w : warps)
+        learn(&fenced, w.fenced);
+    for (warp &w : warps) {
+        w.fenced = fenced;
+        w.waits = false;
+    }
+    barriers++;
+}
+
+/* Each warp until it waits or ends, or another must go on first; then those that wait go on. Every other launch takes the warps
+ * backwards. */
 void block::run()
 {
-    for (bool all_ended = false; !all_ended;) {
-        all_ended = true;
-        for (warp &w : warps) {
-            who = &w;
-            w.waits = false;
-            while (w.live && !w.waits)
+    for (uint64_t vain = 0, before = 0;; vain = events == before ? vain + 1 : 0, before = events) {
+        bool all_ended = true, all_wait = true;
+        for (size_t n = 0; n < warps.size(); n++) {
+            who = &warps[launches % 2 ? n : warps.size() - 1 - n];
+            who->yields = false;
+            while (who->live && !who->waits && !who->yields)
                 step();
-            all_ended = all_ended && !w.live;
+            all_ended = all_ended && !who->live;
+            all_wait = all_wait && (!who->live || who->waits);
         }
-        barriers++;
+        if (all_ended)
+            break;
+        if (all_wait)
+            all_barrier();
+        else if (vain > VAIN_MOST)
+            stop(0, "it waits for an mbarrier that others do not give to");
     }
+    check_groups();
+    barriers++;
 }
 
 } // namespace

@@ -1,6 +1,6 @@
 /* Laws of the interpreter: a kernel that is right gives its result; one that is wrong in a way a GPU would not tell of ends the
- * process with a sentence: a barrier or a wait that is missing, a place outside or askew, a lane that is away, two blocks at one
- * place. */
+ * process with a sentence: a barrier, a fence or a wait that is missing, a place outside or askew, a lane that is away, two blocks at
+ * one place. */
 #include <csetjmp>
 #include <cstdarg>
 #include <cstddef>
@@ -18,11 +18,11 @@ extern "C" {
 
 namespace {
 
-enum { NUMBERS = 256, THREADS = 64 };
+enum { NUMBERS = 256, THREADS = 64, WARPGROUP = 128 };
 alignas(256) uint32_t memory[NUMBERS];
 
 /* A kernel of one parameter, the place of memory: thread t of block b is %r1 and %r2, and %rd2 the place of its number. */
-std::string around(const char *body)
+std::string around(const std::string &body)
 {
     return std::string(".version 9.0\n.target sm_80\n.address_size 64\n.visible .entry trial(\n.param .u64 trial_param_0\n)\n{\n"
                        ".reg .pred %p<4>;\n.reg .b32 %r<20>;\n.reg .b64 %rd<8>;\n.shared .align 16 .b8 room[1024];\n"
@@ -33,7 +33,7 @@ std::string around(const char *body)
            body + "ret;\n}\n";
 }
 
-void execute(const char *body, unsigned blocks)
+void execute(const std::string &body, unsigned blocks, unsigned threads = THREADS)
 {
     std::map<std::string, std::unique_ptr<ptx::kernel>> all;
     std::vector<unsigned char> parameters(sizeof(uint64_t));
@@ -41,11 +41,11 @@ void execute(const char *body, unsigned blocks)
 
     memcpy(parameters.data(), &at, sizeof at);
     ptx::read_text(around(body), &all);
-    ptx::execute(*all.at("trial"), {blocks, 1, 1}, {THREADS, 1, 1}, parameters);
+    ptx::execute(*all.at("trial"), {blocks, 1, 1}, {threads, 1, 1}, parameters);
 }
 
 /* What a process says that executes it; empty if it ends well. */
-std::string words_of(const char *body, unsigned blocks)
+std::string words_of(const std::string &body, unsigned blocks, unsigned threads = THREADS)
 {
     char text[1024] = "";
     int ends[2], status;
@@ -54,7 +54,7 @@ std::string words_of(const char *body, unsigned blocks)
     const pid_t child = fork();
     if (child == 0) {
         dup2(ends[1], STDERR_FILENO);
-        execute(body, blocks);
+        execute(body, blocks, threads);
         _exit(0);
     }
     close(ends[1]);
@@ -147,6 +147,88 @@ void a_product_lies_as_the_manual_has_it(void **)
         }
 }
 
+/* A product of a warpgroup, 64 x 8 and 16 deep, of ones: in pieces, so that each can be left out. */
+#define WRITE "st.shared.u32 [%r5], 1065369472;\n"
+#define SHOW "fence.proxy.async.shared::cta;\n"
+#define MEET "bar.sync 0;\n"
+#define RIGHT "cvt.u64.u32 %rd4, %r3;\nshr.u64 %rd4, %rd4, 4;\nor.b64 %rd4, %rd4, 524288;\n"
+#define LEFT "mov.u32 %r6, 1065369472;\nmov.u32 %r7, %r6;\nmov.u32 %r8, %r6;\nmov.u32 %r9, %r6;\nsetp.eq.u32 %p1, %r1, 999;\n"
+#define FENCE "wgmma.fence.sync.aligned;\n"
+#define MULTIPLY                                                                                                               \
+    "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%r10,%r11,%r12,%r13}, {%r6,%r7,%r8,%r9}, %rd4, %p1, 1, 1, 0;\n"
+#define GROUP "wgmma.commit_group.sync.aligned;\n"
+#define WAIT "wgmma.wait_group.sync.aligned 0;\n"
+#define KEEP "st.global.u32 [%rd2], %r10;\n"
+/* An mbarrier behind the numbers, which 32 threads give to. */
+#define BEGIN "setp.ne.u32 %p2, %r1, 0;\n@%p2 bra $B;\nmbarrier.init.shared.b64 [%r3+1016], 32;\n$B:\n" MEET
+#define FIRST_GIVE "setp.gt.u32 %p2, %r1, 31;\n@%p2 bra $G;\n" WRITE SHOW "mbarrier.arrive.shared.b64 %rd5, [%r3+1016];\n$G:\n"
+#define ALL_TAKE "$T:\nmbarrier.try_wait.parity.shared.b64 %p3, [%r3+1016], 0;\n@!%p3 bra $T;\n"
+#define FIRST_WORD "and.b32 %r6, %r4, 127;\nadd.s32 %r6, %r6, %r3;\nld.shared.u32 %r7, [%r6];\n"
+
+struct group_fault {
+    const char *body, *says;
+};
+
+const group_fault GROUP_FAULTS[] = {
+    {WRITE SHOW MEET RIGHT LEFT FENCE MULTIPLY GROUP WAIT KEEP, ""},
+    {WRITE MEET SHOW RIGHT LEFT FENCE MULTIPLY GROUP WAIT KEEP, "without a fence.proxy.async"},
+    {WRITE SHOW RIGHT LEFT FENCE MULTIPLY GROUP WAIT KEEP, "a product reads shared memory that"},
+    {WRITE SHOW MEET RIGHT FENCE LEFT MULTIPLY GROUP WAIT KEEP, "a left factor was written behind the last wgmma.fence"},
+    {WRITE SHOW MEET RIGHT LEFT FENCE "mov.u32 %r10, 0;\n" MULTIPLY GROUP WAIT KEEP, "a sum was written behind the last wgmma.fence"},
+    {WRITE SHOW MEET RIGHT LEFT FENCE MULTIPLY GROUP KEEP WAIT, "has not been waited for"},
+    {WRITE SHOW MEET RIGHT LEFT FENCE MULTIPLY WAIT KEEP, "has not been waited for"},
+    {WRITE SHOW MEET RIGHT LEFT FENCE MULTIPLY GROUP "mov.u32 %r6, 0;\n" WAIT KEEP, "has not been waited for"},
+    {WRITE SHOW MEET RIGHT LEFT FENCE MULTIPLY GROUP, "without having waited for its products"},
+    {WRITE SHOW MEET RIGHT LEFT FENCE MULTIPLY GROUP WRITE WAIT KEEP, "a product reads"},
+    {WRITE SHOW MEET RIGHT LEFT FENCE MULTIPLY GROUP WAIT WRITE, "a product reads"},
+    {WRITE SHOW MEET RIGHT LEFT FENCE MULTIPLY GROUP WAIT MEET WRITE, ""},
+    {SHOW MEET RIGHT LEFT FENCE MULTIPLY GROUP WAIT KEEP, "nobody has written"},
+    {WRITE SHOW MEET RIGHT "or.b64 %rd4, %rd4, 0x4000000000000000;\n" LEFT FENCE MULTIPLY GROUP WAIT, "a form that is not known"},
+    {WRITE SHOW MEET RIGHT "setp.gt.u32 %p2, %r1, 31;\n@%p2 add.s64 %rd4, %rd4, 1;\n" LEFT FENCE MULTIPLY GROUP WAIT,
+     "have asked for different products"},
+    {"setmaxnreg.inc.sync.aligned.u32 240;\n", ""},
+    {BEGIN FIRST_GIVE ALL_TAKE FIRST_WORD, ""},
+    {BEGIN FIRST_GIVE FIRST_WORD, "no barrier between"},
+    {BEGIN ALL_TAKE, "others do not give to"},
+    {BEGIN FIRST_GIVE ALL_TAKE "setp.lt.u32 %p2, %r1, 96;\n@%p2 bra $O;\n" FIRST_WORD "$O:\n@%p2 ld.shared.u32 %r7, [%r5];\n", "nobody has written"},
+    {BEGIN FIRST_GIVE ALL_TAKE "setp.lt.u32 %p2, %r1, 96;\n@!%p2 st.shared.u32 [%r3], %r1;\n", "another thread has written"},
+};
+
+void what_is_wrong_with_a_warpgroups_products_is_told(void **)
+{
+    for (const group_fault &f : GROUP_FAULTS) {
+        const std::string said = words_of(f.body, 1, WARPGROUP);
+        if (*f.says ? said.find(f.says) == std::string::npos : !said.empty())
+            fail_msg("%s gives \"%s\" and not \"%s\"", f.body, said.c_str(), f.says);
+    }
+}
+
+/* The left factor of each warp is the unit matrix, so the sum is the right factor, whose number i in memory is i: of piece k / 8 the
+ * row n, column k % 8, or if turned row k % 8, column n. */
+void a_warpgroups_product_lies_as_the_manual_has_it(void **)
+{
+    for (int turned = 0; turned < 2; turned++) {
+        execute("cvt.rn.f32.u32 %r6, %r1;\nshr.u32 %r6, %r6, 16;\nshl.b32 %r7, %r1, 1;\nadd.s32 %r7, %r7, %r3;\ncvt.u16.u32 %r6, %r6;\n"
+                "st.shared.u16 [%r7], %r6;\n" SHOW MEET RIGHT
+                "and.b32 %r6, %r1, 31;\nshr.u32 %r7, %r6, 2;\nand.b32 %r8, %r6, 3;\nshl.b32 %r9, %r8, 1;\n"
+                "setp.eq.u32 %p1, %r9, %r7;\nselp.b32 %r14, 16256, 0, %p1;\nadd.s32 %r11, %r9, 1;\nsetp.eq.u32 %p2, %r11, %r7;\n"
+                "selp.b32 %r12, 1065353216, 0, %p2;\nor.b32 %r6, %r14, %r12;\nmov.u32 %r7, 0;\nmov.u32 %r8, 0;\nmov.u32 %r9, %r6;\n"
+                "setp.eq.u32 %p1, %r1, 999;\n" FENCE
+                "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%r10,%r11,%r12,%r13}, {%r6,%r7,%r8,%r9}, %rd4, %p1, 1, 1, " +
+                    std::to_string(turned) + ";\n" GROUP WAIT
+                "shr.u32 %r14, %r1, 5;\nsetp.ne.u32 %p3, %r14, 1;\n@%p3 bra $L;\nand.b32 %r14, %r1, 31;\nshl.b32 %r14, %r14, 4;\n"
+                "cvt.u64.u32 %rd5, %r14;\nadd.s64 %rd5, %rd1, %rd5;\nst.global.v4.u32 [%rd5], {%r10,%r11,%r12,%r13};\n$L:\n",
+                1, WARPGROUP);
+        for (int l = 0; l < 32; l++)
+            for (int e = 0; e < 4; e++) {
+                const int k = l / 4 + e / 2 * 8, n = l % 4 * 2 + e % 2, row = turned ? k % 8 : n, column = turned ? n : k % 8;
+                float got;
+                memcpy(&got, &memory[4 * l + e], sizeof got);
+                assert_true(got == (float)(k / 8 * 64 + row * 8 + column));
+            }
+    }
+}
+
 } // namespace
 
 const char *standin_piece(const void *at, size_t *bytes)
@@ -163,6 +245,8 @@ int main()
         cmocka_unit_test(what_is_wrong_is_told),
         cmocka_unit_test(a_kernel_gives_its_result),
         cmocka_unit_test(a_product_lies_as_the_manual_has_it),
+        cmocka_unit_test(what_is_wrong_with_a_warpgroups_products_is_told),
+        cmocka_unit_test(a_warpgroups_product_lies_as_the_manual_has_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

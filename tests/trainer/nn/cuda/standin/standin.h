@@ -60,4 +60,13 @@ void *standin_at(const void *place, size_t bytes);
 void standin_copy_begin(void *to, const void *from, size_t bytes);
 void standin_copy_group();
 void standin_copy_wait(size_t left);
+/* The same of any work, done when its group is waited for. */
+void standin_later(std::function<void()> work);
+void standin_later_group();
+void standin_later_wait(size_t left);
+/* A signal of `count` gifts: who waits goes on when all have come and it has begun anew, as its phase `odd` or not has passed. Waits
+ * that nobody ends end the process. */
+void standin_signal_begin(uint64_t *s, unsigned count);
+void standin_signal_give(uint64_t *s);
+void standin_signal_wait(uint64_t *s, unsigned odd);
 #endif

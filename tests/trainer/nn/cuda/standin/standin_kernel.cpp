@@ -67,6 +67,24 @@ struct copy {
 
 std::vector<copy> copies[MOST_THREADS];
 size_t groups[MOST_THREADS]; /* closed by a thread */
+
+/* Work that a thread has begun; `group` as a copy's. */
+struct delayed {
+    std::function<void()> work;
+    size_t group;
+};
+
+std::vector<delayed> works[MOST_THREADS];
+size_t work_groups[MOST_THREADS];
+
+/* In a word of shared memory: gifts that are still to come, how many there are, how often it has passed. */
+struct signal {
+    uint16_t left, count;
+    uint32_t passed;
+};
+
+size_t turns, in_vain, stuck; /* turns of threads in a round, those that ended at a signal, rounds in which all did */
+enum { STUCK_MOST = 1000 };
 uint64_t launches;
 
 [[noreturn]] void stray(const char *why)
@@ -93,6 +111,7 @@ void turn_to(unsigned t)
 {
     running = t;
     threadIdx = places[t];
+    turns++;
 }
 
 /* Goes on with the next thread of the block's loop that can, and returns when this one's turn comes. Only for one that has not
@@ -130,6 +149,8 @@ OPAQUE void live()
         (*body)();
         if (!copies[running].empty())
             stray("it ends without having waited for its copies");
+        if (!works[running].empty())
+            stray("it ends without having waited for its products");
         threads[running].is = ENDED;
         warps[running / STANDIN_WARP].ended++;
         whole.ended++;
@@ -196,6 +217,7 @@ bool one_round()
 {
     bool moved = false;
 
+    turns = in_vain = 0;
     for (cursor = 0; cursor < order.size(); cursor++)
         if (threads[order[cursor]].is == READY) {
             resume(order[cursor]);
@@ -204,6 +226,9 @@ bool one_round()
     for (unsigned t = 0; t < count; t += STANDIN_WARP)
         moved |= release(warps[t / STANDIN_WARP], t, AT_WARP);
     moved |= release(whole, 0, AT_BLOCK);
+    stuck = turns == in_vain ? stuck + 1 : 0;
+    if (whole.ended < count && stuck > STUCK_MOST)
+        stray("it waits for a signal that others do not give");
     if (whole.ended < count && !moved)
         stray("it waits at a barrier that others do not reach");
     return whole.ended < count;
@@ -213,7 +238,7 @@ void run_block()
 {
     for (unsigned t = 0; t < count; t++) {
         threads[t] = thread{READY, 0, nullptr};
-        groups[t] = 0;
+        groups[t] = work_groups[t] = 0;
     }
     whole = company{count, 0, 0};
     for (unsigned t = 0; t < count; t += STANDIN_WARP)
@@ -324,4 +349,58 @@ void standin_copy_wait(size_t left)
         else
             memset(mine[n].to, 0, mine[n].bytes);
     mine.erase(mine.begin(), mine.begin() + (ptrdiff_t)n);
+}
+
+/* ---- work that is done when it is waited for ---- */
+
+void standin_later(std::function<void()> work)
+{
+    works[running].push_back(delayed{std::move(work), work_groups[running]});
+}
+
+void standin_later_group()
+{
+    work_groups[running]++;
+}
+
+void standin_later_wait(size_t left)
+{
+    std::vector<delayed> &mine = works[running];
+    size_t n = 0;
+
+    for (; n < mine.size() && mine[n].group + left < work_groups[running]; n++)
+        mine[n].work();
+    mine.erase(mine.begin(), mine.begin() + (ptrdiff_t)n);
+}
+
+/* ---- signals ---- */
+
+void standin_signal_begin(uint64_t *s, unsigned n)
+{
+    const signal fresh_one = {(uint16_t)n, (uint16_t)n, 0};
+
+    static_assert(sizeof fresh_one == sizeof *s, "a signal is a word");
+    memcpy(s, &fresh_one, sizeof fresh_one);
+}
+
+void standin_signal_give(uint64_t *s)
+{
+    signal it;
+
+    memcpy(&it, s, sizeof it);
+    if (--it.left == 0) {
+        it.left = it.count;
+        it.passed++;
+    }
+    memcpy(s, &it, sizeof it);
+}
+
+void standin_signal_wait(uint64_t *s, unsigned odd)
+{
+    signal it;
+
+    for (memcpy(&it, s, sizeof it); it.passed % 2 == odd; memcpy(&it, s, sizeof it)) {
+        in_vain++;
+        pass_on(threads[running].on->at);
+    }
 }
