@@ -38,6 +38,8 @@ static int run_slice(nn_backend *b, const nn_call *c)
     stretch s = stretch_of(c->y->src[0], c->y);
     cuda_rows r = {.rows = s.rows, .width = s.width, .out_step = s.width, .in_at = s.at, .in_step = s.step};
 
+    if (c->y->type == F32)
+        return cuda_ran(k_cut_rows(cuda_stream(b), c->out, c->narrow, c->in[0], r, c->more, c->twin));
     return cuda_ran(k_copy_rows(cuda_stream(b), c->out, c->in[0], r, size_of(c->y)));
 }
 
@@ -105,7 +107,8 @@ static int run_upsample_grad(nn_backend *b, const nn_call *c)
     return cuda_ran(k_upsample_grad(cuda_stream(b), c->out, c->in[0], c->narrow_in & 1, z));
 }
 
-CUDA_LIST(slice, .takes = needs_two_or_four_bytes, .run = run_slice);
+CUDA_LIST(slice, .takes = needs_two_or_four_bytes, .adds = NN_ADDS_LIKE, .narrow_sum = NN_SUM_ROUNDED, .narrows = cuda_narrows, .twins = true,
+          .run = run_slice);
 CUDA_LIST(pad, .takes = needs_two_or_four_bytes, .run = run_pad);
 CUDA_LIST(concat, .takes = needs_two_or_four_bytes, .narrows = cuda_narrows, .halves = true, .prepare = prepare_concat, .run = run_concat);
 CUDA_LIST(zero_rows, .takes = needs_two_or_four_bytes, .over = 1, .takes_half = 1, .narrows = cuda_narrows, .run = run_zero_rows);

@@ -66,6 +66,8 @@ typedef struct { int64_t rows, width, out_at, out_step, in_at, in_step; } cuda_r
 cudaError_t k_copy_rows(cudaStream_t s, void *out, const void *in, cuda_rows r, int size);
 /* The same from f32 to bf16. */
 cudaError_t k_round_rows(cudaStream_t s, void *out, const float *in, cuda_rows r);
+/* A piece of f32 to f32 or bf16 (half), without gaps there; add: like it, is added, or NULL; twin: where it goes in bf16, too, or NULL */
+cudaError_t k_cut_rows(cudaStream_t s, void *out, bool half, const float *in, cuda_rows r, const float *add, void *twin);
 /* x [n, t, c]: the first `zeros` of t become 0; out may be x */
 cudaError_t k_zero_rows(cudaStream_t s, void *out, const void *x, int64_t n, int64_t t, int64_t c, int64_t zeros,
                         int size);

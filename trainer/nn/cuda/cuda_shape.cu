@@ -28,6 +28,27 @@ template <int V> __global__ void round_rows(__nv_bfloat16 *out, const float *in,
     ((several<V, __nv_bfloat16> *)out)[r.out_at + p.whole * r.out_step + p.rest] = y;
 }
 
+/* out, add and twin lie alike, without gaps; V neighbours a thread. */
+template <int V>
+__global__ void cut_rows(void *out, bool half, const float *in, const float *add, void *twin, cuda_rows r)
+{
+    int64_t i = thread_at();
+
+    if (i >= r.rows * r.width)
+        return;
+    const parted p = part(i, r.width);
+    several<V> x = ((const several<V> *)in)[r.in_at + p.whole * r.in_step + p.rest];
+    if (add) {
+        const several<V> more = ((const several<V> *)add)[i];
+#pragma unroll
+        for (int k = 0; k < V; k++)
+            x.at[k] += more.at[k];
+    }
+    store_several(out, half, i * V, x);
+    if (twin)
+        store_several(twin, true, i * V, x);
+}
+
 /* Whether every stretch begins and ends at a multiple of 16 bytes, elements having `size`. */
 static bool rows_in_fours(const void *out, const void *in, const cuda_rows &r, int size)
 {
@@ -47,6 +68,15 @@ cudaError_t k_round_rows(cudaStream_t s, void *out, const float *in, cuda_rows r
         LAUNCH(round_rows<4>, blocks_for(r.rows * r.width / 4), BLOCK, s, (__nv_bfloat16 *)out, in, in_parts(r, 4));
     else
         LAUNCH(round_rows<1>, blocks_for(r.rows * r.width), BLOCK, s, (__nv_bfloat16 *)out, in, r);
+    return cudaGetLastError();
+}
+
+cudaError_t k_cut_rows(cudaStream_t s, void *out, bool half, const float *in, cuda_rows r, const float *add, void *twin)
+{
+    if (rows_in_fours(out, in, r, 4) && in_fours(add) && in_fours(twin))
+        LAUNCH(cut_rows<4>, blocks_for(r.rows * r.width / 4), BLOCK, s, out, half, in, add, twin, in_parts(r, 4));
+    else
+        LAUNCH(cut_rows<1>, blocks_for(r.rows * r.width), BLOCK, s, out, half, in, add, twin, r);
     return cudaGetLastError();
 }
 

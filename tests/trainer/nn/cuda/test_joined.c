@@ -116,6 +116,24 @@ static int a_piece_of_it(nn_graph *g, nn_tensor keep[])
     return 1;
 }
 
+/* What is cut out of it: columns, which lie apart. */
+static int cut_out(nn_graph *g, nn_tensor keep[])
+{
+    keep[0] = nn_add(g, nn_slice(g, in(g, "a"), 1, 1, 4), nn_slice(g, in(g, "c"), 1, 0, 4));
+    return 1;
+}
+
+/* A gradient of maps. */
+static int behind_a_slope(nn_graph *g, nn_tensor keep[])
+{
+    nn_tensor x = nn_reshape(g, in(g, "a"), NN_SHAPE(1, SIDE, SIDE, 1)), y = nn_conv2d(g, x, nn_view(g, in(g, "b"), 0, NN_SHAPE(2, 3, 3, 1)), NULL, (nn_conv){1, {1, 1, 1, 1}});
+    nn_tensor seed = nn_reshape(g, nn_concat(g, in(g, "c"), in(g, "d")), NN_SHAPE(1, SIDE, SIDE, 2)), dx;
+
+    ok(nn_backward(g, y, seed, &x, &dx, 1, &(err){0}), &(err){0});
+    keep[0] = nn_add(g, dx, x);
+    return 1;
+}
+
 static nn_tensor convolution(nn_graph *g)
 {
     nn_tensor x = nn_reshape(g, in(g, "a"), NN_SHAPE(1, SIDE, SIDE, 1));
@@ -165,6 +183,8 @@ static const struct {
     {"seen by another", seen_by_another, 3, 3},
     {"kept itself", kept_itself, 2, 2},
     {"a piece of it", a_piece_of_it, 2, 2},
+    {"cut out", cut_out, 2, 3},
+    {"behind a slope", behind_a_slope, 2, 3},
     {"behind a convolution", behind_a_convolution, 2, 3},
     {"a number a channel", number_a_channel, 1, 2},
     {"of what changes", of_what_changes, 3, 3},

@@ -144,6 +144,22 @@ static int attention_of_biased(nn_graph *g, nn_tensor keep[])
     return queries(g, keep, nn_input(g, "b", F32, NN_SHAPE(C)));
 }
 
+/* What is cut out of a wider one, and read by products alone; and by others, too. */
+static int cut(nn_graph *g, nn_tensor keep[])
+{
+    keep[0] = nn_matmul(g, nn_slice(g, in(g, "x", ROWS, 3 * C), 1, C, C), in(g, "q", C, C), false, true);
+    return 1;
+}
+
+static int cut_for_two(nn_graph *g, nn_tensor keep[])
+{
+    nn_tensor y = nn_slice(g, in(g, "x", ROWS, 3 * C), 1, 1, C);
+
+    keep[0] = nn_matmul(g, y, in(g, "q", C, C), false, true);
+    keep[1] = nn_mul(g, y, y);
+    return 2;
+}
+
 /* Two residuals behind each other: what comes back through a norm is added up in f32 and goes into a product. */
 static int residuals(nn_graph *g, nn_tensor keep[])
 {
@@ -189,6 +205,8 @@ static const struct {
     {"one of them kept", slopes_kept, NN_OP_attention_grad, false},
     {"with a bias", attention_of_biased, NN_OP_matmul, false},
     {"a gate, backward", gated_backward, NN_OP_geglu_grad, true},
+    {"what is cut out", cut, NN_OP_slice, true},
+    {"cut out for two", cut_for_two, NN_OP_slice, false},
     {"residuals", residuals, NN_OP_layer_norm_grad_x, false},
     {"residuals of maps", map_residuals, NN_OP_group_norm_silu_grad_x, false},
 };
@@ -284,7 +302,7 @@ static void what_some_round_is_there_twice_with_the_same_bits(void **unused)
 {
     (void)unused;
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
-        const bool both = CASES[i].write == residuals || CASES[i].write == map_residuals;
+        const bool both = CASES[i].write == residuals || CASES[i].write == map_residuals || CASES[i].write == cut_for_two;
         float *got[KEEPS], *want[KEEPS];
         size_t bytes[KEEPS];
         bool twinned, without;
