@@ -55,6 +55,9 @@ says "^attention of cuDNN's +ok"
 says '^    TFLOP/s \[8,4096,320\] +20000 GFLOP: ours 200 and 100, cuDNN 400 and \(100\), atomics 200$'
 says '^    TFLOP/s \[8,4096,320\] +100 GFLOP: ours 10 and -, cuDNN 10 and -'
 
+dry PARTS='step attention' CFARM_CUDA_ATTENTION=wgmma || fail "attention is a failure: $table"
+says '20000 GFLOP: ours 400 and 200 \(mma.sync 200 and 100\), cuDNN 400 and \(100\), atomics 200$'
+
 # One that says nothing gives no figures, and the rest runs.
 program cfarm-worker 'echo "cuda:0: out of memory" >&2; exit 1'
 ! dry PARTS='step grad' BLAME=0 || fail 'no figure is no failure'
