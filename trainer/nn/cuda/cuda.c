@@ -47,7 +47,11 @@ static const nn_kernel *const *kernels_dnn(nn_op_id op)
 
 static const nn_kernel *const *kernels_wgmma(nn_op_id op)
 {
-    return op == NN_OP_attention ? cuda_attention_wgmma : kernels_bf16(op);
+    switch (op) {
+    case NN_OP_attention: return cuda_attention_wgmma;
+    case NN_OP_attention_grad: return cuda_attention_grad_wgmma;
+    default: return kernels_bf16(op);
+    }
 }
 
 static _Thread_local cuda *current;

@@ -120,7 +120,7 @@ extern const nn_kernel cuda_lt_matmul_bf16, cuda_lt_conv2d_bf16, cuda_lt_conv2d_
     cuda_dnn_conv2d_grad_x_bf16, cuda_dnn_conv2d_grad_w_bf16;
 /* cuDNN's attention before ours, where that is asked for. */
 extern const nn_kernel *const cuda_attention_dnn[], *const cuda_attention_grad_dnn[];
-extern const nn_kernel *const cuda_attention_bf16[], *const cuda_attention_wgmma[], *const cuda_attention_grad_bf16[], *const cuda_matmul_bf16[],
+extern const nn_kernel *const cuda_attention_bf16[], *const cuda_attention_wgmma[], *const cuda_attention_grad_wgmma[], *const cuda_attention_grad_bf16[], *const cuda_matmul_bf16[],
     *const cuda_conv2d_bf16[], *const cuda_conv2d_grad_x_bf16[],
     *const cuda_conv2d_grad_w_bf16[];
 #endif

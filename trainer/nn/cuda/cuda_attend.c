@@ -218,6 +218,11 @@ cudaError_t cuda_round_sources(nn_backend *b, const nn_call *c, unsigned wanted,
     return s.count > 0 ? k_round(cuda_stream(b), s) : cudaSuccess;
 }
 
+static const char *takes_wgmma_grad(const struct nn_node *y)
+{
+    return k_flash_hopper_grad_has(att_shape_of(y).d) ? takes_flash_grad(y) : "needs heads of 40, 64 or 80";
+}
+
 typedef cudaError_t flash_pass(cudaStream_t s, cuda_att at, void *y, bool half, float *sums, const uint16_t *q, const uint16_t *k,
                                const uint16_t *v);
 
@@ -270,7 +275,11 @@ static int prepare_flash_grad(nn_backend *b, nn_call *c, const bool frozen[NN_MA
     return 0;
 }
 
-static int run_flash_grad(nn_backend *b, const nn_call *c)
+typedef cudaError_t flash_slopes(cudaStream_t s, cuda_att at, void *dq, void *dk, void *dv, bool half, const uint16_t *q,
+                                 const uint16_t *k, const uint16_t *v, const uint16_t *dy, cuda_source y, cuda_source dy_wide,
+                                 const float *sums, float *dots);
+
+static int run_slopes(nn_backend *b, const nn_call *c, flash_slopes *make)
 {
     const struct cuda_kept *k = c->state;
     slopes d = slopes_of(c);
@@ -279,10 +288,19 @@ static int run_flash_grad(nn_backend *b, const nn_call *c)
     cudaError_t rc = cuda_round_sources(b, c, WANTS, half);
 
     if (rc == cudaSuccess)
-        rc = k_flash_grad(cuda_stream(b), att_of(c), d.q, d.k, d.v, c->narrow, half[0], half[1], half[2], half[3],
-                          (cuda_source){.at = c->in[3], .half = is_there(c, 3)}, (cuda_source){.at = c->in[4], .half = is_there(c, 4)}, k->sums,
-                          dots);
+        rc = make(cuda_stream(b), att_of(c), d.q, d.k, d.v, c->narrow, half[0], half[1], half[2], half[3],
+                  (cuda_source){.at = c->in[3], .half = is_there(c, 3)}, (cuda_source){.at = c->in[4], .half = is_there(c, 4)}, k->sums, dots);
     return cuda_ran(rc);
+}
+
+static int run_flash_grad(nn_backend *b, const nn_call *c)
+{
+    return run_slopes(b, c, k_flash_grad);
+}
+
+static int run_wgmma_grad(nn_backend *b, const nn_call *c)
+{
+    return run_slopes(b, c, k_flash_hopper_grad);
 }
 
 static void let_go(nn_call *c)
@@ -299,8 +317,13 @@ static const nn_kernel flash_grad = {.name = "cuda.attention_grad.flash_bf16", .
                                      .takes = takes_flash_grad,
                                      .prepare = prepare_flash_grad, .run = run_flash_grad, .done = let_go};
 
+static const nn_kernel wgmma_grad = {.name = "cuda.attention_grad.flash_wgmma", .takes_narrow = 7, .takes_half = 8 | 16, .narrows = cuda_narrows,
+                                     .halves = true, .takes = takes_wgmma_grad, .prepare = prepare_flash_grad, .run = run_wgmma_grad,
+                                     .done = let_go};
+
 const nn_kernel *const cuda_attention_dnn[] = {&cuda_dnn_attention, &flash, &attention_plain, NULL};
 const nn_kernel *const cuda_attention_grad_dnn[] = {&cuda_dnn_attention_grad, &flash_grad, &attention_grad_plain, NULL};
 const nn_kernel *const cuda_attention_wgmma[] = {&wgmma, &flash, &attention_plain, NULL};
+const nn_kernel *const cuda_attention_grad_wgmma[] = {&wgmma_grad, &flash_grad, &attention_grad_plain, NULL};
 const nn_kernel *const cuda_attention_bf16[] = {&flash, &attention_plain, NULL};
 const nn_kernel *const cuda_attention_grad_bf16[] = {&flash_grad, &attention_grad_plain, NULL};

@@ -82,6 +82,46 @@ __device__ inline void finish_query(const cuda_att &s, int half, const float sum
             *(float2 *)((float *)y + to + 8 * c) = make_float2(sum[c][2 * half] * share, sum[c][2 * half + 1] * share);
 }
 
+/* half: in bf16; out is the tensor, `at` the place of the head in it. */
+template <int C, int M>
+__device__ inline void store_rows(void *out, bool half, int64_t at, int first, int count, int row, const float sum[M][C][4], float by)
+{
+    const int t = threadIdx.x % 4;
+
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int lower = 0; lower < 2; lower++) {
+            const int i = first + 16 * m + 8 * lower;
+            const int64_t to = at + (int64_t)i * row + 2 * t;
+#pragma unroll
+            for (int c = 0; c < C; c++) {
+                const float a = sum[m][c][2 * lower] * by, b = sum[m][c][2 * lower + 1] * by;
+                if (i < count && half)
+                    *(uint32_t *)((bf16 *)out + to + 8 * c) = bf16_pair(a, b);
+                else if (i < count)
+                    *(float2 *)((float *)out + to + 8 * c) = make_float2(a, b);
+            }
+        }
+}
+
+/* What 16 queries know of themselves: rows g and g + 8 of a lane. */
+struct rows_known {
+    float from[2], D[2]; /* log-sums, dots */
+};
+
+__device__ inline rows_known known_of(const float *sums, const float *dots, int i, int tq)
+{
+    rows_known r;
+
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        r.from[half] = i + 8 * half < tq ? sums[i + 8 * half] : INFINITY;
+        r.D[half] = i + 8 * half < tq ? dots[i + 8 * half] : 0.0f;
+    }
+    return r;
+}
+
 /* exp(x) is 2^(x log2 e). */
 #define LOG2_E 1.4426950408889634f
 

@@ -48,47 +48,7 @@ template <int C> __device__ inline void scores_16(float to[2][4], const uint32_t
     }
 }
 
-/* half: in bf16; out is the tensor, `at` the place of the head in it. */
-template <int C, int M>
-__device__ inline void store_rows(void *out, bool half, int64_t at, int first, int count, int row, const float sum[M][C][4], float by)
-{
-    const int t = threadIdx.x % 4;
-
-#pragma unroll
-    for (int m = 0; m < M; m++)
-#pragma unroll
-        for (int lower = 0; lower < 2; lower++) {
-            const int i = first + 16 * m + 8 * lower;
-            const int64_t to = at + (int64_t)i * row + 2 * t;
-#pragma unroll
-            for (int c = 0; c < C; c++) {
-                const float a = sum[m][c][2 * lower] * by, b = sum[m][c][2 * lower + 1] * by;
-                if (i < count && half)
-                    *(uint32_t *)((bf16 *)out + to + 8 * c) = bf16_pair(a, b);
-                else if (i < count)
-                    *(float2 *)((float *)out + to + 8 * c) = make_float2(a, b);
-            }
-        }
-}
-
 /* ---- dq: a warp has queries ---- */
-
-/* What 16 queries know of themselves: rows g and g + 8 of a lane. */
-struct rows_known {
-    float from[2], D[2]; /* log-sums, dots */
-};
-
-__device__ inline rows_known known_of(const float *sums, const float *dots, int i, int tq)
-{
-    rows_known r;
-
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        r.from[half] = i + 8 * half < tq ? sums[i + 8 * half] : INFINITY;
-        r.D[half] = i + 8 * half < tq ? dots[i + 8 * half] : 0.0f;
-    }
-    return r;
-}
 
 /* dp becomes dS, of query `row` and of keys from `first` on. Unless all are seen, keys at or past `count` have none of it, nor
  * later ones than a query if causal. */
@@ -278,16 +238,22 @@ template <int C, int M_Q, int M_KV, int ROWS> static void launch_both(cudaStream
     }
 }
 
+cudaError_t k_flash_dots(cudaStream_t s, cuda_att at, float *dots, cuda_source y, cuda_source dy)
+{
+    if (y.half)
+        launch_dots(s, at, dots, (const __nv_bfloat16 *)y.at, dy);
+    else
+        launch_dots(s, at, dots, (const float *)y.at, dy);
+    return cudaGetLastError();
+}
+
 cudaError_t k_flash_grad(cudaStream_t s, cuda_att at, void *dq, void *dk, void *dv, bool half, const uint16_t *q,
                          const uint16_t *k, const uint16_t *v, const uint16_t *dy, cuda_source y, cuda_source dy_wide, const float *sums,
                          float *dots)
 {
     const gradient g = {at, dq, dk, dv, half, q, k, v, dy, sums, dots};
 
-    if (y.half)
-        launch_dots(s, at, dots, (const __nv_bfloat16 *)y.at, dy_wide);
-    else
-        launch_dots(s, at, dots, (const float *)y.at, dy_wide);
+    k_flash_dots(s, at, dots, y, dy_wide);
     switch (at.d) {
     case 8: launch_both<1, 1, 1, 64>(s, g); break;
     case 16: launch_both<2, 2, 2, 64>(s, g); break;

@@ -7,57 +7,18 @@
  * turn: for a tile's scores together with the product of the shares before them and their values, so that one group's softmax
  * falls to the products of the others. Without turns all would wait for the tensor cores, then all for the exponentials.
  *
- * A tile lies in shared memory as columns of 16 bytes (8 channels), a row behind the other: so it is a factor as it lies, keys
- * dense along the inner side, values along the columns. Columns are 80 bytes further apart than they are long, which spreads
- * what one row's copies write over the banks. An odd number of columns is filled with one of zeros for the scores.
- *
  * Cost, of 64 queries and 128 keys with heads of 40, in clocks of a multiprocessor: 192 for scores (48 deep) and 160 for values
  * on the tensor cores, 512 for 8,192 exponentials, and some 450 of the 4 schedulers' for all instructions of the four warps. An
  * exponential by additions and multiplications takes eight of those and would move the bound there. */
-#include "trainer/nn/cuda/cuda_flash.cuh"
-#include "trainer/nn/cuda/cuda_wgmma.cuh"
+#include "trainer/nn/cuda/cuda_flash_hopper.cuh"
 
 #if CUDA_HAS_WGMMA
-
-/* Elements from one column of a tile to the next. */
-__host__ __device__ constexpr int column(int keys)
-{
-    return 8 * keys + 40;
-}
 
 template <int C, int KEYS, int GROUPS> struct hopper_tiles {
     static constexpr int STEPS = (C + 1) / 2, COLUMN = column(KEYS); /* 16 deep each, of scores */
     bf16 keys[2][2 * STEPS * COLUMN], values[2][C * COLUMN];
     uint64_t keys_there[2], keys_unused[2], values_there[2], values_unused[2], turn[GROUPS];
 };
-
-/* ---- who copies ---- */
-
-enum { FEEDERS = WARPGROUP / 2 }; /* threads that copy keys, and that copy values */
-
-/* Each copies one column of as many rows as are left to it. */
-template <int C, int KEYS>
-__device__ inline void feed(bf16 *tile, int apart, uint64_t *there, uint64_t *unused, int tiles, const bf16 *head, int count,
-                            int row)
-{
-    constexpr int ROWS = FEEDERS / C; /* at once */
-    const int me = threadIdx.x % FEEDERS, c = me % C, first = me < ROWS * C ? me / C : KEYS;
-
-    for (int n = 0; n < tiles; n++) {
-        bf16 *to = tile + n % 2 * apart + c * column(KEYS);
-        const bf16 *from = head + (int64_t)n * KEYS * row + 8 * c;
-        signal_wait(&unused[n % 2], n / 2 - 1);
-#pragma unroll 2
-        for (int r = first; r < KEYS; r += ROWS) {
-            const bool is = n * KEYS + r < count;
-            copy_begin(to + 8 * r, is ? from + (int64_t)r * row : head, is);
-        }
-        copy_group();
-        copy_wait<0>();
-        wgmma_wrote();
-        signal_give(&there[n % 2]);
-    }
-}
 
 /* ---- who computes: a warp has 16 queries, rows g and g + 8 of a lane are its `half` 0 and 1 ---- */
 
@@ -98,61 +59,6 @@ template <int C> __device__ inline void scaled(float sum[C][4], const float by[2
             sum[c][e] *= by[e / 2];
 }
 
-/* 16 queries as left factors of 16 deep, of which the last is half zeros where C is odd. */
-template <int C> __device__ inline void load_queries(uint32_t q[(C + 1) / 2][4], const bf16 *row_g, const bf16 *row_g8)
-{
-    uint32_t a[C][2];
-
-    load_left<C>(a, row_g, row_g8);
-#pragma unroll
-    for (int c = 0; c < (C + 1) / 2 * 2; c++)
-#pragma unroll
-        for (int half = 0; half < 2; half++)
-            q[c / 2][c % 2 * 2 + half] = c < C ? a[c < C ? c : 0][half] : 0u;
-}
-
-/* Begins scores = queries times a tile's keys. */
-template <int C, int KEYS>
-__device__ inline void begin_scores(float score[KEYS / 8][4], const uint32_t q[(C + 1) / 2][4], const bf16 *keys)
-{
-    const matrix b = matrix_at(keys, 2 * column(KEYS), 128);
-
-#pragma unroll
-    for (int k = 0; k < (C + 1) / 2; k++)
-        wgmma<KEYS, false>(score, q[k], matrix_moved(b, 4 * column(KEYS) * k), k > 0);
-    wgmma_group();
-}
-
-/* Begins sum += shares times a tile's values; no instruction is wider than 80 here. */
-template <int C, int KEYS>
-__device__ inline void begin_values(float sum[C][4], const uint32_t p[KEYS / 16][4], const bf16 *values)
-{
-    constexpr int WIDE = C > 10 ? 10 : C;
-    const matrix b = matrix_at(values, 128, 2 * column(KEYS));
-
-#pragma unroll
-    for (int j = 0; j < KEYS / 16; j++)
-#pragma unroll
-        for (int c = 0; c < C; c += WIDE)
-            wgmma<8 * WIDE, true>(sum + c, p[j], matrix_moved(b, 256 * j + 2 * column(KEYS) * c), true);
-    wgmma_group();
-}
-
-template <int KEYS> __device__ inline void as_shares(uint32_t p[KEYS / 16][4], const float score[KEYS / 8][4])
-{
-#pragma unroll
-    for (int j = 0; j < KEYS / 16; j++)
-        as_left(p[j], score[2 * j], score[2 * j + 1]);
-    settled<KEYS / 16>(p);
-}
-
-/* By one lane of a warp, which has waited as a whole. */
-__device__ inline void give_by_warp(uint64_t *s)
-{
-    if (threadIdx.x % WARP == 0)
-        signal_give(s);
-}
-
 /* A tile's scores are there; its keys may be written over. */
 template <int KEYS>
 __device__ inline void soften(hopper_rows *r, float again[2], float score[KEYS / 8][4], const cuda_att &s, int tile, int row,
@@ -176,7 +82,7 @@ __device__ inline void attend_group(hopper_tiles<C, KEYS, GROUPS> *m, const cuda
     float score[KEYS / 8][4] = {}, sum[C][4] = {}, again[2];
     hopper_rows soft = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
 
-    load_queries<C>(own, row < s.tq ? q + at_q + (int64_t)row * s.c : NULL,
+    load_sixteen<C>(own, row < s.tq ? q + at_q + (int64_t)row * s.c : NULL,
                     row + 8 < s.tq ? q + at_q + (int64_t)(row + 8) * s.c : NULL);
     settled<STEPS>(own);
     settled<KEYS / 8>(score);
@@ -251,10 +157,11 @@ __device__ inline void attend_block(const cuda_att &s, float scale, void *y, boo
     } else {
         registers_give<GIVEN>();
         if (threadIdx.x < FEEDERS)
-            feed<C, KEYS>(m.keys[0], 2 * tiles_of::STEPS * tiles_of::COLUMN, m.keys_there, m.keys_unused, tiles, k + at_k, s.tk,
-                          s.c);
+            feed<C, KEYS, 2>(m.keys[0], 2 * tiles_of::STEPS * tiles_of::COLUMN, NULL, m.keys_there, m.keys_unused, tiles, k + at_k,
+                             NULL, 0, s.tk, s.c);
         else
-            feed<C, KEYS>(m.values[0], C * tiles_of::COLUMN, m.values_there, m.values_unused, tiles, v + at_k, s.tk, s.c);
+            feed<C, KEYS, 2>(m.values[0], C * tiles_of::COLUMN, NULL, m.values_there, m.values_unused, tiles, v + at_k, NULL, 0, s.tk,
+                             s.c);
     }
 }
 #endif

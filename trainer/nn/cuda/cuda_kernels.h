@@ -154,6 +154,13 @@ cudaError_t k_flash_hopper(cudaStream_t s, cuda_att at, void *y, bool half, floa
 cudaError_t k_flash_grad(cudaStream_t s, cuda_att at, void *dq, void *dk, void *dv, bool half, const uint16_t *q,
                          const uint16_t *k, const uint16_t *v, const uint16_t *dy, cuda_source y, cuda_source dy_wide, const float *sums,
                          float *dots);
+/* Its first part: dots = y . dy of every query. */
+cudaError_t k_flash_dots(cudaStream_t s, cuda_att at, float *dots, cuda_source y, cuda_source dy);
+/* The whole by wgmma, for the devices of k_flash_hopper (cuda_flash_hopper_grad.cu). */
+bool k_flash_hopper_grad_has(int64_t d);
+cudaError_t k_flash_hopper_grad(cudaStream_t s, cuda_att at, void *dq, void *dk, void *dv, bool half, const uint16_t *q,
+                                const uint16_t *k, const uint16_t *v, const uint16_t *dy, cuda_source y, cuda_source dy_wide,
+                                const float *sums, float *dots);
 
 /* cuDNN's log-sums, [heads, tq] natural logarithms, as those sums (cuda_sdpa.cu), and back */
 cudaError_t k_sums_of_logs(cudaStream_t s, float *out, const float *logs, int64_t heads, int64_t tq);

@@ -158,7 +158,7 @@ static bool by_cudnn(void)
     return whose && (strcmp(whose, "cudnn") == 0 || strcmp(whose, "atomics") == 0);
 }
 
-/* Whether a pass of such heads is to be by wgmma, which no other is. */
+/* Whether a pass of such heads is to be by wgmma, which no other is; and its gradient, but of 160. */
 static bool by_wgmma(int64_t d)
 {
     const char *whose = getenv("CFARM_CUDA_ATTENTION");
@@ -188,7 +188,7 @@ static const shape SHAPES[] = {
     {2, 2, 64, 77, 77, true}, {1, 2, 80, 70, 77, false}, {1, 2, 160, 70, 77, false}, {1, 1, 160, 16, 100, false},
     {1, 1, 8, 150, 150, true}, {1, 1, 40, 130, 130, true}, {1, 1, 80, 70, 70, true}, {1, 1, 160, 70, 70, true},
     {1, 1, 40, 70, 520, false}, {1, 2, 40, 300, 300, true}, {1, 1, 64, 200, 330, false}, {1, 1, 80, 65, 200, false},
-    {1, 1, 160, 130, 150, false},
+    {1, 1, 160, 130, 150, false}, {1, 1, 64, 270, 130, false}, {1, 1, 80, 260, 140, false},
 };
 
 static void tensor_cores_give_what_the_reference_gives(void **unused)
@@ -200,6 +200,7 @@ static void tensor_cores_give_what_the_reference_gives(void **unused)
         begin(&got, &SHAPES[i], gpu, true);
         assert_true(goes_to_tensor_cores(&got, NN_OP_attention) && goes_to_tensor_cores(&got, NN_OP_attention_grad));
         assert_true(!strstr(taken_by(&got, NN_OP_attention)->name, "wgmma") == !by_wgmma(SHAPES[i].d));
+        assert_true(!strstr(taken_by(&got, NN_OP_attention_grad)->name, "wgmma") == !(by_wgmma(SHAPES[i].d) && SHAPES[i].d != 160));
         write_sources(&want, 1);
         write_sources(&got, 1);
         run(&want);

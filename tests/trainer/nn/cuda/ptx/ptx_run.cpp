@@ -54,7 +54,7 @@ struct page {
 };
 enum : uint32_t { NO_BLOCK = 0xffffffffu, MANY_BLOCKS = 0xfffffffeu };
 
-/* When each warp's products read 16 bytes, since a barrier of the block. */
+/* When each warp read 16 bytes, or a product of its does, since a barrier of the block; kept for kernels that have products. */
 struct reads {
     uint32_t when = 0;
     clocks at = {};
@@ -151,6 +151,7 @@ class block
     void begin_copies(uint32_t mask);
     void wait_for_copies(uint32_t mask);
     void touch_registers(const instruction &i);
+    void note_reading(uint64_t at);
     void touch_product(uint64_t at, bool done);
     template <typename EACH> void right_pieces(const instruction &i, EACH each);
     void begin_product(uint32_t mask);
@@ -210,6 +211,15 @@ void note_read(touch *read, const touch &me)
         *read = me;
 }
 
+void block::note_reading(uint64_t at)
+{
+    reads &r = product_reads[at / UNIT];
+
+    if (r.when != barriers)
+        r = reads{barriers, {}};
+    r.at[me()] = std::max(r.at[me()], who->clock);
+}
+
 void block::touch_shared(uint64_t at, size_t bytes, int lane, bool write)
 {
     for (size_t i = at; i < at + bytes; i++) {
@@ -221,14 +231,17 @@ void block::touch_shared(uint64_t at, size_t bytes, int lane, bool write)
         if (!behind_barrier(b.wrote, lane))
             stop(lane, write ? "shared memory that another thread has written, with no barrier between"
                              : "shared memory that another thread writes, with no barrier between");
-        if (write && !behind_barrier(b.read, lane))
+        if (write && !(k.products && b.read.thread == SEVERAL) && !behind_barrier(b.read, lane))
             stop(lane, "shared memory that another thread reads, with no barrier between");
         if (write && k.products && product_reads[i / UNIT].when == barriers)
             for (size_t w = 0; w < warps.size(); w++) {
                 const uint32_t then = product_reads[i / UNIT].at[w];
                 if (then == UNDER_WAY || (w != me() && then > who->seen[w]))
-                    stop(lane, "shared memory that a product reads, or did so, with no barrier between");
+                    stop(lane, then == UNDER_WAY ? "shared memory that a product reads"
+                                                 : "shared memory that a product or another thread reads, with no barrier between");
             }
+        if (!write && k.products)
+            note_reading(i);
         if (write)
             b.wrote = of(lane);
         else
