@@ -94,6 +94,17 @@ float log2_flushed(float x, float, float) { return std::log2(flushed(x)); }
 float with_sign(float sign, float of, float) { return std::copysign(of, sign); }
 float sine(float x, float, float) { return std::sin(x); }
 float cosine(float x, float, float) { return std::cos(x); }
+/* rcp.approx.ftz.f64: of the upper word, and what it gives has only that. */
+double upper_word(double x)
+{
+    uint64_t bits;
+
+    std::memcpy(&bits, &x, sizeof bits);
+    bits &= 0xffffffff00000000u;
+    std::memcpy(&x, &bits, sizeof x);
+    return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0, x) : x;
+}
+double rough_inverse(double x, double, double) { return upper_word(1.0 / upper_word(x)); }
 float inverse_root(float x, float, float) { return 1.0f / std::sqrt(x); }
 
 /* ---- bits ---- */
@@ -368,6 +379,7 @@ void odd_ones(table &t)
     t["copysign.f32"] = each<float, float, with_sign>;
     t["sin.approx.f32"] = each<float, float, sine>;
     t["cos.approx.f32"] = each<float, float, cosine>;
+    t["rcp.approx.ftz.f64"] = each<double, double, rough_inverse>;
     t["rsqrt.approx.f32"] = each<float, float, inverse_root>;
     t["and.pred"] = each<uint8_t, uint8_t, both<uint8_t>>;
     t["or.pred"] = each<uint8_t, uint8_t, either<uint8_t>>;
