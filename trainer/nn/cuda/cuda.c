@@ -383,6 +383,7 @@ static void close_device(cuda *c)
     free(c->pieces);
     free(c->rounded);
     free(c->found);
+    free(c->asked);
     pthread_mutex_destroy(&c->turn);
     free(c);
 }

@@ -29,6 +29,8 @@ typedef struct {
     enum { CUDA_SEARCH_ON, CUDA_SEARCH_OFF, CUDA_SEARCH_SHOWN } search; /* for cuBLASLt's algorithms (cuda_search.c) */
     struct cuda_found *found;  /* what it has found */
     size_t found_n;
+    struct cuda_asked *asked;  /* kinds of products that cuBLASLt was asked for (cuda_gemm.c) */
+    size_t asked_n;
     enum { CUDA_ATTENTION_OWN, CUDA_ATTENTION_DNN, CUDA_ATTENTION_ATOMICS, CUDA_ATTENTION_WGMMA } attention; /* whose comes first in bf16; with what adds in any order; ours by wgmma */
     bool compiles;             /* cuDNN's engines may be compiled where one is listed first (cuda_conv.c) */
     struct cuda_conv *convs;   /* what cuDNN has for the shapes that were asked for */

@@ -6,6 +6,7 @@
  * Y' [n, m] = B' A', with B as the first factor; a factor that lies turned for us is then asked for transposed, and the
  * bias, one number a column of ours, is its one number a row. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "cluster/base/mem.h"
 #include "trainer/nn/cpu/cpu_shapes.h"
@@ -155,15 +156,20 @@ static cublasStatus_t list(const cuda_product *p, cublasLtHandle_t handle, cuda_
  * list is wanted. narrow: the result is in bf16. */
 typedef struct { const void *b, *a, *y, *more, *bias; bool narrow; } gemm_at;
 
+static struct cuda_product_key key_of(const mat_shape *s, bool half, gemm_at p)
+{
+    return (struct cuda_product_key){half, p.narrow, p.bias != NULL, p.more != NULL, s->ta, s->tb, s->batch, s->m, s->n, s->k,
+                                     {alignment(p.b), alignment(p.a), alignment(p.y), alignment(p.more ? p.more : p.y),
+                                      p.bias ? alignment(p.bias) : 0}};
+}
+
 static cublasStatus_t try_make(gemm **out, cuda_algos *algos, const cuda *on, nn_tensor y, bool half, gemm_at p)
 {
     const mat_shape s = shape_of(y);
     gemm *g = NEW(gemm);
 
     g->p.bias = p.bias;
-    g->p.key = (struct cuda_product_key){half, p.narrow, p.bias != NULL, p.more != NULL, s.ta, s.tb, s.batch, s.m, s.n, s.k,
-                                         {alignment(p.b), alignment(p.a), alignment(p.y), alignment(p.more ? p.more : p.y),
-                                          p.bias ? alignment(p.bias) : 0}};
+    g->p.key = key_of(&s, half, p);
     cublasStatus_t rc = describe(&g->p, &s);
     if (rc == CUBLAS_STATUS_SUCCESS)
         rc = list(&g->p, on->gemm, algos);
@@ -191,13 +197,38 @@ static cublasStatus_t gemm_make(gemm **out, cuda_algos *algos, const cuda *on, n
 /* A place that is only a multiple of 4 bytes: what is found for it is found for every f32 tensor. Scratch lies better. */
 static const void *const ANYWHERE = (const void *)4, *const IN_SCRATCH = (const void *)256;
 
+/* Where a plan puts what is in bf16. */
+static const void *const IN_ARENA = (const void *)64;
+
+struct cuda_asked {
+    struct cuda_product_key key;
+    bool has;
+};
+
+/* Whether cuBLASLt has an algorithm for it, asked once for each kind: plans ask again and again. */
+static bool has(cuda *on, nn_tensor y, bool half, gemm_at p)
+{
+    const mat_shape s = shape_of(y);
+    struct cuda_asked one = {key_of(&s, half, p), false};
+    cuda_algos algos;
+    gemm *g;
+
+    for (size_t i = 0; i < on->asked_n; i++)
+        if (memcmp(&on->asked[i].key, &one.key, sizeof one.key) == 0)
+            return on->asked[i].has;
+    one.has = gemm_make(&g, &algos, on, y, half, p) == CUBLAS_STATUS_SUCCESS;
+    if (one.has)
+        gemm_free(g);
+    on->asked = mem_grow(on->asked, on->asked_n + 1, sizeof *on->asked);
+    on->asked[on->asked_n++] = one;
+    return one.has;
+}
+
 static const char *takes_as(const struct nn_node *y, bool half)
 {
     const void *const from = half ? IN_SCRATCH : ANYWHERE;
     const gemm_at places = {from, from, ANYWHERE, NULL, has_bias(y) ? ANYWHERE : NULL, false};
     const mat_shape s = shape_of(y);
-    cuda_algos algos;
-    gemm *g;
 
     if (cuda_needs_f32(y))
         return cuda_needs_f32(y);
@@ -205,10 +236,7 @@ static const char *takes_as(const struct nn_node *y, bool half)
         return "no device is in use";
     if (s.batch > INT32_MAX || s.k == 0)
         return "needs columns to multiply, and fewer than 2^31 matrices";
-    if (gemm_make(&g, &algos, cuda_current(), y, half, places) != CUBLAS_STATUS_SUCCESS)
-        return "cuBLASLt has no algorithm for it";
-    gemm_free(g);
-    return NULL;
+    return has(cuda_current(), y, half, places) ? NULL : "cuBLASLt has no algorithm for it";
 }
 
 static const char *takes(const struct nn_node *y)
@@ -252,14 +280,21 @@ static int prepare(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err
 }
 
 /* A bias is of the result's type for cuBLASLt, and ours is f32. */
+static bool has_narrow(const struct nn_node *y)
+{
+    const gemm_at places = {IN_SCRATCH, IN_SCRATCH, IN_ARENA, NULL, NULL, true};
+
+    return cuda_current() && has(cuda_current(), y, true, places);
+}
+
 static bool narrows(const struct nn_node *y)
 {
-    return !y->src[2];
+    return !has_bias(y) && has_narrow(y);
 }
 
 static bool leaves(const struct nn_node *y)
 {
-    return y->src[2] != NULL;
+    return has_bias(y) && has_narrow(y);
 }
 
 static int prepare_bf16(nn_backend *b, nn_call *c, const bool frozen[NN_MAX_SRC], err *e)

@@ -1,6 +1,7 @@
 /* Laws of results in bf16 that not all who read them would round (nn_kernel.halves), over the stand-in: such a result is in bf16 where
  * all who read it take it so, without its bias and what repeats over pixels where they all add these, and in f32 where one of them
  * does not, where it is kept, in f32 and where CFARM_WITHOUT=half says so; what comes of it is what comes of f32 to bf16's rounding. */
+#include <dlfcn.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -359,6 +360,67 @@ static void in_f32_nothing_is(void **unused)
     }
 }
 
+/* ---- what cuBLASLt says it has ---- */
+
+/* A number that the stand-in counts in, or that tells it what to do. */
+static int *number(const char *name)
+{
+    void *plugin = dlopen(getenv("CFARM_CUDA_PLUGIN"), RTLD_NOW | RTLD_NOLOAD);
+    int *at = dlsym(plugin, name);
+
+    assert_non_null(at);
+    dlclose(plugin);
+    return at;
+}
+
+static int open_gpu(void **unused);
+static int close_gpu(void **unused);
+
+static how looked_at(int (*of)(nn_graph *g, nn_tensor keep[]))
+{
+    float *got[KEEPS];
+    int64_t n[KEEPS];
+    size_t i = 0;
+    int kept;
+
+    while (CASES[i].write != of)
+        i++;
+    const how is = run(i, got, n, &kept);
+    for (int k = 0; k < kept; k++)
+        free(got[k]);
+    return is;
+}
+
+static void what_cublaslt_cannot_is_in_f32(void **unused)
+{
+    int *wide = number("standin_lt_wide");
+
+    close_gpu(unused);
+    open_gpu(unused);
+    *wide = 1;
+    assert_int_equal(looked_at(gate), WIDE);
+    assert_int_equal(looked_at(layer_norm), WIDE);
+    *wide = 0;
+    close_gpu(unused);
+    open_gpu(unused);
+    assert_int_equal(looked_at(gate), BARE);
+}
+
+/* But for the lists of calls that are prepared. */
+static void a_kind_of_product_is_asked_for_once(void **unused)
+{
+    int *lists = number("standin_lt_lists");
+
+    (void)unused;
+    looked_at(layer_norm);
+    *lists = 0;
+    looked_at(layer_norm);
+    const int calls = *lists;
+    looked_at(layer_norm);
+    assert_int_equal(*lists, 2 * calls);
+    assert_int_equal(calls, 2); /* a pass and a gradient */
+}
+
 static int open_gpu(void **unused)
 {
     err e;
@@ -380,6 +442,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_result_is_in_bf16_where_all_take_it_so),
+        cmocka_unit_test(what_cublaslt_cannot_is_in_f32),
+        cmocka_unit_test(a_kind_of_product_is_asked_for_once),
         cmocka_unit_test(in_f32_nothing_is),
     };
 

@@ -53,6 +53,8 @@ typedef enum {
 /* what A, B, C, D and a bias must at least be aligned to; bytes of scratch */
 typedef struct { uint32_t align[5]; size_t work; standin_lt_algo which; } cublasLtMatmulAlgo_t;
 extern int standin_lt_calls[STANDIN_LT_ALGOS];
+extern int standin_lt_wide;  /* set by a test: there is nothing for results in bf16 */
+extern int standin_lt_lists; /* asked for */
 typedef struct {
     cublasLtMatmulAlgo_t algo;
     size_t workspaceSize;
