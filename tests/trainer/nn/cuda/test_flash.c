@@ -249,6 +249,31 @@ static void cudnn_is_asked_first_where_it_is_to_be_and_else_not_at_all(void **un
     end(&t);
 }
 
+/* A product is all that reads it, so a pass makes it in bf16 itself. */
+static void a_result_that_its_reader_rounds_is_the_same(void **unused)
+{
+    static const int64_t HEADS[] = {40, 64, 80, 160};
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof HEADS / sizeof *HEADS; i++) {
+        const shape s = {1, 2, HEADS[i], 70, 90, false};
+        trial want, got, *const both[] = {&want, &got};
+        err e;
+        for (int k = 0; k < 2; k++) {
+            trial *t = both[k];
+            begin(t, &s, k ? gpu : cpu, false);
+            nn_plan_free(t->p);
+            t->out[0] = nn_matmul(t->g, t->out[0], t->in[1], false, true);
+            ok(nn_plan_new(&t->p, t->g, t->w, t->out, 1, &e), &e);
+            write_sources(t, 1);
+            run(t);
+        }
+        compare(&s, &want, &got);
+        end(&want);
+        end(&got);
+    }
+}
+
 /* y moves into a state after the plan was made, and then the numbers change. */
 static void a_pass_that_is_prepared_anew_tells_its_gradient_this_runs_sums(void **unused)
 {
@@ -324,6 +349,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(tensor_cores_give_what_the_reference_gives),
         cmocka_unit_test(cudnn_is_asked_first_where_it_is_to_be_and_else_not_at_all),
         cmocka_unit_test(a_head_of_512_goes_there_without_its_gradient),
+        cmocka_unit_test(a_result_that_its_reader_rounds_is_the_same),
         cmocka_unit_test(a_pass_that_is_prepared_anew_tells_its_gradient_this_runs_sums),
         cmocka_unit_test(other_heads_are_declined_with_a_sentence_and_computed),
     };
