@@ -341,6 +341,34 @@ static int values_of(float **out, latents *l, const batch_sample *of, latents_wh
     return rc;
 }
 
+/* Pictures are shown side by side: each takes some milliseconds, in which a device would have nothing to do. Those that cannot be
+ * are left out. Returns how many are there, in front. */
+static int gather_all(latents_pool *p, latents_what w, claim c[], int n)
+{
+    const size_t each = (size_t)p->side * (size_t)p->side * 3;
+    bool there[TOGETHER];
+    int k = 0;
+
+#pragma omp parallel for schedule(dynamic) if (n > 1 && !is_text(w))
+    for (int i = 0; i < n; i++)
+        there[i] = gather(c[i].by, c[i].of, w, i, NULL) == 0;
+    for (int i = 0; i < n; i++) {
+        if (!there[i]) {
+            c[i].at->used = 0;
+            continue;
+        }
+        if (k < i && !is_text(w))
+            memcpy(p->pixels + (size_t)k * each, p->pixels + (size_t)i * each, each * sizeof *p->pixels);
+        c[k++] = c[i];
+    }
+    return k;
+}
+
+static void prepare(latents_pool *p, latents_what w, claim c[], int n)
+{
+    make_all(p, w, c, gather_all(p, w, c, n), NULL);
+}
+
 void latents_prepare(const latents_wish wish[], int n, latents_what w)
 {
     latents_pool *p = n > 0 ? wish->of->pool : NULL;
@@ -357,17 +385,13 @@ void latents_prepare(const latents_wish wish[], int n, latents_what w)
         CHECK(l->pool == p);
         if (look_for(&at, &waits, l, wish[i].sample, w, NULL) != 0 || !waits)
             continue;
-        if (gather(l, wish[i].sample, w, k, NULL) != 0) {
-            at->used = 0;
-            continue;
-        }
         c[k++] = (claim){l, wish[i].sample, at, at->key};
         if (k == TOGETHER) {
-            make_all(p, w, c, k, NULL);
+            prepare(p, w, c, k);
             k = 0;
         }
     }
-    make_all(p, w, c, k, NULL);
+    prepare(p, w, c, k);
     pthread_mutex_unlock(&p->lock);
 }
 

@@ -110,7 +110,7 @@ static int run_upsample_grad(nn_backend *b, const nn_call *c)
 CUDA_LIST(slice, .takes = needs_two_or_four_bytes, .adds = NN_ADDS_LIKE, .narrow_sum = NN_SUM_ROUNDED, .narrows = cuda_narrows, .twins = true,
           .run = run_slice);
 CUDA_LIST(pad, .takes = needs_two_or_four_bytes, .run = run_pad);
-CUDA_LIST(concat, .takes = needs_two_or_four_bytes, .narrows = cuda_narrows, .halves = true, .prepare = prepare_concat, .run = run_concat);
+CUDA_LIST(concat, .takes = needs_two_or_four_bytes, .narrows = cuda_narrows, .prepare = prepare_concat, .run = run_concat);
 CUDA_LIST(zero_rows, .takes = needs_two_or_four_bytes, .over = 1, .takes_half = 1, .narrows = cuda_narrows, .run = run_zero_rows);
 CUDA_LIST(upsample, .takes = needs_two_or_four_bytes, .narrows = cuda_narrows, .run = run_upsample);
 CUDA_LIST(upsample_grad, .takes = cuda_needs_f32, .takes_half = 1, .run = run_upsample_grad);

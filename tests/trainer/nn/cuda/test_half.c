@@ -232,7 +232,7 @@ static const struct {
     {"a layer norm", layer_norm, "matmul", HALF},
     {"a larger map's slope", larger, "conv2d_grad_x", HALF},
     {"a larger map", larger, "upsample", HALF},
-    {"side by side", side_by_side, "concat", HALF},
+    {"side by side", side_by_side, "concat", WIDE},
     {"odd ones side by side", odd_side_by_side, "concat", HALF},
     {"attention to itself", attention_to_itself, "matmul", SUM},
     {"a sum in f32", sum_in_f32, "matmul", WIDE},
