@@ -46,6 +46,8 @@ const nn_kernel *const *plan_kernels(const nn_backend *on, nn_tensor y); /* that
  * first of them. */
 enum { PLAN_ADDED = NN_MAX_SRC, PLAN_LATE_BIAS, PLAN_LATE_MORE, PLAN_SOURCES };
 nn_tensor plan_source(const plan_scheme *s, const plan_step *step, int k);
+/* Sets narrow, bare and twinned (plan_narrow.c); all are as they are made before. */
+void plan_find_narrow(plan_scheme *s);
 /* Whether a step reads the twin of its source k. */
 bool plan_reads_twin(const plan_scheme *s, const plan_step *step, int k);
 /* Which of a step's sources are in bf16 (nn_call.narrow_in). */

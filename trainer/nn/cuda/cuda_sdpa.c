@@ -1,15 +1,14 @@
 /* Attention and its gradient through cuDNN, beside our own kernels (cuda_attend.c): taken first where CFARM_CUDA_ATTENTION=cudnn
  * asks for it. cuDNN knows attention by its graph: products, a scale, a mask, a softmax of its parts, each an operation of its own,
- * whose scores lie nowhere; one engine computes all of it. (The one operation that cuDNN has for it since 9.13 gives the same kernels
- * for a pass; for a gradient those that add by atomics, in 9.28, and nothing in 9.19.) Engines are compiled for each shape when a plan is made, half a second each.
+ * whose scores lie nowhere; one engine computes all of it. Engines are compiled for each shape when a plan is made, half a second each.
  *
  * Sources and results are bf16, rows of heads * d as they are: strides tell. A pass leaves the log-sums in scratch, which become ours
  * (cuda_attend.h); a gradient makes cuDNN's of those again.
  *
- * The gradient for q is where bits are lost: where it is f32, or comes by way of f32, cuDNN's kernels add it up by atomics, in any
- * order, and no note of the engine says so. Asked for it in bf16 they write the slopes of all scores to scratch, 2 bytes each, and
- * another kernel multiplies those: no atomic is in what is compiled for it. That is 2 GiB at 4096 tokens and 8 samples of 8 heads, which is more than we
- * give (cuda_dnn.c); such a gradient is ours. CFARM_CUDA_ATTENTION=atomics takes the other kind. */
+ * The gradient for q is where bits are lost: where it is f32, or comes by way of f32, it is added up by atomics, in any order, and no
+ * note of an engine says so. Asked for it in bf16 an engine wants scratch of 2 bytes a score, and is taken to keep its bits (test_flash
+ * looks, on a GPU). That is 2 GiB at 4096 tokens and 8 samples of 8 heads, which is more than we give (cuda_dnn.c); such a gradient is
+ * ours. CFARM_CUDA_ATTENTION=atomics takes the other kind. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
