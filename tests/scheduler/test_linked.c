@@ -40,9 +40,10 @@ static const char *lies(const farm *f)
         const sched_effect *at = &todo->at[k];
         if (at->type != DO_START || at->job != 0)
             continue;
+        assert_in_range(at->gang, 1, MOST);
         text[0] = (char)('0' + at->node);
         text[1] = ':';
-        for (int r = 0; r < at->gang; r++)
+        for (int r = 0; r < at->gang && r < MOST; r++)
             text[2 + r] = (char)('0' + at->slot[r]);
         text[2 + at->gang] = '\0';
         return text;

@@ -475,7 +475,7 @@ int __wrap_fs_map_open(fs_map *out, const char *path, err *e);
 int __wrap_fs_map_open(fs_map *out, const char *path, err *e)
 {
     char *bytes;
-    size_t n;
+    size_t n = 0;
 
     TRY(__wrap_fs_read(path, &bytes, &n, SIZE_MAX, e));
     *out = (fs_map){.at = (unsigned char *)bytes, .n = n};
