@@ -474,7 +474,7 @@ int __wrap_fs_read(const char *path, char **out, size_t *n, size_t most, err *e)
 int __wrap_fs_map_open(fs_map *out, const char *path, err *e);
 int __wrap_fs_map_open(fs_map *out, const char *path, err *e)
 {
-    char *bytes;
+    char *bytes = NULL;
     size_t n = 0;
 
     TRY(__wrap_fs_read(path, &bytes, &n, SIZE_MAX, e));
