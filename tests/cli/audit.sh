@@ -103,7 +103,7 @@ spoilt 'a log without its end' 0 '8 of 8' <<<'sed -i "\$d" logs/events.jsonl; pr
 printf 'farm: herd\nbase: base\nlimits: {pack_max: 3}\ndefaults: {images: x, class: dog, steps: 8, fake: {step_ms: 10}}\nconcepts:\n' >herd.yaml
 for i in $(seq 40); do echo " - {name: k$i}" >>herd.yaml; done
 for _ in 1 2 3; do
-    farm train herd.yaml --workers 2 2>/dev/null &
+    CFARM_PROGRAMS=$fake "$cfarm" train herd.yaml --workers 2 2>/dev/null & # no function, whose shell alone would be killed
     sleep 0.4
     kill -9 $! 2>/dev/null
     wait 2>/dev/null
