@@ -402,8 +402,9 @@ static int time_step(bench *b, stepper *s, double *seconds, err *e)
         rc = step_run_all(s, turns, e);
         if (i >= 0)
             each[i] = clock_s() - from;
-        if (rc == 0 && turns[0].why.code != ERR_NONE)
-            rc = err_set(e, turns[0].why.code, "%s", turns[0].why.text);
+        for (int k = 0; k < b->set.packed && rc == 0; k++)
+            if (turns[k].why.code != ERR_NONE)
+                rc = err_set(e, turns[k].why.code, "%s", turns[k].why.text);
     }
     *seconds = median(each, b->set.rounds);
     free(turns);
@@ -508,13 +509,16 @@ static int with_step(bench *b, int (*look)(bench *b, comm *self, const step_opts
 
 /* ---- all of it ---- */
 
-/* It needs no tensor and no model, and its code stands above ours. */
-static int refuse_merge(const settings *s, err *e)
+/* A merge needs no tensor and no model, and its code stands above ours; what counts bytes is a table of its own. */
+static int check_parts(const settings *s, err *e)
 {
-    for (size_t i = 0; i < s->parts.n; i++)
+    for (size_t i = 0; i < s->parts.n; i++) {
         if (strcmp(s->parts.at[i], "merge") == 0)
             return err_set(e, ERR_INPUT, "parts: a merge is not measured here; bench_merge in the build's bin/ does it at Stable "
                                          "Diffusion 1.5's size, `time cfarm merge` with concepts of your own");
+        if (strcmp(s->parts.at[i], "bytes") == 0 && (s->parts.n > 1 || s->json))
+            return err_set(e, ERR_INPUT, "parts: bytes is a CSV table of its own; ask for it alone and without --json");
+    }
     return 0;
 }
 
@@ -596,7 +600,7 @@ static int read_settings(settings *s, cfg_doc *d, int argc, char **argv, err *e)
     TRY(cfg_fill(NULL, d, &section, 1, flags, e));
     if (argc > 1)
         s->model = argv[1];
-    return refuse_merge(s, e);
+    return check_parts(s, e);
 }
 
 static int help(void)

@@ -94,7 +94,6 @@ void step_free(stepper *s);
 int step_run(stepper *s, uint64_t t, const step_adamw *how, step_fill *fill, void *arg, step_result *out, err *e);
 /* turns [width]. An error is everybody's; a concept's own is in its turn. Steppers of one pack may run in several threads. */
 int step_run_all(stepper *s, step_turn turns[], err *e);
-/* A new concept stands here: what decay has left of its table is all. */
 /* The same in two parts. Where the device computes while its caller goes on, step_begin returns at once and up to step_most
  * steps may be begun before step_tell waits for all of them; elsewhere step_most is 1. turns [n][width]: of the steps begun, in
  * order; their losses stand until the next is begun. All ranks of a gang begin and tell alike. A step that is no number leaves
@@ -105,6 +104,7 @@ int step_begin(stepper *s, step_turn turns[], err *e);
 int step_tell(stepper *s, step_turn turns[], int n, err *e);
 /* How steps are carried out, for people; nothing where there is nothing to say. */
 void step_describe(const stepper *s, str *to);
+/* A new concept stands here: what decay has left of its table is all. */
 void step_enter(stepper *s, int place);
 /* The losses alone, nothing moves: for judging weights on fixed draws. Samples 0..n-1 (n a multiple of step_micro) of the
  * concept at this place, as `of` fills and says them, on this rank alone. Makes a plan at the first call. */

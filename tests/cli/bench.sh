@@ -19,6 +19,8 @@ row 0 '^usage: cfarm bench' "$bin/cfarm-worker" --bench --help
 row 0 '^step +[0-9.]+ s +0\.10 GFLOP ' $bench tiny --compute f32 --rounds 1 --parts step --packed 3
 # What a gang of Stable Diffusion 1.5 tells each other: keys, values and a row.
 row 0 '^a gang adds up 38\.340 MB a step in bf16' $bench sd15 --parts bytes
+row 2 'bytes is a CSV table of its own' $bench tiny --parts '[bytes, step]'
+row 2 'bytes is a CSV table of its own' $bench tiny --parts bytes --json
 # Four samples: four times the arithmetic, exactly.
 gflop() { "$bin/cfarm" bench tiny --compute f32 --rounds 1 --parts decode --json --side "$1" --batch "$2" | grep -oE '"forward_gflop":[0-9.e-]+' | cut -d: -f2; }
 one=$(gflop 64 1) four=$(gflop 64 4)
